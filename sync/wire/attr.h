@@ -1,0 +1,37 @@
+/* Attributes of an inode as they travel, and the limits on names and paths. */
+#ifndef KVFS_SYNC_WIRE_ATTR_H
+#define KVFS_SYNC_WIRE_ATTR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "sync/base/buffer.h"
+
+#define KV_NAME_MAX 255  /* bytes in a name */
+#define KV_PATH_MAX 4095 /* bytes in a path */
+#define KV_CHUNK_SIZE 65536
+#define KV_ROOT_INO 1 /* the root directory, group 0 */
+
+enum inode_type { INODE_FILE = 1, INODE_DIRECTORY = 2, INODE_SYMLINK = 3 };
+
+struct attr {
+    uint64_t ino; /* group << 48 | number; never reused */
+    uint8_t type; /* enum inode_type */
+    uint16_t mode; /* permission bits, 07777 */
+    uint32_t uid, gid;
+    uint32_t nlink; /* 0: removed, alive only through an open handle */
+    uint64_t size;  /* bytes; of a directory the number of entries; of a link the target's length */
+    uint64_t mtime_ns, ctime_ns; /* since 1970 UTC, the cluster's wall clock */
+    uint64_t version;  /* number of the current content, 1, 2, 3 …; 0 for directories and kept-no-history files */
+    uint64_t revision; /* log index of the last change of anything above */
+    uint64_t content_revision; /* log index of the last change of the content */
+};
+
+void attr_encode(struct buffer *b, const struct attr *a);
+void attr_decode(struct cursor *c, struct attr *a_out);
+
+/* 0, or KV_E_INVAL (empty, ".", "..", a slash or NUL inside), KV_E_NAMETOOLONG,
+ * KV_E_PERM (".versions", ".kvfs": reserved). */
+int name_check(const void *name, size_t len);
+
+#endif

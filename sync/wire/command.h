@@ -1,0 +1,150 @@
+/* Replicated commands: what a client asks to be written, and what stands in the
+ * Raft log. One encoding serves the client's request, the forwarded request, the
+ * log entry and the replay.
+ *
+ *   client ──encodes──► node ──stamps author──► leader ──stamps clocks──► log ──► every node applies
+ *
+ * Bytes (RFC 4251 types):
+ *   u8  format        COMMAND_FORMAT
+ *   u8  op            enum command_op
+ *   u16 flags         COMMAND_TRUSTED…
+ *   u64 session       0: the node lends its own
+ *   u64 seq           number of the request within the session, from 1
+ *   u64 acked_below   the client has the answers to all numbers below this one
+ *   u64 wall_ns       stamped by the leader, at COMMAND_WALL_AT
+ *   u64 elapsed_ms    stamped by the leader, at COMMAND_ELAPSED_AT
+ *   u32 uid, u32 gid  the caller, stamped by the node that took the request
+ *   u32 n_groups, n_groups × u32
+ *   string node       name of that node (author = uid@node)
+ *   body              up to the end; by op, see below
+ *
+ * Decoding checks every length and every enum; names and paths are checked for
+ * form (attr.h). A decoded command borrows from the bytes. */
+#ifndef KVFS_SYNC_WIRE_COMMAND_H
+#define KVFS_SYNC_WIRE_COMMAND_H
+
+#include "sync/wire/attr.h"
+
+#define COMMAND_FORMAT 1
+#define COMMAND_WALL_AT 28
+#define COMMAND_ELAPSED_AT 36
+#define COMMAND_GROUPS_MAX 1024
+#define COMMAND_NODE_MAX 32
+#define COMMAND_PART_SIZE (256 * 1024) /* a longer body travels as several parts */
+
+enum command_op {
+    COMMAND_REGISTER = 1,  /* nonce 16 bytes, string client: a new session; its id is the result */
+    COMMAND_KEEPALIVE = 2, /* nothing: keeps the session */
+    COMMAND_END = 3,       /* nothing: ends the session */
+    COMMAND_PART = 4,      /* u32 number from 0, string bytes: a piece of the body of command (session, seq) */
+    COMMAND_CREATE = 5,    /* u64 parent, string name, u16 mode, u8 exclusive */
+    COMMAND_MKDIR = 6,     /* u64 parent, string name, u16 mode */
+    COMMAND_SYMLINK = 7,   /* u64 parent, string name, string target */
+    COMMAND_UNLINK = 8,    /* u64 parent, string name */
+    COMMAND_RMDIR = 9,     /* u64 parent, string name */
+    COMMAND_RENAME = 10,   /* u64 parent, string name, u64 new_parent, string new_name, u8 noreplace */
+    COMMAND_SETATTR = 11,  /* u64 ino, u8 valid, u16 mode, u32 uid, u32 gid, u64 mtime_ns */
+    COMMAND_PUBLISH = 12,  /* u64 ino, u8 replace_creation, u64 expect_version, edits */
+    COMMAND_SET = 13,      /* string path, u8 flags, u64 if_version, u64 from_version, u16 mode, bytes value */
+    COMMAND_DEL = 14,      /* string path, u8 recursive */
+    COMMAND_SETTING = 15,  /* string name, string value */
+    COMMAND_TICK = 16,     /* nothing: carries the clocks */
+    COMMAND_OP_COUNT
+};
+
+enum {
+    COMMAND_TRUSTED = 1 << 0, /* the kernel or root has checked the permissions: do not check them again */
+    COMMAND_PARTS = 1 << 1,   /* the parts stored under (session, seq) come before this body */
+    COMMAND_FLAGS = 3
+};
+
+enum { SETATTR_MODE = 1, SETATTR_UID = 2, SETATTR_GID = 4, SETATTR_MTIME = 8, SETATTR_MTIME_NOW = 16, SETATTR_VALID = 31 };
+
+enum {
+    SET_PARENTS = 1,      /* make missing parent directories, mode 0755 */
+    SET_MUST_EXIST = 2,   /* KV_E_NOENT if the key is missing */
+    SET_IF_VERSION = 4,   /* KV_E_VERSION unless the current version is if_version (0: must not exist) */
+    SET_RESTORE = 8,      /* content of from_version: the operation log says `restore` */
+    SET_FLAGS = 15
+};
+
+/* Edits of a publication, applied in order to the then-current value. */
+enum edit_kind {
+    EDIT_TRUNCATE = 1, /* u64 size: cut or extend with zeros */
+    EDIT_WRITE = 2,    /* u64 offset, string data */
+    EDIT_APPEND = 3,   /* string data, at the end as of then */
+    EDIT_MTIME = 4,    /* u64 mtime_ns: an explicit time wins over the publication's */
+};
+
+struct edit {
+    uint8_t kind;
+    uint64_t number; /* size, offset or mtime_ns */
+    const uint8_t *data; /* borrowed */
+    size_t len;
+};
+
+struct command {
+    uint8_t op;
+    uint16_t flags;
+    uint64_t session, seq, acked_below;
+    uint64_t wall_ns, elapsed_ms;
+    uint32_t uid, gid;
+    uint32_t n_groups;
+    const uint8_t *groups; /* n_groups × u32, network byte order */
+    const char *node;      /* not terminated */
+    size_t node_len;
+    const uint8_t *body; /* undecoded; with COMMAND_PARTS only its last piece */
+    size_t body_len;
+};
+
+/* A decoded body: the fields of its op, the others zero. */
+struct command_body {
+    uint64_t parent, new_parent, ino;
+    const uint8_t *name, *new_name, *target, *path, *value, *nonce;
+    size_t name_len, new_name_len, target_len, path_len, value_len;
+    uint32_t part;
+    uint16_t mode;
+    uint8_t valid, flags; /* flags: exclusive, noreplace, recursive, replace_creation, SET_* */
+    uint32_t uid, gid;
+    uint64_t mtime_ns;
+    uint64_t version;      /* if_version, expect_version */
+    uint64_t from_version;
+    const uint8_t *edits; /* walk with edit_next() */
+    size_t edits_len;
+};
+
+/* Header + body as given (body may be NULL when body_len is 0; the caller may
+ * put the body after it). */
+void command_encode(struct buffer *b, const struct command *cmd);
+/* 0 or KV_E_PROTOCOL. Checks the header only. */
+int command_decode(const void *bytes, size_t len, struct command *cmd_out);
+/* Decodes a body of `op` (whole: parts joined). 0, KV_E_PROTOCOL, or what
+ * name_check() says of a name in it. An edits list is walked and checked. */
+int command_body_decode(uint8_t op, const void *body, size_t len, struct command_body *body_out);
+/* Encodes the body of `op` from its fields. */
+void command_body_encode(struct buffer *b, uint8_t op, const struct command_body *body);
+void command_set_clocks(uint8_t *bytes, uint64_t wall_ns, uint64_t elapsed_ms);
+/* Author and caller as of a decoded header; group i of n_groups. */
+uint32_t command_group(const struct command *cmd, uint32_t i);
+
+void edit_encode(struct buffer *b, const struct edit *e);
+/* 1: an edit, 0: the end, -EPROTO: malformed. */
+int edit_next(struct cursor *c, struct edit *e_out);
+
+/* What applying a command gives, the same on every node. Kept in the session
+ * (without the value) until the client has acknowledged its number. */
+struct command_result {
+    uint16_t code;          /* enum kv_error */
+    uint8_t created;        /* CREATE: the file was made by this command; SET: the key is new */
+    uint64_t revision;      /* log index of the command that was executed */
+    uint64_t base_version;  /* version before it (PUBLISH, SET) */
+    uint64_t base_revision; /* content_revision before it (PUBLISH, SET) */
+    uint64_t session;       /* REGISTER: the session's id */
+    uint64_t removed;       /* inode that lost its last name (RENAME over, UNLINK, RMDIR), or 0; DEL: number of keys */
+    struct attr attr;       /* of the inode concerned; ino 0: none */
+};
+
+void command_result_encode(struct buffer *b, const struct command_result *r);
+void command_result_decode(struct cursor *c, struct command_result *r_out);
+
+#endif

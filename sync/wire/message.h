@@ -1,0 +1,148 @@
+/* Requests of clients (kvfs, kvnode's command line) to a node, and the answers.
+ *
+ * An answer has the request's id and type MESSAGE_ANSWER; its payload is
+ *   u16 code (enum kv_error); if 0 the answer's body, else: string detail (may be empty).
+ * Requests of one connection may be answered in any order, but an answer to a
+ * write is preceded by the events of that write and of all before it.
+ *
+ * "at" is the consistency of a read, one byte: READ_LOCAL: this node's memory,
+ * including all writes answered on this connection; READ_LINEARIZABLE: as of
+ * some moment after the request was sent (ReadIndex, Raft thesis §6.4).
+ *
+ * Bodies, request → answer (RFC 4251 types):
+ *  HELLO     string magic "kvfs", u8 kind (enum client_kind), string name, u64 revision that must be applied first (0: none)
+ *            → string node name, u64 cluster id, u64 applied revision, u32 part size, u64 value limit, u8 trusted
+ *  WRITE     u8 has_owner, u32 uid, u32 gid, then a command (command.h; uid, gid, groups, node, clocks are
+ *            overwritten by the node; has_owner only from a trusted peer) → command_result (also for codes other than 0:
+ *            an answered command carries its code inside; the outer code tells of refusals before the log)
+ *  BARRIER   → u64 applied revision (linearizable)
+ *  LOOKUP    at, u64 parent, string name → attr
+ *  GETATTR   at, u64 ino → attr
+ *  READLINK  at, u64 ino → string target
+ *  READ      at, u64 ino, u64 offset, u32 length → attr, string data (short at the end of the value)
+ *  READDIR   at, u64 ino, u64 cookie (0: from the start), u32 n (entries at most) → u8 eof, u32 count,
+ *            count × (u64 cookie, string name, attr)
+ *  OPEN      at, u64 ino, u8 access (1 read | 2 write) → attr; the value stays readable on this connection after its
+ *            last name has gone, until CLOSE
+ *  CLOSE     u64 ino →
+ *  STATFS    → u64 keys, u64 bytes, u64 max_keys, u64 max_bytes
+ *  RESOLVE   at, string path → attr, u64 parent, string last name
+ *  GET       at, string path, u64 offset, u32 length, u64 content_revision (0: any; else KV_E_STALE if another)
+ *            → attr, string data
+ *  HISTORY   u64 directory, string name, u64 before (revision; 0: newest), u32 n → u8 more, u32 count,
+ *            count × version_row, newest first
+ *  VERSION   u64 directory, string name, u64 version, u64 offset, u32 length → version_row, string data
+ *  NAMES     u64 directory, string after, u32 n → u8 more, u32 count, count × (string name, u64 last version, u8 deleted):
+ *            names with history, in byte order
+ *  LOG       u64 after revision, u32 n → u8 more, u32 count, count × log_row, oldest first
+ *  SUBSCRIBE u64 after revision → u64 revision from which events follow (larger than asked + 1: a gap; drop all caches);
+ *            then EVENT frames with the request's id, for as long as the connection lives
+ *  STATUS    → string JSON
+ *  SETTINGS  → string JSON
+ *  ADMIN     string JSON {"command": …} → string JSON
+ */
+#ifndef KVFS_SYNC_WIRE_MESSAGE_H
+#define KVFS_SYNC_WIRE_MESSAGE_H
+
+#include "sync/wire/command.h"
+#include "sync/wire/frame.h"
+
+#define MESSAGE_MAGIC "kvfs"
+#define READ_LENGTH_MAX (1024 * 1024)
+
+enum message_type {
+    MESSAGE_HELLO = 1,
+    MESSAGE_WRITE = 2,
+    MESSAGE_BARRIER = 3,
+    MESSAGE_LOOKUP = 4,
+    MESSAGE_GETATTR = 5,
+    MESSAGE_READLINK = 6,
+    MESSAGE_READ = 7,
+    MESSAGE_READDIR = 8,
+    MESSAGE_OPEN = 9,
+    MESSAGE_CLOSE = 10,
+    MESSAGE_STATFS = 11,
+    MESSAGE_RESOLVE = 12,
+    MESSAGE_GET = 13,
+    MESSAGE_HISTORY = 14,
+    MESSAGE_VERSION = 15,
+    MESSAGE_NAMES = 16,
+    MESSAGE_LOG = 17,
+    MESSAGE_SUBSCRIBE = 18,
+    MESSAGE_STATUS = 19,
+    MESSAGE_SETTINGS = 20,
+    MESSAGE_ADMIN = 21,
+    MESSAGE_REQUEST_COUNT,
+    MESSAGE_ANSWER = 64,
+    MESSAGE_EVENT = 65,
+};
+
+enum client_kind { CLIENT_ADMIN = 1, CLIENT_MOUNT = 2 };
+enum read_at { READ_LOCAL = 0, READ_LINEARIZABLE = 1 };
+enum { OPEN_READ = 1, OPEN_WRITE = 2 };
+
+/* One change of one name or inode. A command gives one or several, all with its
+ * revision; the last one has `last` set. */
+enum event_kind {
+    EVENT_CREATE = 1,  /* a name appeared: ino, parent, name */
+    EVENT_REMOVE = 2,  /* a name went: ino, parent, name; attr.nlink 0 if it was the last */
+    EVENT_RENAME = 3,  /* parent/name became new_parent/new_name; an inode replaced there has its own REMOVE before it */
+    EVENT_CONTENT = 4, /* content: ino, parent, name; attr is new */
+    EVENT_ATTR = 5,    /* mode, owner, times: ino; attr is new */
+    EVENT_NOTHING = 6, /* a command without visible effect: only moves the revision */
+};
+
+struct event {
+    uint64_t revision;
+    uint64_t wall_ns;
+    uint64_t session, seq; /* who did it: a mount recognises its own */
+    uint8_t kind;
+    uint8_t op; /* enum command_op */
+    uint8_t last;
+    uint64_t ino, parent, new_parent;
+    uint64_t base_revision; /* CONTENT: content_revision before */
+    const uint8_t *name, *new_name; /* borrowed */
+    size_t name_len, new_name_len;
+    struct attr attr;
+};
+
+void event_encode(struct buffer *b, const struct event *e);
+/* 0 or KV_E_PROTOCOL; names borrow from the cursor's bytes. */
+int event_decode(struct cursor *c, struct event *e_out);
+
+/* A row of a key's history. */
+struct version_row {
+    uint64_t version;  /* content number; for a deletion the number that it ended */
+    uint64_t revision;
+    uint64_t wall_ns;
+    uint64_t size;
+    uint16_t mode;
+    uint32_t uid, gid;
+    uint8_t type;    /* enum inode_type */
+    uint8_t deleted; /* a tombstone */
+    uint8_t current;
+    uint8_t attributes_only; /* a change of attributes: version is the content's */
+    uint8_t op; /* enum command_op */
+    uint32_t author_uid;
+    char author_node[COMMAND_NODE_MAX + 1];
+};
+
+void version_row_encode(struct buffer *b, const struct version_row *r);
+void version_row_decode(struct cursor *c, struct version_row *r_out);
+
+/* A row of the operation log. */
+struct log_row {
+    struct version_row row;
+    const uint8_t *key; /* path as of now, no leading slash; borrowed */
+    size_t key_len;
+    const uint8_t *from; /* RENAME: where it came from, or empty; borrowed */
+    size_t from_len;
+};
+
+void log_row_encode(struct buffer *b, const struct log_row *r);
+void log_row_decode(struct cursor *c, struct log_row *r_out);
+
+/* "create", "write", "rename", … for the operation log and the command line. */
+const char *command_op_name(uint8_t op);
+
+#endif
