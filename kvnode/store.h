@@ -39,7 +39,7 @@ int store_apply(struct store *s, uint64_t index, const void *bytes, size_t len,
                 struct command_result *result_out);
 void store_skip(struct store *s, uint64_t index);
 uint64_t store_applied(const struct store *s);
-uint64_t store_wall_ns(const struct store *s);    /* clocks of the last command */
+uint64_t store_wall_ns(const struct store *s); /* clocks of the last command */
 uint64_t store_elapsed_ms(const struct store *s);
 /* Digest over memory and history as of store_applied(), kept up to date by
  * every change: the sum (mod 2^64) of the digests of all rows. O(1). */
@@ -57,11 +57,13 @@ struct caller {
 int store_lookup(const struct store *s, const struct caller *who, uint64_t parent, const void *name,
                  size_t name_len, struct attr *attr_out);
 int store_getattr(const struct store *s, uint64_t ino, struct attr *attr_out);
-int store_access(const struct store *s, const struct caller *who, uint64_t ino, unsigned mask /* 4 r, 2 w, 1 x */);
+int store_access(const struct store *s, const struct caller *who, uint64_t ino,
+                 unsigned mask /* 4 r, 2 w, 1 x */);
 /* path: "a/b/c" or "/a/b/c"; "" and "/" are the root. Also gives the parent and
  * where the last name begins (borrowed from path). Does not follow symbolic links. */
 int store_resolve(const struct store *s, const struct caller *who, const void *path, size_t path_len,
-                  struct attr *attr_out, uint64_t *parent_out, const uint8_t **name_out, size_t *name_len_out);
+                  struct attr *attr_out, uint64_t *parent_out, const uint8_t **name_out,
+                  size_t *name_len_out);
 /* Appends at most len bytes of the value from offset to out. */
 int store_read(const struct store *s, uint64_t ino, uint64_t offset, uint32_t len, struct buffer *out);
 int store_readlink(const struct store *s, uint64_t ino, struct buffer *out);
@@ -71,7 +73,8 @@ int store_readdir(const struct store *s, uint64_t ino, uint64_t cookie, void *ar
                                const struct attr *attr));
 /* Names that have or had content, in byte order, after `after`. */
 int store_names(const struct store *s, uint64_t ino, const void *after, size_t after_len, void *arg,
-                bool (*emit)(void *arg, const uint8_t *name, size_t name_len, uint64_t version, bool deleted));
+                bool (*emit)(void *arg, const uint8_t *name, size_t name_len, uint64_t version,
+                             bool deleted));
 /* History key of a directory's entries: version rows are keyed by (history id, name, revision). */
 int store_history_id(const struct store *s, uint64_t ino, uint64_t *history_id_out);
 /* Path of a directory by its history id, as of now: appends "a/b" to out. KV_E_NOENT if it is gone. */

@@ -9,33 +9,33 @@
 
 enum kv_error {
     KV_OK = 0,
-    KV_E_NOENT = 1,         /* no such key, directory or inode */
-    KV_E_EXIST = 2,         /* the name exists */
-    KV_E_NOTDIR = 3,        /* a component of the path is no directory */
-    KV_E_ISDIR = 4,         /* a directory where a value was expected */
-    KV_E_NOTEMPTY = 5,      /* the directory has entries */
-    KV_E_ACCES = 6,         /* the mode bits deny it */
-    KV_E_PERM = 7,          /* only the owner or root may; reserved name */
-    KV_E_INVAL = 8,         /* malformed argument */
-    KV_E_NAMETOOLONG = 9,   /* name over 255 bytes or path over 4,095 */
-    KV_E_FBIG = 10,         /* value over the cluster's limit */
-    KV_E_NOSPC = 11,        /* live data or keys over the cluster's budget, or the disk is full */
-    KV_E_ROFS = 12,         /* this node knows it is in a minority; nothing was written */
-    KV_E_STALE = 13,        /* the inode is gone */
-    KV_E_LOOP = 14,         /* a directory would move below itself; too many symbolic links */
-    KV_E_VERSION = 15,      /* the version is not the expected one; nothing was written */
-    KV_E_UNAVAILABLE = 16,  /* no leader within the deadline; nothing was written */
-    KV_E_UNKNOWN = 17,      /* outcome unknown: it may or may not have been executed */
-    KV_E_SESSION = 18,      /* no such session; this request was not executed now (an earlier try may have been) */
-    KV_E_NOTLEADER = 19,    /* between nodes only: ask another */
-    KV_E_BUSY = 20,         /* too many sessions, mounts or queued bytes; nothing was written */
-    KV_E_PROTOCOL = 21,     /* malformed or unexpected frame; the connection is closed after it */
-    KV_E_NOVERSION = 22,    /* the key exists or existed, but not in that version */
-    KV_E_NOTSUP = 23,       /* not offered by this version */
-    KV_E_DUPLICATE = 24,    /* a number that the session has acknowledged before */
-    KV_E_PART = 25,         /* parts of a big command arrived out of order: send it again from part 0 */
-    KV_E_REFUSED = 26,      /* refused by an administrative rule */
-    KV_E_IO = 27,           /* this node could not read its disk */
+    KV_E_NOENT = 1,        /* no such key, directory or inode */
+    KV_E_EXIST = 2,        /* the name exists */
+    KV_E_NOTDIR = 3,       /* a component of the path is no directory */
+    KV_E_ISDIR = 4,        /* a directory where a value was expected */
+    KV_E_NOTEMPTY = 5,     /* the directory has entries */
+    KV_E_ACCES = 6,        /* the mode bits deny it */
+    KV_E_PERM = 7,         /* only the owner or root may; reserved name */
+    KV_E_INVAL = 8,        /* malformed argument */
+    KV_E_NAMETOOLONG = 9,  /* name over 255 bytes or path over 4,095 */
+    KV_E_FBIG = 10,        /* value over the cluster's limit */
+    KV_E_NOSPC = 11,       /* live data or keys over the cluster's budget, or the disk is full */
+    KV_E_ROFS = 12,        /* this node knows it is in a minority; nothing was written */
+    KV_E_STALE = 13,       /* the inode is gone */
+    KV_E_LOOP = 14,        /* a directory would move below itself; too many symbolic links */
+    KV_E_VERSION = 15,     /* the version is not the expected one; nothing was written */
+    KV_E_UNAVAILABLE = 16, /* no leader within the deadline; nothing was written */
+    KV_E_UNKNOWN = 17,     /* outcome unknown: it may or may not have been executed */
+    KV_E_SESSION = 18, /* no such session; this request was not executed now (an earlier try may have been) */
+    KV_E_NOTLEADER = 19, /* between nodes only: ask another */
+    KV_E_BUSY = 20,      /* too many sessions, mounts or queued bytes; nothing was written */
+    KV_E_PROTOCOL = 21,  /* malformed or unexpected frame; the connection is closed after it */
+    KV_E_NOVERSION = 22, /* the key exists or existed, but not in that version */
+    KV_E_NOTSUP = 23,    /* not offered by this version */
+    KV_E_DUPLICATE = 24, /* a number that the session has acknowledged before */
+    KV_E_PART = 25,      /* parts of a big command arrived out of order: send it again from part 0 */
+    KV_E_REFUSED = 26,   /* refused by an administrative rule */
+    KV_E_IO = 27,        /* this node could not read its disk */
     KV_E_COUNT
 };
 

@@ -17,7 +17,8 @@ void log_open(const char *name, enum log_level level)
     log_threshold = level;
 }
 
-__attribute__((format(printf, 2, 0))) static void write_line(enum log_level level, const char *fmt, va_list args)
+__attribute__((format(printf, 2, 0))) static void write_line(enum log_level level, const char *fmt,
+                                                             va_list args)
 {
     static const char *const words[] = {"error", "warn", "info", "debug"};
     char line[LINE_MAX_BYTES];

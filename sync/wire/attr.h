@@ -15,15 +15,16 @@
 enum inode_type { INODE_FILE = 1, INODE_DIRECTORY = 2, INODE_SYMLINK = 3 };
 
 struct attr {
-    uint64_t ino; /* group << 48 | number; never reused */
-    uint8_t type; /* enum inode_type */
+    uint64_t ino;  /* group << 48 | number; never reused */
+    uint8_t type;  /* enum inode_type */
     uint16_t mode; /* permission bits, 07777 */
     uint32_t uid, gid;
     uint32_t nlink; /* 0: removed, alive only through an open handle */
     uint64_t size;  /* bytes; of a directory the number of entries; of a link the target's length */
     uint64_t mtime_ns, ctime_ns; /* since 1970 UTC, the cluster's wall clock */
-    uint64_t version;  /* number of the current content, 1, 2, 3 …; 0 for directories and kept-no-history files */
-    uint64_t revision; /* log index of the last change of anything above */
+    uint64_t
+        version; /* number of the current content, 1, 2, 3 …; 0 for directories and kept-no-history files */
+    uint64_t revision;         /* log index of the last change of anything above */
     uint64_t content_revision; /* log index of the last change of the content */
 };
 

@@ -56,7 +56,7 @@ int client_answer(const struct frame *frame, struct cursor *body_out, char *deta
 
 /* Sends the request that client_queue() began and client_queue_end() ended with
  * this id, and waits for its answer; other frames are dropped. Code or -errno. */
-int client_call(struct client *c, uint64_t id, unsigned timeout_ms, struct cursor *body_out,
-                char *detail_out, size_t detail_size);
+int client_call(struct client *c, uint64_t id, unsigned timeout_ms, struct cursor *body_out, char *detail_out,
+                size_t detail_size);
 
 #endif

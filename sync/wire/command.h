@@ -36,19 +36,19 @@ enum command_op {
     COMMAND_REGISTER = 1,  /* nonce 16 bytes, string client: a new session; its id is the result */
     COMMAND_KEEPALIVE = 2, /* nothing: keeps the session */
     COMMAND_END = 3,       /* nothing: ends the session */
-    COMMAND_PART = 4,      /* u32 number from 0, string bytes: a piece of the body of command (session, seq) */
-    COMMAND_CREATE = 5,    /* u64 parent, string name, u16 mode, u8 exclusive */
-    COMMAND_MKDIR = 6,     /* u64 parent, string name, u16 mode */
-    COMMAND_SYMLINK = 7,   /* u64 parent, string name, string target */
-    COMMAND_UNLINK = 8,    /* u64 parent, string name */
-    COMMAND_RMDIR = 9,     /* u64 parent, string name */
-    COMMAND_RENAME = 10,   /* u64 parent, string name, u64 new_parent, string new_name, u8 noreplace */
-    COMMAND_SETATTR = 11,  /* u64 ino, u8 valid, u16 mode, u32 uid, u32 gid, u64 mtime_ns */
-    COMMAND_PUBLISH = 12,  /* u64 ino, u8 replace_creation, u64 expect_version, edits */
-    COMMAND_SET = 13,      /* string path, u8 flags, u64 if_version, u64 from_version, u16 mode, bytes value */
-    COMMAND_DEL = 14,      /* string path, u8 recursive */
-    COMMAND_SETTING = 15,  /* string name, string value */
-    COMMAND_TICK = 16,     /* nothing: carries the clocks */
+    COMMAND_PART = 4,     /* u32 number from 0, string bytes: a piece of the body of command (session, seq) */
+    COMMAND_CREATE = 5,   /* u64 parent, string name, u16 mode, u8 exclusive */
+    COMMAND_MKDIR = 6,    /* u64 parent, string name, u16 mode */
+    COMMAND_SYMLINK = 7,  /* u64 parent, string name, string target */
+    COMMAND_UNLINK = 8,   /* u64 parent, string name */
+    COMMAND_RMDIR = 9,    /* u64 parent, string name */
+    COMMAND_RENAME = 10,  /* u64 parent, string name, u64 new_parent, string new_name, u8 noreplace */
+    COMMAND_SETATTR = 11, /* u64 ino, u8 valid, u16 mode, u32 uid, u32 gid, u64 mtime_ns */
+    COMMAND_PUBLISH = 12, /* u64 ino, u8 replace_creation, u64 expect_version, edits */
+    COMMAND_SET = 13,     /* string path, u8 flags, u64 if_version, u64 from_version, u16 mode, bytes value */
+    COMMAND_DEL = 14,     /* string path, u8 recursive */
+    COMMAND_SETTING = 15, /* string name, string value */
+    COMMAND_TICK = 16,    /* nothing: carries the clocks */
     COMMAND_OP_COUNT
 };
 
@@ -58,13 +58,20 @@ enum {
     COMMAND_FLAGS = 3
 };
 
-enum { SETATTR_MODE = 1, SETATTR_UID = 2, SETATTR_GID = 4, SETATTR_MTIME = 8, SETATTR_MTIME_NOW = 16, SETATTR_VALID = 31 };
+enum {
+    SETATTR_MODE = 1,
+    SETATTR_UID = 2,
+    SETATTR_GID = 4,
+    SETATTR_MTIME = 8,
+    SETATTR_MTIME_NOW = 16,
+    SETATTR_VALID = 31
+};
 
 enum {
-    SET_PARENTS = 1,      /* make missing parent directories, mode 0755 */
-    SET_MUST_EXIST = 2,   /* KV_E_NOENT if the key is missing */
-    SET_IF_VERSION = 4,   /* KV_E_VERSION unless the current version is if_version (0: must not exist) */
-    SET_RESTORE = 8,      /* content of from_version: the operation log says `restore` */
+    SET_PARENTS = 1,    /* make missing parent directories, mode 0755 */
+    SET_MUST_EXIST = 2, /* KV_E_NOENT if the key is missing */
+    SET_IF_VERSION = 4, /* KV_E_VERSION unless the current version is if_version (0: must not exist) */
+    SET_RESTORE = 8,    /* content of from_version: the operation log says `restore` */
     SET_FLAGS = 15
 };
 
@@ -78,7 +85,7 @@ enum edit_kind {
 
 struct edit {
     uint8_t kind;
-    uint64_t number; /* size, offset or mtime_ns */
+    uint64_t number;     /* size, offset or mtime_ns */
     const uint8_t *data; /* borrowed */
     size_t len;
 };
@@ -107,7 +114,7 @@ struct command_body {
     uint8_t valid, flags; /* flags: exclusive, noreplace, recursive, replace_creation, SET_* */
     uint32_t uid, gid;
     uint64_t mtime_ns;
-    uint64_t version;      /* if_version, expect_version */
+    uint64_t version; /* if_version, expect_version */
     uint64_t from_version;
     const uint8_t *edits; /* walk with edit_next() */
     size_t edits_len;
@@ -140,8 +147,9 @@ struct command_result {
     uint64_t base_version;  /* version before it (PUBLISH, SET) */
     uint64_t base_revision; /* content_revision before it (PUBLISH, SET) */
     uint64_t session;       /* REGISTER: the session's id */
-    uint64_t removed;       /* inode that lost its last name (RENAME over, UNLINK, RMDIR), or 0; DEL: number of keys */
-    struct attr attr;       /* of the inode concerned; ino 0: none */
+    uint64_t
+        removed; /* inode that lost its last name (RENAME over, UNLINK, RMDIR), or 0; DEL: number of keys */
+    struct attr attr; /* of the inode concerned; ino 0: none */
 };
 
 void command_result_encode(struct buffer *b, const struct command_result *r);

@@ -37,8 +37,7 @@ long frame_parse(const void *data, size_t len, struct frame *frame_out)
 
     /* Judge as early as the bytes allow: a stream that is no protocol of ours
      * must not make us wait for gigabytes. */
-    if (len >= sizeof(uint32_t) &&
-        (total < FRAME_HEADER_LEN || total > FRAME_HEADER_LEN + FRAME_PAYLOAD_MAX))
+    if (len >= sizeof(uint32_t) && (total < FRAME_HEADER_LEN || total > FRAME_HEADER_LEN + FRAME_PAYLOAD_MAX))
         return -EPROTO;
     if (len > sizeof(uint32_t) && version != FRAME_VERSION)
         return -EPROTO;

@@ -10,11 +10,11 @@
  * some moment after the request was sent (ReadIndex, Raft thesis §6.4).
  *
  * Bodies, request → answer (RFC 4251 types):
- *  HELLO     string magic "kvfs", u8 kind (enum client_kind), string name, u64 revision that must be applied first (0: none)
- *            → string node name, u64 cluster id, u64 applied revision, u32 part size, u64 value limit, u8 trusted
- *  WRITE     u8 has_owner, u32 uid, u32 gid, then a command (command.h; uid, gid, groups, node, clocks are
- *            overwritten by the node; has_owner only from a trusted peer) → command_result (also for codes other than 0:
- *            an answered command carries its code inside; the outer code tells of refusals before the log)
+ *  HELLO     string magic "kvfs", u8 kind (enum client_kind), string name, u64 revision that must be applied
+ * first (0: none) → string node name, u64 cluster id, u64 applied revision, u32 part size, u64 value limit,
+ * u8 trusted WRITE     u8 has_owner, u32 uid, u32 gid, then a command (command.h; uid, gid, groups, node,
+ * clocks are overwritten by the node; has_owner only from a trusted peer) → command_result (also for codes
+ * other than 0: an answered command carries its code inside; the outer code tells of refusals before the log)
  *  BARRIER   → u64 applied revision (linearizable)
  *  LOOKUP    at, u64 parent, string name → attr
  *  GETATTR   at, u64 ino → attr
@@ -22,24 +22,19 @@
  *  READ      at, u64 ino, u64 offset, u32 length → attr, string data (short at the end of the value)
  *  READDIR   at, u64 ino, u64 cookie (0: from the start), u32 n (entries at most) → u8 eof, u32 count,
  *            count × (u64 cookie, string name, attr)
- *  OPEN      at, u64 ino, u8 access (1 read | 2 write) → attr; the value stays readable on this connection after its
- *            last name has gone, until CLOSE
- *  CLOSE     u64 ino →
- *  STATFS    → u64 keys, u64 bytes, u64 max_keys, u64 max_bytes
- *  RESOLVE   at, string path → attr, u64 parent, string last name
- *  GET       at, string path, u64 offset, u32 length, u64 content_revision (0: any; else KV_E_STALE if another)
- *            → attr, string data
+ *  OPEN      at, u64 ino, u8 access (1 read | 2 write) → attr; the value stays readable on this connection
+ * after its last name has gone, until CLOSE CLOSE     u64 ino → STATFS    → u64 keys, u64 bytes, u64
+ * max_keys, u64 max_bytes RESOLVE   at, string path → attr, u64 parent, string last name GET       at, string
+ * path, u64 offset, u32 length, u64 content_revision (0: any; else KV_E_STALE if another) → attr, string data
  *  HISTORY   u64 directory, string name, u64 before (revision; 0: newest), u32 n → u8 more, u32 count,
  *            count × version_row, newest first
  *  VERSION   u64 directory, string name, u64 version, u64 offset, u32 length → version_row, string data
- *  NAMES     u64 directory, string after, u32 n → u8 more, u32 count, count × (string name, u64 last version, u8 deleted):
- *            names with history, in byte order
- *  LOG       u64 after revision, u32 n → u8 more, u32 count, count × log_row, oldest first
- *  SUBSCRIBE u64 after revision → u64 revision from which events follow (larger than asked + 1: a gap; drop all caches);
- *            then EVENT frames with the request's id, for as long as the connection lives
- *  STATUS    → string JSON
- *  SETTINGS  → string JSON
- *  ADMIN     string JSON {"command": …} → string JSON
+ *  NAMES     u64 directory, string after, u32 n → u8 more, u32 count, count × (string name, u64 last version,
+ * u8 deleted): names with history, in byte order LOG       u64 after revision, u32 n → u8 more, u32 count,
+ * count × log_row, oldest first SUBSCRIBE u64 after revision → u64 revision from which events follow (larger
+ * than asked + 1: a gap; drop all caches); then EVENT frames with the request's id, for as long as the
+ * connection lives STATUS    → string JSON SETTINGS  → string JSON ADMIN     string JSON {"command": …} →
+ * string JSON
  */
 #ifndef KVFS_SYNC_WIRE_MESSAGE_H
 #define KVFS_SYNC_WIRE_MESSAGE_H
@@ -84,9 +79,10 @@ enum { OPEN_READ = 1, OPEN_WRITE = 2 };
 /* One change of one name or inode. A command gives one or several, all with its
  * revision; the last one has `last` set. */
 enum event_kind {
-    EVENT_CREATE = 1,  /* a name appeared: ino, parent, name */
-    EVENT_REMOVE = 2,  /* a name went: ino, parent, name; attr.nlink 0 if it was the last */
-    EVENT_RENAME = 3,  /* parent/name became new_parent/new_name; an inode replaced there has its own REMOVE before it */
+    EVENT_CREATE = 1, /* a name appeared: ino, parent, name */
+    EVENT_REMOVE = 2, /* a name went: ino, parent, name; attr.nlink 0 if it was the last */
+    EVENT_RENAME =
+        3, /* parent/name became new_parent/new_name; an inode replaced there has its own REMOVE before it */
     EVENT_CONTENT = 4, /* content: ino, parent, name; attr is new */
     EVENT_ATTR = 5,    /* mode, owner, times: ino; attr is new */
     EVENT_NOTHING = 6, /* a command without visible effect: only moves the revision */
@@ -100,7 +96,7 @@ struct event {
     uint8_t op; /* enum command_op */
     uint8_t last;
     uint64_t ino, parent, new_parent;
-    uint64_t base_revision; /* CONTENT: content_revision before */
+    uint64_t base_revision;         /* CONTENT: content_revision before */
     const uint8_t *name, *new_name; /* borrowed */
     size_t name_len, new_name_len;
     struct attr attr;
@@ -112,7 +108,7 @@ int event_decode(struct cursor *c, struct event *e_out);
 
 /* A row of a key's history. */
 struct version_row {
-    uint64_t version;  /* content number; for a deletion the number that it ended */
+    uint64_t version; /* content number; for a deletion the number that it ended */
     uint64_t revision;
     uint64_t wall_ns;
     uint64_t size;
@@ -122,7 +118,7 @@ struct version_row {
     uint8_t deleted; /* a tombstone */
     uint8_t current;
     uint8_t attributes_only; /* a change of attributes: version is the content's */
-    uint8_t op; /* enum command_op */
+    uint8_t op;              /* enum command_op */
     uint32_t author_uid;
     char author_node[COMMAND_NODE_MAX + 1];
 };

@@ -1,0 +1,350 @@
+/* Encoding of replicated commands. The field lists of each operation stand
+ * once, in body_fields(), walked by an encoder and by a decoder. */
+#include "sync/wire/command.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <string.h>
+
+#include "sync/base/error.h"
+
+void command_encode(struct buffer *b, const struct command *cmd)
+{
+    buffer_put_u8(b, COMMAND_FORMAT);
+    buffer_put_u8(b, cmd->op);
+    buffer_put_u16(b, cmd->flags);
+    buffer_put_u64(b, cmd->session);
+    buffer_put_u64(b, cmd->seq);
+    buffer_put_u64(b, cmd->acked_below);
+    buffer_put_u64(b, cmd->wall_ns);
+    buffer_put_u64(b, cmd->elapsed_ms);
+    buffer_put_u32(b, cmd->uid);
+    buffer_put_u32(b, cmd->gid);
+    buffer_put_u32(b, cmd->n_groups);
+    buffer_put_bytes(b, cmd->groups, (size_t)cmd->n_groups * sizeof(uint32_t));
+    buffer_put_string(b, cmd->node, cmd->node_len);
+    buffer_put_bytes(b, cmd->body, cmd->body_len);
+}
+
+int command_decode(const void *bytes, size_t len, struct command *cmd_out)
+{
+    struct cursor c = cursor_of(bytes, len);
+    uint8_t format = cursor_u8(&c);
+
+    *cmd_out = (struct command){0};
+    cmd_out->op = cursor_u8(&c);
+    cmd_out->flags = cursor_u16(&c);
+    cmd_out->session = cursor_u64(&c);
+    cmd_out->seq = cursor_u64(&c);
+    cmd_out->acked_below = cursor_u64(&c);
+    cmd_out->wall_ns = cursor_u64(&c);
+    cmd_out->elapsed_ms = cursor_u64(&c);
+    cmd_out->uid = cursor_u32(&c);
+    cmd_out->gid = cursor_u32(&c);
+    cmd_out->n_groups = cursor_u32(&c);
+    if (cmd_out->n_groups > COMMAND_GROUPS_MAX)
+        return KV_E_PROTOCOL;
+    cmd_out->groups = cursor_bytes(&c, (size_t)cmd_out->n_groups * sizeof(uint32_t));
+    cmd_out->node = (const char *)cursor_string(&c, COMMAND_NODE_MAX, &cmd_out->node_len);
+    if (c.failed || format != COMMAND_FORMAT || cmd_out->op == 0 || cmd_out->op >= COMMAND_OP_COUNT ||
+        (cmd_out->flags & ~COMMAND_FLAGS) != 0)
+        return KV_E_PROTOCOL;
+    cmd_out->body = c.data;
+    cmd_out->body_len = c.len;
+    return KV_OK;
+}
+
+void command_set_clocks(uint8_t *bytes, uint64_t wall_ns, uint64_t elapsed_ms)
+{
+    wall_ns = htobe64(wall_ns);
+    elapsed_ms = htobe64(elapsed_ms);
+    memcpy(bytes + COMMAND_WALL_AT, &wall_ns, sizeof wall_ns);
+    memcpy(bytes + COMMAND_ELAPSED_AT, &elapsed_ms, sizeof elapsed_ms);
+}
+
+uint32_t command_group(const struct command *cmd, uint32_t i)
+{
+    uint32_t gid;
+
+    memcpy(&gid, cmd->groups + (size_t)i * sizeof gid, sizeof gid);
+    return be32toh(gid);
+}
+
+/* The operation that a body walk carries out on each field. */
+struct walk {
+    struct buffer *to;   /* encoding */
+    struct cursor *from; /* decoding */
+};
+
+static void walk_u8(struct walk *w, uint8_t *v)
+{
+    if (w->to != NULL)
+        buffer_put_u8(w->to, *v);
+    else
+        *v = cursor_u8(w->from);
+}
+
+static void walk_u16(struct walk *w, uint16_t *v)
+{
+    if (w->to != NULL)
+        buffer_put_u16(w->to, *v);
+    else
+        *v = cursor_u16(w->from);
+}
+
+static void walk_u32(struct walk *w, uint32_t *v)
+{
+    if (w->to != NULL)
+        buffer_put_u32(w->to, *v);
+    else
+        *v = cursor_u32(w->from);
+}
+
+static void walk_u64(struct walk *w, uint64_t *v)
+{
+    if (w->to != NULL)
+        buffer_put_u64(w->to, *v);
+    else
+        *v = cursor_u64(w->from);
+}
+
+static void walk_string(struct walk *w, const uint8_t **data, size_t *len, size_t max)
+{
+    if (w->to != NULL)
+        buffer_put_string(w->to, *data, *len);
+    else
+        *data = cursor_string(w->from, max, len);
+}
+
+/* All that is left. */
+static void walk_rest(struct walk *w, const uint8_t **data, size_t *len)
+{
+    if (w->to != NULL) {
+        buffer_put_bytes(w->to, *data, *len);
+    } else {
+        *len = w->from->len;
+        *data = cursor_bytes(w->from, *len);
+    }
+}
+
+static void body_fields(struct walk *w, uint8_t op, struct command_body *body)
+{
+    size_t nonce_len = 16;
+    /* One more than allowed, so that name_check() can tell what is wrong. */
+    size_t name_max = KV_PATH_MAX + 1;
+
+    switch (op) {
+    case COMMAND_REGISTER:
+        if (w->to != NULL)
+            buffer_put_bytes(w->to, body->nonce, nonce_len);
+        else
+            body->nonce = cursor_bytes(w->from, nonce_len);
+        walk_string(w, &body->name, &body->name_len, KV_NAME_MAX);
+        break;
+    case COMMAND_PART:
+        walk_u32(w, &body->part);
+        walk_string(w, &body->value, &body->value_len, COMMAND_PART_SIZE);
+        break;
+    case COMMAND_CREATE:
+    case COMMAND_MKDIR:
+        walk_u64(w, &body->parent);
+        walk_string(w, &body->name, &body->name_len, name_max);
+        walk_u16(w, &body->mode);
+        if (op == COMMAND_CREATE)
+            walk_u8(w, &body->flags);
+        break;
+    case COMMAND_SYMLINK:
+        walk_u64(w, &body->parent);
+        walk_string(w, &body->name, &body->name_len, name_max);
+        walk_string(w, &body->target, &body->target_len, KV_PATH_MAX);
+        break;
+    case COMMAND_UNLINK:
+    case COMMAND_RMDIR:
+        walk_u64(w, &body->parent);
+        walk_string(w, &body->name, &body->name_len, name_max);
+        break;
+    case COMMAND_RENAME:
+        walk_u64(w, &body->parent);
+        walk_string(w, &body->name, &body->name_len, name_max);
+        walk_u64(w, &body->new_parent);
+        walk_string(w, &body->new_name, &body->new_name_len, name_max);
+        walk_u8(w, &body->flags);
+        break;
+    case COMMAND_SETATTR:
+        walk_u64(w, &body->ino);
+        walk_u8(w, &body->valid);
+        walk_u16(w, &body->mode);
+        walk_u32(w, &body->uid);
+        walk_u32(w, &body->gid);
+        walk_u64(w, &body->mtime_ns);
+        break;
+    case COMMAND_PUBLISH:
+        walk_u64(w, &body->ino);
+        walk_u8(w, &body->flags);
+        walk_u64(w, &body->version);
+        walk_rest(w, &body->edits, &body->edits_len);
+        break;
+    case COMMAND_SET:
+        walk_string(w, &body->path, &body->path_len, name_max);
+        walk_u8(w, &body->flags);
+        walk_u64(w, &body->version);
+        walk_u64(w, &body->from_version);
+        walk_u16(w, &body->mode);
+        walk_rest(w, &body->value, &body->value_len);
+        break;
+    case COMMAND_DEL:
+        walk_string(w, &body->path, &body->path_len, name_max);
+        walk_u8(w, &body->flags);
+        break;
+    case COMMAND_SETTING:
+        walk_string(w, &body->name, &body->name_len, KV_NAME_MAX);
+        walk_string(w, &body->value, &body->value_len, KV_PATH_MAX);
+        break;
+    default: /* KEEPALIVE, END, TICK: empty */
+        break;
+    }
+}
+
+void command_body_encode(struct buffer *b, uint8_t op, const struct command_body *body)
+{
+    struct command_body copy = *body;
+    struct walk w = {.to = b};
+
+    body_fields(&w, op, &copy);
+}
+
+/* Every component of a path must be a good name; one leading slash is allowed. */
+static int path_check(const uint8_t *path, size_t len)
+{
+    size_t at = len > 0 && path[0] == '/' ? 1 : 0;
+
+    if (len > KV_PATH_MAX)
+        return KV_E_NAMETOOLONG;
+    if (at == len)
+        return KV_E_INVAL;
+    while (at <= len) {
+        const uint8_t *slash = at < len ? memchr(path + at, '/', len - at) : NULL;
+        size_t n = slash != NULL ? (size_t)(slash - path) - at : len - at;
+        int rv = name_check(path + at, n);
+
+        if (rv != KV_OK)
+            return rv;
+        at += n + 1;
+    }
+    return KV_OK;
+}
+
+static int edits_check(const uint8_t *edits, size_t len)
+{
+    struct cursor c = cursor_of(edits, len);
+    struct edit e;
+    int rv;
+
+    while ((rv = edit_next(&c, &e)) == 1)
+        ;
+    return rv == 0 ? KV_OK : KV_E_PROTOCOL;
+}
+
+static int body_flags_check(uint8_t op, const struct command_body *body)
+{
+    uint8_t allowed = op == COMMAND_SET ? SET_FLAGS : 1;
+
+    if ((body->flags & ~allowed) != 0 || (body->valid & ~SETATTR_VALID) != 0 || (body->mode & ~07777) != 0)
+        return KV_E_PROTOCOL;
+    return KV_OK;
+}
+
+int command_body_decode(uint8_t op, const void *bytes, size_t len, struct command_body *body_out)
+{
+    struct cursor c = cursor_of(bytes, len);
+    struct walk w = {.from = &c};
+    int rv;
+
+    *body_out = (struct command_body){0};
+    body_fields(&w, op, body_out);
+    if (!cursor_done(&c))
+        return KV_E_PROTOCOL;
+    rv = body_flags_check(op, body_out);
+    if (rv != KV_OK)
+        return rv;
+    switch (op) {
+    case COMMAND_RENAME:
+        rv = name_check(body_out->new_name, body_out->new_name_len);
+        if (rv != KV_OK)
+            return rv;
+        return name_check(body_out->name, body_out->name_len);
+    case COMMAND_SYMLINK:
+        if (body_out->target_len == 0 || memchr(body_out->target, '\0', body_out->target_len) != NULL)
+            return KV_E_INVAL;
+        return name_check(body_out->name, body_out->name_len);
+    case COMMAND_CREATE:
+    case COMMAND_MKDIR:
+    case COMMAND_UNLINK:
+    case COMMAND_RMDIR:
+        return name_check(body_out->name, body_out->name_len);
+    case COMMAND_SET:
+    case COMMAND_DEL:
+        return path_check(body_out->path, body_out->path_len);
+    case COMMAND_PUBLISH:
+        return edits_check(body_out->edits, body_out->edits_len);
+    default:
+        return KV_OK;
+    }
+}
+
+void edit_encode(struct buffer *b, const struct edit *e)
+{
+    buffer_put_u8(b, e->kind);
+    if (e->kind != EDIT_APPEND)
+        buffer_put_u64(b, e->number);
+    if (e->kind == EDIT_WRITE || e->kind == EDIT_APPEND)
+        buffer_put_string(b, e->data, e->len);
+}
+
+int edit_next(struct cursor *c, struct edit *e_out)
+{
+    if (c->len == 0 && !c->failed)
+        return 0;
+    *e_out = (struct edit){.kind = cursor_u8(c)};
+    switch (e_out->kind) {
+    case EDIT_TRUNCATE:
+    case EDIT_MTIME:
+        e_out->number = cursor_u64(c);
+        break;
+    case EDIT_WRITE:
+        e_out->number = cursor_u64(c);
+        e_out->data = cursor_string(c, SIZE_MAX, &e_out->len);
+        break;
+    case EDIT_APPEND:
+        e_out->data = cursor_string(c, SIZE_MAX, &e_out->len);
+        break;
+    default:
+        return -EPROTO;
+    }
+    return c->failed ? -EPROTO : 1;
+}
+
+void command_result_encode(struct buffer *b, const struct command_result *r)
+{
+    buffer_put_u16(b, r->code);
+    buffer_put_u8(b, r->created);
+    buffer_put_u64(b, r->revision);
+    buffer_put_u64(b, r->base_version);
+    buffer_put_u64(b, r->base_revision);
+    buffer_put_u64(b, r->session);
+    buffer_put_u64(b, r->removed);
+    attr_encode(b, &r->attr);
+}
+
+void command_result_decode(struct cursor *c, struct command_result *r_out)
+{
+    *r_out = (struct command_result){0};
+    r_out->code = cursor_u16(c);
+    r_out->created = cursor_u8(c);
+    r_out->revision = cursor_u64(c);
+    r_out->base_version = cursor_u64(c);
+    r_out->base_revision = cursor_u64(c);
+    r_out->session = cursor_u64(c);
+    r_out->removed = cursor_u64(c);
+    attr_decode(c, &r_out->attr);
+}
