@@ -16,6 +16,8 @@
 /* Payload bytes after which an AppendEntries is split; one entry always fits. */
 #define MESSAGE_SPLIT_BYTES (512u * 1024u)
 #define MESSAGE_MAX_ENTRIES 4096u
+/* Log positions stay below (they are 48 bits in log.db's keys). */
+#define MESSAGE_MAX_INDEX (UINT64_C(1) << 47)
 /* No encoded message is longer (split bytes, one longest entry, the headers). */
 #define MESSAGE_MAX_LEN (2u * 1024u * 1024u)
 
@@ -25,7 +27,7 @@ enum message_type {
     MESSAGE_APPEND_RESULT, /* and its answer */
     MESSAGE_VOTE,          /* candidate -> voters: RequestVote and pre-vote (Raft §3.4, §9.6) */
     MESSAGE_VOTE_RESULT,
-    MESSAGE_INSTALL,     /* handed to a receiver once it has the whole state file (Raft §5.3) */
+    MESSAGE_INSTALL,     /* for a receiver that has the whole state file (Raft §5.3); never on the wire */
     MESSAGE_TIMEOUT_NOW, /* leader -> its successor (Raft §3.10) */
     MESSAGE_PING = 16,   /* leader -> voters: is your term above mine? (ReadIndex, Raft §6.4) */
     MESSAGE_PONG,
@@ -35,7 +37,7 @@ enum message_type {
 struct engine_message {
     enum message_type type;
     uint64_t from, to; /* server ids; both are on the wire, and the link's peer must equal `from` */
-    uint64_t term;     /* sender's term; PONG and ECHO: the term that is answered */
+    uint64_t term;     /* sender's term; VOTE: the term it stands for; PONG, ECHO: the term answered */
     uint64_t sent_ms;  /* sender's clock; ECHO: the leader's, echoed */
     union {
         struct {
@@ -46,7 +48,7 @@ struct engine_message {
             uint64_t last_index; /* acknowledged up to here, or where to try next */
         } append_result;
         struct {
-            uint64_t candidate, last_index, last_term;
+            uint64_t last_index, last_term; /* of the candidate's log */
             bool disrupt_leader, pre_vote;
         } vote;
         struct {
@@ -76,7 +78,8 @@ struct engine_message *message_new_install(uint64_t from, uint64_t to, uint64_t 
 struct engine_message *message_copy(const struct engine_message *m);
 void message_free(struct engine_message *m); /* NULL is ignored */
 
-/* Appends the bytes; out->failed tells of lack of memory. */
+/* Appends the bytes; out->failed tells of lack of memory. Not for INSTALL,
+ * which the transfer of its file stands for (snapshot_transfer.h). */
 void message_encode(const struct engine_message *m, struct buffer *out);
 /* 0 with a new message in *out; KV_E_PROTOCOL: not exactly one well-formed
  * message (unknown type or version, a length beyond the bytes at hand, a
