@@ -71,7 +71,8 @@ struct engine_ops {
     /* The peer needs the state as a file. Make one at applied index J,
      * engine_snapshot_meta(J), engine_pin_log(J), stream it; at the end
      * engine_snapshot_sent() or engine_snapshot_failed(), and engine_unpin_log().
-     * Not called again for this peer before one of the two. */
+     * Not called again for this peer before one of the two. Transfers are void
+     * when leadership is lost: stop them at on_role. */
     void (*send_snapshot)(void *ctx, uint64_t peer);
 
     /* Entry `index` is committed (and durable here, unless
@@ -130,7 +131,8 @@ struct engine_stored {
 /* Once, before anything else. A new cluster: every founding node stores term
  * 1, vote 0 and as entry 1, of term 1, the same ENTRY_CHANGE, and starts with
  * that. A joining node starts with nothing: term 0, start_index 1, no entries.
- * -EBADMSG: the parts contradict each other (a gap behind the snapshot; no
+ * -EBADMSG: the parts contradict each other (a gap behind the snapshot; a
+ * state older than the snapshot; no
  * configuration at index 1; a log that ends before applied_index). May call
  * save_term, send, apply, on_role. */
 int engine_start(struct engine *e, uint64_t now, const struct engine_stored *stored);
@@ -183,9 +185,10 @@ bool engine_lease_valid(const struct engine *e, uint64_t now);
 /* The state machine's file is durable up to `index` (never goes back): the log
  * behind it may go. Calls trim_log when there is something to drop. */
 int engine_state_durable(struct engine *e, uint64_t now, uint64_t index);
-/* What a state file at `index` has to be labelled with. index: applied here,
- * and not older than the log's start. KV_E_NOENT otherwise. The caller deinits
- * *out. */
+/* What a state file at `index` has to be labelled with. index: applied here
+ * (engine_applied_index(), which after a restart lags behind what the state
+ * contains until a leader commits), and not older than the log's start.
+ * KV_E_NOENT otherwise. The caller deinits *out. */
 int engine_snapshot_meta(const struct engine *e, uint64_t index, struct snapshot_meta *out);
 /* Keeps the log from `index` on until unpinned. Pins nest; each costs a
  * slot of ENGINE_MAX_PINS: KV_E_BUSY. KV_E_NOENT: that part is gone. */
