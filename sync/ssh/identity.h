@@ -29,8 +29,9 @@
  * -ETIMEDOUT; another negative errno. */
 int identity_ensure(const char *path, const char *comment, char *message_out, size_t message_size);
 
-/* The public key of `path` (the private key's path) without its comment:
- * "ssh-ed25519 AAAA…". 0, -EINVAL (not an ed25519 public key), or the errno. */
+/* The public key of the private key file `path`, "ssh-ed25519 AAAA…", taken from
+ * that file itself. 0, -EINVAL (not an ed25519 key in OpenSSH form without a
+ * passphrase), or the negative errno of reading. */
 int identity_read_public(const char *path, char public_out[static IDENTITY_PUBLIC_MAX]);
 
 /* Whether text is "ssh-ed25519 BASE64" of the right size and form, with an
@@ -39,6 +40,8 @@ bool identity_public_valid(const char *text, char public_out[IDENTITY_PUBLIC_MAX
 
 /* "SHA256:…" as ssh-keygen -l prints it. 0 or -EINVAL. */
 int identity_fingerprint(const char *public_key, char out[static IDENTITY_FINGERPRINT_MAX]);
+/* The same of a key in its binary form (RFC 4253 §6.6). */
+void identity_fingerprint_blob(const void *blob, size_t len, char out[static IDENTITY_FINGERPRINT_MAX]);
 
 /* 1 to 32 characters of A-Z a-z 0-9 . _ -, not beginning with a dash or dot. */
 bool identity_peer_name_valid(const char *name);

@@ -57,7 +57,7 @@ struct ssh_link_callbacks {
     /* The peer's command runs (it may still end at once: only an answer from
      * the peer's node proves the way). fd: the caller's now: a non-blocking,
      * close-on-exec AF_UNIX stream socket. To end this connection, close it
-     * (written bytes are still delivered, within 2 s); shutdown(SHUT_WR) is
+     * (written bytes are still delivered, within 500 ms); shutdown(SHUT_WR) is
      * passed on as end of file, after which the peer has 10 s to close. At its
      * end the descriptor reads as end of file. */
     void (*on_connected)(void *arg, int fd);

@@ -64,6 +64,9 @@ enum ssh_step ssh_session_step(struct ssh_session *s);
  * > 0: bytes; -EAGAIN; 0: end of file; another negative errno. The last two are
  * remembered: what is in `in` can still be processed. */
 ssize_t ssh_session_receive(struct ssh_session *s);
+/* False: a receive would give nothing, so polling for input would spin: the end
+ * was seen, or `in` is full. */
+bool ssh_session_receives(const struct ssh_session *s);
 /* `out` to the socket, until it takes no more. Bytes left (>= 0) or a negative
  * errno. */
 ssize_t ssh_session_send(struct ssh_session *s);
@@ -86,6 +89,9 @@ int ssh_session_write_eof(struct ssh_session *s);
 /* The remote command's end: true when its exit status (or the closing without
  * one) has arrived; then failure and message are set to it. */
 bool ssh_session_ended(struct ssh_session *s);
+
+/* What it is doing until SSH_STEP_UP: "logging in". Never NULL. */
+const char *ssh_session_stage(const struct ssh_session *s);
 
 enum ssh_failure ssh_session_failure(const struct ssh_session *s);
 /* One clause without the peer's name: "host key of [h]:22 is unknown …".
