@@ -11,7 +11,7 @@
  *   CHUNK id, offset, bytes ...             ->
  *                                           <- ACK id, offset ...  (4 MiB at most in flight)
  *   END id                                  ->                     (digest is right, fsync)
- *                                           <- DONE id, result
+ *                                           <- FINISHED id   (or REFUSED id, reason)
  *
  * A receiver outlives its link: a sender that begins again under the same
  * transfer id goes on where it was. Another id starts over.
@@ -54,10 +54,10 @@ int snapshot_sender_new(int fd, uint64_t transfer_id, uint64_t term, const struc
                         const uint64_t *digest, struct snapshot_sender **out);
 void snapshot_sender_free(struct snapshot_sender *s); /* NULL is ignored; closes fd */
 /* The next thing to do. enum snapshot_step, or negative: the file cannot be
- * read (-EIO if it became shorter), -ENOMEM, or after the receiver refused the
- * reason as positive kv_error negated to -EREMOTEIO. */
+ * read (-EIO if it became shorter), -ENOMEM, -EREMOTEIO: the receiver refused
+ * (snapshot_sender_refusal() says why). */
 int snapshot_sender_step(struct snapshot_sender *s, struct buffer *out);
-/* A message from the receiver. 0, or KV_E_PROTOCOL. */
+/* A message from the receiver. 0, KV_E_PROTOCOL or -ENOMEM. */
 int snapshot_sender_receive(struct snapshot_sender *s, const void *data, size_t len);
 /* The link is new: begin again; the receiver says from where. */
 void snapshot_sender_restart(struct snapshot_sender *s);
@@ -90,12 +90,12 @@ void snapshot_receiver_free(struct snapshot_receiver *r); /* NULL is ignored; le
 int snapshot_receiver_receive(struct snapshot_receiver *r, const void *data, size_t len,
                               struct buffer *reply);
 enum snapshot_receiver_state snapshot_receiver_state(const struct snapshot_receiver *r);
-/* In VERIFIED: fsync of the file and its directory. Blocks: any thread, while no other
- * call is made. 0 (then COMPLETE), or -errno (then drop). */
+/* In VERIFIED: fsync of the file and its directory. Blocks: any thread, while
+ * no other call is made. 0 (then COMPLETE), or -errno (then drop). */
 int snapshot_receiver_sync(struct snapshot_receiver *r);
 /* In COMPLETE: what the install message needs. meta is borrowed. */
 const struct snapshot_meta *snapshot_receiver_meta(const struct snapshot_receiver *r, uint64_t *term_out);
-/* The engine was told: appends the sender's DONE and goes IDLE; the file is the caller's. */
+/* The engine was told: appends FINISHED and goes IDLE; the file is the caller's. */
 void snapshot_receiver_finish(struct snapshot_receiver *r, struct buffer *reply);
 /* Gives the transfer up: closes and removes the file. */
 void snapshot_receiver_drop(struct snapshot_receiver *r);
