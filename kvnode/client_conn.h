@@ -1,0 +1,64 @@
+/* One connected client, as the request handlers see it. Internal to serve*.c and
+ * past.c. Loop thread only. */
+#ifndef KVFS_KVNODE_CLIENT_CONN_H
+#define KVFS_KVNODE_CLIENT_CONN_H
+
+#include <uthash.h>
+
+#include "kvnode/node_state.h"
+#include "sync/wire/message.h"
+
+struct serve;
+struct subscriber;
+
+/* An inode that the client holds open; pinned in the store. */
+struct open_inode {
+    uint64_t ino;
+    unsigned count;
+    unsigned access; /* OPEN_READ | OPEN_WRITE */
+    UT_hash_handle hh;
+};
+
+struct client_conn {
+    struct node *node;     /* borrowed */
+    struct serve *serve;   /* borrowed */
+    struct stream *stream; /* NULL once closed */
+    unsigned refs;         /* the stream's and one a request under way */
+    unsigned requests;     /* under way */
+    bool hello;
+    enum client_kind kind;
+    char name[64];
+    struct caller who;
+    uint32_t groups[COMMAND_GROUPS_MAX];
+    struct open_inode *open;
+    struct subscriber *subscriber;
+    struct client_conn *next; /* in serve's list */
+};
+
+/* A request that is answered later. */
+struct request {
+    struct client_conn *conn; /* a reference */
+    uint64_t id;
+    uint8_t type;
+    uint8_t *body; /* owned copy of the payload; may be NULL */
+    size_t len;
+};
+
+/* NULL: out of memory. The body is copied. */
+struct request *request_new(struct client_conn *conn, const struct frame *frame);
+/* The request is over; frees it. */
+void request_end(struct request *r);
+
+/* Begins an answer: code 0 and room for the body. NULL: the client has gone. */
+struct buffer *answer_begin(struct client_conn *conn, uint64_t id, size_t *at_out);
+/* Ends it: code other than 0 drops the body and says detail (may be NULL) instead. */
+void answer_end(struct client_conn *conn, size_t at, int code, const char *detail);
+void answer_code(struct client_conn *conn, uint64_t id, int code, const char *detail);
+
+/* Answers a read from memory. in: the body behind `at`. Appends to out; returns
+ * an enum kv_error. KV_E_PROTOCOL: not such a request. */
+int serve_read(struct client_conn *conn, uint8_t type, struct cursor *in, struct buffer *out);
+/* Whether the type is a read with an `at` byte, or STATFS. */
+bool serve_is_read(uint8_t type);
+
+#endif

@@ -1,0 +1,658 @@
+/* Starting, order matters: the lock on the folder, what an interrupted install
+ * left, state.db, log.db, the parts in memory, the peers' socket and sshd, the
+ * engine, and last the clients' socket: whoever can connect is served.
+ *
+ * A turn of the loop: input is handled; then on_turn_end() asks for reads,
+ * proposes writes, flushes the engine, hands changes to the write-behind and
+ * writes all output. */
+#include "kvnode/node.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kvnode/events.h"
+#include "kvnode/node_state.h"
+#include "kvnode/past.h"
+#include "kvnode/peers.h"
+#include "kvnode/reads.h"
+#include "kvnode/serve.h"
+#include "kvnode/snapshots.h"
+#include "kvnode/writes.h"
+#include "sync/base/clock.h"
+#include "sync/base/error.h"
+#include "sync/base/log.h"
+#include "sync/raft/configuration.h"
+#include "sync/ssh/identity.h"
+#include "sync/ssh/sshd.h"
+
+#define EXIT_DAMAGED 70
+#define WHY_MAX 512
+/* A leader that stops waits this long for somebody to take over. */
+#define HAND_OVER_MS 1500
+#define FLUSH_MS 30000
+
+struct running {
+    struct node node;
+    struct sshd *sshd; /* NULL: the operator's own takes the logins */
+    uv_timer_t sshd_timer;
+    int lock_fd;
+    char why[WHY_MAX];
+};
+
+static struct running *running_of(struct node *n)
+{
+    return (struct running *)((char *)n - offsetof(struct running, node));
+}
+
+void node_die(const char *why)
+{
+    log_error("%s; this process ends", why);
+    _exit(EXIT_DAMAGED);
+}
+
+bool node_in_minority(const struct node *n)
+{
+    return n->minority_since_ms != 0 && clock_boot_ms() - n->minority_since_ms >= NODE_MINORITY_MS;
+}
+
+const char *node_member_name(const struct node *n, uint64_t id)
+{
+    const struct config_peer *peer;
+
+    if (id == n->config->id)
+        return n->config->name;
+    peer = id <= UINT16_MAX ? config_peer_by_id(n->config, (uint16_t)id) : NULL;
+    return peer != NULL ? peer->name : "-";
+}
+
+/* ---- the state machine ---- */
+
+static void on_event(void *arg, const struct event *event)
+{
+    struct node *n = arg;
+
+    events_add(n->events, event);
+}
+
+int node_store_new(struct node *n, struct journal **journal_out, struct store **store_out)
+{
+    struct store_events events = {n, on_event};
+
+    *journal_out = journal_new();
+    if (*journal_out == NULL)
+        return -ENOMEM;
+    *store_out = store_new(NODE_GROUP, *journal_out, &events);
+    if (*store_out == NULL) {
+        journal_free(*journal_out);
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+static void on_writeback_notify(void *arg) /* the writer's thread */
+{
+    struct node *n = arg;
+
+    uv_async_send(&n->writeback_wake);
+}
+
+static int start_writeback(struct node *n, char *why)
+{
+    struct writeback_options options = {.interval_ms = n->config->flush_ms,
+                                        .commands = n->config->flush_commands,
+                                        .arg = n,
+                                        .notify = on_writeback_notify};
+
+    return writeback_start(n->state_path, n->journal, n->store, &options, &n->writeback, why);
+}
+
+void node_store_replace(struct node *n, struct journal *journal, struct store *store)
+{
+    char why[STATE_DB_ERROR_MAX];
+
+    serve_reset(n->serve);
+    store_free(n->store);
+    journal_free(n->journal);
+    n->journal = journal;
+    n->store = store;
+    if (start_writeback(n, why) != 0)
+        node_die(why);
+    events_reset(n->events, store_applied(store));
+    past_reopen(n->past);
+    writes_recheck(n->writes);
+    reads_applied(n->reads, store_applied(store));
+}
+
+static void on_writeback_wake(uv_async_t *wake)
+{
+    struct node *n = wake->data;
+    uint64_t durable;
+
+    if (n->writeback == NULL)
+        return;
+    if (writeback_state(n->writeback) == WRITEBACK_FATAL) {
+        char why[STATE_DB_ERROR_MAX];
+
+        writeback_error(n->writeback, why);
+        node_die(why);
+    }
+    durable = writeback_durable_index(n->writeback);
+    if (durable > n->durable_told) {
+        n->durable_told = durable;
+        consensus_state_durable(n->consensus, durable);
+    }
+    past_flushed(n->past);
+}
+
+/* ---- consensus calls back ---- */
+
+static void on_apply(void *arg, uint64_t index, const void *bytes, size_t len)
+{
+    struct node *n = arg;
+    struct command_result result;
+    struct command cmd;
+
+    if (index <= store_applied(n->store))
+        return; /* state.db had it */
+    if (bytes == NULL) {
+        store_skip(n->store, index);
+    } else {
+        if (store_apply(n->store, index, bytes, len, &result) != 0)
+            node_die("out of memory while applying");
+        if (command_decode(bytes, len, &cmd) == KV_OK)
+            writes_applied(n->writes, &cmd, &result);
+    }
+    reads_applied(n->reads, index);
+}
+
+static void on_leadership(void *arg)
+{
+    struct node *n = arg;
+
+    reads_retry(n->reads);
+    writes_retry(n->writes, false);
+}
+
+static void on_read(void *arg, uint64_t token, uint64_t index, int code)
+{
+    struct node *n = arg;
+
+    reads_answered(n->reads, token, index, code);
+}
+
+static struct buffer *on_send_begin(void *arg, uint64_t peer)
+{
+    struct node *n = arg;
+
+    return peers_begin(n->peers, peer, PEER_RAFT, 0);
+}
+
+static void on_send_end(void *arg, uint64_t peer)
+{
+    struct node *n = arg;
+
+    peers_end(n->peers, peer);
+}
+
+static void on_send_snapshot(void *arg, uint64_t peer)
+{
+    struct node *n = arg;
+
+    snapshots_send(n->snapshots, peer);
+}
+
+static void on_install(void *arg, const struct snapshot_meta *meta)
+{
+    struct node *n = arg;
+
+    snapshots_install(n->snapshots, meta);
+}
+
+/* ---- the loop ---- */
+
+static void on_writeback_timer(uv_timer_t *timer)
+{
+    (void)timer; /* the end of this turn polls */
+}
+
+static void on_turn_end(uv_prepare_t *prepare)
+{
+    struct node *n = prepare->data;
+
+    reads_turn_end(n->reads);
+    writes_turn_end(n->writes);
+    snapshots_turn_end(n->snapshots);
+    consensus_turn_end(n->consensus);
+    /* Leadership may just have changed: what waited for that goes now. */
+    reads_turn_end(n->reads);
+    writes_turn_end(n->writes);
+    if (n->writeback != NULL) {
+        int error;
+        uint64_t wait = writeback_poll(n->writeback, clock_boot_ms(), &error);
+
+        if (error != 0)
+            node_die("out of memory while writing behind");
+        if (wait != UINT64_MAX)
+            uv_timer_start(&n->writeback_timer, on_writeback_timer, wait, 0);
+    }
+    streams_flush(&n->streams);
+}
+
+static void watch_majority(struct node *n, uint64_t now)
+{
+    unsigned voters = consensus_voters(n->consensus);
+
+    if (peers_up_count(n->peers) + 1 > voters / 2)
+        n->minority_since_ms = 0;
+    else if (n->minority_since_ms == 0)
+        n->minority_since_ms = now;
+}
+
+static void stop_loop(struct node *n)
+{
+    uv_stop(&n->loop);
+}
+
+static void on_beat(uv_timer_t *timer)
+{
+    struct node *n = timer->data;
+    uint64_t now = clock_boot_ms();
+
+    peers_beat(n->peers, now);
+    watch_majority(n, now);
+    writes_beat(n->writes, now);
+    reads_beat(n->reads, now);
+    if (n->stopping && (!consensus_is_leader(n->consensus) || now >= n->stop_deadline_ms))
+        stop_loop(n);
+}
+
+static void on_stop_signal(uv_signal_t *handle, int signum)
+{
+    struct node *n = handle->data;
+
+    if (n->stopping) {
+        stop_loop(n);
+        return;
+    }
+    log_info("%s: stopping", strsignal(signum));
+    n->stopping = true;
+    n->stop_deadline_ms = clock_boot_ms() + HAND_OVER_MS;
+    if (!consensus_is_leader(n->consensus) || consensus_voters(n->consensus) < 2 ||
+        consensus_transfer(n->consensus, 0) != 0)
+        stop_loop(n);
+}
+
+static void on_sshd_timer(uv_timer_t *timer)
+{
+    struct running *r = timer->data;
+    char message[WHY_MAX];
+
+    if (sshd_start(r->sshd, message, sizeof message) != 0 && sshd_pid(r->sshd) == 0) {
+        log_error("sshd: %s; tried again in 5 s", message);
+        uv_timer_start(timer, on_sshd_timer, 5000, 0);
+    }
+}
+
+static void on_child(uv_signal_t *handle, int signum)
+{
+    struct running *r = running_of(handle->data);
+    char message[WHY_MAX];
+    uint32_t retry_ms;
+
+    (void)signum;
+    if (r->sshd == NULL || !sshd_poll(r->sshd, &retry_ms, message, sizeof message))
+        return;
+    log_error("sshd: %s; started again in %u ms", message, retry_ms);
+    uv_timer_start(&r->sshd_timer, on_sshd_timer, retry_ms, 0);
+}
+
+/* ---- starting ---- */
+
+static int lock_folder(struct running *r)
+{
+    const char *dir = r->node.config->data_dir;
+    char path[4200];
+
+    snprintf(path, sizeof path, "%s/lock", dir);
+    r->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (r->lock_fd < 0) {
+        snprintf(r->why, WHY_MAX, "%.300s: %s. Try: kvnode init", path, strerror(errno));
+        return -errno;
+    }
+    if (flock(r->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+        snprintf(r->why, WHY_MAX, "%.300s is in use by another process: this node is running already", dir);
+        return -EBUSY;
+    }
+    return 0;
+}
+
+static int write_identities(struct running *r)
+{
+    const struct config *config = r->node.config;
+    struct identity_peer peers[CONFIG_PEERS_MAX];
+    struct identity_pin pins[CONFIG_PEERS_MAX];
+    char socket_path[CONFIG_SOCKET_PATH_MAX + 1];
+    size_t i;
+    int rv;
+
+    rv = config_peer_socket(config, socket_path);
+    if (rv != 0)
+        return rv;
+    for (i = 0; i < config->n_peers; i++) {
+        const struct config_peer *p = &config->peers[i];
+
+        peers[i] = (struct identity_peer){p->name, p->key, config->program, socket_path};
+        pins[i] = (struct identity_pin){p->host, p->port, p->host_key};
+    }
+    rv = identity_write_authorized_keys(config->authorized_keys, peers, config->n_peers, r->why, WHY_MAX);
+    if (rv == 0)
+        rv = identity_write_known_hosts(config->known_hosts, pins, config->n_peers, r->why, WHY_MAX);
+    return rv;
+}
+
+static int found_cluster(struct running *r)
+{
+    const struct config *config = r->node.config;
+    static struct configuration founders;
+    char address[CONFIGURATION_MAX_ADDRESS + 1];
+    uint64_t last = 0;
+    size_t i, k;
+    int rv;
+
+    if (access(config->founding, F_OK) != 0) {
+        snprintf(
+            r->why, WHY_MAX,
+            "%.200s holds no log and was not made by `kvnode init`: a node that lost its data must not come "
+            "back under its old id. Give it a new id and name, or put the data back",
+            config->data_dir);
+        return -ENOENT;
+    }
+    /* The founders in the order of their ids: every node writes the same bytes. */
+    for (i = 0; i < config->n_peers + 1; i++) {
+        uint64_t id = UINT64_MAX;
+        const struct config_peer *peer = NULL;
+
+        if (config->id > last)
+            id = config->id;
+        for (k = 0; k < config->n_peers; k++) {
+            if (config->peers[k].id > last && config->peers[k].id < id) {
+                id = config->peers[k].id;
+                peer = &config->peers[k];
+            }
+        }
+        if (id != config->id && peer == NULL)
+            return -EINVAL;
+        if (id == config->id)
+            snprintf(address, sizeof address, "%s", config->name);
+        else
+            snprintf(address, sizeof address, "%s", peer->name);
+        rv = configuration_add(&founders, id, address, SERVER_VOTER);
+        if (rv != 0) {
+            snprintf(r->why, WHY_MAX, "the configuration's nodes: %s", error_text(rv));
+            return -EINVAL;
+        }
+        last = id;
+    }
+    rv = consensus_found(r->node.consensus, &founders);
+    if (rv == 0)
+        log_info("a new cluster of %u nodes is founded", founders.n);
+    return rv;
+}
+
+static int open_state(struct running *r)
+{
+    struct node *n = &r->node;
+    int rv;
+
+    snprintf(n->state_path, sizeof n->state_path, "%s/" STATE_DB_NAME, n->config->data_dir);
+    rv = state_db_recover(n->config->data_dir, r->why);
+    if (rv != 0)
+        return rv;
+    rv = node_store_new(n, &n->journal, &n->store);
+    if (rv != 0)
+        return rv;
+    rv = state_db_load(n->state_path, n->store, r->why);
+    if (rv == -ENOENT)
+        rv = 0;
+    return rv;
+}
+
+static int open_log(struct running *r)
+{
+    static const struct consensus_callbacks callbacks = {.apply = on_apply,
+                                                         .on_leadership = on_leadership,
+                                                         .on_read = on_read,
+                                                         .send_begin = on_send_begin,
+                                                         .send_end = on_send_end,
+                                                         .send_snapshot = on_send_snapshot,
+                                                         .install = on_install};
+    struct node *n = &r->node;
+    struct consensus_callbacks mine = callbacks;
+    struct consensus_config cc = {.group = NODE_GROUP,
+                                  .id = n->config->id,
+                                  .election_ms = n->config->election_ms,
+                                  .heartbeat_ms = n->config->heartbeat_ms,
+                                  .keep_entries = n->config->log_keep_entries,
+                                  .keep_bytes = n->config->log_keep_bytes};
+    struct snapshot_meta meta = {0};
+    char path[4200];
+    bool exists;
+    int rv;
+
+    mine.arg = n;
+    snprintf(path, sizeof path, "%s/log.db", n->config->data_dir);
+    cc.log_path = path;
+    rv = consensus_open(&cc, &n->loop, &mine, &n->consensus, &exists, r->why);
+    if (rv != 0)
+        return rv;
+    rv = snapshots_recover(n->config->data_dir, store_applied(n->store), &meta);
+    if (rv == 1) {
+        rv = consensus_finish_install(n->consensus, &meta);
+        exists = true;
+        snapshot_meta_deinit(&meta);
+    }
+    if (rv == 0)
+        snapshots_installed(n->config->data_dir);
+    if (rv == 0 && !exists)
+        rv = found_cluster(r);
+    if (rv == 0)
+        unlink(n->config->founding);
+    return rv;
+}
+
+static int start_sshd(struct running *r)
+{
+    const struct config *config = r->node.config;
+    struct sshd_config sc = {.run_dir = config->ssh_dir,
+                             .listen_address = config->listen_host,
+                             .port = config->listen_port,
+                             .host_key_path = config->host_key,
+                             .authorized_keys_path = config->authorized_keys};
+    int rv;
+
+    if (!config->private_sshd || config->n_peers == 0)
+        return 0;
+    rv = sshd_new(&sc, &r->sshd, r->why, WHY_MAX);
+    if (rv == 0)
+        rv = sshd_start(r->sshd, r->why, WHY_MAX);
+    return rv;
+}
+
+/* The manager of services, if there is one, learns that the node serves
+ * (sd_notify(3)). */
+static void tell_ready(void)
+{
+    const char *path = getenv("NOTIFY_SOCKET");
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    size_t len = path != NULL ? strlen(path) : 0;
+    int fd;
+
+    if (len == 0 || len >= sizeof addr.sun_path)
+        return;
+    memcpy(addr.sun_path, path, len);
+    if (addr.sun_path[0] == '@')
+        addr.sun_path[0] = '\0';
+    fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return;
+    if (sendto(fd, "READY=1", 7, MSG_NOSIGNAL, (struct sockaddr *)&addr,
+               (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)) < 0)
+        log_warn("the service manager at %s does not listen", path);
+    close(fd);
+}
+
+static void start_handles(struct running *r)
+{
+    struct node *n = &r->node;
+
+    uv_async_init(&n->loop, &n->writeback_wake, on_writeback_wake);
+    uv_timer_init(&n->loop, &n->writeback_timer);
+    uv_timer_init(&n->loop, &n->beat);
+    uv_timer_init(&n->loop, &r->sshd_timer);
+    uv_prepare_init(&n->loop, &n->turn_end);
+    uv_signal_init(&n->loop, &n->sigterm);
+    uv_signal_init(&n->loop, &n->sigint);
+    uv_signal_init(&n->loop, &n->sigchld);
+    n->writeback_wake.data = n->writeback_timer.data = n->beat.data = n->turn_end.data = n;
+    n->sigterm.data = n->sigint.data = n->sigchld.data = n;
+    r->sshd_timer.data = r;
+}
+
+static int start(struct running *r)
+{
+    struct node *n = &r->node;
+    int rv;
+
+    rv = lock_folder(r);
+    if (rv != 0)
+        return rv;
+    rv = write_identities(r);
+    if (rv != 0)
+        return rv;
+    start_handles(r);
+    n->events = events_new();
+    n->past = past_new(n);
+    n->reads = reads_new(n);
+    n->writes = writes_new(n);
+    n->snapshots = snapshots_new(n);
+    if (n->events == NULL || n->past == NULL || n->reads == NULL || n->writes == NULL || n->snapshots == NULL)
+        return -ENOMEM;
+    rv = open_state(r);
+    if (rv != 0)
+        return rv;
+    events_reset(n->events, store_applied(n->store));
+    rv = open_log(r);
+    if (rv != 0)
+        return rv;
+    rv = start_writeback(n, r->why);
+    if (rv != 0)
+        return rv;
+    rv = start_sshd(r);
+    if (rv != 0)
+        return rv;
+    rv = peers_start(n, &n->peers, r->why);
+    if (rv != 0)
+        return rv;
+    rv = consensus_start(n->consensus, store_applied(n->store), r->why);
+    if (rv != 0)
+        return rv;
+    rv = serve_start(n, &n->serve, r->why);
+    if (rv != 0)
+        return rv;
+    uv_prepare_start(&n->turn_end, on_turn_end);
+    uv_timer_start(&n->beat, on_beat, n->config->heartbeat_ms, n->config->heartbeat_ms);
+    uv_signal_start(&n->sigterm, on_stop_signal, SIGTERM);
+    uv_signal_start(&n->sigint, on_stop_signal, SIGINT);
+    uv_signal_start(&n->sigchld, on_child, SIGCHLD);
+    return 0;
+}
+
+/* ---- stopping ---- */
+
+static void close_handle(uv_handle_t *handle)
+{
+    if (handle->data != NULL && !uv_is_closing(handle))
+        uv_close(handle, NULL);
+}
+
+/* From the outside in: nobody asks any more, then nothing is promised any more,
+ * then what was promised is written. */
+static void stop(struct running *r)
+{
+    struct node *n = &r->node;
+
+    serve_stop(n->serve);
+    peers_stop(n->peers);
+    sshd_free(r->sshd);
+    if (n->turn_end.data != NULL) {
+        uv_prepare_stop(&n->turn_end);
+        streams_flush(&n->streams);
+    }
+    consensus_close(n->consensus);
+    if (n->writeback != NULL && !writeback_free(n->writeback, true, FLUSH_MS))
+        log_warn("state.db is not up to date; the next start replays log.db");
+    n->writeback = NULL;
+    snapshots_free(n->snapshots);
+    close_handle((uv_handle_t *)&n->writeback_wake);
+    close_handle((uv_handle_t *)&n->writeback_timer);
+    close_handle((uv_handle_t *)&n->beat);
+    close_handle((uv_handle_t *)&n->turn_end);
+    close_handle((uv_handle_t *)&n->sigterm);
+    close_handle((uv_handle_t *)&n->sigint);
+    close_handle((uv_handle_t *)&n->sigchld);
+    close_handle((uv_handle_t *)&r->sshd_timer);
+    streams_deinit(&n->streams);
+    uv_run(&n->loop, UV_RUN_DEFAULT);
+    past_free(n->past);
+    serve_free(n->serve);
+    peers_free(n->peers);
+    writes_free(n->writes);
+    reads_free(n->reads);
+    store_free(n->store);
+    journal_free(n->journal);
+    events_free(n->events);
+    uv_loop_close(&n->loop);
+    if (r->lock_fd >= 0)
+        close(r->lock_fd);
+}
+
+int node_run(const struct config *config)
+{
+    struct running *r = calloc(1, sizeof *r);
+    int rv;
+
+    if (r == NULL)
+        return 1;
+    signal(SIGPIPE, SIG_IGN);
+    r->node.config = config;
+    r->node.started_ms = clock_boot_ms();
+    r->lock_fd = -1;
+    if (uv_loop_init(&r->node.loop) != 0) {
+        free(r);
+        return 1;
+    }
+    streams_init(&r->node.streams, &r->node.loop);
+    rv = start(r);
+    if (rv != 0) {
+        log_error("cannot start: %s", r->why[0] != '\0' ? r->why : strerror(-rv));
+    } else {
+        log_info("serves clients at %s; revision %llu", config->socket,
+                 (unsigned long long)store_applied(r->node.store));
+        tell_ready();
+        uv_run(&r->node.loop, UV_RUN_DEFAULT);
+    }
+    stop(r);
+    free(r);
+    if (rv == 0)
+        log_info("stopped");
+    return rv == 0 ? 0 : 1;
+}

@@ -1,0 +1,81 @@
+/* The parts of a running node and how they find each other. Each part owns its
+ * own state behind its header; this struct only holds them together. Loop
+ * thread only.
+ *
+ *   clients ── serve ──┬─ writes ──┐               ┌── peers ══ SSH
+ *                      ├─ reads  ──┼── consensus ──┤
+ *                      └─ past     │     │ apply   └── snapshots
+ *                         events ◄─┴── store ── journal ── writeback ── state.db
+ */
+#ifndef KVFS_KVNODE_NODE_STATE_H
+#define KVFS_KVNODE_NODE_STATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "kvnode/config.h"
+#include "kvnode/consensus.h"
+#include "kvnode/journal.h"
+#include "kvnode/store.h"
+#include "kvnode/stream.h"
+#include "kvnode/writeback.h"
+
+#define NODE_GROUP 0
+/* Longer than a client's own deadline would be waiting for nothing. */
+#define NODE_REQUEST_MS 9500
+/* Without a majority of links for this long a node knows that it is alone. */
+#define NODE_MINORITY_MS 2000
+
+struct events;
+struct past;
+struct peers;
+struct reads;
+struct serve;
+struct snapshots;
+struct writes;
+
+struct node {
+    const struct config *config; /* borrowed */
+    uv_loop_t loop;
+    struct streams streams;
+
+    /* The state machine. Replaced as a whole by an install. */
+    struct journal *journal;
+    struct store *store;
+    struct writeback *writeback; /* NULL while an install is under way */
+    uv_async_t writeback_wake;
+    uv_timer_t writeback_timer;
+    uint64_t durable_told; /* what consensus knows to be durable */
+    char state_path[4096];
+
+    struct consensus *consensus;
+    struct events *events;
+    struct past *past;
+    struct peers *peers;
+    struct reads *reads;
+    struct serve *serve;
+    struct snapshots *snapshots;
+    struct writes *writes;
+
+    uv_prepare_t turn_end;
+    uv_timer_t beat; /* every heartbeat: deadlines, status to peers, the elapsed clock */
+    uv_signal_t sigterm, sigint, sigchld;
+    uint64_t started_ms;        /* clock_boot_ms() */
+    uint64_t minority_since_ms; /* 0: a majority is linked */
+    bool stopping;
+    uint64_t stop_deadline_ms;
+};
+
+/* This node knows that it cannot reach a majority. */
+bool node_in_minority(const struct node *n);
+/* The name of a member by its id: "n2", or "-". Borrowed from the configuration. */
+const char *node_member_name(const struct node *n, uint64_t id);
+/* Makes a fresh store with its journal, events connected. 0 or -ENOMEM. */
+int node_store_new(struct node *n, struct journal **journal_out, struct store **store_out);
+/* Puts a loaded store in force (the old one is freed) and starts its write-behind. */
+void node_store_replace(struct node *n, struct journal *journal, struct store *store);
+/* Ends the process after a failure that must not be survived. */
+void node_die(const char *why) __attribute__((noreturn));
+
+#endif

@@ -1,0 +1,646 @@
+#include "kvnode/peers.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "kvnode/node_state.h"
+#include "kvnode/reads.h"
+#include "kvnode/snapshots.h"
+#include "kvnode/writes.h"
+#include "sync/base/clock.h"
+#include "sync/base/error.h"
+#include "sync/base/log.h"
+#include "sync/ssh/bridge.h"
+#include "sync/ssh/link.h"
+
+#define PEER_MAGIC "kvfs-peer-1"
+/* A peer that sends nothing for so many heartbeats is taken for dead. */
+#define SILENT_BEATS 10
+#define SILENT_MIN_MS 3000
+/* A connection has this long to say HELLO. */
+#define HELLO_MS 5000
+#define PAUSE_AT (64 * 1024 * 1024)
+/* Raft messages beyond this are dropped: the core sends them again. */
+#define DROP_AT (32 * 1024 * 1024)
+
+struct connection {
+    struct peers *peers; /* borrowed */
+    struct peer *peer;   /* borrowed; NULL until the preamble */
+    struct stream *stream;
+    bool hello; /* received */
+    uint64_t opened_ms, heard_ms;
+    struct connection *next; /* in peers->connections */
+};
+
+struct peer {
+    struct peers *peers; /* borrowed */
+    const struct config_peer *config;
+    char address[300];
+    struct ssh_link *link;         /* owned; NULL: the peer dials us */
+    struct connection *connection; /* the newest; NULL: none */
+    struct connection *sending;    /* between peers_begin and peers_end */
+    size_t frame;
+    struct peer_view view;
+
+    /* From the link's thread, under peers->lock. */
+    int new_fd; /* -1: none */
+    char new_error[160];
+    bool error_is_new;
+};
+
+struct peers {
+    struct node *node; /* borrowed */
+    struct peer *all;
+    size_t n;
+    struct connection *connections;
+    int listen_fd;
+    uv_poll_t listen_poll;
+    uv_async_t wake;
+    pthread_mutex_t lock;
+    char socket_path[CONFIG_SOCKET_PATH_MAX + 1];
+    bool stopped;
+};
+
+static struct peer *peer_by_id(const struct peers *p, uint64_t id)
+{
+    size_t i;
+
+    for (i = 0; i < p->n; i++)
+        if (p->all[i].view.id == id)
+            return &p->all[i];
+    return NULL;
+}
+
+static struct peer *peer_by_name(const struct peers *p, const char *name)
+{
+    size_t i;
+
+    for (i = 0; i < p->n; i++)
+        if (strcmp(p->all[i].config->name, name) == 0)
+            return &p->all[i];
+    return NULL;
+}
+
+static bool is_up(const struct peer *peer)
+{
+    return peer->connection != NULL && peer->connection->hello;
+}
+
+/* ---- frames out ---- */
+
+static struct buffer *begin(struct peer *peer, enum peer_frame type, uint64_t id)
+{
+    struct buffer *b = stream_output(peer->connection->stream);
+
+    peer->sending = peer->connection;
+    peer->frame = frame_begin(b, (uint8_t)type, NODE_GROUP, id);
+    return b;
+}
+
+static void end(struct peer *peer)
+{
+    struct buffer *b = stream_output(peer->sending->stream);
+
+    frame_end(b, peer->frame);
+    peer->sending = NULL;
+}
+
+struct buffer *peers_begin(struct peers *p, uint64_t id, enum peer_frame type, uint64_t frame_id)
+{
+    struct peer *peer = peer_by_id(p, id);
+
+    if (peer == NULL || !is_up(peer))
+        return NULL;
+    if (stream_pending(peer->connection->stream) > DROP_AT)
+        return NULL;
+    return begin(peer, type, frame_id);
+}
+
+void peers_end(struct peers *p, uint64_t id)
+{
+    end(peer_by_id(p, id));
+}
+
+bool peers_send_command(struct peers *p, uint64_t peer, const void *bytes, size_t len)
+{
+    struct buffer *b = peers_begin(p, peer, PEER_COMMAND, 0);
+
+    if (b == NULL)
+        return false;
+    buffer_put_bytes(b, bytes, len);
+    peers_end(p, peer);
+    return true;
+}
+
+void peers_send_refusal(struct peers *p, uint64_t peer, uint64_t session, uint64_t seq, uint64_t part)
+{
+    struct buffer *b = peers_begin(p, peer, PEER_REFUSED, 0);
+
+    if (b == NULL)
+        return;
+    buffer_put_u64(b, session);
+    buffer_put_u64(b, seq);
+    buffer_put_u64(b, part);
+    peers_end(p, peer);
+}
+
+size_t peers_pending(const struct peers *p, uint64_t id)
+{
+    struct peer *peer = peer_by_id(p, id);
+
+    return peer != NULL && is_up(peer) ? stream_pending(peer->connection->stream) : 0;
+}
+
+bool peers_up(const struct peers *p, uint64_t id)
+{
+    struct peer *peer = peer_by_id(p, id);
+
+    return peer != NULL && is_up(peer);
+}
+
+unsigned peers_up_count(const struct peers *p)
+{
+    unsigned up = 0;
+    size_t i;
+
+    for (i = 0; i < p->n; i++)
+        up += is_up(&p->all[i]);
+    return up;
+}
+
+static void send_hello(struct connection *c)
+{
+    const struct config *config = c->peers->node->config;
+    struct buffer *b = stream_output(c->stream);
+    size_t frame = frame_begin(b, PEER_HELLO, NODE_GROUP, 0);
+
+    buffer_put_text(b, PEER_MAGIC);
+    buffer_put_u64(b, config->cluster_id);
+    buffer_put_u16(b, config->id);
+    buffer_put_text(b, config->name);
+    frame_end(b, frame);
+}
+
+static void send_status(struct peer *peer)
+{
+    struct node *n = peer->peers->node;
+    struct buffer *b = begin(peer, PEER_STATUS, 0);
+    uint8_t role = consensus_is_leader(n->consensus)      ? PEER_LEADER
+                   : consensus_is_candidate(n->consensus) ? PEER_CANDIDATE
+                                                          : PEER_FOLLOWER;
+
+    buffer_put_u8(b, role);
+    buffer_put_u64(b, consensus_term(n->consensus));
+    buffer_put_u64(b, store_applied(n->store));
+    buffer_put_u64(b, store_applied(n->store));
+    buffer_put_u64(b, store_digest(n->store));
+    buffer_put_u8(b, 0);
+    end(peer);
+}
+
+/* ---- frames in ---- */
+
+static void set_error(struct peer *peer, const char *text)
+{
+    snprintf(peer->view.error, sizeof peer->view.error, "%s", text);
+}
+
+static int on_hello(struct connection *c, struct cursor *in)
+{
+    const struct config *config = c->peers->node->config;
+    struct peer *peer = c->peer;
+    size_t magic_len, name_len;
+    const uint8_t *magic = cursor_string(in, 64, &magic_len);
+    uint64_t cluster = cursor_u64(in);
+    uint16_t id = cursor_u16(in);
+    const uint8_t *name = cursor_string(in, SSH_PEER_NAME_MAX, &name_len);
+
+    if (!cursor_done(in) || magic_len != strlen(PEER_MAGIC) || memcmp(magic, PEER_MAGIC, magic_len) != 0) {
+        set_error(peer, "it speaks another protocol");
+        log_error("%s: speaks another protocol; refused", peer->config->name);
+        return -EPROTO;
+    }
+    if (cluster != config->cluster_id) {
+        set_error(peer, "it belongs to another cluster");
+        log_error("%s: belongs to cluster %016llx, this node to %016llx; refused", peer->config->name,
+                  (unsigned long long)cluster, (unsigned long long)config->cluster_id);
+        return -EPROTO;
+    }
+    if (id != peer->config->id || name_len != strlen(peer->config->name) ||
+        memcmp(name, peer->config->name, name_len) != 0) {
+        set_error(peer, "its key is another node's");
+        log_error("%s (id %u): the node behind this key says it is %.*s (id %u); refused", peer->config->name,
+                  peer->config->id, (int)name_len, (const char *)name, id);
+        return -EPROTO;
+    }
+    if (peer->connection != NULL && peer->connection != c)
+        stream_close(peer->connection->stream); /* the newer one counts */
+    c->hello = true;
+    peer->connection = c;
+    peer->view.error[0] = '\0';
+    if (peer->link == NULL)
+        send_hello(c);
+    log_info("linked with %s", peer->config->name);
+    send_status(peer);
+    reads_retry(c->peers->node->reads);
+    writes_retry(c->peers->node->writes, true);
+    snapshots_linked(c->peers->node->snapshots, peer->view.id);
+    return 0;
+}
+
+static void on_status(struct peer *peer, struct cursor *in)
+{
+    struct peer_view v = peer->view;
+
+    v.role = cursor_u8(in);
+    v.term = cursor_u64(in);
+    v.applied = cursor_u64(in);
+    v.digest_index = cursor_u64(in);
+    v.digest = cursor_u64(in);
+    cursor_u8(in);
+    if (!in->failed)
+        peer->view = v;
+}
+
+static int on_frame(void *arg, const struct frame *frame)
+{
+    struct connection *c = arg;
+    struct peer *peer = c->peer;
+    struct node *n = c->peers->node;
+    struct cursor in = cursor_of(frame->payload, frame->len);
+    uint64_t a, b, d;
+    int rv = 0;
+
+    c->heard_ms = clock_boot_ms();
+    if (!c->hello && frame->type != PEER_HELLO)
+        return -EPROTO;
+    if (frame->group != NODE_GROUP)
+        return -EPROTO;
+    peer->view.last_seen_ms = c->heard_ms;
+    switch (frame->type) {
+    case PEER_HELLO:
+        return c->hello ? -EPROTO : on_hello(c, &in);
+    case PEER_RAFT:
+        rv = consensus_receive(n->consensus, peer->view.id, frame->payload, frame->len);
+        break;
+    case PEER_COMMAND:
+        rv = writes_forwarded(n->writes, peer->view.id, frame->payload, frame->len);
+        break;
+    case PEER_REFUSED:
+        a = cursor_u64(&in);
+        b = cursor_u64(&in);
+        d = cursor_u64(&in);
+        if (cursor_done(&in))
+            writes_refused(n->writes, a, b, d);
+        break;
+    case PEER_READ:
+        reads_peer_asks(n->reads, peer->view.id, frame->id);
+        break;
+    case PEER_READ_ANSWER:
+        a = cursor_u16(&in);
+        b = cursor_u64(&in);
+        if (cursor_done(&in))
+            reads_peer_answers(n->reads, frame->id, (int)a, b);
+        break;
+    case PEER_STATUS:
+        on_status(peer, &in);
+        break;
+    case PEER_SNAPSHOT:
+        rv = snapshots_receive(n->snapshots, peer->view.id, frame->payload, frame->len);
+        break;
+    case PEER_SNAPSHOT_ACK:
+        rv = snapshots_acked(n->snapshots, peer->view.id, frame->payload, frame->len);
+        break;
+    default: /* a newer peer's: ignored */
+        break;
+    }
+    if (rv == KV_E_PROTOCOL) {
+        log_error("%s sent a malformed frame of type %u; link closed", peer->config->name, frame->type);
+        return -EPROTO;
+    }
+    return 0;
+}
+
+static void on_closed(void *arg, int reason)
+{
+    struct connection *c = arg;
+    struct peers *p = c->peers;
+    struct connection **at;
+
+    for (at = &p->connections; *at != NULL; at = &(*at)->next) {
+        if (*at == c) {
+            *at = c->next;
+            break;
+        }
+    }
+    if (c->peer != NULL && c->peer->connection == c) {
+        c->peer->connection = NULL;
+        if (!p->stopped) {
+            if (c->hello)
+                log_warn("link with %s lost: %s", c->peer->config->name,
+                         reason == 0 ? "closed by the other side" : strerror(-reason));
+            if (c->peer->view.error[0] == '\0')
+                set_error(c->peer, "the link was lost");
+            snapshots_link_lost(p->node->snapshots, c->peer->view.id);
+        }
+    }
+    free(c);
+}
+
+static long on_preamble(void *arg, const void *data, size_t len)
+{
+    struct connection *c = arg;
+    char name[SSH_PEER_NAME_MAX + 1];
+    int n = bridge_preamble_parse(data, len, name);
+
+    if (n <= 0)
+        return n;
+    c->peer = peer_by_name(c->peers, name);
+    if (c->peer == NULL) {
+        log_warn("a bridge for an unknown peer %s; refused", name);
+        return -EPROTO;
+    }
+    if (c->peer->link != NULL) {
+        log_warn("%s dials, but this node (the lower id) does; refused", name);
+        return -EPROTO;
+    }
+    stream_frames_follow(c->stream);
+    return n;
+}
+
+static struct connection *open_connection(struct peers *p, struct peer *peer, int fd)
+{
+    struct stream_callbacks callbacks = {
+        .on_preamble = peer == NULL ? on_preamble : NULL, .on_frame = on_frame, .on_closed = on_closed};
+    struct connection *c = calloc(1, sizeof *c);
+
+    if (c == NULL) {
+        close(fd);
+        return NULL;
+    }
+    c->peers = p;
+    c->peer = peer;
+    c->opened_ms = c->heard_ms = clock_boot_ms();
+    callbacks.arg = c;
+    if (stream_open(&p->node->streams, fd, &callbacks, PAUSE_AT, &c->stream) != 0) {
+        free(c);
+        return NULL;
+    }
+    c->next = p->connections;
+    p->connections = c;
+    return c;
+}
+
+/* ---- dialling ---- */
+
+static void on_link_connected(void *arg, int fd) /* the link's thread */
+{
+    struct peer *peer = arg;
+    struct peers *p = peer->peers;
+
+    pthread_mutex_lock(&p->lock);
+    if (peer->new_fd >= 0)
+        close(peer->new_fd);
+    peer->new_fd = fd;
+    pthread_mutex_unlock(&p->lock);
+    uv_async_send(&p->wake);
+}
+
+static void on_link_failed(void *arg, enum ssh_failure failure, const char *message,
+                           uint32_t retry_ms) /* the link's thread */
+{
+    struct peer *peer = arg;
+    struct peers *p = peer->peers;
+
+    (void)failure;
+    (void)retry_ms;
+    pthread_mutex_lock(&p->lock);
+    if (strncmp(peer->new_error, message, sizeof peer->new_error - 1) != 0) {
+        snprintf(peer->new_error, sizeof peer->new_error, "%s", message);
+        log_warn("%s", message); /* once, not at every attempt */
+    }
+    peer->error_is_new = true;
+    pthread_mutex_unlock(&p->lock);
+    uv_async_send(&p->wake);
+}
+
+static void on_wake(uv_async_t *wake)
+{
+    struct peers *p = wake->data;
+    size_t i;
+
+    for (i = 0; i < p->n; i++) {
+        struct peer *peer = &p->all[i];
+        struct connection *c;
+        int fd;
+
+        pthread_mutex_lock(&p->lock);
+        fd = peer->new_fd;
+        peer->new_fd = -1;
+        if (peer->error_is_new)
+            set_error(peer, peer->new_error);
+        peer->error_is_new = false;
+        pthread_mutex_unlock(&p->lock);
+        if (fd < 0)
+            continue;
+        if (p->stopped) {
+            close(fd);
+            continue;
+        }
+        if (peer->connection != NULL)
+            stream_close(peer->connection->stream);
+        c = open_connection(p, peer, fd);
+        peer->connection = c;
+        if (c != NULL)
+            send_hello(c);
+    }
+}
+
+/* ---- accepting ---- */
+
+static void on_listen(uv_poll_t *poll, int status, int events)
+{
+    struct peers *p = poll->data;
+
+    (void)events;
+    if (status < 0)
+        return;
+    for (;;) {
+        int fd = accept4(p->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+        if (fd < 0)
+            return;
+        if (bridge_accept_check(fd) != 0) {
+            log_warn("peer socket: a process of another user; refused");
+            close(fd);
+        } else {
+            open_connection(p, NULL, fd);
+        }
+    }
+}
+
+static int listen_on(struct peers *p, char *why)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    mode_t mask;
+    int rv;
+
+    if (config_peer_socket(p->node->config, p->socket_path) != 0 ||
+        strlen(p->socket_path) >= sizeof addr.sun_path) {
+        snprintf(why, 512, "the path of the peer socket is too long");
+        return -ENAMETOOLONG;
+    }
+    memcpy(addr.sun_path, p->socket_path, strlen(p->socket_path) + 1);
+    p->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (p->listen_fd < 0)
+        return -errno;
+    unlink(p->socket_path);
+    mask = umask(0177);
+    rv = bind(p->listen_fd, (struct sockaddr *)&addr, sizeof addr) != 0 ? -errno : 0;
+    umask(mask);
+    if (rv == 0 && listen(p->listen_fd, 64) != 0)
+        rv = -errno;
+    if (rv != 0) {
+        snprintf(why, 512, "%s: %s", p->socket_path, strerror(-rv));
+        return rv;
+    }
+    rv = uv_poll_init(&p->node->loop, &p->listen_poll, p->listen_fd);
+    if (rv == 0) {
+        p->listen_poll.data = p;
+        rv = uv_poll_start(&p->listen_poll, UV_READABLE, on_listen);
+    }
+    return rv;
+}
+
+int peers_start(struct node *node, struct peers **out, char *why)
+{
+    const struct config *config = node->config;
+    struct peers *p = calloc(1, sizeof *p);
+    size_t i;
+    int rv;
+
+    *out = NULL;
+    if (p == NULL)
+        return -ENOMEM;
+    p->node = node;
+    p->n = config->n_peers;
+    p->listen_fd = -1;
+    pthread_mutex_init(&p->lock, NULL);
+    p->all = calloc(p->n > 0 ? p->n : 1, sizeof *p->all);
+    if (p->all == NULL) {
+        free(p);
+        return -ENOMEM;
+    }
+    uv_async_init(&node->loop, &p->wake, on_wake);
+    p->wake.data = p;
+    for (i = 0; i < p->n; i++) {
+        struct peer *peer = &p->all[i];
+
+        peer->peers = p;
+        peer->config = &config->peers[i];
+        peer->new_fd = -1;
+        snprintf(peer->address, sizeof peer->address, strchr(peer->config->host, ':') ? "[%s]:%u" : "%s:%u",
+                 peer->config->host, peer->config->port);
+        peer->view.id = peer->config->id;
+        peer->view.name = peer->config->name;
+        peer->view.address = peer->address;
+        set_error(peer, "not linked yet");
+    }
+    *out = p;
+    rv = listen_on(p, why);
+    if (rv != 0)
+        return rv;
+    for (i = 0; i < p->n; i++) {
+        struct peer *peer = &p->all[i];
+        struct ssh_link_callbacks callbacks = {on_link_connected, on_link_failed, peer};
+        struct ssh_link_config link = {.name = peer->config->name,
+                                       .host = peer->config->host,
+                                       .port = peer->config->port,
+                                       .user = peer->config->user,
+                                       .private_key_path = config->client_key,
+                                       .known_hosts_path = config->known_hosts};
+
+        if (config->id > peer->config->id)
+            continue;
+        rv = ssh_link_start(&link, &callbacks, &peer->link);
+        if (rv != 0) {
+            snprintf(why, 512, "link to %s: %s", peer->config->name, strerror(-rv));
+            return rv;
+        }
+    }
+    return 0;
+}
+
+void peers_stop(struct peers *p)
+{
+    struct connection *c;
+    size_t i;
+
+    if (p == NULL)
+        return;
+    p->stopped = true;
+    for (i = 0; i < p->n; i++) {
+        ssh_link_stop(p->all[i].link);
+        p->all[i].link = NULL;
+        if (p->all[i].new_fd >= 0)
+            close(p->all[i].new_fd);
+        p->all[i].new_fd = -1;
+    }
+    for (c = p->connections; c != NULL; c = c->next)
+        stream_close(c->stream);
+    if (p->listen_fd >= 0) {
+        if (p->listen_poll.data != NULL)
+            uv_close((uv_handle_t *)&p->listen_poll, NULL);
+        unlink(p->socket_path);
+    }
+    uv_close((uv_handle_t *)&p->wake, NULL);
+}
+
+void peers_free(struct peers *p)
+{
+    if (p == NULL)
+        return;
+    if (p->listen_fd >= 0)
+        close(p->listen_fd);
+    pthread_mutex_destroy(&p->lock);
+    free(p->all);
+    free(p);
+}
+
+void peers_beat(struct peers *p, uint64_t now_ms)
+{
+    uint64_t silent = (uint64_t)p->node->config->heartbeat_ms * SILENT_BEATS;
+    struct connection *c;
+    size_t i;
+
+    if (silent < SILENT_MIN_MS)
+        silent = SILENT_MIN_MS;
+    for (c = p->connections; c != NULL; c = c->next) {
+        if (!c->hello && now_ms - c->opened_ms > HELLO_MS)
+            stream_close(c->stream);
+        else if (c->hello && now_ms - c->heard_ms > silent)
+            stream_close(c->stream);
+    }
+    for (i = 0; i < p->n; i++)
+        if (is_up(&p->all[i]))
+            send_status(&p->all[i]);
+}
+
+void peers_each(const struct peers *p, void *arg, void (*emit)(void *arg, const struct peer_view *view))
+{
+    size_t i;
+
+    for (i = 0; i < p->n; i++) {
+        struct peer_view view = p->all[i].view;
+
+        view.up = is_up(&p->all[i]);
+        emit(arg, &view);
+    }
+}

@@ -1,0 +1,32 @@
+/* Linearizable reads (ReadIndex, Raft thesis §6.4): finds an index that is at
+ * least as new as everything acknowledged before the question, waits until it is
+ * applied here, and calls back. All reads of one turn share one question.
+ * Loop thread only. */
+#ifndef KVFS_KVNODE_READS_H
+#define KVFS_KVNODE_READS_H
+
+#include <stdint.h>
+
+struct node;
+struct reads;
+
+/* code 0: read from memory now. KV_E_UNAVAILABLE: no leader within NODE_REQUEST_MS. */
+typedef void reads_done(void *arg, int code);
+
+struct reads *reads_new(struct node *node);
+void reads_free(struct reads *r);
+/* done is called once, perhaps from inside this call. */
+void reads_start(struct reads *r, reads_done *done, void *arg);
+/* Calls back once this revision is applied here. */
+void reads_after(struct reads *r, uint64_t revision, reads_done *done, void *arg);
+/* From consensus: the answer to a question asked as the leader. */
+void reads_answered(struct reads *r, uint64_t token, uint64_t index, int code);
+/* From peers: a follower's question, and the leader's answer. */
+void reads_peer_asks(struct reads *r, uint64_t peer, uint64_t token);
+void reads_peer_answers(struct reads *r, uint64_t token, int code, uint64_t index);
+void reads_applied(struct reads *r, uint64_t applied);
+void reads_retry(struct reads *r);
+void reads_beat(struct reads *r, uint64_t now_ms);
+void reads_turn_end(struct reads *r);
+
+#endif

@@ -1,0 +1,570 @@
+#include "kvnode/serve.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "kvnode/client_conn.h"
+#include "kvnode/control.h"
+#include "kvnode/events.h"
+#include "kvnode/past.h"
+#include "kvnode/reads.h"
+#include "kvnode/writes.h"
+#include "sync/base/error.h"
+#include "sync/base/log.h"
+
+/* Clients at once, mounts and commands together. */
+#define CLIENTS_MAX 512
+/* Requests of one client under way; beyond it the node stops reading from it. */
+#define REQUESTS_MAX 4096
+#define PAUSE_AT (16 * 1024 * 1024)
+
+struct serve {
+    struct node *node; /* borrowed */
+    struct client_conn *clients;
+    unsigned n;
+    int listen_fd;
+    uv_poll_t listen_poll;
+    bool stopped;
+};
+
+/* ---- connections ---- */
+
+static void conn_put(struct client_conn *c)
+{
+    if (--c->refs == 0)
+        free(c);
+}
+
+static void close_inodes(struct client_conn *c)
+{
+    struct open_inode *o, *next;
+
+    HASH_ITER(hh, c->open, o, next)
+    {
+        HASH_DEL(c->open, o);
+        while (o->count-- > 0)
+            store_unpin(c->node->store, o->ino);
+        free(o);
+    }
+}
+
+static void on_closed(void *arg, int reason)
+{
+    struct client_conn *c = arg;
+    struct client_conn **at;
+
+    for (at = &c->serve->clients; *at != NULL; at = &(*at)->next) {
+        if (*at == c) {
+            *at = c->next;
+            break;
+        }
+    }
+    c->serve->n--;
+    if (reason != 0 && reason != -ECANCELED && reason != -ECONNRESET && reason != -EPIPE)
+        log_info("client %s: %s", c->name, strerror(-reason));
+    c->stream = NULL;
+    events_unsubscribe(c->node->events, c->subscriber);
+    c->subscriber = NULL;
+    close_inodes(c);
+    conn_put(c);
+}
+
+struct request *request_new(struct client_conn *conn, const struct frame *frame)
+{
+    struct request *r = calloc(1, sizeof *r);
+
+    if (r == NULL)
+        return NULL;
+    r->body = malloc(frame->len > 0 ? frame->len : 1);
+    if (r->body == NULL) {
+        free(r);
+        return NULL;
+    }
+    memcpy(r->body, frame->payload, frame->len);
+    r->len = frame->len;
+    r->id = frame->id;
+    r->type = frame->type;
+    r->conn = conn;
+    conn->refs++;
+    if (++conn->requests == REQUESTS_MAX && conn->stream != NULL)
+        stream_pause(conn->stream);
+    return r;
+}
+
+void request_end(struct request *r)
+{
+    struct client_conn *c = r->conn;
+
+    if (c->requests-- == REQUESTS_MAX && c->stream != NULL)
+        stream_resume(c->stream);
+    conn_put(c);
+    free(r->body);
+    free(r);
+}
+
+struct buffer *answer_begin(struct client_conn *conn, uint64_t id, size_t *at_out)
+{
+    struct buffer *out;
+
+    if (conn->stream == NULL)
+        return NULL;
+    out = stream_output(conn->stream);
+    *at_out = frame_begin(out, MESSAGE_ANSWER, NODE_GROUP, id);
+    buffer_put_u16(out, KV_OK);
+    return out;
+}
+
+void answer_end(struct client_conn *conn, size_t at, int code, const char *detail)
+{
+    struct buffer *out = stream_output(conn->stream);
+
+    if (code != KV_OK && !out->failed) {
+        out->len = at + FRAME_HEADER_LEN;
+        buffer_put_u16(out, (uint16_t)code);
+        buffer_put_text(out, detail != NULL ? detail : "");
+    }
+    frame_end(out, at);
+}
+
+void answer_code(struct client_conn *conn, uint64_t id, int code, const char *detail)
+{
+    size_t at;
+
+    if (answer_begin(conn, id, &at) != NULL)
+        answer_end(conn, at, code, detail);
+}
+
+/* ---- requests ---- */
+
+static void on_hello_ready(void *arg, int code)
+{
+    struct request *r = arg;
+    struct client_conn *c = r->conn;
+    struct node *n = c->node;
+    struct store_usage usage;
+    struct buffer *out;
+    size_t at;
+
+    out = answer_begin(c, r->id, &at);
+    if (out != NULL) {
+        store_usage(n->store, &usage);
+        buffer_put_text(out, n->config->name);
+        buffer_put_u64(out, n->config->cluster_id);
+        buffer_put_u64(out, store_applied(n->store));
+        buffer_put_u32(out, COMMAND_PART_SIZE);
+        buffer_put_u64(out, usage.value_limit);
+        buffer_put_u8(out, c->who.trusted);
+        answer_end(c, at, code, "this node has not caught up with what the client has seen");
+    }
+    request_end(r);
+}
+
+static int on_hello(struct client_conn *c, const struct frame *frame)
+{
+    struct cursor in = cursor_of(frame->payload, frame->len);
+    size_t magic_len, name_len;
+    const uint8_t *magic = cursor_string(&in, 64, &magic_len);
+    uint8_t kind = cursor_u8(&in);
+    const uint8_t *name = cursor_string(&in, 255, &name_len);
+    uint64_t after = cursor_u64(&in);
+    struct request *r;
+
+    if (!cursor_done(&in) || magic_len != strlen(MESSAGE_MAGIC) ||
+        memcmp(magic, MESSAGE_MAGIC, magic_len) != 0 || (kind != CLIENT_ADMIN && kind != CLIENT_MOUNT)) {
+        answer_code(c, frame->id, KV_E_PROTOCOL, "not a HELLO of this protocol");
+        return -EPROTO;
+    }
+    c->hello = true;
+    c->kind = (enum client_kind)kind;
+    snprintf(c->name, sizeof c->name, "%.*s", (int)name_len, (const char *)name);
+    r = request_new(c, frame);
+    if (r == NULL)
+        return -ENOMEM;
+    reads_after(c->node->reads, after, on_hello_ready, r);
+    return 0;
+}
+
+static void on_written(void *arg, int code, const struct command_result *result)
+{
+    struct request *r = arg;
+    struct buffer *out;
+    size_t at;
+
+    out = answer_begin(r->conn, r->id, &at);
+    if (out != NULL) {
+        if (code == KV_OK)
+            command_result_encode(out, result);
+        answer_end(r->conn, at, code, NULL);
+    }
+    request_end(r);
+}
+
+static int on_write(struct client_conn *c, const struct frame *frame)
+{
+    struct cursor in = cursor_of(frame->payload, frame->len);
+    uint8_t has_owner = cursor_u8(&in);
+    uint32_t uid = cursor_u32(&in), gid = cursor_u32(&in);
+    uint32_t groups[COMMAND_GROUPS_MAX];
+    struct command cmd;
+    struct request *r;
+    uint32_t i;
+    int rv;
+
+    if (in.failed || command_decode(in.data, in.len, &cmd) != KV_OK) {
+        answer_code(c, frame->id, KV_E_PROTOCOL, "malformed command");
+        return -EPROTO;
+    }
+    if (cmd.op == COMMAND_PUBLISH && !c->who.trusted) {
+        struct command_body body;
+        struct open_inode *o = NULL;
+
+        /* Only through a handle whose opening was checked. With parts the inode
+         * stands in the first one, which this node may not have seen. */
+        if ((cmd.flags & COMMAND_PARTS) == 0 &&
+            command_body_decode(cmd.op, cmd.body, cmd.body_len, &body) == KV_OK)
+            HASH_FIND(hh, c->open, &body.ino, sizeof body.ino, o);
+        if (o == NULL || (o->access & OPEN_WRITE) == 0) {
+            answer_code(c, frame->id, KV_E_ACCES, "the file is not open for writing here");
+            return 0;
+        }
+    }
+    if (has_owner && !c->who.trusted) {
+        answer_code(c, frame->id, KV_E_PERM, "only root and the node's own user may write for others");
+        return 0;
+    }
+    cmd.uid = has_owner ? uid : c->who.uid;
+    cmd.gid = has_owner ? gid : c->who.gid;
+    cmd.n_groups = has_owner ? 0 : c->who.n_groups;
+    for (i = 0; i < cmd.n_groups; i++)
+        groups[i] = __builtin_bswap32(c->groups[i]);
+    cmd.groups = (const uint8_t *)groups;
+    cmd.flags = (uint16_t)(c->who.trusted ? cmd.flags : cmd.flags & ~COMMAND_TRUSTED);
+    cmd.node = c->node->config->name;
+    cmd.node_len = strlen(cmd.node);
+    r = request_new(c, &(struct frame){.type = frame->type, .id = frame->id, .payload = frame->payload});
+    if (r == NULL)
+        return -ENOMEM;
+    rv = writes_start(c->node->writes, &cmd, on_written, r);
+    if (rv != 0)
+        on_written(r, rv, NULL);
+    return 0;
+}
+
+static void answer_read(struct client_conn *c, uint64_t id, uint8_t type, struct cursor *in, int code)
+{
+    struct buffer *out;
+    size_t at;
+
+    out = answer_begin(c, id, &at);
+    if (out == NULL)
+        return;
+    if (code == KV_OK)
+        code = serve_read(c, type, in, out);
+    answer_end(c, at, code, NULL);
+}
+
+static void on_read_ready(void *arg, int code)
+{
+    struct request *r = arg;
+    struct cursor in = cursor_of(r->body, r->len);
+
+    cursor_u8(&in);
+    if (r->type == MESSAGE_BARRIER)
+        in = cursor_of("", 0);
+    answer_read(r->conn, r->id, r->type, &in, code);
+    request_end(r);
+}
+
+static int on_read(struct client_conn *c, const struct frame *frame)
+{
+    struct cursor in = cursor_of(frame->payload, frame->len);
+    uint8_t at = READ_LINEARIZABLE;
+    struct request *r;
+
+    if (frame->type == MESSAGE_STATFS || frame->type == MESSAGE_CLOSE || frame->type == MESSAGE_NAMES)
+        at = READ_LOCAL;
+    else if (frame->type != MESSAGE_BARRIER)
+        at = cursor_u8(&in);
+    if (in.failed || at > READ_LINEARIZABLE) {
+        answer_code(c, frame->id, KV_E_PROTOCOL, "malformed read");
+        return -EPROTO;
+    }
+    if (at == READ_LOCAL) {
+        answer_read(c, frame->id, frame->type, &in, KV_OK);
+        return 0;
+    }
+    r = request_new(c, frame);
+    if (r == NULL)
+        return -ENOMEM;
+    reads_start(c->node->reads, on_read_ready, r);
+    return 0;
+}
+
+static int on_subscribe(struct client_conn *c, const struct frame *frame)
+{
+    struct cursor in = cursor_of(frame->payload, frame->len);
+    uint64_t after = cursor_u64(&in), from;
+    struct buffer *out;
+    size_t at;
+
+    if (!cursor_done(&in) || c->subscriber != NULL) {
+        answer_code(c, frame->id, KV_E_PROTOCOL, "one subscription a connection");
+        return -EPROTO;
+    }
+    c->subscriber =
+        events_subscribe(c->node->events, c->stream, frame->id, after, store_applied(c->node->store), &from);
+    if (c->subscriber == NULL)
+        return -ENOMEM;
+    out = answer_begin(c, frame->id, &at);
+    if (out == NULL)
+        return 0;
+    buffer_put_u64(out, from);
+    answer_end(c, at, KV_OK, NULL);
+    events_replay(c->node->events, c->subscriber);
+    return 0;
+}
+
+static void on_text(struct client_conn *c, const struct frame *frame)
+{
+    struct buffer *out;
+    char *text = NULL;
+    size_t at;
+    int code;
+
+    code = control_text(c->node, c->who.trusted, frame->type, frame->payload, frame->len, &text);
+    out = answer_begin(c, frame->id, &at);
+    if (out != NULL) {
+        if (code == KV_OK)
+            buffer_put_text(out, text);
+        answer_end(c, at, code, text);
+    }
+    free(text);
+}
+
+static int on_frame(void *arg, const struct frame *frame)
+{
+    struct client_conn *c = arg;
+
+    if (frame->group != NODE_GROUP || c->hello == (frame->type == MESSAGE_HELLO)) {
+        answer_code(c, frame->id, KV_E_PROTOCOL, c->hello ? "unexpected frame" : "HELLO comes first");
+        return -EPROTO;
+    }
+    if (serve_is_read(frame->type))
+        return on_read(c, frame);
+    switch (frame->type) {
+    case MESSAGE_HELLO:
+        return on_hello(c, frame);
+    case MESSAGE_WRITE:
+        return on_write(c, frame);
+    case MESSAGE_SUBSCRIBE:
+        return on_subscribe(c, frame);
+    case MESSAGE_HISTORY:
+    case MESSAGE_VERSION:
+    case MESSAGE_LOG:
+        return past_request(c->node->past, c, frame);
+    case MESSAGE_STATUS:
+    case MESSAGE_SETTINGS:
+    case MESSAGE_ADMIN:
+        on_text(c, frame);
+        return 0;
+    default:
+        answer_code(c, frame->id, KV_E_NOTSUP, "this node does not know the request");
+        return 0;
+    }
+}
+
+/* ---- the socket ---- */
+
+static void identify(struct client_conn *c, int fd)
+{
+    struct ucred cred = {.uid = (uid_t)-1, .gid = (gid_t)-1};
+    socklen_t len = sizeof cred;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) != 0)
+        cred.uid = (uid_t)-1;
+    c->who.uid = cred.uid;
+    c->who.gid = cred.gid;
+    len = sizeof c->groups;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, c->groups, &len) == 0)
+        c->who.n_groups = (uint32_t)(len / sizeof c->groups[0]);
+    c->who.groups = c->groups;
+    /* Who can read the node's files already may speak for others. */
+    c->who.trusted = cred.uid == 0 || cred.uid == geteuid();
+}
+
+static void accept_one(struct serve *s, int fd)
+{
+    struct stream_callbacks callbacks = {.on_frame = on_frame, .on_closed = on_closed};
+    struct client_conn *c;
+
+    if (s->n >= CLIENTS_MAX) {
+        log_warn("too many clients (%u): one was refused", s->n);
+        close(fd);
+        return;
+    }
+    c = calloc(1, sizeof *c);
+    if (c == NULL) {
+        close(fd);
+        return;
+    }
+    c->node = s->node;
+    c->serve = s;
+    c->refs = 1;
+    snprintf(c->name, sizeof c->name, "?");
+    identify(c, fd);
+    callbacks.arg = c;
+    if (stream_open(&s->node->streams, fd, &callbacks, PAUSE_AT, &c->stream) != 0) {
+        free(c);
+        return;
+    }
+    c->next = s->clients;
+    s->clients = c;
+    s->n++;
+}
+
+static void on_listen(uv_poll_t *poll, int status, int events)
+{
+    struct serve *s = poll->data;
+    int fd;
+
+    (void)events;
+    if (status < 0)
+        return;
+    while ((fd = accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0)
+        accept_one(s, fd);
+}
+
+/* A socket file that nobody listens on is a leftover; one that answers is in use. */
+static int claim(const char *path, const struct sockaddr_un *addr)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool used;
+
+    if (fd < 0)
+        return -errno;
+    used = connect(fd, (const struct sockaddr *)addr, sizeof *addr) == 0 || errno == EAGAIN;
+    close(fd);
+    if (used)
+        return -EADDRINUSE;
+    unlink(path);
+    return 0;
+}
+
+static void mkdir_parent(const char *path)
+{
+    char dir[CONFIG_SOCKET_PATH_MAX + 1];
+    char *slash;
+
+    snprintf(dir, sizeof dir, "%s", path);
+    slash = strrchr(dir, '/');
+    if (slash != NULL && slash != dir) {
+        *slash = '\0';
+        mkdir(dir, 0755); /* bind() tells what is wrong */
+    }
+}
+
+int serve_start(struct node *node, struct serve **out, char *why)
+{
+    const struct config *config = node->config;
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    struct serve *s = calloc(1, sizeof *s);
+    mode_t mask;
+    int rv;
+
+    *out = s;
+    if (s == NULL)
+        return -ENOMEM;
+    s->node = node;
+    s->listen_fd = -1;
+    if (strlen(config->socket) >= sizeof addr.sun_path)
+        return -ENAMETOOLONG;
+    memcpy(addr.sun_path, config->socket, strlen(config->socket) + 1);
+    mkdir_parent(config->socket);
+    rv = claim(config->socket, &addr);
+    if (rv == -EADDRINUSE)
+        snprintf(why, 512, "%s is in use: is this node running already?", config->socket);
+    if (rv != 0)
+        return rv;
+    s->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (s->listen_fd < 0)
+        return -errno;
+    mask = umask(0777 & ~config->socket_mode);
+    rv = bind(s->listen_fd, (struct sockaddr *)&addr, sizeof addr) != 0 ? -errno : 0;
+    umask(mask);
+    if (rv == 0 && config->socket_group[0] != '\0') {
+        struct group *g = getgrnam(config->socket_group);
+
+        if (g == NULL) {
+            snprintf(why, 512, "socket_group %s: no such group", config->socket_group);
+            return -EINVAL;
+        }
+        if (chown(config->socket, (uid_t)-1, g->gr_gid) != 0)
+            rv = -errno;
+    }
+    if (rv == 0 && listen(s->listen_fd, 128) != 0)
+        rv = -errno;
+    if (rv != 0) {
+        snprintf(why, 512, "%s: %s", config->socket, strerror(-rv));
+        return rv;
+    }
+    rv = uv_poll_init(&node->loop, &s->listen_poll, s->listen_fd);
+    if (rv == 0) {
+        s->listen_poll.data = s;
+        rv = uv_poll_start(&s->listen_poll, UV_READABLE, on_listen);
+    }
+    return rv;
+}
+
+void serve_reset(struct serve *s)
+{
+    struct client_conn *c;
+
+    for (c = s->clients; c != NULL; c = c->next) {
+        struct open_inode *o, *next;
+
+        HASH_ITER(hh, c->open, o, next)
+        {
+            HASH_DEL(c->open, o);
+            free(o);
+        }
+        if (c->stream != NULL)
+            stream_close(c->stream);
+    }
+}
+
+void serve_stop(struct serve *s)
+{
+    struct client_conn *c;
+
+    if (s == NULL || s->stopped)
+        return;
+    s->stopped = true;
+    if (s->listen_poll.data != NULL) {
+        uv_close((uv_handle_t *)&s->listen_poll, NULL);
+        unlink(s->node->config->socket);
+    }
+    for (c = s->clients; c != NULL; c = c->next)
+        if (c->stream != NULL)
+            stream_finish(c->stream);
+}
+
+void serve_free(struct serve *s)
+{
+    if (s == NULL)
+        return;
+    if (s->listen_fd >= 0)
+        close(s->listen_fd);
+    free(s);
+}
+
+unsigned serve_clients(const struct serve *s)
+{
+    return s->n;
+}

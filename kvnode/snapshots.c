@@ -1,0 +1,534 @@
+#include "kvnode/snapshots.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "kvnode/events.h"
+#include "kvnode/node_state.h"
+#include "kvnode/past.h"
+#include "kvnode/peers.h"
+#include "kvnode/reads.h"
+#include "kvnode/serve.h"
+#include "kvnode/writes.h"
+#include "sync/base/clock.h"
+#include "sync/base/digest.h"
+#include "sync/base/error.h"
+#include "sync/base/log.h"
+#include "sync/raft/snapshot_transfer.h"
+
+/* The meta of an install under way: written before state.db is replaced, read at
+ * start-up to reset a log that had no time to be. */
+#define META_NAME "install.meta"
+#define INCOMING_NAME "state.db.incoming"
+#define OUTGOING_NAME "state.db.outgoing"
+/* Stream on while less than this waits on the link, so that other frames pass. */
+#define LINK_FILL (1024 * 1024)
+#define STEPS_PER_TURN 8
+/* A transfer without an acknowledgement for so long is given up. */
+#define STALL_MS 30000
+
+struct sending {
+    uint64_t peer;
+    struct snapshot_sender *sender; /* owned; NULL: waits for the file */
+    uint64_t acked, progress_ms;
+    TAILQ_ENTRY(sending) link;
+};
+
+enum file_state { FILE_NONE, FILE_MAKING, FILE_READY };
+enum receive_state { RECEIVE_STREAM, RECEIVE_SYNCING, RECEIVE_INSTALLING };
+
+struct snapshots {
+    struct node *node; /* borrowed */
+    uv_async_t wake;   /* work is left for another turn */
+
+    /* The outgoing file. */
+    TAILQ_HEAD(, sending) sendings;
+    enum file_state file;
+    char out_path[4200];
+    struct snapshot_meta meta;
+    uint64_t pinned; /* 0: nothing */
+    uint64_t digest;
+    bool digest_known;
+    uv_work_t make;
+    uint64_t made_index;
+    int made;
+    char made_error[STATE_DB_ERROR_MAX];
+
+    /* The incoming file. */
+    struct snapshot_receiver *receiver;
+    char in_path[4200];
+    uint64_t from;
+    enum receive_state receiving;
+    bool install_wanted;
+    struct snapshot_meta install_meta;
+    uv_work_t work;
+    int worked;
+    char work_error[STATE_DB_ERROR_MAX];
+    struct journal *new_journal;
+    struct store *new_store;
+};
+
+static void on_wake(uv_async_t *wake)
+{
+    (void)wake; /* the end of this turn goes on streaming */
+}
+
+struct snapshots *snapshots_new(struct node *node)
+{
+    struct snapshots *s = calloc(1, sizeof *s);
+
+    if (s == NULL)
+        return NULL;
+    s->node = node;
+    TAILQ_INIT(&s->sendings);
+    snprintf(s->out_path, sizeof s->out_path, "%s/" OUTGOING_NAME, node->config->data_dir);
+    snprintf(s->in_path, sizeof s->in_path, "%s/" INCOMING_NAME, node->config->data_dir);
+    unlink(s->out_path);
+    if (snapshot_receiver_new(s->in_path, &s->receiver) != 0) {
+        free(s);
+        return NULL;
+    }
+    uv_async_init(&node->loop, &s->wake, on_wake);
+    s->make.data = s->work.data = s;
+    return s;
+}
+
+static void on_wake_closed(uv_handle_t *handle)
+{
+    struct snapshots *s = (struct snapshots *)((char *)handle - offsetof(struct snapshots, wake));
+
+    free(s);
+}
+
+void snapshots_free(struct snapshots *s)
+{
+    if (s == NULL)
+        return;
+    while (!TAILQ_EMPTY(&s->sendings)) {
+        struct sending *x = TAILQ_FIRST(&s->sendings);
+
+        TAILQ_REMOVE(&s->sendings, x, link);
+        snapshot_sender_free(x->sender);
+        free(x);
+    }
+    unlink(s->out_path);
+    snapshot_receiver_free(s->receiver);
+    snapshot_meta_deinit(&s->meta);
+    snapshot_meta_deinit(&s->install_meta);
+    uv_close((uv_handle_t *)&s->wake, on_wake_closed);
+}
+
+/* ---- sending ---- */
+
+static void file_drop(struct snapshots *s)
+{
+    if (s->pinned != 0)
+        consensus_unpin_log(s->node->consensus, s->pinned);
+    s->pinned = 0;
+    s->digest_known = false;
+    snapshot_meta_deinit(&s->meta);
+    unlink(s->out_path);
+    s->file = FILE_NONE;
+}
+
+static void sending_end(struct snapshots *s, struct sending *x, bool sent)
+{
+    if (x->sender != NULL && snapshot_sender_digest(x->sender, &s->digest))
+        s->digest_known = true;
+    if (sent)
+        consensus_snapshot_sent(s->node->consensus, x->peer);
+    else
+        consensus_snapshot_failed(s->node->consensus, x->peer);
+    log_info("state for %s: %s", node_member_name(s->node, x->peer), sent ? "delivered" : "given up");
+    TAILQ_REMOVE(&s->sendings, x, link);
+    snapshot_sender_free(x->sender);
+    free(x);
+    if (TAILQ_EMPTY(&s->sendings) && s->file == FILE_READY)
+        file_drop(s);
+}
+
+static void begin_stream(struct snapshots *s, struct sending *x)
+{
+    uint64_t id = 0;
+    int fd = open(s->out_path, O_RDONLY | O_CLOEXEC);
+
+    while (id == 0)
+        if (getrandom(&id, sizeof id, 0) != (ssize_t)sizeof id)
+            id = clock_boot_ns();
+    x->progress_ms = clock_boot_ms();
+    if (fd < 0 || snapshot_sender_new(fd, id, consensus_term(s->node->consensus), &s->meta,
+                                      s->digest_known ? &s->digest : NULL, &x->sender) != 0)
+        x->sender = NULL;
+    else
+        log_info("state for %s: %llu bytes as of revision %llu", node_member_name(s->node, x->peer),
+                 (unsigned long long)snapshot_sender_size(x->sender), (unsigned long long)s->meta.index);
+}
+
+static void on_make(uv_work_t *work) /* a worker */
+{
+    struct snapshots *s = work->data;
+
+    s->made = state_db_snapshot(s->node->state_path, s->out_path, &s->made_index, s->made_error);
+}
+
+static void on_made(uv_work_t *work, int status)
+{
+    struct snapshots *s = work->data;
+    struct consensus *c = s->node->consensus;
+    struct sending *x, *next;
+    bool ok = status == 0 && s->made == 0;
+
+    if (!ok)
+        log_error("no state file for a peer: %s", status == 0 ? s->made_error : uv_strerror(status));
+    if (ok && consensus_snapshot_meta(c, s->made_index, &s->meta) == KV_OK) {
+        /* From here on the log behind the file itself is what has to stay. */
+        uint64_t before = s->pinned;
+
+        s->pinned = 0;
+        if (consensus_pin_log(c, s->meta.index) == KV_OK)
+            s->pinned = s->meta.index;
+        if (before != 0)
+            consensus_unpin_log(c, before);
+        ok = s->pinned != 0;
+    } else {
+        ok = false;
+    }
+    if (!ok) {
+        file_drop(s);
+        for (x = TAILQ_FIRST(&s->sendings); x != NULL; x = next) {
+            next = TAILQ_NEXT(x, link);
+            sending_end(s, x, false);
+        }
+        return;
+    }
+    s->file = FILE_READY;
+    for (x = TAILQ_FIRST(&s->sendings); x != NULL; x = next) {
+        next = TAILQ_NEXT(x, link);
+        begin_stream(s, x);
+        if (x->sender == NULL)
+            sending_end(s, x, false);
+    }
+    if (TAILQ_EMPTY(&s->sendings) && s->file == FILE_READY)
+        file_drop(s);
+}
+
+/* At the end of the turn, outside of the engine's call. */
+static void make_file(struct snapshots *s)
+{
+    uint64_t index = writeback_durable_index(s->node->writeback);
+
+    if (consensus_pin_log(s->node->consensus, index) == KV_OK)
+        s->pinned = index;
+    unlink(s->out_path);
+    s->file = FILE_MAKING;
+    if (uv_queue_work(&s->node->loop, &s->make, on_make, on_made) != 0)
+        on_made(&s->make, UV_ENOMEM);
+}
+
+void snapshots_send(struct snapshots *s, uint64_t peer)
+{
+    struct sending *x;
+
+    TAILQ_FOREACH (x, &s->sendings, link) {
+        if (x->peer == peer)
+            return;
+    }
+    x = calloc(1, sizeof *x);
+    if (x == NULL)
+        return; /* the engine's own timer asks again only after _failed(): */
+    x->peer = peer;
+    x->progress_ms = clock_boot_ms();
+    TAILQ_INSERT_TAIL(&s->sendings, x, link);
+    uv_async_send(&s->wake);
+}
+
+static bool stream_on(struct snapshots *s, struct sending *x)
+{
+    struct node *n = s->node;
+    struct buffer piece = BUFFER_INIT;
+    unsigned steps = 0;
+    bool again = false;
+
+    while (peers_up(n->peers, x->peer) && peers_pending(n->peers, x->peer) < LINK_FILL) {
+        struct buffer *out;
+        int rv;
+
+        if (steps++ == STEPS_PER_TURN) {
+            again = true;
+            break;
+        }
+        buffer_clear(&piece);
+        rv = snapshot_sender_step(x->sender, &piece);
+        if (rv == SNAPSHOT_MESSAGE) {
+            out = peers_begin(n->peers, x->peer, PEER_SNAPSHOT, 0);
+            if (out == NULL)
+                break;
+            buffer_put_bytes(out, piece.data, piece.len);
+            peers_end(n->peers, x->peer);
+        } else if (rv == SNAPSHOT_WAIT) {
+            break;
+        } else if (rv != SNAPSHOT_AGAIN) {
+            if (rv < 0)
+                log_error("state for %s: %s", node_member_name(n, x->peer), strerror(-rv));
+            sending_end(s, x, rv == SNAPSHOT_DONE);
+            break;
+        }
+    }
+    buffer_deinit(&piece);
+    return again;
+}
+
+static void install_begin(struct snapshots *s);
+
+void snapshots_turn_end(struct snapshots *s)
+{
+    uint64_t now = clock_boot_ms();
+    struct sending *x, *next;
+    bool again = false;
+
+    if (s->install_wanted && s->receiving == RECEIVE_STREAM)
+        install_begin(s);
+    if (TAILQ_EMPTY(&s->sendings))
+        return;
+    if (s->file == FILE_NONE && s->node->writeback != NULL)
+        make_file(s);
+    for (x = TAILQ_FIRST(&s->sendings); x != NULL; x = next) {
+        next = TAILQ_NEXT(x, link);
+        if (x->sender == NULL) {
+            /* A laggard that came while the file was being streamed to another. */
+            if (s->file != FILE_READY)
+                continue;
+            begin_stream(s, x);
+            if (x->sender == NULL) {
+                sending_end(s, x, false);
+                continue;
+            }
+        }
+        if (snapshot_sender_acked(x->sender) != x->acked) {
+            x->acked = snapshot_sender_acked(x->sender);
+            x->progress_ms = now;
+        }
+        if (!consensus_is_leader(s->node->consensus) || now - x->progress_ms > STALL_MS)
+            sending_end(s, x, false);
+        else
+            again |= stream_on(s, x);
+    }
+    if (again)
+        uv_async_send(&s->wake);
+}
+
+int snapshots_acked(struct snapshots *s, uint64_t peer, const void *data, size_t len)
+{
+    struct sending *x;
+
+    TAILQ_FOREACH (x, &s->sendings, link) {
+        if (x->peer == peer && x->sender != NULL)
+            return snapshot_sender_receive(x->sender, data, len);
+    }
+    return 0; /* of a transfer that was given up */
+}
+
+void snapshots_linked(struct snapshots *s, uint64_t peer)
+{
+    struct sending *x;
+
+    TAILQ_FOREACH (x, &s->sendings, link) {
+        if (x->peer == peer && x->sender != NULL)
+            snapshot_sender_restart(x->sender);
+    }
+}
+
+void snapshots_link_lost(struct snapshots *s, uint64_t peer)
+{
+    (void)s;
+    (void)peer; /* goes on when the link is back, or is given up after STALL_MS */
+}
+
+/* ---- receiving ---- */
+
+static void reply(struct snapshots *s, uint64_t peer, const struct buffer *bytes)
+{
+    struct buffer *out;
+
+    if (bytes->len == 0)
+        return;
+    out = peers_begin(s->node->peers, peer, PEER_SNAPSHOT_ACK, 0);
+    if (out == NULL)
+        return;
+    buffer_put_bytes(out, bytes->data, bytes->len);
+    peers_end(s->node->peers, peer);
+}
+
+static void on_sync(uv_work_t *work) /* a worker */
+{
+    struct snapshots *s = work->data;
+
+    s->worked = snapshot_receiver_sync(s->receiver);
+}
+
+static void on_synced(uv_work_t *work, int status)
+{
+    struct snapshots *s = work->data;
+    struct buffer answer = BUFFER_INIT;
+    const struct snapshot_meta *meta;
+    uint64_t term;
+
+    s->receiving = RECEIVE_STREAM;
+    if (status != 0 || s->worked != 0) {
+        log_error("%s: %s; it will be sent again", s->in_path, strerror(status != 0 ? EIO : -s->worked));
+        snapshot_receiver_drop(s->receiver);
+        return;
+    }
+    meta = snapshot_receiver_meta(s->receiver, &term);
+    if (!consensus_snapshot_received(s->node->consensus, s->from, term, meta))
+        unlink(s->in_path); /* not needed after all */
+    snapshot_receiver_finish(s->receiver, &answer);
+    reply(s, s->from, &answer);
+    buffer_deinit(&answer);
+}
+
+int snapshots_receive(struct snapshots *s, uint64_t peer, const void *data, size_t len)
+{
+    struct buffer answer = BUFFER_INIT;
+    int rv;
+
+    if (s->receiving != RECEIVE_STREAM || s->install_wanted)
+        return 0; /* busy with the last one; the sender asks again */
+    s->from = peer;
+    rv = snapshot_receiver_receive(s->receiver, data, len, &answer);
+    reply(s, peer, &answer);
+    buffer_deinit(&answer);
+    if (rv != 0 && rv != KV_E_PROTOCOL)
+        log_error("%s: %s", s->in_path, rv < 0 ? strerror(-rv) : error_text(rv));
+    if (snapshot_receiver_state(s->receiver) == SNAPSHOT_RECEIVER_VERIFIED) {
+        s->receiving = RECEIVE_SYNCING;
+        if (uv_queue_work(&s->node->loop, &s->work, on_sync, on_synced) != 0) {
+            s->receiving = RECEIVE_STREAM;
+            snapshot_receiver_drop(s->receiver);
+        }
+    }
+    return rv == KV_E_PROTOCOL ? rv : 0;
+}
+
+/* ---- installing ---- */
+
+/* Called from inside the engine: only noted here. */
+void snapshots_install(struct snapshots *s, const struct snapshot_meta *meta)
+{
+    snapshot_meta_deinit(&s->install_meta);
+    snapshot_meta_copy(meta, &s->install_meta);
+    s->install_wanted = true;
+    uv_async_send(&s->wake);
+}
+
+static int write_meta(const char *dir, const struct snapshot_meta *meta)
+{
+    char path[4200], temp[4300];
+    struct buffer b = BUFFER_INIT;
+    int fd, dir_fd, rv = -EIO;
+
+    snprintf(path, sizeof path, "%s/" META_NAME, dir);
+    snprintf(temp, sizeof temp, "%s.new", path);
+    snapshot_meta_encode(meta, &b);
+    buffer_put_u64(&b, digest64(0, b.data, b.len));
+    fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd >= 0) {
+        if (!b.failed && write(fd, b.data, b.len) == (ssize_t)b.len && fsync(fd) == 0)
+            rv = 0;
+        close(fd);
+    }
+    buffer_deinit(&b);
+    dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (rv == 0 && (dir_fd < 0 || rename(temp, path) != 0 || fsync(dir_fd) != 0))
+        rv = -errno;
+    if (dir_fd >= 0)
+        close(dir_fd);
+    return rv;
+}
+
+static void on_install(uv_work_t *work) /* a worker */
+{
+    struct snapshots *s = work->data;
+    uint64_t index;
+
+    s->worked = state_db_install(s->node->config->data_dir, s->in_path, &index, s->work_error);
+    if (s->worked == 0)
+        s->worked = state_db_load(s->node->state_path, s->new_store, s->work_error);
+}
+
+static void on_installed(uv_work_t *work, int status)
+{
+    struct snapshots *s = work->data;
+    struct node *n = s->node;
+
+    if (status != 0 || s->worked != 0) {
+        log_error("installing a state file: %s", s->work_error);
+        node_die("the state that a peer sent cannot be put in force; the next start asks for it again");
+    }
+    log_info("state as of revision %llu installed", (unsigned long long)store_applied(s->new_store));
+    node_store_replace(n, s->new_journal, s->new_store);
+    s->new_journal = NULL;
+    s->new_store = NULL;
+    consensus_reset_log(n->consensus, &s->install_meta);
+    s->receiving = RECEIVE_STREAM;
+    s->install_wanted = false;
+    snapshot_meta_deinit(&s->install_meta);
+}
+
+static void install_begin(struct snapshots *s)
+{
+    struct node *n = s->node;
+
+    s->receiving = RECEIVE_INSTALLING;
+    if (write_meta(n->config->data_dir, &s->install_meta) != 0 ||
+        node_store_new(n, &s->new_journal, &s->new_store) != 0)
+        node_die("a state file cannot be installed: no space or memory");
+    writeback_free(n->writeback, false, 0);
+    n->writeback = NULL;
+    if (uv_queue_work(&n->loop, &s->work, on_install, on_installed) != 0)
+        node_die("a state file cannot be installed: no thread");
+}
+
+int snapshots_recover(const char *data_dir, uint64_t applied, struct snapshot_meta *meta_out)
+{
+    char path[4200];
+    uint8_t bytes[8192];
+    struct cursor c;
+    ssize_t n;
+    int fd, rv;
+
+    snprintf(path, sizeof path, "%s/" META_NAME, data_dir);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? 0 : -errno;
+    n = read(fd, bytes, sizeof bytes);
+    close(fd);
+    if (n < 8)
+        return 0;
+    c = cursor_of(bytes + n - 8, 8);
+    if (digest64(0, bytes, (size_t)n - 8) != cursor_u64(&c))
+        return 0;
+    c = cursor_of(bytes, (size_t)n - 8);
+    rv = snapshot_meta_decode(&c, meta_out);
+    if (rv != 0)
+        return rv < 0 ? rv : 0;
+    if (applied == meta_out->index)
+        return 1;
+    snapshot_meta_deinit(meta_out);
+    return 0;
+}
+
+void snapshots_installed(const char *data_dir)
+{
+    char path[4200];
+
+    snprintf(path, sizeof path, "%s/" META_NAME, data_dir);
+    unlink(path);
+}

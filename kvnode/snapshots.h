@@ -1,0 +1,36 @@
+/* State files for peers that are too far behind for the log: made by VACUUM INTO
+ * on a worker thread, streamed over the link in pieces, one file for all
+ * laggards; and the receiving side up to its installation. Loop thread only.
+ *
+ *   leader: ask ─► file at index J ─► stream ─► done
+ *   laggard: stream ─► fsync, verify, load (worker) ─► engine ─► rename, reset log ─► in force */
+#ifndef KVFS_KVNODE_SNAPSHOTS_H
+#define KVFS_KVNODE_SNAPSHOTS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct node;
+struct snapshot_meta;
+struct snapshots;
+
+struct snapshots *snapshots_new(struct node *node); /* NULL: out of memory */
+void snapshots_free(struct snapshots *s);
+/* The engine wants the peer to have a state file. */
+void snapshots_send(struct snapshots *s, uint64_t peer);
+/* The engine takes the file that was received: put it in force. */
+void snapshots_install(struct snapshots *s, const struct snapshot_meta *meta);
+/* Before anything is opened at start-up: what an interrupted install left in the
+ * data folder. 1: *meta_out has to be given to consensus_finish_install() (and
+ * snapshots_installed() called after it); 0: nothing; -errno. */
+int snapshots_recover(const char *data_dir, uint64_t applied, struct snapshot_meta *meta_out);
+void snapshots_installed(const char *data_dir);
+/* Frames from the sender and from the receiver. 0 or KV_E_PROTOCOL. */
+int snapshots_receive(struct snapshots *s, uint64_t peer, const void *data, size_t len);
+int snapshots_acked(struct snapshots *s, uint64_t peer, const void *data, size_t len);
+void snapshots_linked(struct snapshots *s, uint64_t peer);
+void snapshots_link_lost(struct snapshots *s, uint64_t peer);
+/* End of a turn: goes on streaming. */
+void snapshots_turn_end(struct snapshots *s);
+
+#endif
