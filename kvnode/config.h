@@ -100,7 +100,7 @@ void config_free(struct config *config); /* NULL is ignored */
 int config_parse(const char *text, size_t len, const char *file, const struct config_request *request,
                  struct config **config_out, char *message_out, size_t message_size);
 
-/* Directory of NAME.conf files: /etc/kvnode for root, $XDG_CONFIG_HOME/kvnode
+/* Directory of NAME.conf files: $KVNODE_CONFIG_DIR, /etc/kvnode for root, $XDG_CONFIG_HOME/kvnode
  * else. 0 or -ENAMETOOLONG, -ENOENT (no home). */
 int config_dir(char *path_out, size_t size);
 /* Default data directory: $STATE_DIRECTORY, /var/lib/kvnode/NAME for root,

@@ -34,6 +34,9 @@ static int home_dir(const char *variable, const char *below, const char *tail, c
 
 int config_dir(char *path_out, size_t size)
 {
+    const char *dir = getenv("KVNODE_CONFIG_DIR");
+    if (dir != NULL && dir[0] == '/')
+        return (size_t)snprintf(path_out, size, "%s", dir) < size ? 0 : -ENAMETOOLONG;
     if (geteuid() == 0 && getenv("XDG_CONFIG_HOME") == NULL)
         return (size_t)snprintf(path_out, size, "/etc/kvnode") < size ? 0 : -ENAMETOOLONG;
     return home_dir("XDG_CONFIG_HOME", ".config", "", path_out, size);

@@ -1,0 +1,96 @@
+#include "kvnode/admin/cluster.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sync/base/error.h"
+
+static int json_answer(int rc, struct cursor *answer, json_t **object_out)
+{
+    size_t len;
+    *object_out = NULL;
+    if (rc != 0)
+        return rc;
+    const uint8_t *text = cursor_string(answer, FRAME_PAYLOAD_MAX, &len);
+    if (text == NULL)
+        return -EPROTO;
+    *object_out = len > 0 ? json_loadb((const char *)text, len, 0, NULL) : json_object();
+    return *object_out != NULL ? 0 : -EPROTO;
+}
+
+int cluster_status(struct request_link *l, json_t **status_out)
+{
+    struct cursor answer;
+    int rc = request_ask(l, MESSAGE_STATUS, NULL, &answer);
+    return json_answer(rc, &answer, status_out);
+}
+
+int cluster_admin(struct request_link *l, json_t *command, json_t **answer_out)
+{
+    struct buffer body = BUFFER_INIT;
+    struct cursor answer;
+    json_t *object;
+    char *text = json_dumps(command, JSON_COMPACT);
+    json_decref(command);
+    if (text == NULL)
+        return -ENOMEM;
+    buffer_put_text(&body, text);
+    free(text);
+    int rc = request_ask(l, MESSAGE_ADMIN, &body, &answer);
+    buffer_deinit(&body);
+    rc = json_answer(rc, &answer, &object);
+    if (answer_out != NULL)
+        *answer_out = object;
+    else
+        json_decref(object);
+    return rc;
+}
+
+const char *cluster_text(const json_t *object, const char *name)
+{
+    const char *text = json_string_value(json_object_get(object, name));
+    return text != NULL ? text : "";
+}
+
+json_int_t cluster_number(const json_t *object, const char *name)
+{
+    return json_integer_value(json_object_get(object, name));
+}
+
+void cluster_tolerance(const json_t *status, char *out, size_t size)
+{
+    json_int_t n = cluster_number(status, "failures_tolerated");
+    static const char *const words[] = {"No further node", "One node", "Two nodes", "Three nodes"};
+    if (json_array_size(json_object_get(status, "members")) == 1)
+        snprintf(out, size, "It has one node only, which may not fail.");
+    else if (n >= 0 && n <= 3)
+        snprintf(out, size, "%s may fail.", words[n]);
+    else
+        snprintf(out, size, "%lld nodes may fail.", (long long)n);
+}
+
+void cluster_sentence(const json_t *status, char *out, size_t size)
+{
+    const json_t *members = json_object_get(status, "members"), *m;
+    char tolerance[80];
+    size_t i, voters = 0, reachable = 0;
+    json_array_foreach(members, i, m)
+    {
+        if (!json_is_true(json_object_get(m, "voter")))
+            continue;
+        voters++;
+        reachable += strcmp(cluster_text(m, "state"), "unreachable") != 0;
+    }
+    if (json_is_true(json_object_get(status, "quorum"))) {
+        cluster_tolerance(status, tolerance, sizeof tolerance);
+        snprintf(out, size, "The cluster works. %s", tolerance);
+    } else if (reachable < voters / 2 + 1) {
+        snprintf(
+            out, size,
+            "The cluster cannot write: %zu of %zu voters can be reached, %zu are needed. Start the others.",
+            reachable, voters, voters / 2 + 1);
+    } else {
+        snprintf(out, size, "The cluster cannot write: it is choosing a leader.");
+    }
+}

@@ -1,0 +1,37 @@
+#include "kvnode/admin/format.h"
+#include "kvnode/admin/request.h"
+#include "kvnode/admin/verbs.h"
+
+#include <string.h>
+
+/* Goes on after a key that fails; the exit status is the first failure's. */
+int verb_del(struct admin *a)
+{
+    struct request_link l;
+    int exit = request_open(a, &l);
+    if (exit != EXIT_OK)
+        return exit;
+    for (int i = 0; i < a->n_args; i++) {
+        const char *key = a->args[i];
+        const struct command_body body = {
+            .path = (const uint8_t *)key, .path_len = strlen(key), .flags = a->opt[OPT_RECURSIVE] != NULL};
+        struct command_result result;
+        request_restart_clock(&l);
+        int rc = request_write(&l, COMMAND_DEL, &body, &result);
+        if (rc != 0) {
+            int failed = admin_fail_code(a, key, rc, l.detail, true);
+            exit = exit != EXIT_OK ? exit : failed;
+            if (rc < 0)
+                break;
+        } else if (a->opt[OPT_JSON] != NULL) {
+            char revision[32];
+            format_revision(result.revision, revision, sizeof revision);
+            json_t *object =
+                json_pack("{s:I, s:s}", "removed", (json_int_t)result.removed, "revision", revision);
+            json_set_bytes(object, "key", key, strlen(key));
+            json_line(object);
+        }
+    }
+    request_close(&l);
+    return exit;
+}

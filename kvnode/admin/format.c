@@ -1,0 +1,151 @@
+#include "kvnode/admin/format.h"
+
+#include <grp.h>
+#include <inttypes.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+void format_time(uint64_t wall_ns, char *out, size_t size)
+{
+    time_t seconds = (time_t)(wall_ns / 1000000000);
+    struct tm tm;
+    localtime_r(&seconds, &tm);
+    strftime(out, size, "%Y-%m-%d %H:%M:%S", &tm);
+}
+
+void format_time_utc(uint64_t wall_ns, char *out, size_t size)
+{
+    time_t seconds = (time_t)(wall_ns / 1000000000);
+    struct tm tm;
+    gmtime_r(&seconds, &tm);
+    size_t n = strftime(out, size, "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(out + n, size - n, ".%03uZ", (unsigned)(wall_ns / 1000000 % 1000));
+}
+
+void format_size(uint64_t bytes, char *out, size_t size)
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double n = (double)bytes;
+    size_t unit = 0;
+    while (n >= 1024 && unit < 4) {
+        n /= 1024;
+        unit++;
+    }
+    snprintf(out, size, unit == 0 ? "%.0f %s" : "%.1f %s", n, units[unit]);
+}
+
+void format_revision(uint64_t revision, char *out, size_t size)
+{
+    snprintf(out, size, "0-%" PRIu64, revision);
+}
+
+void format_user(uint32_t uid, char *out, size_t size)
+{
+    const struct passwd *p = getpwuid(uid);
+    if (p != NULL)
+        snprintf(out, size, "%s", p->pw_name);
+    else
+        snprintf(out, size, "%" PRIu32, uid);
+}
+
+void format_group(uint32_t gid, char *out, size_t size)
+{
+    const struct group *g = getgrgid(gid);
+    if (g != NULL)
+        snprintf(out, size, "%s", g->gr_name);
+    else
+        snprintf(out, size, "%" PRIu32, gid);
+}
+
+void format_author(uint32_t uid, const char *node, char *out, size_t size)
+{
+    char user[64];
+    format_user(uid, user, sizeof user);
+    snprintf(out, size, "%s@%s", user, node);
+}
+
+void format_mode(uint8_t type, uint16_t mode, char out[static 11])
+{
+    static const char letters[] = "rwxrwxrwx";
+    out[0] = type == INODE_DIRECTORY ? 'd' : type == INODE_SYMLINK ? 'l' : '-';
+    for (int i = 0; i < 9; i++)
+        out[1 + i] = (mode >> (8 - i) & 1) != 0 ? letters[i] : '-';
+    if ((mode & 04000) != 0)
+        out[3] = out[3] == 'x' ? 's' : 'S';
+    if ((mode & 02000) != 0)
+        out[6] = out[6] == 'x' ? 's' : 'S';
+    if ((mode & 01000) != 0)
+        out[9] = out[9] == 'x' ? 't' : 'T';
+    out[10] = '\0';
+}
+
+void format_duration(uint64_t ms, char *out, size_t size)
+{
+    if (ms < 10000)
+        snprintf(out, size, "%.1f s", (double)ms / 1000);
+    else if (ms < 120000)
+        snprintf(out, size, "%" PRIu64 " s", ms / 1000);
+    else if (ms < UINT64_C(2) * 3600 * 1000)
+        snprintf(out, size, "%" PRIu64 " min", ms / 60000);
+    else if (ms < UINT64_C(48) * 3600 * 1000)
+        snprintf(out, size, "%" PRIu64 " h", ms / 3600000);
+    else
+        snprintf(out, size, "%" PRIu64 " d", ms / (24 * 3600 * 1000));
+}
+
+void json_line(json_t *object)
+{
+    json_dumpf(object, stdout, JSON_COMPACT);
+    putchar('\n');
+    json_decref(object);
+}
+
+static char *base64(const uint8_t *data, size_t len)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    char *out = malloc((len + 2) / 3 * 4 + 1), *p = out;
+    if (out == NULL)
+        return NULL;
+    for (size_t i = 0; i < len; i += 3) {
+        uint32_t n = (uint32_t)data[i] << 16;
+        n |= i + 1 < len ? (uint32_t)data[i + 1] << 8 : 0;
+        n |= i + 2 < len ? data[i + 2] : 0;
+        *p++ = digits[n >> 18];
+        *p++ = digits[n >> 12 & 63];
+        *p++ = i + 1 < len ? digits[n >> 6 & 63] : '=';
+        *p++ = i + 2 < len ? digits[n & 63] : '=';
+    }
+    *p = '\0';
+    return out;
+}
+
+void json_set_bytes(json_t *object, const char *name, const void *data, size_t len)
+{
+    char long_name[64];
+    json_t *text = json_stringn(data != NULL ? data : "", len); /* NULL: not UTF-8 */
+    if (text != NULL) {
+        json_object_set_new(object, name, text);
+        return;
+    }
+    char *encoded = base64(data, len);
+    snprintf(long_name, sizeof long_name, "%s_base64", name);
+    if (encoded != NULL)
+        json_object_set_new(object, long_name, json_string(encoded));
+    free(encoded);
+}
+
+json_t *json_version_row(const struct version_row *row)
+{
+    char revision[32], when[40], author[128];
+    format_revision(row->revision, revision, sizeof revision);
+    format_time_utc(row->wall_ns, when, sizeof when);
+    format_author(row->author_uid, row->author_node, author, sizeof author);
+    return json_pack("{s:I, s:s, s:s, s:s, s:I, s:s, s:I, s:b, s:b, s:b, s:s}", "version",
+                     (json_int_t)row->version, "revision", revision, "time", when, "author", author,
+                     "author_uid", (json_int_t)row->author_uid, "author_node", row->author_node, "size",
+                     (json_int_t)row->size, "current", row->current != 0, "deleted", row->deleted != 0,
+                     "attributes_only", row->attributes_only != 0, "operation", command_op_name(row->op));
+}

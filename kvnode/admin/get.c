@@ -1,0 +1,45 @@
+/* get: nothing is printed before the last piece has come. */
+#include "kvnode/admin/format.h"
+#include "kvnode/admin/value.h"
+#include "kvnode/admin/verbs.h"
+
+#include <string.h>
+
+static void print(const struct admin *a, const struct value *v)
+{
+    if (a->opt[OPT_JSON] == NULL) {
+        fwrite(v->data.data, 1, v->data.len, stdout);
+        return;
+    }
+    char revision[32];
+    format_revision(v->revision, revision, sizeof revision);
+    json_t *object = json_pack("{s:I, s:s, s:I}", "version", (json_int_t)v->version, "revision", revision,
+                               "size", (json_int_t)v->data.len);
+    json_set_bytes(object, "key", a->args[0], strlen(a->args[0]));
+    json_set_bytes(object, "value", v->data.data, v->data.len);
+    json_line(object);
+}
+
+int verb_get(struct admin *a)
+{
+    const char *key = a->args[0];
+    uint64_t version = 0;
+    if (a->opt[OPT_AT_VERSION] != NULL &&
+        !admin_parse_number(a->opt[OPT_AT_VERSION], 1, UINT64_MAX, &version))
+        return admin_usage(a, "--version %s: use a version's number; kvnode history lists them",
+                           a->opt[OPT_AT_VERSION]);
+    struct request_link l;
+    struct value v = {.data = BUFFER_INIT};
+    int exit = request_open(a, &l);
+    if (exit != EXIT_OK)
+        return exit;
+    int rc = version != 0 ? value_read_version(&l, key, version, &v)
+                          : value_read(&l, key, a->opt[OPT_LOCAL] != NULL, &v);
+    if (rc == 0)
+        print(a, &v);
+    else
+        exit = admin_fail_code(a, key, rc, l.detail, false);
+    buffer_deinit(&v.data);
+    request_close(&l);
+    return exit;
+}

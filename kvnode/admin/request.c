@@ -1,0 +1,307 @@
+#include "kvnode/admin/request.h"
+
+#include <errno.h>
+#include <glob.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "sync/base/clock.h"
+#include "sync/base/error.h"
+
+#define CLIENT_NAME "kvnode"
+#define RETRY_MS 50
+
+unsigned request_left(const struct request_link *l)
+{
+    uint64_t now = clock_boot_ms();
+    return now < l->deadline_ms ? (unsigned)(l->deadline_ms - now) : 0;
+}
+
+void request_restart_clock(struct request_link *l)
+{
+    l->deadline_ms = clock_boot_ms() + l->admin->timeout_ms;
+}
+
+static void pause_ms(unsigned ms)
+{
+    struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+    nanosleep(&t, NULL);
+}
+
+/* Tries one socket. */
+static int try_socket(struct request_link *l, const char *socket, unsigned timeout_ms)
+{
+    int rc = client_open(socket, CLIENT_ADMIN, CLIENT_NAME, 0, timeout_ms, &l->client, &l->node);
+    if (rc == 0)
+        snprintf(l->socket, sizeof l->socket, "%s", socket);
+    return rc;
+}
+
+/* Tries all sockets of the directory in order. failures_out: "n1: …, n2: …". */
+static int try_all(struct request_link *l, char *failures_out, size_t size)
+{
+    char dir[108], pattern[PATH_MAX];
+    size_t used = 0;
+    glob_t found;
+    int rc = client_socket_dir(dir, sizeof dir);
+    if (rc != 0) {
+        snprintf(failures_out, size, "the socket directory's path is too long");
+        return rc;
+    }
+    snprintf(pattern, sizeof pattern, "%s/*.sock", dir);
+    if (glob(pattern, 0, NULL, &found) != 0) {
+        snprintf(failures_out, size, "there is no socket in %s", dir);
+        return -ENOENT;
+    }
+    rc = -ENOENT;
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        unsigned left = request_left(l);
+        const char *base = strrchr(found.gl_pathv[i], '/') + 1;
+        rc = try_socket(l, found.gl_pathv[i], found.gl_pathc > 1 && left > 2000 ? 2000 : left);
+        if (rc == 0)
+            break;
+        admin_detail(l->admin, "%s: %s", found.gl_pathv[i], rc > 0 ? error_text(rc) : strerror(-rc));
+        if (used < size) {
+            int n = snprintf(failures_out + used, size - used, "%s%.*s: %s", used > 0 ? ", " : "",
+                             (int)(strlen(base) - 5), base, rc > 0 ? error_text(rc) : strerror(-rc));
+            used += n > 0 ? (size_t)n : 0;
+        }
+    }
+    globfree(&found);
+    return rc;
+}
+
+static const char *named_node(const struct admin *a)
+{
+    const char *name = a->opt[OPT_NODE] != NULL ? a->opt[OPT_NODE] : getenv("KVNODE_NODE");
+    return name != NULL && name[0] != '\0' ? name : NULL;
+}
+
+static int reconnect(struct request_link *l)
+{
+    const char *node = named_node(l->admin);
+    client_close(l->client);
+    l->client = NULL;
+    if (node == NULL)
+        return try_all(l, l->detail, sizeof l->detail);
+    char path[108];
+    int rc = client_socket_path(node, path, sizeof path);
+    if (rc == 0)
+        rc = try_socket(l, path, request_left(l));
+    if (rc != 0)
+        snprintf(l->detail, sizeof l->detail, "%s: %s", path, rc > 0 ? error_text(rc) : strerror(-rc));
+    return rc;
+}
+
+int request_open(const struct admin *a, struct request_link *l_out)
+{
+    *l_out = (struct request_link){.admin = a};
+    request_restart_clock(l_out);
+    int rc = reconnect(l_out);
+    if (rc != 0) {
+        const char *node = named_node(a);
+        return admin_fail(a, rc > 0 ? admin_exit_of(rc, false) : EXIT_UNAVAILABLE,
+                          a->n_args > 0 ? a->args[0] : NULL,
+                          "%s%s does not answer (%s); nothing was done. Try: kvnode doctor",
+                          node != NULL ? "node " : "", node != NULL ? node : "any node", l_out->detail);
+    }
+    admin_detail(a, "asking %s (%s)", l_out->node.name, l_out->socket);
+    return EXIT_OK;
+}
+
+void request_close(struct request_link *l)
+{
+    client_close(l->client);
+    l->client = NULL;
+}
+
+static bool is_lost(int rc)
+{
+    return rc == -ECONNRESET || rc == -EPIPE || rc == -ECONNREFUSED || rc == -ENOENT;
+}
+
+static bool is_refused_for_now(int rc)
+{
+    return rc == KV_E_UNAVAILABLE || rc == KV_E_BUSY || rc == KV_E_NOTLEADER;
+}
+
+/* One attempt on the connection that there is. */
+static int ask_once(struct request_link *l, enum message_type type, const struct buffer *body,
+                    struct cursor *answer_out)
+{
+    l->detail[0] = '\0';
+    if (l->client == NULL)
+        return -ECONNRESET;
+    struct buffer *b = client_queue(l->client, type, ++l->last_id);
+    if (body != NULL)
+        buffer_put_bytes(b, body->data, body->len);
+    client_queue_end(l->client);
+    return client_call(l->client, l->last_id, request_left(l), answer_out, l->detail, sizeof l->detail);
+}
+
+/* repeat_lost: the request may be sent again after a lost connection. */
+static int ask(struct request_link *l, enum message_type type, const struct buffer *body, bool repeat_lost,
+               struct cursor *answer_out)
+{
+    for (;;) {
+        int rc = ask_once(l, type, body, answer_out);
+        bool lost = is_lost(rc);
+        if (!is_refused_for_now(rc) && !(lost && repeat_lost))
+            return rc;
+        if (request_left(l) <= RETRY_MS)
+            return rc;
+        admin_detail(l->admin, "%s; trying again",
+                     l->detail[0] != '\0' ? l->detail
+                     : rc > 0             ? error_text(rc)
+                                          : strerror(-rc));
+        pause_ms(RETRY_MS);
+        if (lost && (rc = reconnect(l)) != 0 && !is_lost(rc))
+            return rc;
+    }
+}
+
+int request_ask(struct request_link *l, enum message_type type, const struct buffer *body,
+                struct cursor *answer_out)
+{
+    return body != NULL && body->failed ? -ENOMEM : ask(l, type, body, true, answer_out);
+}
+
+int request_resolve(struct request_link *l, const char *key, bool local, struct attr *attr_out)
+{
+    struct buffer body = BUFFER_INIT;
+    struct cursor answer;
+    buffer_put_u8(&body, local ? READ_LOCAL : READ_LINEARIZABLE);
+    buffer_put_text(&body, key);
+    int rc = request_ask(l, MESSAGE_RESOLVE, &body, &answer);
+    buffer_deinit(&body);
+    if (rc == 0) {
+        attr_decode(&answer, attr_out);
+        rc = answer.failed ? -EPROTO : 0;
+    }
+    return rc;
+}
+
+int request_parent(struct request_link *l, const char *key, uint64_t *directory_out, const char **name_out,
+                   size_t *name_len_out)
+{
+    char path[KV_PATH_MAX + 1];
+    struct attr attr;
+    size_t len = strlen(key);
+    while (len > 0 && key[len - 1] == '/')
+        len--;
+    size_t at = len;
+    while (at > 0 && key[at - 1] != '/')
+        at--;
+    if (at == len)
+        return KV_E_INVAL;
+    if (at > KV_PATH_MAX)
+        return KV_E_NAMETOOLONG;
+    memcpy(path, key, at);
+    path[at] = '\0';
+    int rc = request_resolve(l, path, false, &attr);
+    if (rc != 0)
+        return rc;
+    if (attr.type != INODE_DIRECTORY)
+        return KV_E_NOTDIR;
+    *directory_out = attr.ino;
+    *name_out = key + at;
+    *name_len_out = len - at;
+    return 0;
+}
+
+/* One command with the session's number; body bytes as given. */
+static int write_command(struct request_link *l, enum command_op op, uint64_t seq, uint16_t flags,
+                         const uint8_t *body, size_t len, struct command_result *result_out)
+{
+    struct buffer b = BUFFER_INIT;
+    struct cursor answer;
+    const struct command cmd = {.op = (uint8_t)op,
+                                .flags = flags,
+                                .session = l->session,
+                                .seq = seq,
+                                .acked_below = l->session != 0 ? l->seq : 0,
+                                .node = "",
+                                .body = body,
+                                .body_len = len};
+    buffer_put_u8(&b, 0);
+    buffer_put_u32(&b, 0);
+    buffer_put_u32(&b, 0);
+    command_encode(&b, &cmd);
+    int rc =
+        b.failed ? -ENOMEM : ask(l, MESSAGE_WRITE, &b, l->session != 0 || op == COMMAND_REGISTER, &answer);
+    buffer_deinit(&b);
+    if (rc != 0)
+        return rc;
+    command_result_decode(&answer, result_out);
+    return answer.failed ? -EPROTO : result_out->code;
+}
+
+int request_write(struct request_link *l, enum command_op op, const struct command_body *body,
+                  struct command_result *result_out)
+{
+    struct buffer b = BUFFER_INIT;
+    *result_out = (struct command_result){0};
+    command_body_encode(&b, (uint8_t)op, body);
+    int rc = b.failed ? -ENOMEM : 0;
+    if (rc == 0 && l->session != 0)
+        l->seq++;
+    uint64_t seq = l->session != 0 ? l->seq : 0;
+    if (rc == 0 && b.len <= l->node.part_size) {
+        rc = write_command(l, op, seq, 0, b.data, b.len, result_out);
+        buffer_deinit(&b);
+        return rc;
+    }
+    /* Parts may have to be sent again from the first when a leader changed on the way. */
+    for (int tries = 0; rc == 0 && tries < 5; tries++) {
+        size_t at = 0;
+        for (uint32_t part = 0; rc == 0 && b.len - at > l->node.part_size; part++) {
+            struct buffer piece = BUFFER_INIT;
+            buffer_put_u32(&piece, part);
+            buffer_put_string(&piece, b.data + at, l->node.part_size);
+            rc = piece.failed ? -ENOMEM
+                              : write_command(l, COMMAND_PART, seq, 0, piece.data, piece.len, result_out);
+            buffer_deinit(&piece);
+            at += l->node.part_size;
+            request_restart_clock(l); /* the deadline counts from the last progress */
+        }
+        if (rc == 0)
+            rc = write_command(l, op, seq, COMMAND_PARTS, b.data + at, b.len - at, result_out);
+        if (rc != KV_E_PART)
+            break;
+        rc = tries < 4 ? 0 : KV_E_PART;
+    }
+    buffer_deinit(&b);
+    return rc;
+}
+
+int request_register(struct request_link *l, const char *client)
+{
+    struct buffer b = BUFFER_INIT;
+    struct command_result result = {0};
+    uint8_t nonce[16];
+    if (getrandom(nonce, sizeof nonce, 0) != (ssize_t)sizeof nonce)
+        return -EIO;
+    const struct command_body body = {
+        .nonce = nonce, .name = (const uint8_t *)client, .name_len = strlen(client)};
+    command_body_encode(&b, COMMAND_REGISTER, &body);
+    int rc = b.failed ? -ENOMEM : write_command(l, COMMAND_REGISTER, 0, 0, b.data, b.len, &result);
+    buffer_deinit(&b);
+    if (rc != 0)
+        return rc;
+    l->session = result.session;
+    l->seq = 0;
+    return result.session != 0 ? 0 : -EPROTO;
+}
+
+void request_end_session(struct request_link *l)
+{
+    struct command_result result;
+    if (l->session == 0)
+        return;
+    l->seq++;
+    (void)write_command(l, COMMAND_END, l->seq, 0, NULL, 0, &result);
+    l->session = 0;
+}

@@ -1,0 +1,58 @@
+/* Talking to a node: which one, requests with the verb's deadline, writes.
+ *
+ * A node that has no leader refuses with "nothing was written", so those
+ * requests are repeated until the deadline. A lost connection is repeated (with
+ * any node, unless one was named) only for reads and for writes of a session. */
+#ifndef KVFS_KVNODE_ADMIN_REQUEST_H
+#define KVFS_KVNODE_ADMIN_REQUEST_H
+
+#include "kvnode/admin/admin.h"
+#include "sync/wire/client.h"
+
+#define DETAIL_MAX 512
+
+struct request_link {
+    const struct admin *admin; /* borrowed */
+    struct client *client;     /* owned; NULL: not connected */
+    struct client_node node;
+    char socket[108];
+    uint64_t last_id;
+    uint64_t deadline_ms;    /* boot clock */
+    uint64_t session;        /* 0: none; exactly-once writes */
+    uint64_t seq;            /* of the session's last write */
+    char detail[DETAIL_MAX]; /* the node's text of the last failure, may be "" */
+};
+
+/* Connects to the node that -n or $KVNODE_NODE names, else to the first of the
+ * sockets in the socket directory that answers. Prints what failed; exit status. */
+int request_open(const struct admin *a, struct request_link *l_out);
+void request_close(struct request_link *l);
+/* Milliseconds until the deadline, at least 0. */
+unsigned request_left(const struct request_link *l);
+/* A new deadline of --timeout from now. */
+void request_restart_clock(struct request_link *l);
+
+/* Sends body (may be NULL) as a request of that type and waits for the answer;
+ * answer_out borrows from the connection until the next request. 0, KV_E_* or
+ * -errno. For requests that may be repeated: reads. */
+int request_ask(struct request_link *l, enum message_type type, const struct buffer *body,
+                struct cursor *answer_out);
+
+/* RESOLVE and the like: the answer's attr, and what follows it. */
+int request_resolve(struct request_link *l, const char *key, bool local, struct attr *attr_out);
+/* The directory in which a key stands (which need not exist itself) and its last
+ * name, borrowed from key. 0 or KV_E_*; the root has no name: KV_E_INVAL. */
+int request_parent(struct request_link *l, const char *key, uint64_t *directory_out, const char **name_out,
+                   size_t *name_len_out);
+
+/* A write. Without a session (l->session 0) a lost connection is an unknown
+ * outcome. Codes inside the result are returned too. A body over the node's
+ * part size is sent in parts, which needs a session. */
+int request_write(struct request_link *l, enum command_op op, const struct command_body *body,
+                  struct command_result *result_out);
+/* A session for exactly-once writes. 0, KV_E_*, -errno. */
+int request_register(struct request_link *l, const char *client);
+/* Ends it; failures do not matter (it runs out by itself). */
+void request_end_session(struct request_link *l);
+
+#endif

@@ -1,0 +1,184 @@
+#include "kvnode/admin/cluster.h"
+#include "kvnode/admin/format.h"
+#include "kvnode/admin/verbs.h"
+
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char *color_of(const struct admin *a, const char *state)
+{
+    if (!a->color)
+        return "";
+    return strcmp(state, "healthy") == 0  ? "\033[32m"
+           : strcmp(state, "behind") == 0 ? "\033[33m"
+                                          : "\033[31m";
+}
+
+static void print_member(const struct admin *a, const json_t *m, int width)
+{
+    const char *state = cluster_text(m, "state");
+    const char *on = color_of(a, state);
+    const json_t *seen = json_object_get(m, "last_seen_ms");
+    char behind[64], ago[32];
+    if (strcmp(state, "unreachable") != 0) {
+        snprintf(behind, sizeof behind, "%lld", (long long)cluster_number(m, "behind"));
+    } else if (json_is_integer(seen)) {
+        format_duration((uint64_t)json_integer_value(seen), ago, sizeof ago);
+        /* "6 s", not "6.0 s": how long ago is no measurement */
+        if (json_integer_value(seen) < 10000)
+            snprintf(ago, sizeof ago, "%lld s", (long long)json_integer_value(seen) / 1000);
+        snprintf(behind, sizeof behind, "last seen %s ago", ago);
+    } else {
+        snprintf(behind, sizeof behind, "never seen");
+    }
+    printf("%-*s  %-8s  %s%-11s%s  %s%s\n", width, cluster_text(m, "name"), cluster_text(m, "role"), on,
+           state, on[0] != '\0' ? "\033[0m" : "", behind,
+           json_is_false(json_object_get(m, "voter")) ? "  (no voter)" : "");
+}
+
+static void print_details(const json_t *s)
+{
+    char uptime[32], bytes[32], max[32], memory[32];
+    format_duration((uint64_t)cluster_number(s, "uptime_ms"), uptime, sizeof uptime);
+    format_size((uint64_t)cluster_number(s, "bytes"), bytes, sizeof bytes);
+    format_size((uint64_t)cluster_number(s, "max_bytes"), max, sizeof max);
+    format_size((uint64_t)cluster_number(s, "memory_bytes"), memory, sizeof memory);
+    printf("\nnode      %s (version %s, pid %lld, up %s)\n", cluster_text(s, "node"),
+           cluster_text(s, "version"), (long long)cluster_number(s, "pid"), uptime);
+    printf("cluster   %s, term %lld, revision %s\n", cluster_text(s, "cluster_id"),
+           (long long)cluster_number(s, "term"), cluster_text(s, "revision"));
+    printf("log       first %lld, applied %lld, committed %lld, last %lld, on disk %lld\n",
+           (long long)cluster_number(s, "log_first"), (long long)cluster_number(s, "applied"),
+           (long long)cluster_number(s, "commit"), (long long)cluster_number(s, "last_index"),
+           (long long)cluster_number(s, "durable"));
+    printf("digest    %s at %lld\n", cluster_text(s, "digest"), (long long)cluster_number(s, "digest_index"));
+    printf("data      %lld of %lld keys, %s of %s; memory %s; %lld sessions\n",
+           (long long)cluster_number(s, "keys"), (long long)cluster_number(s, "max_keys"), bytes, max, memory,
+           (long long)cluster_number(s, "sessions"));
+    printf("files     %s, %s\n", cluster_text(s, "data_dir"), cluster_text(s, "socket"));
+}
+
+static void print_status(const struct admin *a, const json_t *s)
+{
+    const json_t *members = json_object_get(s, "members"), *warnings = json_object_get(s, "warnings"), *m;
+    char sentence[200];
+    size_t i;
+    int width = 4;
+    json_array_foreach(members, i, m) if ((int)strlen(cluster_text(m, "name")) > width) width =
+        (int)strlen(cluster_text(m, "name"));
+    printf("%-*s  %-8s  %-11s  %s\n", width, "NODE", "ROLE", "STATE", "BEHIND");
+    json_array_foreach(members, i, m)
+    {
+        print_member(a, m, width);
+    }
+    cluster_sentence(s, sentence, sizeof sentence);
+    puts(sentence);
+    json_array_foreach(members, i, m)
+    {
+        const char *error = cluster_text(m, "error");
+        if (error[0] != '\0' && a->opt[OPT_VERBOSE] != NULL)
+            printf("%s: %s\n", cluster_text(m, "name"), error);
+    }
+    json_array_foreach(warnings, i, m)
+    {
+        printf("warning: %s\n", json_string_value(m));
+    }
+    if (a->opt[OPT_VERBOSE] != NULL)
+        print_details(s);
+}
+
+static int show(struct admin *a, struct request_link *l, bool again)
+{
+    json_t *status;
+    int rc = cluster_status(l, &status);
+    if (rc != 0)
+        return admin_fail_code(a, NULL, rc, l->detail, false);
+    if (again && a->opt[OPT_JSON] == NULL && isatty(STDOUT_FILENO))
+        fputs("\033[H\033[J", stdout);
+    bool quorum = json_is_true(json_object_get(status, "quorum"));
+    if (a->opt[OPT_JSON] != NULL) {
+        json_line(status);
+    } else {
+        print_status(a, status);
+        json_decref(status);
+    }
+    return quorum ? EXIT_OK : EXIT_UNAVAILABLE;
+}
+
+int verb_status(struct admin *a)
+{
+    struct request_link l;
+    int exit = request_open(a, &l);
+    if (exit != EXIT_OK)
+        return exit;
+    exit = show(a, &l, a->opt[OPT_WATCH] != NULL);
+    while (a->opt[OPT_WATCH] != NULL && fflush(stdout) == 0) {
+        const struct timespec second = {.tv_sec = 1};
+        nanosleep(&second, NULL);
+        request_restart_clock(&l);
+        exit = show(a, &l, true);
+    }
+    request_close(&l);
+    return exit;
+}
+
+int verb_members(struct admin *a)
+{
+    struct request_link l;
+    json_t *status, *m;
+    size_t i;
+    int exit = request_open(a, &l);
+    if (exit != EXIT_OK)
+        return exit;
+    int rc = cluster_status(&l, &status);
+    if (rc != 0) {
+        exit = admin_fail_code(a, NULL, rc, l.detail, false);
+    } else {
+        const json_t *members = json_object_get(status, "members");
+        if (a->opt[OPT_JSON] == NULL)
+            printf("%-12s %-6s %-9s %s\n", "NODE", "ID", "VOTER", "ADDRESS");
+        json_array_foreach(members, i, m)
+        {
+            if (a->opt[OPT_JSON] != NULL) {
+                json_line(json_pack("{s:O?, s:O?, s:O?, s:O?}", "name", json_object_get(m, "name"), "id",
+                                    json_object_get(m, "id"), "voter", json_object_get(m, "voter"), "address",
+                                    json_object_get(m, "address")));
+                continue;
+            }
+            printf("%-12s %-6lld %-9s %s\n", cluster_text(m, "name"), (long long)cluster_number(m, "id"),
+                   json_is_true(json_object_get(m, "voter")) ? "yes" : "no", cluster_text(m, "address"));
+        }
+        json_decref(status);
+    }
+    request_close(&l);
+    return exit;
+}
+
+int verb_transfer(struct admin *a)
+{
+    struct request_link l;
+    json_t *command = json_pack("{s:s}", "command", "transfer"), *answer;
+    int exit = request_open(a, &l);
+    if (exit != EXIT_OK) {
+        json_decref(command);
+        return exit;
+    }
+    if (a->n_args > 0)
+        json_object_set_new(command, "to", json_string(a->args[0]));
+    int rc = cluster_admin(&l, command, &answer);
+    if (rc != 0)
+        exit = admin_fail_code(a, a->n_args > 0 ? a->args[0] : NULL, rc, l.detail, false);
+    else if (a->opt[OPT_JSON] != NULL)
+        json_line(answer);
+    else {
+        const char *leader = cluster_text(answer, "leader");
+        admin_say(a, "leadership was handed to %s",
+                  leader[0] != '\0' ? leader
+                  : a->n_args > 0   ? a->args[0]
+                                    : "another node");
+        json_decref(answer);
+    }
+    request_close(&l);
+    return exit;
+}

@@ -1,0 +1,112 @@
+/* The table of verbs and options: parsing, help, man page and completion all
+ * walk it, so a verb or an option exists everywhere or nowhere. */
+#include "kvnode/admin/verbs.h"
+
+#include <string.h>
+
+#define BIT(option) (UINT64_C(1) << (option))
+#define CLIENT (BIT(OPT_NODE) | BIT(OPT_TIMEOUT) | BIT(OPT_JSON))
+#define CONFIGURED (BIT(OPT_NODE) | BIT(OPT_CONFIG) | BIT(OPT_SETTING))
+
+const struct admin_option admin_options[OPT_COUNT] = {
+    [OPT_NODE] = {'n', "node", "NAME", "the node: a name, or the path of its socket ($KVNODE_NODE)"},
+    [OPT_CONFIG] = {'c', "config", "FILE", "configuration file ($KVNODE_CONFIG)"},
+    [OPT_SETTING] = {'o', "option", "SETTING", "SECTION.NAME=VALUE over variables and file; may be repeated"},
+    [OPT_TIMEOUT] = {0, "timeout", "TIME", "give up after this time: 500ms, 10s, 2m (10s)"},
+    [OPT_JSON] = {0, "json", NULL, "one JSON object a line"},
+    [OPT_COLOR] = {0, "color", "WHEN",
+                   "auto, always or never; auto means on a terminal and without NO_COLOR"},
+    [OPT_QUIET] = {'q', "quiet", NULL, "no messages but errors"},
+    [OPT_VERBOSE] = {'v', "verbose", NULL, "say which node is asked and what is waited for"},
+    [OPT_HELP] = {'h', "help", NULL, "this text"},
+    [OPT_VERSION] = {'V', "version", NULL, "print the version"},
+    [OPT_AT_VERSION] = {0, "version", "N", "that version of the key instead of the current one"},
+    [OPT_LOCAL] = {0, "local", NULL, "read this node's memory, however far behind it is"},
+    [OPT_IF_VERSION] = {0, "if-version", "N",
+                        "only if the current version is N (0: no such key); else exit 5"},
+    [OPT_TTL] = {0, "ttl", "TIME", "not offered by this version"},
+    [OPT_RECURSIVE] = {'r', "recursive", NULL, "directories with all that is in them"},
+    [OPT_LONG] = {'l', "long", NULL, "mode, owner, size, time, version"},
+    [OPT_WATCH] = {0, "watch", NULL, "again every second, until interrupted"},
+    [OPT_FOLLOW] = {0, "follow", NULL, "go on as operations come, until interrupted"},
+    [OPT_LAST] = {0, "last", "N", "only the newest N (20)"},
+    [OPT_NAME] = {0, "name", "NAME", "the node's name (n1)"},
+    [OPT_ID] = {0, "id", "N", "the node's number, 1 to 65535 (1)"},
+    [OPT_LISTEN] = {0, "listen", "HOST:PORT", "where the other nodes log in (127.0.0.1:7022)"},
+    [OPT_CLUSTER] = {0, "cluster", "ID", "join the nodes that were made with this id (a new one)"},
+    [OPT_DATA] = {0, "data", "DIR", "data directory"},
+    [OPT_SOCKET] = {0, "socket", "PATH", "the socket for clients"},
+    [OPT_PEER] = {0, "peer", NULL, "print this node's [peer] section for the other machines' files"},
+    [OPT_BRIDGE_PEER] = {0, "peer", "NAME", "whose key was used to log in"},
+    [OPT_SECONDS] = {0, "seconds", "N", "length of each measurement (3)"},
+    [OPT_SIZE] = {0, "size", "N", "bytes a value (100)"},
+    [OPT_KEYS] = {0, "keys", "N", "number of keys (1000)"},
+    [OPT_OUTSTANDING] = {0, "outstanding", "LIST", "requests in flight (1,64)"},
+    [OPT_MAN] = {0, "man", NULL, "print the man page's source"},
+    [OPT_COMPLETION] = {0, "completion", NULL, "print the completion for bash"},
+};
+
+const uint64_t admin_global_options =
+    BIT(OPT_COLOR) | BIT(OPT_QUIET) | BIT(OPT_VERBOSE) | BIT(OPT_HELP) | BIT(OPT_VERSION);
+
+#define KEYS "Keys"
+#define CLUSTER "Cluster"
+#define NODE "Node"
+#define TRY "Try out"
+
+const struct verb admin_verbs[] = {
+    {"get", "KEY", "print the exact bytes of a value", KEYS, CLIENT | BIT(OPT_AT_VERSION) | BIT(OPT_LOCAL), 1,
+     1, verb_get,
+     "With --version N an earlier version. --json gives value, or value_base64 when it is not UTF-8."},
+    {"set", "KEY [VALUE|-]", "write a value; missing directories are made", KEYS,
+     CLIENT | BIT(OPT_IF_VERSION) | BIT(OPT_TTL), 1, 2, verb_set,
+     "Without VALUE, or with -, the value is read from standard input. The exit status is 0 only when a "
+     "majority of the nodes has the value on disk."},
+    {"upd", "KEY [VALUE|-]", "write a value of a key that exists", KEYS, CLIENT | BIT(OPT_IF_VERSION), 1, 2,
+     verb_set, "As set, but a missing key is an error (exit 3)."},
+    {"del", "KEY...", "delete keys; their history stays", KEYS, CLIENT | BIT(OPT_RECURSIVE), 1, 1000,
+     verb_del, NULL},
+    {"ls", "[KEY]", "list a directory", KEYS, CLIENT | BIT(OPT_LONG) | BIT(OPT_LOCAL), 0, 1, verb_ls, NULL},
+    {"history", "KEY", "list a key's versions, newest first", KEYS, CLIENT | BIT(OPT_LAST), 1, 1,
+     verb_history, NULL},
+    {"restore", "KEY VERSION", "make an earlier version the current one, as a new version", KEYS, CLIENT, 2,
+     2, verb_restore, NULL},
+    {"watch", "[KEY]", "print changes of a key or below a directory as they come", KEYS, CLIENT, 0, 1,
+     verb_watch, NULL},
+    {"log", "", "list operations, oldest first", KEYS, CLIENT | BIT(OPT_FOLLOW) | BIT(OPT_LAST), 0, 0,
+     verb_log, NULL},
+    {"status", "", "who leads, who lives, who lags", CLUSTER, CLIENT | BIT(OPT_WATCH), 0, 0, verb_status,
+     NULL},
+    {"members", "", "the nodes of the cluster and their addresses", CLUSTER, CLIENT, 0, 0, verb_members,
+     NULL},
+    {"transfer", "[NODE]", "hand leadership to another node", CLUSTER, CLIENT, 0, 1, verb_transfer, NULL},
+    {"init", "", "make a node: a working cluster of one", NODE,
+     BIT(OPT_CONFIG) | BIT(OPT_NAME) | BIT(OPT_ID) | BIT(OPT_LISTEN) | BIT(OPT_CLUSTER) | BIT(OPT_DATA) |
+         BIT(OPT_SOCKET),
+     0, 0, verb_init,
+     "Makes the data directory, two ed25519 keys and the configuration file, and overwrites nothing. For a "
+     "cluster of several machines give each the same --cluster and another --name and --id, exchange the "
+     "sections that config --peer prints, then run."},
+    {"run", "", "run the node in the foreground", NODE, CONFIGURED, 0, 0, verb_run,
+     "SIGTERM hands leadership over and stops."},
+    {"config", "", "print every setting with its source", NODE, CONFIGURED | BIT(OPT_JSON) | BIT(OPT_PEER), 0,
+     0, verb_config, NULL},
+    {"doctor", "", "check the machine, the files, the node and its peers", NODE,
+     CONFIGURED | BIT(OPT_JSON) | BIT(OPT_TIMEOUT), 0, 0, verb_doctor, NULL},
+    {"dev", "up [N] | down | kill WHO | start WHO | pause WHO | resume WHO | status",
+     "a cluster on this machine to try things with", TRY, BIT(OPT_TIMEOUT) | BIT(OPT_JSON), 1, 2, verb_dev,
+     "WHO is a node's name, leader, follower or all. The cluster lives in $KVNODE_DEV_DIR (./run)."},
+    {"bench", "", "measure get and set against the disk below them", TRY,
+     CLIENT | BIT(OPT_SECONDS) | BIT(OPT_SIZE) | BIT(OPT_KEYS) | BIT(OPT_OUTSTANDING), 0, 0, verb_bench,
+     NULL},
+    {"bridge", "", "", NULL, BIT(OPT_BRIDGE_PEER) | BIT(OPT_SOCKET), 0, 0, verb_bridge, NULL},
+};
+const size_t admin_n_verbs = sizeof admin_verbs / sizeof admin_verbs[0];
+
+const struct verb *admin_verb(const char *name)
+{
+    for (size_t i = 0; i < admin_n_verbs; i++)
+        if (strcmp(admin_verbs[i].name, name) == 0)
+            return &admin_verbs[i];
+    return NULL;
+}
