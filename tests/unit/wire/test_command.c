@@ -1,0 +1,244 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "sync/base/error.h"
+#include "sync/wire/command.h"
+
+#define TEXT(s) (const uint8_t *)(s), strlen(s)
+
+static void header_comes_back(void **state)
+{
+    static const uint8_t groups[8] = {0, 0, 0, 7, 0, 0, 0, 9};
+    struct command out, cmd = {.op = COMMAND_MKDIR,
+                               .flags = COMMAND_TRUSTED,
+                               .session = 5,
+                               .seq = 6,
+                               .acked_below = 4,
+                               .wall_ns = 1,
+                               .elapsed_ms = 2,
+                               .uid = 10,
+                               .gid = 11,
+                               .n_groups = 2,
+                               .groups = groups,
+                               .node = "n1",
+                               .node_len = 2,
+                               .body = (const uint8_t *)"xyz",
+                               .body_len = 3};
+    struct buffer b = BUFFER_INIT;
+
+    command_encode(&b, &cmd);
+    command_set_clocks(b.data, 1234, 5678);
+    assert_int_equal(command_decode(b.data, b.len, &out), KV_OK);
+    assert_int_equal(out.op, COMMAND_MKDIR);
+    assert_int_equal(out.session, 5);
+    assert_int_equal(out.seq, 6);
+    assert_int_equal(out.acked_below, 4);
+    assert_int_equal(out.wall_ns, 1234);
+    assert_int_equal(out.elapsed_ms, 5678);
+    assert_int_equal(out.uid, 10);
+    assert_int_equal(command_group(&out, 1), 9);
+    assert_memory_equal(out.node, "n1", 2);
+    assert_int_equal(out.body_len, 3);
+    buffer_deinit(&b);
+}
+
+static void header_is_refused_at_every_truncation(void **state)
+{
+    struct command out, cmd = {.op = COMMAND_TICK, .node = "n1", .node_len = 2};
+    struct buffer b = BUFFER_INIT;
+    size_t n;
+
+    command_encode(&b, &cmd);
+    for (n = 0; n < b.len; n++)
+        assert_int_equal(command_decode(b.data, n, &out), KV_E_PROTOCOL);
+    assert_int_equal(command_decode(b.data, b.len, &out), KV_OK);
+    buffer_deinit(&b);
+}
+
+static void unknown_operations_and_flags_are_refused(void **state)
+{
+    struct command out, cmd = {.op = COMMAND_TICK, .node = "n1", .node_len = 2};
+    struct buffer b = BUFFER_INIT;
+
+    command_encode(&b, &cmd);
+    b.data[1] = COMMAND_OP_COUNT;
+    assert_int_equal(command_decode(b.data, b.len, &out), KV_E_PROTOCOL);
+    b.data[1] = COMMAND_TICK;
+    b.data[2] = 0x80;
+    assert_int_equal(command_decode(b.data, b.len, &out), KV_E_PROTOCOL);
+    b.data[2] = 0;
+    b.data[0] = COMMAND_FORMAT + 1;
+    assert_int_equal(command_decode(b.data, b.len, &out), KV_E_PROTOCOL);
+    buffer_deinit(&b);
+}
+
+static int round_trip(uint8_t op, const struct command_body *in, struct command_body *out, struct buffer *b)
+{
+    buffer_clear(b);
+    command_body_encode(b, op, in);
+    assert_false(b->failed);
+    return command_body_decode(op, b->data, b->len, out);
+}
+
+static void bodies_come_back(void **state)
+{
+    struct buffer b = BUFFER_INIT;
+    struct command_body out, in = {.parent = 3,
+                                   .name = (const uint8_t *)"old",
+                                   .name_len = 3,
+                                   .new_parent = 4,
+                                   .new_name = (const uint8_t *)"new",
+                                   .new_name_len = 3,
+                                   .flags = 1};
+
+    assert_int_equal(round_trip(COMMAND_RENAME, &in, &out, &b), KV_OK);
+    assert_int_equal(out.new_parent, 4);
+    assert_memory_equal(out.new_name, "new", 3);
+    assert_int_equal(out.flags, 1);
+    in = (struct command_body){.ino = 9, .valid = SETATTR_MODE | SETATTR_MTIME, .mode = 0640, .mtime_ns = 5};
+    assert_int_equal(round_trip(COMMAND_SETATTR, &in, &out, &b), KV_OK);
+    assert_int_equal(out.mode, 0640);
+    assert_int_equal(out.mtime_ns, 5);
+    in = (struct command_body){.path = (const uint8_t *)"a/b",
+                               .path_len = 3,
+                               .flags = SET_PARENTS | SET_IF_VERSION,
+                               .version = 7,
+                               .mode = 0644,
+                               .value = (const uint8_t *)"v",
+                               .value_len = 1};
+    assert_int_equal(round_trip(COMMAND_SET, &in, &out, &b), KV_OK);
+    assert_int_equal(out.version, 7);
+    assert_int_equal(out.value_len, 1);
+    buffer_deinit(&b);
+}
+
+static void names_are_judged(void **state)
+{
+    char longest[257];
+
+    memset(longest, 'n', sizeof longest);
+    assert_int_equal(name_check(longest, 255), KV_OK);
+    assert_int_equal(name_check(longest, 256), KV_E_NAMETOOLONG);
+    assert_int_equal(name_check("", 0), KV_E_INVAL);
+    assert_int_equal(name_check(".", 1), KV_E_INVAL);
+    assert_int_equal(name_check("..", 2), KV_E_INVAL);
+    assert_int_equal(name_check("a/b", 3), KV_E_INVAL);
+    assert_int_equal(name_check("a\0b", 3), KV_E_INVAL);
+    assert_int_equal(name_check(".versions", 9), KV_E_PERM);
+    assert_int_equal(name_check(".kvfs", 5), KV_E_PERM);
+    assert_int_equal(name_check("...", 3), KV_OK);
+    assert_int_equal(name_check("\xff\n", 2), KV_OK);
+}
+
+static void paths_are_judged_by_their_components(void **state)
+{
+    static const struct {
+        const char *path;
+        int code;
+    } cases[] = {
+        {"a", KV_OK},           {"/a", KV_OK},
+        {"a/b/c", KV_OK},       {"", KV_E_INVAL},
+        {"/", KV_E_INVAL},      {"a//b", KV_E_INVAL},
+        {"a/", KV_E_INVAL},     {"a/../b", KV_E_INVAL},
+        {"//a", KV_E_INVAL},    {"a/.versions/b", KV_E_PERM},
+        {".kvfs/x", KV_E_PERM},
+    };
+    struct buffer b = BUFFER_INIT;
+    struct command_body out;
+    size_t i;
+
+    for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct command_body in = {.path = (const uint8_t *)cases[i].path, .path_len = strlen(cases[i].path)};
+
+        assert_int_equal(round_trip(COMMAND_DEL, &in, &out, &b), cases[i].code);
+    }
+    buffer_deinit(&b);
+}
+
+static void edits_are_walked_and_checked(void **state)
+{
+    struct buffer edits = BUFFER_INIT, b = BUFFER_INIT;
+    struct command_body out, in = {.ino = 3};
+    struct cursor c;
+    struct edit e;
+
+    edit_encode(&edits, &(struct edit){.kind = EDIT_TRUNCATE, .number = 5});
+    edit_encode(&edits, &(struct edit){EDIT_WRITE, 10, TEXT("data")});
+    edit_encode(&edits, &(struct edit){EDIT_APPEND, 0, TEXT("more")});
+    edit_encode(&edits, &(struct edit){.kind = EDIT_MTIME, .number = 99});
+    in.edits = edits.data;
+    in.edits_len = edits.len;
+    assert_int_equal(round_trip(COMMAND_PUBLISH, &in, &out, &b), KV_OK);
+    c = cursor_of(out.edits, out.edits_len);
+    assert_int_equal(edit_next(&c, &e), 1);
+    assert_int_equal(e.number, 5);
+    assert_int_equal(edit_next(&c, &e), 1);
+    assert_int_equal(e.len, 4);
+    assert_int_equal(edit_next(&c, &e), 1);
+    assert_int_equal(edit_next(&c, &e), 1);
+    assert_int_equal(e.number, 99);
+    assert_int_equal(edit_next(&c, &e), 0);
+    in.edits_len -= 1;
+    assert_int_equal(round_trip(COMMAND_PUBLISH, &in, &out, &b), KV_E_PROTOCOL);
+    in.edits = (const uint8_t *)"\x09";
+    in.edits_len = 1;
+    assert_int_equal(round_trip(COMMAND_PUBLISH, &in, &out, &b), KV_E_PROTOCOL);
+    buffer_deinit(&edits);
+    buffer_deinit(&b);
+}
+
+static void a_body_with_bytes_left_over_is_refused(void **state)
+{
+    struct buffer b = BUFFER_INIT;
+    struct command_body out, in = {.parent = 1, .name = (const uint8_t *)"x", .name_len = 1};
+
+    command_body_encode(&b, COMMAND_UNLINK, &in);
+    buffer_put_u8(&b, 0);
+    assert_int_equal(command_body_decode(COMMAND_UNLINK, b.data, b.len, &out), KV_E_PROTOCOL);
+    assert_int_equal(command_body_decode(COMMAND_TICK, "x", 1, &out), KV_E_PROTOCOL);
+    buffer_deinit(&b);
+}
+
+static void results_come_back(void **state)
+{
+    struct command_result out, in = {.code = KV_E_VERSION,
+                                     .created = 1,
+                                     .revision = 2,
+                                     .base_version = 3,
+                                     .base_revision = 4,
+                                     .session = 5,
+                                     .removed = 6,
+                                     .attr = {.ino = 7, .mode = 0600, .size = 8, .content_revision = 9}};
+    struct buffer b = BUFFER_INIT;
+    struct cursor c;
+
+    command_result_encode(&b, &in);
+    c = cursor_of(b.data, b.len);
+    command_result_decode(&c, &out);
+    assert_true(cursor_done(&c));
+    assert_int_equal(out.code, KV_E_VERSION);
+    assert_int_equal(out.removed, 6);
+    assert_int_equal(out.attr.content_revision, 9);
+    buffer_deinit(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(header_comes_back),
+        cmocka_unit_test(header_is_refused_at_every_truncation),
+        cmocka_unit_test(unknown_operations_and_flags_are_refused),
+        cmocka_unit_test(bodies_come_back),
+        cmocka_unit_test(names_are_judged),
+        cmocka_unit_test(paths_are_judged_by_their_components),
+        cmocka_unit_test(edits_are_walked_and_checked),
+        cmocka_unit_test(a_body_with_bytes_left_over_is_refused),
+        cmocka_unit_test(results_come_back),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
