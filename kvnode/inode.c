@@ -1,0 +1,144 @@
+/* Inodes: memory, rows and digests. A removed inode leaves the replicated state
+ * at once; while it is pinned on this node its struct stays in the table without
+ * a name, so that open files can be read on. */
+#include <string.h>
+
+#include "kvnode/journal_note.h"
+#include "kvnode/store_internal.h"
+
+struct inode *inode_find(const struct store *s, uint64_t ino)
+{
+    struct inode *in;
+
+    HASH_FIND(hh, s->inodes, &ino, sizeof ino, in);
+    return in;
+}
+
+struct inode *inode_live(const struct store *s, uint64_t ino)
+{
+    struct inode *in = inode_find(s, ino);
+
+    return in != NULL && (in->name != NULL || in == s->root) ? in : NULL;
+}
+
+struct inode *inode_new(struct store *s, uint64_t ino, uint8_t type)
+{
+    struct inode *in = calloc(1, sizeof *in);
+
+    if (in == NULL)
+        return NULL;
+    in->ino = ino;
+    in->type = type;
+    HASH_ADD(hh, s->inodes, ino, sizeof in->ino, in);
+    if (in->hh.tbl == NULL) {
+        free(in);
+        return NULL;
+    }
+    return in;
+}
+
+struct value inode_value(const struct inode *in)
+{
+    struct value v = {.size = in->size};
+
+    if (in->size > KV_CHUNK_SIZE)
+        v.c.list = in->c.list;
+    else if (in->size > 0)
+        v.c.one = in->c.one;
+    return v;
+}
+
+void inode_set_value(struct inode *in, const struct value *v)
+{
+    in->size = v->size;
+    if (v->size > KV_CHUNK_SIZE)
+        in->c.list = v->c.list;
+    else
+        in->c.one = v->c.one;
+}
+
+void inode_destroy(struct store *s, struct inode *in)
+{
+    struct value v = inode_value(in);
+
+    HASH_DELETE(hh, s->inodes, in);
+    value_deinit(&v);
+    free(in);
+}
+
+void inode_attr(const struct inode *in, struct attr *attr_out)
+{
+    const struct directory *dir = in->type == INODE_DIRECTORY ? in->c.dir : NULL;
+
+    *attr_out = (struct attr){
+        .ino = in->ino,
+        .type = in->type,
+        .mode = in->mode,
+        .uid = in->uid,
+        .gid = in->gid,
+        .nlink = in->name != NULL || in->ino == KV_ROOT_INO ? 1 : 0,
+        .size = in->size,
+        .mtime_ns = in->mtime_ns,
+        .ctime_ns = in->ctime_ns,
+        .version = in->version,
+        .revision = in->revision,
+        .content_revision = in->content_revision,
+    };
+    if (dir != NULL) {
+        attr_out->size = dir->n_living;
+        if (attr_out->nlink > 0)
+            attr_out->nlink = 2 + dir->n_directories;
+    }
+}
+
+void inode_row(const struct inode *in, struct inode_row *row_out)
+{
+    *row_out = (struct inode_row){
+        .ino = in->ino,
+        .type = in->type,
+        .mode = in->mode,
+        .uid = in->uid,
+        .gid = in->gid,
+        .size = in->size,
+        .mtime_ns = in->mtime_ns,
+        .ctime_ns = in->ctime_ns,
+        .version = in->version,
+        .revision = in->revision,
+        .content_revision = in->content_revision,
+        .history = in->type == INODE_DIRECTORY && in->c.dir != NULL ? in->c.dir->history_id : 0,
+        .fresh = (in->flags & INODE_FRESH) != 0,
+        .creation = (in->flags & INODE_FRESH) != 0 ? in->c.creation : 0,
+        .content_digest = in->content_digest,
+    };
+}
+
+void inode_begin(struct store *s, const struct inode *in)
+{
+    struct inode_row row;
+
+    inode_row(in, &row);
+    s->digest -= inode_row_digest(&row);
+}
+
+void inode_end(struct store *s, struct inode *in)
+{
+    struct inode_row row;
+
+    inode_row(in, &row);
+    s->digest += inode_row_digest(&row);
+    journal_inode(s->journal, in);
+}
+
+void inode_remove(struct store *s, struct inode *in)
+{
+    struct value v = inode_value(in), none = {0};
+
+    inode_begin(s, in);
+    journal_inode_gone(s->journal, in);
+    journal_chunks_gone(s->journal, &v, &none);
+    in->name = NULL;
+    if (in->type == INODE_DIRECTORY)
+        in->c.dir = NULL;
+    if ((in->flags & INODE_PINNED) == 0)
+        inode_destroy(s, in);
+}

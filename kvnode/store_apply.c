@@ -1,0 +1,192 @@
+/* Applying a command: the clocks, the session, the body, the operation, the
+ * result. What refuses a command before it was executed (unknown session, a
+ * number acknowledged before, missing parts, too many kept results) leaves no
+ * result, so that the client can try again under the same number. */
+#include <errno.h>
+#include <string.h>
+
+#include "kvnode/journal_note.h"
+#include "kvnode/store_internal.h"
+
+static int apply_setting(struct apply *ap)
+{
+    struct store *s = ap->s;
+    enum setting i = setting_find(ap->body->name, ap->body->name_len);
+    bool was_set, is_set;
+    uint64_t digest = 0;
+    int rv;
+
+    if (!permission_root(&ap->who))
+        return KV_E_PERM;
+    if (i == SETTING_COUNT)
+        return KV_E_INVAL;
+    was_set = s->settings.text[i] != NULL;
+    if (was_set)
+        digest = setting_row_digest(setting_name(i), s->settings.text[i]);
+    rv = settings_set(&s->settings, i, ap->body->value, ap->body->value_len);
+    if (rv != KV_OK)
+        return rv;
+    is_set = s->settings.text[i] != NULL;
+    s->digest -= digest;
+    if (is_set)
+        s->digest += setting_row_digest(setting_name(i), s->settings.text[i]);
+    if (was_set || is_set)
+        journal_setting(s->journal, setting_name(i), s->settings.text[i]);
+    return KV_OK;
+}
+
+static int (*const operations[COMMAND_OP_COUNT])(struct apply *ap) = {
+    [COMMAND_CREATE] = apply_create,   [COMMAND_MKDIR] = apply_mkdir,     [COMMAND_SYMLINK] = apply_symlink,
+    [COMMAND_UNLINK] = apply_unlink,   [COMMAND_RMDIR] = apply_rmdir,     [COMMAND_RENAME] = apply_rename,
+    [COMMAND_SETATTR] = apply_setattr, [COMMAND_PUBLISH] = apply_publish, [COMMAND_SET] = apply_set,
+    [COMMAND_DEL] = apply_del,         [COMMAND_SETTING] = apply_setting,
+};
+
+/* Joins the parts, decodes the body, runs the operation. */
+static int execute(struct apply *ap, struct session *ss)
+{
+    const struct command *cmd = ap->cmd;
+    const void *bytes = cmd->body;
+    size_t len = cmd->body_len;
+    struct command_body body;
+    int rv;
+
+    if ((cmd->flags & COMMAND_PARTS) != 0) {
+        struct upload *up = session_upload(ss, cmd->seq);
+
+        if (up == NULL)
+            return KV_E_PART;
+        /* The upload is dropped after this, so the piece may be added to it. Its
+         * accounts do not count the piece; take it off again behind the decoding. */
+        buffer_put_bytes(&up->bytes, cmd->body, cmd->body_len);
+        if (up->bytes.failed)
+            return -ENOMEM;
+        bytes = up->bytes.data;
+        len = up->bytes.len;
+    }
+    rv = command_body_decode(cmd->op, bytes, len, &body);
+    ap->body = &body;
+    if (rv == KV_OK)
+        rv = operations[cmd->op](ap);
+    if ((cmd->flags & COMMAND_PARTS) != 0) {
+        struct upload *up = session_upload(ss, cmd->seq);
+
+        up->bytes.len -= cmd->body_len;
+        session_drop_upload(ap->s, ss, up);
+    }
+    return rv;
+}
+
+/* PART, KEEPALIVE and END leave no result: repeating them does no harm. */
+static int apply_part(struct apply *ap, struct session *ss)
+{
+    struct command_body body;
+    int rv = command_body_decode(COMMAND_PART, ap->cmd->body, ap->cmd->body_len, &body);
+
+    if (rv != KV_OK)
+        return rv;
+    return session_part(ap->s, ss, ap->cmd->seq, body.part, body.value, body.value_len);
+}
+
+static int apply_in_session(struct apply *ap)
+{
+    const struct command *cmd = ap->cmd;
+    struct store *s = ap->s;
+    struct session *ss = cmd->session != 0 ? session_find(s, cmd->session) : NULL;
+    const struct command_result *kept;
+    int rv, kept_rv;
+
+    if (cmd->session == 0)
+        return KV_E_PROTOCOL;
+    if (ss == NULL)
+        return KV_E_SESSION;
+    session_touch(s, ss, cmd->acked_below);
+    if (cmd->op == COMMAND_KEEPALIVE)
+        return KV_OK;
+    if (cmd->op == COMMAND_END) {
+        session_drop(s, ss);
+        return KV_OK;
+    }
+    if (cmd->seq == 0)
+        return KV_E_PROTOCOL;
+    if (cmd->seq < ss->acked_below)
+        return KV_E_DUPLICATE;
+    kept = session_kept(ss, cmd->seq);
+    if (cmd->op == COMMAND_PART)
+        return kept != NULL ? KV_OK : apply_part(ap, ss);
+    if (kept != NULL) {
+        *ap->result = *kept;
+        return ap->result->code;
+    }
+    if (ss->n >= SESSION_RESULTS_MAX)
+        return KV_E_BUSY;
+    rv = execute(ap, ss);
+    if (rv < 0 || rv == KV_E_PART)
+        return rv;
+    ap->result->code = (uint16_t)rv;
+    kept_rv = session_keep(s, ss, cmd->seq, ap->result);
+    return kept_rv < 0 ? kept_rv : rv;
+}
+
+static int apply_register(struct apply *ap)
+{
+    struct command_body body;
+    int rv = command_body_decode(COMMAND_REGISTER, ap->cmd->body, ap->cmd->body_len, &body);
+
+    ap->body = &body;
+    return rv == KV_OK ? session_register(ap) : rv;
+}
+
+static int apply_command(struct apply *ap)
+{
+    const struct command *cmd = ap->cmd;
+    struct store *s = ap->s;
+
+    if (cmd->wall_ns > s->wall_ns)
+        s->wall_ns = cmd->wall_ns;
+    if (cmd->elapsed_ms > s->elapsed_ms)
+        s->elapsed_ms = cmd->elapsed_ms;
+    session_expire(s);
+    ap->who = (struct caller){.uid = cmd->uid,
+                              .gid = cmd->gid,
+                              .n_groups = cmd->n_groups,
+                              .groups = s->groups,
+                              .trusted = (cmd->flags & COMMAND_TRUSTED) != 0};
+    for (uint32_t i = 0; i < cmd->n_groups; i++)
+        s->groups[i] = command_group(cmd, i);
+    if (cmd->op == COMMAND_TICK)
+        return KV_OK;
+    if (cmd->op == COMMAND_REGISTER)
+        return apply_register(ap);
+    return apply_in_session(ap);
+}
+
+int store_apply(struct store *s, uint64_t index, const void *bytes, size_t len,
+                struct command_result *result_out)
+{
+    struct command cmd;
+    struct apply ap = {.s = s, .index = index, .cmd = &cmd, .result = result_out};
+    int rv;
+
+    *result_out = (struct command_result){.revision = index};
+    rv = command_decode(bytes, len, &cmd);
+    if (rv == KV_OK)
+        rv = apply_command(&ap);
+    else
+        cmd = (struct command){0};
+    s->applied = index;
+    directory_limit_dead(s);
+    emit_last(&ap);
+    journal_command(s->journal);
+    if (rv < 0 || s->failed || journal_failed(s->journal)) {
+        s->failed = true;
+        return -ENOMEM;
+    }
+    result_out->code = (uint16_t)rv;
+    return 0;
+}
+
+void store_skip(struct store *s, uint64_t index)
+{
+    s->applied = index;
+}
