@@ -170,7 +170,10 @@ static int check_stored(struct engine *e, const struct engine_stored *s)
         return engine_die(e, -EBADMSG, "the stored log does not begin with a configuration");
     if (s->term == 0 && (s->n_entries > 0 || s->snapshot != NULL))
         return engine_die(e, -EBADMSG, "the stored log has entries but no term");
-    if (!e->config.apply_unpersisted && s->applied_index > (last > snapshot ? last : snapshot))
+    if (last < snapshot)
+        return engine_die(e, -EBADMSG, "the stored log ends at %" PRIu64 ", before its snapshot at %" PRIu64,
+                          last, snapshot);
+    if (s->applied_index > last)
         return engine_die(e, -EBADMSG, "the stored log ends at %" PRIu64 ", but the state contains %" PRIu64,
                           last, s->applied_index);
     if (s->applied_index < snapshot)
@@ -197,7 +200,7 @@ static int fill_log(struct engine *e, const struct engine_stored *s)
     if (s->snapshot == NULL)
         return 0;
     snapshot_meta_copy(s->snapshot, &e->snapshot);
-    e->commit = e->applied = s->snapshot->index;
+    e->applied = s->snapshot->index;
     return snapshot_note_configuration(e, s->snapshot->conf_index, s->snapshot->conf);
 }
 
@@ -215,15 +218,14 @@ int engine_start(struct engine *e, uint64_t now, const struct engine_stored *sto
         result = leave_old_term(e, &s);
     if (result != 0)
         return result;
-    /* A log that ends before the snapshot (entries applied before their fsync) is useless. */
-    if (s.snapshot != NULL && s.start_index + s.n_entries - 1 < s.snapshot->index) {
-        s.n_entries = 0;
-        s.start_index = s.snapshot->index + 1;
-    }
     result = fill_log(e, &s);
     if (result != 0)
         return result;
-    e->fsm_index = s.applied_index > e->applied ? s.applied_index : e->applied;
+    /* What the state machine contains is committed, though the core learns that
+     * only later. A leader must be able to say so at once: it can depend on a
+     * follower that needs a snapshot to commit anything. */
+    e->fsm_index = s.applied_index;
+    e->commit = s.applied_index;
     result = engine_check(e, core_start(e->core, now, &s, &u), "start");
     if (result == 0)
         result = step_update(e, &u, NULL);

@@ -75,9 +75,8 @@ struct engine_ops {
      * when leadership is lost: stop them at on_role. */
     void (*send_snapshot)(void *ctx, uint64_t peer);
 
-    /* Entry `index` is committed (and durable here, unless
-     * apply_unpersisted): every index once, in order, from applied_index + 1
-     * on. Barriers and changes are reported too. Borrowed; take a reference to
+    /* Entry `index` is committed, and durable here: every index once, in
+     * order, from applied_index + 1 on. Barriers and changes are reported too. Borrowed; take a reference to
      * keep it. */
     int (*apply)(void *ctx, uint64_t index, struct entry *e);
 
@@ -105,7 +104,6 @@ struct engine_config {
     uint32_t trailing;                /* at least 2,048 in production */
     uint32_t trim_step;               /* do not trim for fewer entries than this; 1,024 */
     uint32_t drift_permille;          /* bound on the clocks' difference in speed, for leases; 10 */
-    bool apply_unpersisted;           /* hand entries to the state machine before they are durable here */
     const struct engine_knobs *knobs; /* NULL, but in tests; borrowed for the engine's life */
 };
 
@@ -131,10 +129,10 @@ struct engine_stored {
 /* Once, before anything else. A new cluster: every founding node stores term
  * 1, vote 0 and as entry 1, of term 1, the same ENTRY_CHANGE, and starts with
  * that. A joining node starts with nothing: term 0, start_index 1, no entries.
- * -EBADMSG: the parts contradict each other (a gap behind the snapshot; a
- * state older than the snapshot; no
- * configuration at index 1; a log that ends before applied_index). May call
- * save_term, send, apply, on_role. */
+ * -EBADMSG: the parts contradict each other (a gap behind the snapshot; no
+ * configuration at index 1; a state older than the snapshot; a log that ends
+ * before the snapshot or before applied_index). May call save_term, send,
+ * apply, on_role. */
 int engine_start(struct engine *e, uint64_t now, const struct engine_stored *stored);
 
 /* Takes the message, whatever the result. KV_E_PROTOCOL: it contradicts
@@ -185,9 +183,8 @@ bool engine_lease_valid(const struct engine *e, uint64_t now);
 /* The state machine's file is durable up to `index` (never goes back): the log
  * behind it may go. Calls trim_log when there is something to drop. */
 int engine_state_durable(struct engine *e, uint64_t now, uint64_t index);
-/* What a state file at `index` has to be labelled with. index: applied here
- * (engine_applied_index(), which after a restart lags behind what the state
- * contains until a leader commits), and not older than the log's start.
+/* What a state file at `index` has to be labelled with. index: applied here,
+ * and not older than the log's start.
  * KV_E_NOENT otherwise. The caller deinits *out. */
 int engine_snapshot_meta(const struct engine *e, uint64_t index, struct snapshot_meta *out);
 /* Keeps the log from `index` on until unpinned. Pins nest; each costs a

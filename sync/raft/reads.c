@@ -125,10 +125,12 @@ int reads_flush(struct engine *e)
 {
     if (e->role != ENGINE_LEADER)
         return 0;
-    if (e->reads.asked.n == 0 && e->reads.waiting.n > 0)
+    if (e->reads.asked.n == 0 && e->reads.waiting.n > 0) {
         start_round(e);
-    else if (e->now >= reads_timeout(e))
+    } else if (e->now >= reads_timeout(e)) {
         ask(e);
+        check_round(e); /* a change of the voters can have made a majority of the answers */
+    }
     return 0;
 }
 

@@ -294,7 +294,7 @@ int step_advance(struct engine *e)
 
         if (entry == NULL)
             return engine_die(e, -ENOTRECOVERABLE, "committed entry %" PRIu64 " is not in the log", index);
-        if (!e->config.apply_unpersisted && index > core_stored_index(e->core))
+        if (index > core_stored_index(e->core))
             break;
         entry_ref(entry); /* an operation may trim the log */
         result = apply_one(e, index, entry);
