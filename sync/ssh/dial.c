@@ -24,8 +24,9 @@ struct lookup {
     int done_fd; /* owned; eventfd */
     char *host;  /* owned */
     char port[8];
-    int error;             /* of getaddrinfo; valid once done_fd is readable */
-    struct addrinfo *list; /* owned */
+    int error;             /* of getaddrinfo; valid once `done` */
+    struct addrinfo *list; /* owned; the same */
+    atomic_bool done;      /* set before done_fd is rung */
 };
 
 static int look_up(const char *host, const char *port, int flags, struct addrinfo **list)
@@ -54,6 +55,7 @@ static void *lookup_main(void *arg)
     uint64_t one = 1;
 
     l->error = look_up(l->host, l->port, 0, &l->list);
+    atomic_store(&l->done, true);
     while (write(l->done_fd, &one, sizeof one) < 0 && errno == EINTR)
         ;
     lookup_release(l);
@@ -172,41 +174,49 @@ static enum ssh_failure describe(int error, char *message, size_t size)
     }
 }
 
+/* The name's addresses, on a thread of its own. 0, -ECANCELED, or a negative errno
+ * with the reason. */
+static int resolve(const char *host, const char *port, uint64_t deadline_ms, int stop_fd,
+                   struct addrinfo **list_out, char *message, size_t size)
+{
+    struct lookup *l = lookup_start(host, port);
+    int result;
+
+    if (l == NULL) {
+        snprintf(message, size, "cannot look the host name up: out of memory or threads");
+        return -ENOMEM;
+    }
+    result = wait_for(l->done_fd, POLLIN, deadline_ms, stop_fd);
+    if (result == -ETIMEDOUT) {
+        snprintf(message, size, "timeout: the name service does not answer");
+    } else if (result == 0 && atomic_load(&l->done) && l->error != 0) {
+        snprintf(message, size, "no address for this host name: %s", gai_strerror(l->error));
+        result = -ENOENT;
+    } else if (result == 0) {
+        *list_out = l->list;
+        l->list = NULL; /* the caller's */
+    }
+    lookup_release(l);
+    return result;
+}
+
 int dial(const char *host, uint16_t port, uint64_t deadline_ms, int stop_fd, enum ssh_failure *failure_out,
          char *message_out, size_t message_size)
 {
     struct addrinfo *list = NULL;
-    struct lookup *l;
     char digits[8];
     int result;
 
     snprintf(digits, sizeof digits, "%u", port);
-    if (look_up(host, digits, AI_NUMERICHOST, &list) == 0) {
-        result = connect_any(list, deadline_ms, stop_fd);
-        freeaddrinfo(list);
-    } else {
-        l = lookup_start(host, digits);
-        if (l == NULL) {
-            *failure_out = SSH_FAILED_LOCAL;
-            snprintf(message_out, message_size, "cannot look the host name up: out of memory or threads");
-            return -ENOMEM;
-        }
-        result = wait_for(l->done_fd, POLLIN, deadline_ms, stop_fd);
-        if (result == -ETIMEDOUT) {
-            *failure_out = SSH_FAILED_RESOLVE;
-            snprintf(message_out, message_size, "timeout: the name service does not answer");
-        } else if (result == 0 && l->error != 0) {
-            *failure_out = SSH_FAILED_RESOLVE;
-            snprintf(message_out, message_size, "no address for this host name: %s", gai_strerror(l->error));
-            result = -ENOENT;
-        } else if (result == 0) {
-            result = connect_any(l->list, deadline_ms, stop_fd);
-            list = l->list;
-        }
-        lookup_release(l);
-        if (list == NULL)
+    if (look_up(host, digits, AI_NUMERICHOST, &list) != 0) {
+        result = resolve(host, digits, deadline_ms, stop_fd, &list, message_out, message_size);
+        if (result < 0) {
+            *failure_out = result == -ENOMEM ? SSH_FAILED_LOCAL : SSH_FAILED_RESOLVE;
             return result;
+        }
     }
+    result = connect_any(list, deadline_ms, stop_fd);
+    freeaddrinfo(list);
     if (result < 0 && result != -ECANCELED)
         *failure_out = describe(result, message_out, message_size);
     return result;
