@@ -15,7 +15,7 @@
 #include "sync/base/clock.h"
 #include "sync/ssh/dial.h"
 #include "sync/ssh/identity.h"
-#include "sync/ssh/spawn.h"
+#include "sync/ssh/process.h"
 #include "sync/ssh/sshd_config.h"
 
 #define PORT_MS 2000
@@ -48,7 +48,7 @@ static void check_program(const struct reporter *r, const char *name, const char
         say(r, SSH_CHECK_PASS, name, "", "%s", given);
     else if (given != NULL)
         say(r, SSH_CHECK_FAIL, name, mend, "%s: %s", given, strerror(errno));
-    else if (spawn_find(program, dirs, path, sizeof path) == 0)
+    else if (process_find(program, dirs, path, sizeof path) == 0)
         say(r, SSH_CHECK_PASS, name, "", "%s", path);
     else
         say(r, SSH_CHECK_FAIL, name, mend, "%s was not found", program);

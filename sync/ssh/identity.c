@@ -17,7 +17,7 @@
 
 #include "sync/base/buffer.h"
 #include "sync/ssh/bridge.h"
-#include "sync/ssh/spawn.h"
+#include "sync/ssh/process.h"
 
 #define KEYGEN_MS 10000
 
@@ -121,7 +121,7 @@ static int generate(const char *path, const char *comment, char *message, size_t
     const char *const argv[] = {"ssh-keygen", "-q",    "-t", "ed25519", "-N", "",
                                 "-C",         comment, "-f", path,      NULL};
     struct buffer output = BUFFER_INIT;
-    int status = 0, error = spawn_run(argv, KEYGEN_MS, &output, &status);
+    int status = 0, error = process_run(argv, KEYGEN_MS, &output, &status);
 
     if (error == -ENOENT)
         refuse(error, message, size, "ssh-keygen is not installed (package openssh-client)");

@@ -30,7 +30,7 @@
 #include "sync/base/buffer.h"
 #include "sync/base/clock.h"
 #include "sync/ssh/identity.h"
-#include "sync/ssh/spawn.h"
+#include "sync/ssh/process.h"
 #include "sync/ssh/sshd_config.h"
 
 #define CHECK_MS 5000
@@ -124,7 +124,7 @@ int sshd_new(const struct sshd_config *config, struct sshd **sshd_out, char *mes
     if (config->program != NULL && config->program[0] == '/')
         error = snprintf(s->program, sizeof s->program, "%s", config->program) < PATH_MAX ? 0 : -ENAMETOOLONG;
     else
-        error = spawn_find("sshd", dirs, s->program, sizeof s->program);
+        error = process_find("sshd", dirs, s->program, sizeof s->program);
     if (error == 0 && access(s->program, X_OK) < 0)
         error = -errno;
     if (error < 0) {
@@ -211,7 +211,7 @@ static int check_config(struct sshd *s, char *message, size_t size)
         if (error < 0 || s->checked)
             break;
         buffer_clear(&output);
-        error = spawn_run(argv, CHECK_MS, &output, &status);
+        error = process_run(argv, CHECK_MS, &output, &status);
         if (error < 0) {
             refuse(error, message, size, "cannot run %s -t: %s", s->program, strerror(-error));
             break;
@@ -406,7 +406,7 @@ void sshd_stop(struct sshd *s)
         return;
     kill(s->pid, SIGTERM);
     kill(s->pid, SIGCONT); /* a stopped process takes no SIGTERM */
-    if (spawn_wait(s->pid, STOP_MS, &status) == -ETIMEDOUT) {
+    if (process_wait(s->pid, STOP_MS, &status) == -ETIMEDOUT) {
         kill(s->pid, SIGKILL);
         while (waitpid(s->pid, &status, 0) < 0 && errno == EINTR)
             ;

@@ -22,7 +22,7 @@
 
 #include "sync/base/clock.h"
 #include "sync/ssh/identity.h"
-#include "sync/ssh/spawn.h"
+#include "sync/ssh/process.h"
 
 #define N_CONNECTIONS 16
 

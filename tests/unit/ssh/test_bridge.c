@@ -17,7 +17,7 @@
 
 #include "sync/base/buffer.h"
 #include "sync/ssh/bridge.h"
-#include "sync/ssh/spawn.h"
+#include "sync/ssh/process.h"
 #include "tests/unit/ssh/fixture.h"
 
 static void parses_what_it_writes_at_every_cut(void **state)
@@ -124,7 +124,7 @@ static int finish(struct bridge *b)
 {
     int status = -1;
 
-    assert_int_equal(spawn_wait(b->pid, WAIT_MS, &status), 0);
+    assert_int_equal(process_wait(b->pid, WAIT_MS, &status), 0);
     assert_true(WIFEXITED(status));
     if (b->fd >= 0)
         close(b->fd);
@@ -267,7 +267,7 @@ static void refuses_standard_input_that_is_not_sshds(void **state)
     struct buffer output = BUFFER_INIT;
     int status;
 
-    assert_int_equal(spawn_run(argv, WAIT_MS, &output, &status), 0); /* /dev/null */
+    assert_int_equal(process_run(argv, WAIT_MS, &output, &status), 0); /* /dev/null */
     assert_int_equal(WEXITSTATUS(status), BRIDGE_EXIT_USAGE);
     buffer_put_u8(&output, 0);
     assert_non_null(strstr((char *)output.data, "run by sshd, not by hand"));

@@ -14,7 +14,7 @@
 #include "sync/base/buffer.h"
 #include "sync/ssh/bridge.h"
 #include "sync/ssh/identity.h"
-#include "sync/ssh/spawn.h"
+#include "sync/ssh/process.h"
 #include "sync/ssh/sshd_config.h"
 
 /* Of a key made for this test and thrown away. */
@@ -41,7 +41,7 @@ static int teardown(void **state)
     const char *const argv[] = {"rm", "-r", "--", d->path, NULL};
     int status;
 
-    spawn_run(argv, 5000, NULL, &status);
+    process_run(argv, 5000, NULL, &status);
     free(d);
     return 0;
 }
@@ -89,7 +89,7 @@ static void makes_a_key_that_ssh_keygen_reads_and_keeps_it(void **state)
 
     /* ssh-keygen agrees on the fingerprint. */
     assert_int_equal(identity_fingerprint(first, print), 0);
-    assert_int_equal(spawn_run(argv, 5000, &output, &status), 0);
+    assert_int_equal(process_run(argv, 5000, &output, &status), 0);
     buffer_put_u8(&output, 0);
     assert_non_null(strstr((char *)output.data, print));
     buffer_deinit(&output);
@@ -127,8 +127,8 @@ static void refuses_keys_of_other_kinds(void **state)
     char key[IDENTITY_PUBLIC_MAX];
     int status;
 
-    assert_int_equal(spawn_run(make_rsa, 20000, NULL, &status), 0);
-    assert_int_equal(spawn_run(make_locked, 20000, NULL, &status), 0);
+    assert_int_equal(process_run(make_rsa, 20000, NULL, &status), 0);
+    assert_int_equal(process_run(make_locked, 20000, NULL, &status), 0);
     assert_int_equal(identity_read_public(rsa, key), -EINVAL);
     assert_int_equal(identity_read_public(locked, key), -EINVAL);
     assert_int_equal(identity_read_public("/dev/null", key), -EINVAL);
@@ -270,7 +270,7 @@ static void names_a_program_that_is_not_there(void **state)
     int status;
 
     (void)state;
-    assert_int_equal(spawn_run(argv, 1000, NULL, &status), -ENOENT);
+    assert_int_equal(process_run(argv, 1000, NULL, &status), -ENOENT);
 }
 
 static void kills_a_program_at_its_deadline(void **state)
@@ -279,7 +279,7 @@ static void kills_a_program_at_its_deadline(void **state)
     int status;
 
     (void)state;
-    assert_int_equal(spawn_run(argv, 50, NULL, &status), -ETIMEDOUT);
+    assert_int_equal(process_run(argv, 50, NULL, &status), -ETIMEDOUT);
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)

@@ -22,7 +22,7 @@
 #include "sync/base/clock.h"
 #include "sync/ssh/doctor.h"
 #include "sync/ssh/identity.h"
-#include "sync/ssh/spawn.h"
+#include "sync/ssh/process.h"
 #include "tests/unit/ssh/fixture.h"
 
 static int setup(void **state)
@@ -440,7 +440,7 @@ static int run_ssh(struct fixture *f, struct buffer *output, const char *const e
         argv[n++] = *extra;
     argv[n] = NULL;
     buffer_clear(output);
-    assert_int_equal(spawn_run(argv, WAIT_MS, output, &status), 0);
+    assert_int_equal(process_run(argv, WAIT_MS, output, &status), 0);
     buffer_put_u8(output, 0);
     return status;
 }

@@ -20,7 +20,7 @@
 
 #include "sync/base/buffer.h"
 #include "sync/base/clock.h"
-#include "sync/ssh/spawn.h"
+#include "sync/ssh/process.h"
 #include "tests/unit/ssh/fixture.h"
 
 static int setup(void **state)
@@ -166,7 +166,7 @@ static void tells_how_it_died_and_when_to_start_it_again(void **state)
         int status;
 
         kill(pid, SIGKILL);
-        assert_int_equal(spawn_wait(pid, WAIT_MS, &status), 0);
+        assert_int_equal(process_wait(pid, WAIT_MS, &status), 0);
         assert_false(sshd_reaped(f->sshd, pid + 1, status, &retry_ms, message, sizeof message));
         assert_true(sshd_reaped(f->sshd, pid, status, &retry_ms, message, sizeof message));
         assert_non_null(strstr(message, "killed by signal 9"));
@@ -202,8 +202,8 @@ static void dies_with_its_parent(void **state)
     assert_int_equal(read(fds[0], &orphan, sizeof orphan), sizeof orphan);
     assert_true(orphan > 0);
     kill(child, SIGKILL);
-    assert_int_equal(spawn_wait(child, WAIT_MS, &status), 0);
-    assert_int_equal(spawn_wait(orphan, WAIT_MS, &status), 0);
+    assert_int_equal(process_wait(child, WAIT_MS, &status), 0);
+    assert_int_equal(process_wait(orphan, WAIT_MS, &status), 0);
     assert_true(clock_boot_ms() < deadline);
     prctl(PR_SET_CHILD_SUBREAPER, 0);
     close(fds[0]);

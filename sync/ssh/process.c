@@ -1,4 +1,4 @@
-#include "sync/ssh/spawn.h"
+#include "sync/ssh/process.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,7 +26,7 @@ static int open_pidfd(pid_t pid)
     return (int)syscall(SYS_pidfd_open, pid, 0);
 }
 
-int spawn_wait(pid_t pid, uint32_t timeout_ms, int *status_out)
+int process_wait(pid_t pid, uint32_t timeout_ms, int *status_out)
 {
     uint64_t deadline = clock_boot_ms() + timeout_ms;
     int fd = open_pidfd(pid), result;
@@ -102,7 +102,7 @@ static void collect(int fd, uint64_t deadline, struct buffer *output)
     }
 }
 
-int spawn_run(const char *const argv[], uint32_t timeout_ms, struct buffer *output, int *status_out)
+int process_run(const char *const argv[], uint32_t timeout_ms, struct buffer *output, int *status_out)
 {
     uint64_t deadline = clock_boot_ms() + timeout_ms, now;
     int fds[2], result;
@@ -115,7 +115,7 @@ int spawn_run(const char *const argv[], uint32_t timeout_ms, struct buffer *outp
     if (result == 0) {
         collect(fds[0], deadline, output);
         now = clock_boot_ms();
-        result = spawn_wait(pid, now < deadline ? (uint32_t)(deadline - now) : 0, status_out);
+        result = process_wait(pid, now < deadline ? (uint32_t)(deadline - now) : 0, status_out);
         if (result == -ETIMEDOUT) {
             kill(pid, SIGKILL);
             waitpid(pid, status_out, 0);
@@ -132,7 +132,7 @@ static int is_program(const char *path)
     return stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
 }
 
-int spawn_find(const char *name, const char *const dirs[], char *out, size_t size)
+int process_find(const char *name, const char *const dirs[], char *out, size_t size)
 {
     const char *path = getenv("PATH");
 

@@ -1,6 +1,6 @@
 /* Running a program to its end, under a deadline. */
-#ifndef KVFS_SYNC_SSH_SPAWN_H
-#define KVFS_SYNC_SSH_SPAWN_H
+#ifndef KVFS_SYNC_SSH_PROCESS_H
+#define KVFS_SYNC_SSH_PROCESS_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -16,13 +16,13 @@ struct buffer;
  *
  * 0 with its wait status in *status_out; -ENOENT, -EACCES: not startable;
  * -ETIMEDOUT; another negative errno. */
-int spawn_run(const char *const argv[], uint32_t timeout_ms, struct buffer *output, int *status_out);
+int process_run(const char *const argv[], uint32_t timeout_ms, struct buffer *output, int *status_out);
 
 /* Reaps pid within timeout_ms; 0 or -ETIMEDOUT (it still runs) or -ECHILD. */
-int spawn_wait(pid_t pid, uint32_t timeout_ms, int *status_out);
+int process_wait(pid_t pid, uint32_t timeout_ms, int *status_out);
 
 /* First of the directories dirs (NULL-terminated), then of $PATH, that has an
  * executable file `name`; an absolute path in out. 0 or -ENOENT. */
-int spawn_find(const char *name, const char *const dirs[], char *out, size_t size);
+int process_find(const char *name, const char *const dirs[], char *out, size_t size);
 
 #endif
