@@ -187,10 +187,6 @@ void reads_turn_end(struct reads *r)
         uint64_t token = q->token;
         int rv;
 
-        if (consensus_lease_valid(n->consensus)) {
-            reads_answered(r, token, consensus_commit(n->consensus), KV_OK);
-            return;
-        }
         rv = consensus_read_index(n->consensus, token);
         if (rv != 0) {
             regather(r, q);
@@ -259,10 +255,6 @@ void reads_peer_asks(struct reads *r, uint64_t peer, uint64_t token)
 
     if (!consensus_is_leader(n->consensus)) {
         answer_peer(r, peer, token, KV_E_NOTLEADER, 0);
-        return;
-    }
-    if (consensus_lease_valid(n->consensus)) {
-        answer_peer(r, peer, token, KV_OK, consensus_commit(n->consensus));
         return;
     }
     q = question_new(r);

@@ -1,6 +1,8 @@
 /* Linearizable reads (ReadIndex, Raft thesis §6.4): finds an index that is at
  * least as new as everything acknowledged before the question, waits until it is
- * applied here, and calls back. All reads of one turn share one question.
+ * applied here, and calls back. All reads of one turn share one question. The
+ * leader's lease is not used: it trusts a clock that stands still in a paused
+ * virtual machine, and the round it saves costs 50 µs.
  * Loop thread only. */
 #ifndef KVFS_KVNODE_READS_H
 #define KVFS_KVNODE_READS_H

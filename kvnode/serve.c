@@ -206,6 +206,36 @@ static void on_written(void *arg, int code, const struct command_result *result)
     request_end(r);
 }
 
+/* A publication goes only through a handle whose opening was checked here. The
+ * inode is the first field of its body; of a large one, of its first part. */
+static bool may_publish(struct client_conn *c, const struct command *cmd)
+{
+    struct open_inode *o = NULL;
+    struct command_body body;
+    struct cursor in;
+    uint64_t ino;
+
+    if (cmd->op == COMMAND_PART) {
+        if (command_body_decode(cmd->op, cmd->body, cmd->body_len, &body) == KV_OK && body.part == 0) {
+            in = cursor_of(body.value, body.value_len);
+            c->part_seq = cmd->seq;
+            c->part_ino = cursor_u64(&in);
+        }
+        return true; /* takes effect with its command only */
+    }
+    if (cmd->op != COMMAND_PUBLISH)
+        return true;
+    in = cursor_of(cmd->body, cmd->body_len);
+    ino = cursor_u64(&in);
+    if ((cmd->flags & COMMAND_PARTS) != 0) {
+        if (cmd->seq != c->part_seq)
+            return false;
+        ino = c->part_ino;
+    }
+    HASH_FIND(hh, c->open, &ino, sizeof ino, o);
+    return o != NULL && (o->access & OPEN_WRITE) != 0;
+}
+
 static int on_write(struct client_conn *c, const struct frame *frame)
 {
     struct cursor in = cursor_of(frame->payload, frame->len);
@@ -221,19 +251,9 @@ static int on_write(struct client_conn *c, const struct frame *frame)
         answer_code(c, frame->id, KV_E_PROTOCOL, "malformed command");
         return -EPROTO;
     }
-    if (cmd.op == COMMAND_PUBLISH && !c->who.trusted) {
-        struct command_body body;
-        struct open_inode *o = NULL;
-
-        /* Only through a handle whose opening was checked. With parts the inode
-         * stands in the first one, which this node may not have seen. */
-        if ((cmd.flags & COMMAND_PARTS) == 0 &&
-            command_body_decode(cmd.op, cmd.body, cmd.body_len, &body) == KV_OK)
-            HASH_FIND(hh, c->open, &body.ino, sizeof body.ino, o);
-        if (o == NULL || (o->access & OPEN_WRITE) == 0) {
-            answer_code(c, frame->id, KV_E_ACCES, "the file is not open for writing here");
-            return 0;
-        }
+    if (!c->who.trusted && !may_publish(c, &cmd)) {
+        answer_code(c, frame->id, KV_E_ACCES, "the file is not open for writing here");
+        return 0;
     }
     if (has_owner && !c->who.trusted) {
         answer_code(c, frame->id, KV_E_PERM, "only root and the node's own user may write for others");

@@ -351,6 +351,11 @@ void snapshots_link_lost(struct snapshots *s, uint64_t peer)
     (void)peer; /* goes on when the link is back, or is given up after STALL_MS */
 }
 
+bool snapshots_busy(const struct snapshots *s)
+{
+    return s->file == FILE_MAKING || s->receiving != RECEIVE_STREAM;
+}
+
 /* ---- receiving ---- */
 
 static void reply(struct snapshots *s, uint64_t peer, const struct buffer *bytes)

@@ -7,6 +7,7 @@
 #ifndef KVFS_KVNODE_SNAPSHOTS_H
 #define KVFS_KVNODE_SNAPSHOTS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,6 +16,8 @@ struct snapshot_meta;
 struct snapshots;
 
 struct snapshots *snapshots_new(struct node *node); /* NULL: out of memory */
+/* A worker thread is at it: not the moment to free anything. */
+bool snapshots_busy(const struct snapshots *s);
 void snapshots_free(struct snapshots *s);
 /* The engine wants the peer to have a state file. */
 void snapshots_send(struct snapshots *s, uint64_t peer);
