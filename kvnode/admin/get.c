@@ -33,8 +33,8 @@ int verb_get(struct admin *a)
     int exit = request_open(a, &l);
     if (exit != EXIT_OK)
         return exit;
-    int rc = version != 0 ? value_read_version(&l, key, version, &v)
-                          : value_read(&l, key, a->opt[OPT_LOCAL] != NULL, &v);
+    int rc = version != 0 ? fetch_version(&l, key, version, &v)
+                          : fetch_value(&l, key, a->opt[OPT_LOCAL] != NULL, &v);
     if (rc == 0)
         print(a, &v);
     else

@@ -44,7 +44,7 @@ int verb_restore(struct admin *a)
     int exit = request_open(a, &l);
     if (exit != EXIT_OK)
         return exit;
-    int rc = value_read_version(&l, key, version, &old);
+    int rc = fetch_version(&l, key, version, &old);
     if (rc == 0)
         rc = write_back(&l, key, version, &old.data, &result);
     if (rc != 0) {

@@ -44,7 +44,7 @@ static int read_current(struct request_link *l, const char *key, bool local, str
     return 0;
 }
 
-int value_read(struct request_link *l, const char *key, bool local, struct value *v)
+int fetch_value(struct request_link *l, const char *key, bool local, struct value *v)
 {
     int rc;
     do
@@ -53,7 +53,7 @@ int value_read(struct request_link *l, const char *key, bool local, struct value
     return rc;
 }
 
-int value_read_version(struct request_link *l, const char *key, uint64_t version, struct value *v)
+int fetch_version(struct request_link *l, const char *key, uint64_t version, struct value *v)
 {
     uint64_t directory, size = 0;
     const char *name;

@@ -10,8 +10,8 @@ struct value {
 };
 
 /* The current value of a key. 0, KV_E_*, -errno. */
-int value_read(struct request_link *l, const char *key, bool local, struct value *v);
+int fetch_value(struct request_link *l, const char *key, bool local, struct value *v);
 /* The value of an earlier version; v->data is empty before. */
-int value_read_version(struct request_link *l, const char *key, uint64_t version, struct value *v);
+int fetch_version(struct request_link *l, const char *key, uint64_t version, struct value *v);
 
 #endif

@@ -1,0 +1,410 @@
+/* dev: a cluster on this machine to try things with, and to break. */
+#include "kvnode/admin/dev.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "kvnode/admin/format.h"
+#include "kvnode/admin/verbs.h"
+#include "sync/base/clock.h"
+
+#define STOP_MS 10000
+#define LOOK_AGAIN_MS 20
+#define TELL_AFTER_MS 2000
+
+static void pause_ms(unsigned ms)
+{
+    const struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+    nanosleep(&t, NULL);
+}
+
+json_t *dev_ask(const struct dev *d, const struct dev_node *n, unsigned timeout_ms)
+{
+    struct admin quiet = *d->a;
+    json_t *status = NULL;
+    quiet.timeout_ms = timeout_ms;
+    struct request_link l = {.admin = &quiet};
+    request_restart_clock(&l);
+    if (client_open(n->socket, CLIENT_ADMIN, "kvnode dev", 0, timeout_ms, &l.client, &l.node) != 0)
+        return NULL;
+    if (cluster_status(&l, &status) != 0)
+        status = NULL;
+    request_close(&l);
+    return status;
+}
+
+int dev_start(struct dev *d, struct dev_node *n)
+{
+    char *const argv[] = {d->program, (char *)"run", (char *)"--config", n->config, NULL};
+    int rc = dev_spawn(argv, n->log, n->pid_file, d->program, &n->pid);
+    if (rc != 0)
+        return admin_fail(d->a, EXIT_FAILED, n->name, "cannot start: %s", strerror(-rc));
+    return EXIT_OK;
+}
+
+void dev_stop(struct dev *d, struct dev_node *const *nodes, size_t n)
+{
+    uint64_t deadline = clock_boot_ms() + STOP_MS;
+    for (size_t i = 0; i < n; i++)
+        if (nodes[i]->pid != 0) {
+            kill(nodes[i]->pid, SIGTERM);
+            kill(nodes[i]->pid, SIGCONT); /* a paused one cannot hear */
+        }
+    for (size_t i = 0; i < n; i++) {
+        pid_t pid = nodes[i]->pid;
+        uint64_t now = clock_boot_ms();
+        if (pid == 0)
+            continue;
+        if (!dev_wait_gone(pid, now < deadline ? (unsigned)(deadline - now) : 0)) {
+            kill(pid, SIGKILL);
+            dev_wait_gone(pid, STOP_MS);
+            admin_say(d->a, "%s did not stop within %d s and was killed (SIGKILL, pid %ld); its log: %s",
+                      nodes[i]->name, STOP_MS / 1000, (long)pid, nodes[i]->log);
+        }
+        nodes[i]->pid = 0;
+        unlink(nodes[i]->pid_file);
+    }
+}
+
+/* The last lines of a node's log, indented, to standard error. */
+static void show_log(const struct dev_node *n)
+{
+    char text[2048];
+    int fd = open(n->log, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    off_t size = lseek(fd, 0, SEEK_END);
+    off_t at = size > (off_t)sizeof text - 1 ? size - (off_t)sizeof text + 1 : 0;
+    ssize_t got = pread(fd, text, sizeof text - 1, at);
+    close(fd);
+    if (got <= 0)
+        return;
+    text[got] = '\0';
+    char *line = text + got;
+    for (int lines = 0; line > text && lines < 9; line--)
+        lines += line[-1] == '\n';
+    fprintf(stderr, "%s, the end of its log (%s):\n", n->name, n->log);
+    for (char *save, *l = strtok_r(line, "\n", &save); l != NULL; l = strtok_r(NULL, "\n", &save))
+        fprintf(stderr, "  %s\n", l);
+}
+
+/* What one node says, condensed. */
+struct view {
+    bool answers, quorum;
+    char leader[40];
+    json_int_t term, applied, commit;
+    bool caught_up; /* as the leader sees it, or this node leads */
+};
+
+static void look(const struct dev *d, const struct dev_node *n, struct view *v)
+{
+    json_t *s = dev_ask(d, n, 500);
+    *v = (struct view){.answers = s != NULL};
+    if (s == NULL)
+        return;
+    v->quorum = json_is_true(json_object_get(s, "quorum"));
+    snprintf(v->leader, sizeof v->leader, "%s", cluster_text(s, "leader"));
+    v->term = cluster_number(s, "term");
+    v->applied = cluster_number(s, "applied");
+    v->commit = cluster_number(s, "commit");
+    json_decref(s);
+}
+
+/* The node that leads, asked of the nodes that run: of several claims (a paused
+ * or cut-off leader) the highest term counts. NULL: none. */
+static struct dev_node *find_leader(struct dev *d)
+{
+    struct dev_node *leader = NULL;
+    json_int_t term = -1;
+    for (size_t i = 0; i < d->n_nodes; i++) {
+        struct dev_node *n = &d->nodes[i];
+        if (n->pid == 0 || dev_is_paused(n->pid))
+            continue;
+        json_t *s = dev_ask(d, n, 1000);
+        if (s != NULL && strcmp(cluster_text(s, "role"), "leader") == 0 && cluster_number(s, "term") > term) {
+            term = cluster_number(s, "term");
+            leader = n;
+        }
+        json_decref(s);
+    }
+    return leader;
+}
+
+static size_t count_running(const struct dev *d)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < d->n_nodes; i++)
+        n += d->nodes[i].pid != 0 && !dev_is_paused(d->nodes[i].pid);
+    return n;
+}
+
+/* Waits until the nodes answer, and, if enough run, until they have a leader and
+ * have applied what it had committed. What is missing is told after 2 s and when
+ * time is up. */
+static int wait_ready(struct dev *d, struct dev_node *const *nodes, size_t n)
+{
+    bool enough = count_running(d) >= d->n_nodes / 2 + 1, told = false;
+    uint64_t begin = clock_boot_ms(), deadline = begin + d->timeout_ms;
+    json_int_t goal = -1;
+    for (;;) {
+        const struct dev_node *missing = NULL;
+        const char *why = "";
+        for (size_t i = 0; i < n && missing == NULL; i++) {
+            struct view v;
+            if (dev_running(nodes[i]->pid_file) == 0) {
+                admin_fail(d->a, EXIT_FAILED, nodes[i]->name, "ended while it was starting");
+                show_log(nodes[i]);
+                return EXIT_FAILED;
+            }
+            look(d, nodes[i], &v);
+            if (!v.answers)
+                why = "does not answer yet";
+            else if (enough && v.leader[0] == '\0')
+                why = "knows no leader yet";
+            else if (enough && goal < 0) {
+                /* Where the leader is now is where the others have to come. */
+                struct dev_node *leader = find_leader(d);
+                struct view l = {0};
+                if (leader != NULL)
+                    look(d, leader, &l);
+                why = "knows a leader that does not answer yet";
+                if (l.answers && l.quorum)
+                    goal = l.commit;
+            }
+            if (v.answers && goal >= 0 && v.leader[0] != '\0')
+                why = v.applied >= goal ? "" : "is catching up";
+            if (v.answers && !enough)
+                why = "";
+            if (why[0] != '\0')
+                missing = nodes[i];
+        }
+        if (missing == NULL)
+            return EXIT_OK;
+        uint64_t now = clock_boot_ms();
+        if (now >= deadline) {
+            admin_fail(d->a, EXIT_UNAVAILABLE, missing->name,
+                       "%s after %u s; it goes on running. Try: kvnode doctor", why, d->timeout_ms / 1000);
+            show_log(missing);
+            return EXIT_UNAVAILABLE;
+        }
+        if (!told && now - begin > TELL_AFTER_MS && isatty(STDERR_FILENO)) {
+            admin_say(d->a, "waiting: %s %s", missing->name, why);
+            told = true;
+        }
+        pause_ms(LOOK_AGAIN_MS);
+    }
+}
+
+static int up(struct dev *d)
+{
+    uint64_t wanted = d->complete ? d->n_nodes : 3;
+    bool moved;
+    if (d->a->n_args > 1 && !admin_parse_number(d->a->args[1], 1, DEV_NODES_MAX, &wanted))
+        return admin_usage(d->a, "up %s: use a number of nodes from 1 to %d", d->a->args[1], DEV_NODES_MAX);
+    if (d->complete && wanted != d->n_nodes)
+        return admin_fail(
+            d->a, EXIT_REFUSED, NULL,
+            "up: the cluster in %s has %zu nodes. For another number: kvnode dev down, remove %s, up %s",
+            d->dir, d->n_nodes, d->dir, d->a->args[1]);
+    if (wanted < d->n_nodes)
+        wanted = d->n_nodes;
+    int exit = dev_prepare(d, wanted, &moved);
+    if (exit != EXIT_OK)
+        return exit;
+    struct dev_node *nodes[DEV_NODES_MAX];
+    for (size_t i = 0; i < d->n_nodes; i++)
+        nodes[i] = &d->nodes[i];
+    if (moved)
+        dev_stop(d, nodes, d->n_nodes);
+    for (size_t i = 0; exit == EXIT_OK && i < d->n_nodes; i++) {
+        if (nodes[i]->pid == 0)
+            exit = dev_start(d, nodes[i]);
+        else if (dev_is_paused(nodes[i]->pid))
+            kill(nodes[i]->pid, SIGCONT);
+    }
+    if (exit == EXIT_OK)
+        exit = wait_ready(d, nodes, d->n_nodes);
+    if (exit != EXIT_OK)
+        return exit;
+    const struct dev_node *leader = find_leader(d);
+    for (size_t i = 0; i < d->n_nodes; i++)
+        printf("%s%s%s", i > 0 ? "  " : "", nodes[i]->name, nodes[i] == leader ? " (leader)" : "");
+    putchar('\n');
+    return EXIT_OK;
+}
+
+static int down(struct dev *d)
+{
+    struct dev_node *nodes[DEV_NODES_MAX];
+    size_t n = 0;
+    for (size_t i = 0; i < d->n_nodes; i++)
+        if (d->nodes[i].pid != 0)
+            nodes[n++] = &d->nodes[i];
+    dev_stop(d, nodes, n);
+    for (size_t i = 0; i < n; i++)
+        printf("%s%s", i > 0 ? "  " : "", nodes[i]->name);
+    printf("%s\n", n > 0 ? " stopped" : "no node runs");
+    return EXIT_OK;
+}
+
+/* The nodes that WHO means, running ones only if alive. */
+static int choose(struct dev *d, const char *who, bool alive, struct dev_node **out, size_t *n_out)
+{
+    *n_out = 0;
+    if (strcmp(who, "all") == 0) {
+        for (size_t i = 0; i < d->n_nodes; i++)
+            if ((d->nodes[i].pid != 0) == alive)
+                out[(*n_out)++] = &d->nodes[i];
+        if (*n_out > 0)
+            return EXIT_OK;
+        return admin_fail(d->a, EXIT_FAILED, who, alive ? "no node runs" : "all nodes run already");
+    }
+    if (strcmp(who, "leader") == 0 || strcmp(who, "follower") == 0) {
+        struct dev_node *leader = find_leader(d);
+        if (leader == NULL)
+            return admin_fail(d->a, EXIT_UNAVAILABLE, who, "no node leads now. Try: kvnode status");
+        out[0] = leader;
+        for (size_t i = 0; who[0] == 'f' && i < d->n_nodes && out[0] == leader; i++)
+            if (&d->nodes[i] != leader && d->nodes[i].pid != 0 && !dev_is_paused(d->nodes[i].pid))
+                out[0] = &d->nodes[i];
+        if (who[0] == 'f' && out[0] == leader)
+            return admin_fail(d->a, EXIT_FAILED, who, "no follower runs");
+        *n_out = 1;
+        return EXIT_OK;
+    }
+    for (size_t i = 0; i < d->n_nodes; i++) {
+        struct dev_node *n = &d->nodes[i];
+        if (strcmp(n->name, who) != 0)
+            continue;
+        if ((n->pid != 0) != alive)
+            return admin_fail(d->a, EXIT_FAILED, who, alive ? "does not run" : "runs already (pid %ld)",
+                              (long)n->pid);
+        out[0] = n;
+        *n_out = 1;
+        return EXIT_OK;
+    }
+    return admin_usage(d->a, "%s: use a node's name (n1), leader, follower or all", who);
+}
+
+static int signal_nodes(struct dev *d, const char *who, int number, const char *name, const char *done)
+{
+    struct dev_node *nodes[DEV_NODES_MAX];
+    size_t n;
+    int exit = choose(d, who, true, nodes, &n);
+    for (size_t i = 0; exit == EXIT_OK && i < n; i++) {
+        if (kill(nodes[i]->pid, number) != 0)
+            return admin_fail(d->a, EXIT_FAILED, nodes[i]->name, "%s", strerror(errno));
+        if (number == SIGKILL && !dev_wait_gone(nodes[i]->pid, STOP_MS))
+            return admin_fail(d->a, EXIT_FAILED, nodes[i]->name, "still there %d s after SIGKILL",
+                              STOP_MS / 1000);
+        printf("%s %s (%s, pid %ld)\n", nodes[i]->name, done, name, (long)nodes[i]->pid);
+    }
+    return exit;
+}
+
+static int start(struct dev *d, const char *who)
+{
+    struct dev_node *nodes[DEV_NODES_MAX];
+    size_t n;
+    int exit = choose(d, who, false, nodes, &n);
+    uint64_t begin = clock_boot_ms();
+    if (exit != EXIT_OK)
+        return exit;
+    for (size_t i = 0; i < n; i++)
+        if (!dev_port_is_free(nodes[i]->port))
+            return admin_fail(
+                d->a, EXIT_FAILED, nodes[i]->name,
+                "its port 127.0.0.1:%u is taken by another program. Try: kvnode dev up, which chooses "
+                "another port",
+                (unsigned)nodes[i]->port);
+    for (size_t i = 0; exit == EXIT_OK && i < n; i++)
+        exit = dev_start(d, nodes[i]);
+    if (exit == EXIT_OK)
+        exit = wait_ready(d, nodes, n);
+    if (exit != EXIT_OK)
+        return exit;
+    char took[32], tolerance[80] = "";
+    format_duration(clock_boot_ms() - begin, took, sizeof took);
+    struct dev_node *leader = find_leader(d);
+    json_t *status = leader != NULL ? dev_ask(d, leader, 2000) : dev_ask(d, nodes[0], 2000);
+    for (size_t i = 0; i < n; i++)
+        printf("%s%s", i > 0 ? ", " : "", nodes[i]->name);
+    if (status != NULL && json_is_true(json_object_get(status, "quorum"))) {
+        cluster_tolerance(status, tolerance, sizeof tolerance);
+        printf(" caught up in %s. %s\n", took, tolerance);
+    } else {
+        printf(" started in %s. %zu of %zu nodes run, %zu are needed to write.\n", took, count_running(d),
+               d->n_nodes, d->n_nodes / 2 + 1);
+    }
+    json_decref(status);
+    return EXIT_OK;
+}
+
+static int show(struct dev *d)
+{
+    if (d->a->opt[OPT_JSON] == NULL)
+        printf("%-5s %-8s %-8s %-16s %s\n", "NODE", "STATE", "PID", "SSHD", "LOG");
+    for (size_t i = 0; i < d->n_nodes; i++) {
+        const struct dev_node *n = &d->nodes[i];
+        const char *state = n->pid == 0 ? "stopped" : dev_is_paused(n->pid) ? "paused" : "running";
+        char pid[16] = "-";
+        if (n->pid != 0)
+            snprintf(pid, sizeof pid, "%ld", (long)n->pid);
+        if (d->a->opt[OPT_JSON] != NULL)
+            json_line(json_pack("{s:s, s:s, s:I, s:i, s:s, s:s}", "name", n->name, "state", state, "pid",
+                                (json_int_t)n->pid, "port", (int)n->port, "log", n->log, "socket",
+                                n->socket));
+        else
+            printf("%-5s %-8s %-8s 127.0.0.1:%-6u %s\n", n->name, state, pid, (unsigned)n->port, n->log);
+    }
+    return EXIT_OK;
+}
+
+int verb_dev(struct admin *a)
+{
+    static const struct {
+        const char *name;
+        bool needs_who;
+    } actions[] = {{"up", false},   {"down", false}, {"status", false}, {"kill", true},
+                   {"start", true}, {"pause", true}, {"resume", true}};
+    static struct dev d; /* large */
+    const char *action = a->args[0];
+    size_t known = 0;
+    while (known < 7 && strcmp(actions[known].name, action) != 0)
+        known++;
+    if (known == 7)
+        return admin_usage(a, "%s: use up, down, kill, start, pause, resume or status", action);
+    if (actions[known].needs_who != (a->n_args == 2) && known != 0)
+        return admin_usage(a,
+                           actions[known].needs_who ? "%s whom? a node's name, leader, follower or all"
+                                                    : "%s takes no argument",
+                           action);
+    int exit = dev_open(a, &d);
+    if (exit != EXIT_OK)
+        return exit;
+    if (d.n_nodes == 0 && known != 0) {
+        if (known == 1)
+            return EXIT_OK;
+        return admin_fail(a, EXIT_FAILED, action, "there is no cluster in %s. Try: kvnode dev up", d.dir);
+    }
+    switch (known) {
+    case 0:
+        return up(&d);
+    case 1:
+        return down(&d);
+    case 2:
+        return show(&d);
+    case 3:
+        return signal_nodes(&d, a->args[1], SIGKILL, "SIGKILL", "killed");
+    case 4:
+        return start(&d, a->args[1]);
+    case 5:
+        return signal_nodes(&d, a->args[1], SIGSTOP, "SIGSTOP", "paused");
+    default:
+        return signal_nodes(&d, a->args[1], SIGCONT, "SIGCONT", "resumed");
+    }
+}
