@@ -274,6 +274,11 @@ err:
     return rv;
 }
 
+uint64_t consensus_log_begins_behind(const struct consensus *c)
+{
+    return c->log.snapshot.index;
+}
+
 int consensus_found(struct consensus *c, const struct configuration *founders)
 {
     struct entry *change = configuration_encode(founders);
@@ -451,6 +456,25 @@ bool consensus_snapshot_received(struct consensus *c, uint64_t from, uint64_t te
 void consensus_reset_log(struct consensus *c, const struct snapshot_meta *meta)
 {
     checked(c, log_store_reset(c->store, c->config.group, meta), "resetting the log");
+}
+
+bool consensus_reapply(struct consensus *c, uint64_t after, uint64_t upto)
+{
+    uint64_t i;
+
+    for (i = after + 1; i <= upto; i++) {
+        struct entry *e = engine_entry_at(c->engine, i);
+
+        if (e == NULL)
+            return false;
+        op_apply(c, i, e);
+    }
+    return true;
+}
+
+uint64_t consensus_applied(const struct consensus *c)
+{
+    return engine_applied_index(c->engine);
 }
 
 /* ---- accessors ---- */

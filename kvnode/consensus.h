@@ -53,6 +53,8 @@ struct consensus_config {
 int consensus_open(const struct consensus_config *config, uv_loop_t *loop,
                    const struct consensus_callbacks *callbacks, struct consensus **out, bool *exists_out,
                    char *why);
+/* Before the start: the index behind which the stored log begins, 0: it is whole. */
+uint64_t consensus_log_begins_behind(const struct consensus *c);
 /* A new cluster: stores its first configuration. Only when nothing exists. 0 or -errno. */
 int consensus_found(struct consensus *c, const struct configuration *founders);
 /* An install that was cut off after the state file was in place: completes it. */
@@ -86,6 +88,11 @@ bool consensus_snapshot_received(struct consensus *c, uint64_t from, uint64_t te
                                  const struct snapshot_meta *meta);
 /* The state of meta is in force: the log begins behind it. */
 void consensus_reset_log(struct consensus *c, const struct snapshot_meta *meta);
+
+/* Hands the entries (after, upto] to the apply callback again; false: the log does not
+ * reach back that far. For a state machine that was healed behind the engine's back. */
+bool consensus_reapply(struct consensus *c, uint64_t after, uint64_t upto);
+uint64_t consensus_applied(const struct consensus *c); /* what the engine has handed out */
 
 uint64_t consensus_leader(const struct consensus *c); /* id, 0: unknown */
 bool consensus_is_leader(const struct consensus *c);

@@ -119,7 +119,8 @@ void node_store_replace(struct node *n, struct journal *journal, struct store *s
 {
     char why[STATE_DB_ERROR_MAX];
 
-    serve_reset(n->serve);
+    if (n->serve != NULL)
+        serve_reset(n->serve);
     store_free(n->store);
     journal_free(n->journal);
     n->journal = journal;
@@ -161,8 +162,8 @@ static void on_apply(void *arg, uint64_t index, const void *bytes, size_t len)
     struct command_result result;
     struct command cmd;
 
-    if (index <= store_applied(n->store))
-        return; /* state.db had it */
+    if (n->healing || index <= store_applied(n->store))
+        return; /* comes later from the log; or state.db had it */
     if (bytes == NULL) {
         store_skip(n->store, index);
     } else {
@@ -172,6 +173,22 @@ static void on_apply(void *arg, uint64_t index, const void *bytes, size_t len)
             writes_applied(n->writes, &cmd, &result);
     }
     reads_applied(n->reads, index);
+}
+
+void node_healed(struct node *n)
+{
+    struct running *r = running_of(n);
+    uint64_t have = store_applied(n->store), upto = consensus_applied(n->consensus);
+
+    n->healing = false;
+    if (have < upto && !consensus_reapply(n->consensus, have, upto)) {
+        /* The leader's state was older than our log's beginning: once more. */
+        n->healing = true;
+        return;
+    }
+    log_info("state.db is whole again at revision %llu", (unsigned long long)store_applied(n->store));
+    if (serve_start(n, &n->serve, r->why) != 0)
+        node_die(r->why);
 }
 
 static void on_leadership(void *arg)
@@ -269,6 +286,8 @@ static void on_beat(uv_timer_t *timer)
 
     peers_beat(n->peers, now);
     watch_majority(n, now);
+    if (n->healing)
+        snapshots_heal(n->snapshots, now);
     writes_beat(n->writes, now);
     reads_beat(n->reads, now);
     if (n->stopping && (!consensus_is_leader(n->consensus) || now >= n->stop_deadline_ms))
@@ -408,6 +427,31 @@ static int found_cluster(struct running *r)
     return rv;
 }
 
+/* A damaged state.db is kept under another name, and an empty state takes its
+ * place: the log or the leader fills it. */
+static int set_aside(struct running *r)
+{
+    static const char *const suffixes[] = {"", "-wal", "-shm"};
+    struct node *n = &r->node;
+    char from[4200], to[4300];
+    size_t i;
+
+    for (i = 0; i < 3; i++) {
+        snprintf(from, sizeof from, "%s%s", n->state_path, suffixes[i]);
+        snprintf(to, sizeof to, "%s.damaged%s", n->state_path, suffixes[i]);
+        if (rename(from, to) != 0 && errno != ENOENT) {
+            snprintf(r->why, WHY_MAX, "%.300s: %s", to, strerror(errno));
+            return -errno;
+        }
+    }
+    log_warn("%s is kept as %s.damaged", n->state_path, n->state_path);
+    store_free(n->store);
+    journal_free(n->journal);
+    n->store = NULL;
+    n->journal = NULL;
+    return node_store_new(n, &n->journal, &n->store);
+}
+
 static int open_state(struct running *r)
 {
     struct node *n = &r->node;
@@ -422,8 +466,11 @@ static int open_state(struct running *r)
         return rv;
     rv = state_db_load(n->state_path, n->store, r->why);
     if (rv == -ENOENT)
-        rv = 0;
-    return rv;
+        return 0;
+    if (rv != -EUCLEAN)
+        return rv;
+    log_error("%s", r->why);
+    return set_aside(r);
 }
 
 static int open_log(struct running *r)
@@ -464,9 +511,19 @@ static int open_log(struct running *r)
         snapshots_installed(n->config->data_dir);
     if (rv == 0 && !exists)
         rv = found_cluster(r);
-    if (rv == 0)
-        unlink(n->config->founding);
-    return rv;
+    if (rv != 0)
+        return rv;
+    unlink(n->config->founding);
+    n->healing = store_applied(n->store) < consensus_log_begins_behind(n->consensus);
+    if (n->healing && n->config->n_peers == 0) {
+        snprintf(
+            r->why, WHY_MAX,
+            "%.300s is missing or damaged and log.db does not reach back to the beginning: put a backup of "
+            "state.db in its place",
+            n->state_path);
+        return -EUCLEAN;
+    }
+    return 0;
 }
 
 static int start_sshd(struct running *r)
@@ -562,10 +619,13 @@ static int start(struct running *r)
     rv = peers_start(n, &n->peers, r->why);
     if (rv != 0)
         return rv;
-    rv = consensus_start(n->consensus, store_applied(n->store), r->why);
-    if (rv != 0)
-        return rv;
-    rv = serve_start(n, &n->serve, r->why);
+    if (n->healing)
+        log_warn("the state is asked for at the leader; until it has come this node serves nobody");
+    rv = consensus_start(n->consensus,
+                         n->healing ? consensus_log_begins_behind(n->consensus) : store_applied(n->store),
+                         r->why);
+    if (rv == 0 && !n->healing)
+        rv = serve_start(n, &n->serve, r->why);
     if (rv != 0)
         return rv;
     uv_prepare_start(&n->turn_end, on_turn_end);

@@ -63,6 +63,7 @@ struct node {
     uv_signal_t sigterm, sigint, sigchld;
     uint64_t started_ms;        /* clock_boot_ms() */
     uint64_t minority_since_ms; /* 0: a majority is linked */
+    bool healing;               /* state.db was damaged: see snapshots_heal() */
     bool stopping;
     uint64_t stop_deadline_ms;
 };
@@ -75,6 +76,9 @@ const char *node_member_name(const struct node *n, uint64_t id);
 int node_store_new(struct node *n, struct journal **journal_out, struct store **store_out);
 /* Puts a loaded store in force (the old one is freed) and starts its write-behind. */
 void node_store_replace(struct node *n, struct journal *journal, struct store *store);
+/* The state that was asked for while healing is in force: applies what the log has
+ * beyond it, and serves. */
+void node_healed(struct node *n);
 /* Ends the process after a failure that must not be survived. */
 void node_die(const char *why) __attribute__((noreturn));
 

@@ -318,6 +318,9 @@ static int on_frame(void *arg, const struct frame *frame)
     case PEER_SNAPSHOT_ACK:
         rv = snapshots_acked(n->snapshots, peer->view.id, frame->payload, frame->len);
         break;
+    case PEER_WANT_STATE:
+        snapshots_wanted(n->snapshots, peer->view.id);
+        break;
     default: /* a newer peer's: ignored */
         break;
     }

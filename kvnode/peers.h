@@ -26,6 +26,7 @@ enum peer_frame {
     PEER_STATUS = 106,       /* u8 role, u64 term, u64 applied, u64 digest index, u64 digest, u8 flags */
     PEER_SNAPSHOT = 107,     /* to the receiver (sync/raft/PROTOCOL.md) */
     PEER_SNAPSHOT_ACK = 108, /* to the sender */
+    PEER_WANT_STATE = 109,   /* empty: the sender's state.db is damaged, its log is not */
 };
 
 /* What is known of a peer. */

@@ -33,9 +33,11 @@
 #define STEPS_PER_TURN 8
 /* A transfer without an acknowledgement for so long is given up. */
 #define STALL_MS 30000
+#define HEAL_ASK_MS 2000
 
 struct sending {
     uint64_t peer;
+    bool for_engine;                /* the engine waits to hear how it ended */
     struct snapshot_sender *sender; /* owned; NULL: waits for the file */
     uint64_t acked, progress_ms;
     TAILQ_ENTRY(sending) link;
@@ -67,6 +69,7 @@ struct snapshots {
     uint64_t from;
     enum receive_state receiving;
     bool install_wanted;
+    uint64_t ask_at; /* healing: when to ask the leader again */
     struct snapshot_meta install_meta;
     uv_work_t work;
     int worked;
@@ -142,9 +145,9 @@ static void sending_end(struct snapshots *s, struct sending *x, bool sent)
 {
     if (x->sender != NULL && snapshot_sender_digest(x->sender, &s->digest))
         s->digest_known = true;
-    if (sent)
+    if (x->for_engine && sent)
         consensus_snapshot_sent(s->node->consensus, x->peer);
-    else
+    else if (x->for_engine)
         consensus_snapshot_failed(s->node->consensus, x->peer);
     log_info("state for %s: %s", node_member_name(s->node, x->peer), sent ? "delivered" : "given up");
     TAILQ_REMOVE(&s->sendings, x, link);
@@ -232,21 +235,35 @@ static void make_file(struct snapshots *s)
         on_made(&s->make, UV_ENOMEM);
 }
 
-void snapshots_send(struct snapshots *s, uint64_t peer)
+static void want(struct snapshots *s, uint64_t peer, bool for_engine)
 {
     struct sending *x;
 
     TAILQ_FOREACH (x, &s->sendings, link) {
-        if (x->peer == peer)
+        if (x->peer == peer) {
+            x->for_engine |= for_engine;
             return;
+        }
     }
     x = calloc(1, sizeof *x);
     if (x == NULL)
-        return; /* the engine's own timer asks again only after _failed(): */
+        node_die("out of memory");
     x->peer = peer;
+    x->for_engine = for_engine;
     x->progress_ms = clock_boot_ms();
     TAILQ_INSERT_TAIL(&s->sendings, x, link);
     uv_async_send(&s->wake);
+}
+
+void snapshots_send(struct snapshots *s, uint64_t peer)
+{
+    want(s, peer, true);
+}
+
+void snapshots_wanted(struct snapshots *s, uint64_t peer)
+{
+    if (consensus_is_leader(s->node->consensus))
+        want(s, peer, false);
 }
 
 static bool stream_on(struct snapshots *s, struct sending *x)
@@ -392,7 +409,9 @@ static void on_synced(uv_work_t *work, int status)
         return;
     }
     meta = snapshot_receiver_meta(s->receiver, &term);
-    if (!consensus_snapshot_received(s->node->consensus, s->from, term, meta))
+    if (s->node->healing)
+        snapshots_install(s, meta);
+    else if (!consensus_snapshot_received(s->node->consensus, s->from, term, meta))
         unlink(s->in_path); /* not needed after all */
     snapshot_receiver_finish(s->receiver, &answer);
     reply(s, s->from, &answer);
@@ -481,9 +500,12 @@ static void on_installed(uv_work_t *work, int status)
     node_store_replace(n, s->new_journal, s->new_store);
     s->new_journal = NULL;
     s->new_store = NULL;
-    consensus_reset_log(n->consensus, &s->install_meta);
     s->receiving = RECEIVE_STREAM;
     s->install_wanted = false;
+    if (!n->healing)
+        consensus_reset_log(n->consensus, &s->install_meta);
+    else
+        node_healed(n);
     snapshot_meta_deinit(&s->install_meta);
 }
 
@@ -492,13 +514,32 @@ static void install_begin(struct snapshots *s)
     struct node *n = s->node;
 
     s->receiving = RECEIVE_INSTALLING;
-    if (write_meta(n->config->data_dir, &s->install_meta) != 0 ||
+    /* A healed state leaves the log alone, so nothing has to be completed later. */
+    if ((!n->healing && write_meta(n->config->data_dir, &s->install_meta) != 0) ||
         node_store_new(n, &s->new_journal, &s->new_store) != 0)
         node_die("a state file cannot be installed: no space or memory");
     writeback_free(n->writeback, false, 0);
     n->writeback = NULL;
     if (uv_queue_work(&n->loop, &s->work, on_install, on_installed) != 0)
         node_die("a state file cannot be installed: no thread");
+}
+
+void snapshots_heal(struct snapshots *s, uint64_t now_ms)
+{
+    struct node *n = s->node;
+    uint64_t leader = consensus_leader(n->consensus);
+
+    if (consensus_is_leader(n->consensus)) {
+        consensus_transfer(n->consensus, 0); /* another one has to give the state */
+        return;
+    }
+    if (now_ms < s->ask_at || s->install_wanted || s->receiving != RECEIVE_STREAM ||
+        snapshot_receiver_state(s->receiver) != SNAPSHOT_RECEIVER_IDLE || leader == 0)
+        return;
+    if (peers_begin(n->peers, leader, PEER_WANT_STATE, 0) == NULL)
+        return;
+    peers_end(n->peers, leader);
+    s->ask_at = now_ms + HEAL_ASK_MS;
 }
 
 int snapshots_recover(const char *data_dir, uint64_t applied, struct snapshot_meta *meta_out)

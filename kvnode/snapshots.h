@@ -21,6 +21,12 @@ bool snapshots_busy(const struct snapshots *s);
 void snapshots_free(struct snapshots *s);
 /* The engine wants the peer to have a state file. */
 void snapshots_send(struct snapshots *s, uint64_t peer);
+/* The peer asks for one by itself, because its own is damaged. */
+void snapshots_wanted(struct snapshots *s, uint64_t peer);
+/* This node's state.db is damaged and its log does not reach back to the beginning:
+ * asks the leader for its state, and puts it in force when it has come. Until then
+ * node->healing is set: nothing is applied and nobody is served. Every heartbeat. */
+void snapshots_heal(struct snapshots *s, uint64_t now_ms);
 /* The engine takes the file that was received: put it in force. */
 void snapshots_install(struct snapshots *s, const struct snapshot_meta *meta);
 /* Before anything is opened at start-up: what an interrupted install left in the
