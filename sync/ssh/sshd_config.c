@@ -123,7 +123,10 @@ void sshd_config_write(const struct sshd_config *c, const char *user, bool stric
     line(b, "AuthorizedKeysFile %s", c->authorized_keys_path);
     line(b, "PidFile %s/sshd.pid", c->run_dir);
     line(b, "LogLevel %s", c->log_level);
-    line(b, "AllowUsers %s", user);
+    /* A name like user@domain would be read as a pattern. It is never root's, and
+     * an sshd that is not root's can let in its own user only. */
+    if (strpbrk(user, "@*?!, \t") == NULL)
+        line(b, "AllowUsers %s", user);
     line(b, "PermitRootLogin %s", strcmp(user, "root") == 0 ? "forced-commands-only" : "no");
     line(b, "StrictModes %s", strict_modes ? "yes" : "no");
     for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++)
