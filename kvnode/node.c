@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -697,6 +698,7 @@ int node_run(const struct config *config)
     if (r == NULL)
         return 1;
     signal(SIGPIPE, SIG_IGN);
+    umask(0077); /* values are secrets */
     r->node.config = config;
     r->node.started_ms = clock_boot_ms();
     r->lock_fd = -1;
