@@ -1,0 +1,319 @@
+/* Reads of history. Each row carries a checksum and each chunk its own; what
+ * does not match is reported as KV_E_IO, never shown. */
+#include "kvnode/history.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kvnode/state_db_internal.h"
+#include "kvnode/value.h"
+#include "sync/base/digest.h"
+#include "sync/base/error.h"
+#include "sync/base/log.h"
+
+#define OF_NAME "SELECT " VERSION_COLUMNS " FROM version WHERE directory=?1 AND name=?2 "
+
+enum statement { ST_LIST, ST_VERSION, ST_AT, ST_LOG, ST_CHUNK, ST_CURRENT, ST_COUNT };
+
+static const char *const texts[ST_COUNT] = {
+    [ST_LIST] = OF_NAME "AND revision<?3 ORDER BY revision DESC",
+    [ST_VERSION] =
+        OF_NAME "AND version=?3 AND deleted=0 AND attributes_only=0 ORDER BY revision DESC LIMIT 1",
+    [ST_AT] = OF_NAME "AND wall<=?3 ORDER BY revision DESC LIMIT 1",
+    [ST_LOG] = "SELECT " VERSION_COLUMNS " FROM version WHERE revision>?1 ORDER BY revision, directory, name",
+    [ST_CHUNK] = "SELECT checksum, data FROM chunk WHERE id=?",
+    /* The newest row says whether the key lives, and the number that is current. */
+    [ST_CURRENT] =
+        "SELECT version, deleted, (SELECT max(revision) FROM version WHERE directory=?1 AND name=?2 AND"
+        " version=v.version AND attributes_only=0 AND deleted=0) FROM version AS v"
+        " WHERE directory=?1 AND name=?2 ORDER BY revision DESC LIMIT 1",
+};
+
+struct history_reader {
+    char *path; /* owned */
+    sqlite3 *db;
+    sqlite3_stmt *st[ST_COUNT];
+    struct id_list ids;
+};
+
+struct history_reader *history_open(const char *path)
+{
+    struct history_reader *r = calloc(1, sizeof *r);
+    char error[STATE_DB_ERROR_MAX];
+
+    if (r == NULL)
+        return NULL;
+    r->path = strdup(path);
+    if (r->path == NULL || state_db_open(path, STATE_DB_READ, &r->db, error) < 0) {
+        if (r->path != NULL)
+            log_error("history: %s", error);
+        history_close(r);
+        return NULL;
+    }
+    for (int i = 0; i < ST_COUNT; i++) {
+        int code = sqlite3_prepare_v3(r->db, texts[i], -1, SQLITE_PREPARE_PERSISTENT, &r->st[i], NULL);
+
+        if (code != SQLITE_OK) {
+            state_db_fail(r->db, code, path, "cannot read history", error);
+            log_error("%s", error);
+            history_close(r);
+            return NULL;
+        }
+    }
+    return r;
+}
+
+void history_close(struct history_reader *r)
+{
+    if (r == NULL)
+        return;
+    for (int i = 0; i < ST_COUNT; i++)
+        sqlite3_finalize(r->st[i]);
+    sqlite3_close(r->db);
+    id_list_deinit(&r->ids);
+    free(r->path);
+    free(r);
+}
+
+static int fail(struct history_reader *r, int code)
+{
+    char error[STATE_DB_ERROR_MAX];
+
+    if (code == SQLITE_NOMEM)
+        return -ENOMEM;
+    state_db_fail(r->db, code, r->path, "cannot read history", error);
+    log_error("%s", error);
+    return KV_E_IO;
+}
+
+static int damaged(struct history_reader *r, const char *what, uint64_t number)
+{
+    log_error("%s: damaged: %s %llu; " STATE_DB_MEND, r->path, what, (unsigned long long)number);
+    return KV_E_IO;
+}
+
+static void bind_place(sqlite3_stmt *st, uint64_t directory, const void *name, size_t name_len)
+{
+    sqlite3_bind_int64(st, 1, (int64_t)directory);
+    sqlite3_bind_text(st, 2, name, (int)name_len, SQLITE_STATIC);
+}
+
+/* Revision of the row that is the current content, or 0. One read transaction
+ * spans this and what follows, so that both see the same moment. */
+static int begin(struct history_reader *r, uint64_t directory, const void *name, size_t name_len,
+                 uint64_t *current_out)
+{
+    sqlite3_stmt *st = r->st[ST_CURRENT];
+    int code = sqlite3_exec(r->db, "BEGIN", NULL, NULL, NULL);
+
+    *current_out = 0;
+    if (code != SQLITE_OK)
+        return fail(r, code);
+    if (name == NULL)
+        return KV_OK;
+    bind_place(st, directory, name, name_len);
+    code = sqlite3_step(st);
+    if (code == SQLITE_ROW && sqlite3_column_int64(st, 1) == 0)
+        *current_out = (uint64_t)sqlite3_column_int64(st, 2);
+    sqlite3_reset(st);
+    if (code == SQLITE_ROW)
+        return KV_OK;
+    return code == SQLITE_DONE ? KV_E_NOENT : fail(r, code);
+}
+
+static int end(struct history_reader *r, sqlite3_stmt *st, int rv)
+{
+    if (st != NULL)
+        sqlite3_reset(st);
+    sqlite3_exec(r->db, "COMMIT", NULL, NULL, NULL);
+    return rv;
+}
+
+static int read_row(struct history_reader *r, sqlite3_stmt *st, uint64_t current, struct history_row *row_out)
+{
+    if (!history_row_read(st, row_out, &r->ids))
+        return damaged(r, "row of history of revision", row_out->row.revision);
+    row_out->row.current = current != 0 && row_out->row.revision == current;
+    return KV_OK;
+}
+
+int history_list(struct history_reader *r, uint64_t directory, const void *name, size_t name_len,
+                 uint64_t before, uint32_t n, void *arg,
+                 bool (*emit)(void *arg, const struct version_row *row), bool *more_out)
+{
+    sqlite3_stmt *st = r->st[ST_LIST];
+    uint64_t current;
+    uint32_t shown = 0;
+    int code = SQLITE_DONE, rv = begin(r, directory, name, name_len, &current);
+
+    *more_out = false;
+    if (rv != KV_OK)
+        return end(r, NULL, rv);
+    bind_place(st, directory, name, name_len);
+    sqlite3_bind_int64(st, 3, before == 0 || before > INT64_MAX ? INT64_MAX : (int64_t)before);
+    while (rv == KV_OK && (code = sqlite3_step(st)) == SQLITE_ROW) {
+        struct history_row row;
+
+        if (shown == n) {
+            *more_out = true;
+            break;
+        }
+        rv = read_row(r, st, current, &row);
+        if (rv == KV_OK && !emit(arg, &row.row)) {
+            *more_out = true;
+            break;
+        }
+        shown++;
+    }
+    if (rv == KV_OK && code != SQLITE_ROW && code != SQLITE_DONE)
+        rv = fail(r, code);
+    return end(r, st, rv);
+}
+
+/* Appends [at, at + n) of a chunk of which a version uses len bytes. */
+static int read_chunk(struct history_reader *r, uint64_t id, uint32_t len, uint32_t at, uint32_t n,
+                      struct buffer *out)
+{
+    sqlite3_stmt *st = r->st[ST_CHUNK];
+    const uint8_t *data;
+    size_t stored;
+    int code, rv = KV_OK;
+
+    if (id == 0) {
+        if (buffer_reserve(out, n)) {
+            memset(out->data + out->len, 0, n);
+            out->len += n;
+        }
+        return KV_OK;
+    }
+    sqlite3_bind_int64(st, 1, (int64_t)id);
+    code = sqlite3_step(st);
+    if (code != SQLITE_ROW) {
+        rv = code == SQLITE_DONE ? damaged(r, "missing chunk", id) : fail(r, code);
+    } else {
+        data = sqlite3_column_blob(st, 1);
+        stored = (size_t)sqlite3_column_bytes(st, 1);
+        if (stored < len || digest64(0, data, stored) != (uint64_t)sqlite3_column_int64(st, 0))
+            rv = damaged(r, "chunk", id);
+        else
+            buffer_put_bytes(out, data + at, n);
+    }
+    sqlite3_reset(st);
+    return rv;
+}
+
+static int read_content(struct history_reader *r, const struct history_row *row, uint64_t offset,
+                        uint64_t len, struct buffer *out)
+{
+    uint64_t size = row->row.size;
+    int rv = KV_OK;
+
+    if (row->row.type == INODE_DIRECTORY || offset >= size)
+        return KV_OK;
+    if (r->ids.n != value_chunks(size))
+        return damaged(r, "size of revision", row->row.revision);
+    if (len > size - offset)
+        len = size - offset;
+    while (rv == KV_OK && len > 0) {
+        size_t i = (size_t)(offset / KV_CHUNK_SIZE);
+        uint32_t at = (uint32_t)(offset % KV_CHUNK_SIZE);
+        uint32_t n = KV_CHUNK_SIZE - at < len ? KV_CHUNK_SIZE - at : (uint32_t)len;
+
+        rv = read_chunk(r, r->ids.ids[i], value_chunk_len(size, i), at, n, out);
+        offset += n;
+        len -= n;
+    }
+    return rv == KV_OK && out->failed ? -ENOMEM : rv;
+}
+
+int history_read(struct history_reader *r, uint64_t directory, const void *name, size_t name_len,
+                 uint64_t version, uint64_t offset, uint32_t len, struct version_row *row_out,
+                 struct buffer *out)
+{
+    sqlite3_stmt *st = r->st[ST_VERSION];
+    struct history_row row;
+    uint64_t current;
+    int code, rv = begin(r, directory, name, name_len, &current);
+
+    if (rv != KV_OK)
+        return end(r, NULL, rv);
+    bind_place(st, directory, name, name_len);
+    sqlite3_bind_int64(st, 3, (int64_t)version);
+    code = sqlite3_step(st);
+    if (code == SQLITE_ROW) {
+        rv = read_row(r, st, current, &row);
+        if (rv == KV_OK) {
+            *row_out = row.row;
+            rv = read_content(r, &row, offset, len, out);
+        }
+    } else {
+        rv = code == SQLITE_DONE ? KV_E_NOVERSION : fail(r, code);
+    }
+    return end(r, st, rv);
+}
+
+int history_at(struct history_reader *r, uint64_t directory, const void *name, size_t name_len,
+               uint64_t wall_ns, struct version_row *row_out)
+{
+    sqlite3_stmt *st = r->st[ST_AT];
+    struct history_row row;
+    uint64_t current;
+    int code, rv = begin(r, directory, name, name_len, &current);
+
+    if (rv != KV_OK)
+        return end(r, NULL, rv);
+    bind_place(st, directory, name, name_len);
+    sqlite3_bind_int64(st, 3, wall_ns > INT64_MAX ? INT64_MAX : (int64_t)wall_ns);
+    code = sqlite3_step(st);
+    if (code == SQLITE_ROW) {
+        rv = read_row(r, st, current, &row);
+        if (rv == KV_OK)
+            *row_out = row.row;
+    } else {
+        rv = code == SQLITE_DONE ? KV_E_NOVERSION : fail(r, code);
+    }
+    return end(r, st, rv);
+}
+
+int history_log(struct history_reader *r, uint64_t after, uint32_t n, void *arg,
+                bool (*emit)(void *arg, const struct history_entry *entry), bool *more_out)
+{
+    sqlite3_stmt *st = r->st[ST_LOG];
+    uint64_t nobody, last = 0;
+    uint32_t shown = 0;
+    int code = SQLITE_DONE, rv = begin(r, 0, NULL, 0, &nobody);
+
+    *more_out = false;
+    if (rv != KV_OK)
+        return end(r, NULL, rv);
+    sqlite3_bind_int64(st, 1, after > INT64_MAX ? INT64_MAX : (int64_t)after);
+    while (rv == KV_OK && (code = sqlite3_step(st)) == SQLITE_ROW) {
+        struct history_row row;
+        struct history_entry entry;
+
+        rv = read_row(r, st, 0, &row);
+        if (rv != KV_OK)
+            break;
+        if (shown >= n && row.row.revision != last) {
+            *more_out = true;
+            break;
+        }
+        entry = (struct history_entry){
+            .row = row.row,
+            .key = {row.directory, row.name, row.name_len},
+            .from = {row.from_directory, row.from_name, row.from_len},
+            .to = {row.to_directory, row.to_name, row.to_len},
+            .restored = row.restored,
+        };
+        if (!emit(arg, &entry)) {
+            *more_out = true;
+            break;
+        }
+        last = row.row.revision;
+        shown++;
+    }
+    if (rv == KV_OK && code != SQLITE_ROW && code != SQLITE_DONE)
+        rv = fail(r, code);
+    return end(r, st, rv);
+}
