@@ -1,0 +1,331 @@
+#include "kvfs/file.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kvfs/fs.h"
+#include "kvfs/publish.h"
+#include "sync/base/clock.h"
+#include "sync/base/error.h"
+#include "sync/base/log.h"
+
+struct file *file_get(struct fs *fs, struct inode *inode)
+{
+    struct file *f = inode->file;
+
+    if (f != NULL)
+        return f;
+    f = calloc(1, sizeof *f);
+    if (f == NULL)
+        return NULL;
+    TAILQ_INIT(&f->handles);
+    TAILQ_INIT(&f->waiters);
+    TAILQ_INIT(&f->next_waiters);
+    TAILQ_INIT(&f->invalidated);
+    stage_init(&f->base, &fs->memory);
+    stage_init(&f->inflight, &fs->memory);
+    stage_init(&f->stage, &fs->memory);
+    f->inode = inode;
+    inode->file = f;
+    return f;
+}
+
+static void list_or_unlist(struct fs *fs, struct file *f)
+{
+    bool wanted = f->publication != NULL || !stage_empty(&f->stage);
+
+    if (wanted && !f->listed)
+        TAILQ_INSERT_TAIL(&fs->files, f, link);
+    else if (!wanted && f->listed)
+        TAILQ_REMOVE(&fs->files, f, link);
+    f->listed = wanted;
+}
+
+void file_free(struct fs *fs, struct inode *inode)
+{
+    struct file *f = inode->file;
+
+    if (f->listed)
+        TAILQ_REMOVE(&fs->files, f, link);
+    while (!TAILQ_EMPTY(&f->handles)) {
+        struct handle *h = TAILQ_FIRST(&f->handles);
+
+        TAILQ_REMOVE(&f->handles, h, link);
+        free(h);
+    }
+    stage_deinit(&f->base);
+    stage_deinit(&f->inflight);
+    stage_deinit(&f->stage);
+    buffer_deinit(&f->body);
+    free(f);
+    inode->file = NULL;
+}
+
+void file_put(struct fs *fs, struct inode *inode)
+{
+    struct file *f = inode->file;
+
+    if (f != NULL) {
+        list_or_unlist(fs, f);
+        if (f->n_handles > 0 || f->listed || !TAILQ_EMPTY(&f->waiters) || !TAILQ_EMPTY(&f->next_waiters) ||
+            !TAILQ_EMPTY(&f->invalidated))
+            return;
+        file_free(fs, inode);
+    }
+    inode_put(fs, inode);
+}
+
+static bool is_writable(int flags)
+{
+    return (flags & O_ACCMODE) != O_RDONLY;
+}
+
+struct handle *file_open(struct fs *fs, struct inode *inode, int flags, pid_t opener)
+{
+    struct handle *h = calloc(1, sizeof *h);
+    struct file *f = h != NULL ? file_get(fs, inode) : NULL;
+
+    if (f == NULL) {
+        free(h);
+        return NULL;
+    }
+    h->inode = inode;
+    h->flags = flags;
+    h->opener = opener;
+    h->opened_ms = clock_boot_ms();
+    h->pinned = true;
+    TAILQ_INSERT_TAIL(&f->handles, h, link);
+    f->n_handles++;
+    f->n_writable += is_writable(flags);
+    return h;
+}
+
+void file_close(struct fs *fs, struct handle *h)
+{
+    struct inode *inode = h->inode;
+    struct file *f = inode->file;
+
+    TAILQ_REMOVE(&f->handles, h, link);
+    f->n_handles--;
+    f->n_writable -= is_writable(h->flags);
+    if (h->pinned)
+        link_close_inode(fs, inode->ino);
+    free(h);
+    if (f->n_writable == 0)
+        publish_released(fs, f);
+    else
+        file_put(fs, inode);
+}
+
+static void on_reopened(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    struct inode *inode = inode_find(fs, r->ino);
+    struct file *f = inode != NULL ? inode->file : NULL;
+
+    request_end(fs, r);
+    if (f == NULL || (code != KV_E_STALE && code != KV_E_NOENT))
+        return;
+    if (f->life == FILE_LIVE || f->life == FILE_PULLING) {
+        log_warn("inode %llu was removed while this mount changed nodes; its open handles are stale",
+                 (unsigned long long)inode->ino);
+        f->life = FILE_LOST;
+        f->removed_elsewhere = true;
+    }
+}
+
+void file_reopen_all(struct fs *fs)
+{
+    struct inode *inode, *next;
+
+    HASH_ITER (hh, fs->inodes.by_ino, inode, next) {
+        struct handle *h;
+
+        if (inode->file == NULL || inode->file->life == FILE_ORPHAN || inode->file->life == FILE_LOST)
+            continue;
+        TAILQ_FOREACH (h, &inode->file->handles, link) {
+            struct request *r = request_begin(fs, NULL);
+
+            h->pinned = false;
+            if (r == NULL)
+                continue;
+            r->ino = inode->ino;
+            r->once = true;
+            r->deadline_ms = UINT64_MAX;
+            buffer_put_u8(&r->payload, READ_LOCAL);
+            buffer_put_u64(&r->payload, inode->ino);
+            buffer_put_u8(&r->payload, is_writable(h->flags) ? OPEN_READ | OPEN_WRITE : OPEN_READ);
+            h->pinned = true;
+            link_send(fs, r, MESSAGE_OPEN, on_reopened);
+        }
+    }
+}
+
+void file_learn(struct file *f, const struct attr *attr)
+{
+    if (attr->revision >= f->attr.revision && f->life == FILE_LIVE)
+        f->attr = *attr;
+}
+
+bool file_is_dirty(const struct file *f)
+{
+    return f != NULL && (f->publication != NULL || !stage_empty(&f->stage));
+}
+
+void file_view(const struct file *f, struct attr *attr)
+{
+    if (f == NULL)
+        return;
+    if (f->life != FILE_LIVE)
+        attr->nlink = 0;
+    attr->size = stage_size(&f->stage, stage_size(&f->inflight, stage_size(&f->base, attr->size)));
+    if (!stage_empty(&f->stage) || !stage_empty(&f->inflight)) {
+        attr->mtime_ns = f->touched_ns;
+        attr->ctime_ns = f->touched_ns;
+    }
+    if (f->stage.has_mtime)
+        attr->mtime_ns = f->stage.mtime_ns;
+    else if (f->inflight.has_mtime && stage_empty(&f->stage))
+        attr->mtime_ns = f->inflight.mtime_ns;
+}
+
+uint64_t file_size(const struct file *f)
+{
+    struct attr attr = f->attr;
+
+    file_view(f, &attr);
+    return attr.size;
+}
+
+bool file_needs_node(const struct file *f, uint64_t offset, size_t len)
+{
+    if (f == NULL)
+        return true;
+    if (f->life == FILE_ORPHAN || f->life == FILE_LOST)
+        return false;
+    return stage_needs_base(&f->stage, offset, len) && stage_needs_base(&f->inflight, offset, len);
+}
+
+size_t file_overlay(const struct file *f, uint64_t base_size, uint64_t offset, uint8_t *data, size_t len)
+{
+    uint64_t size = base_size;
+
+    if (f != NULL) {
+        stage_apply(&f->base, &size, offset, data, len);
+        stage_apply(&f->inflight, &size, offset, data, len);
+        stage_apply(&f->stage, &size, offset, data, len);
+    }
+    if (size <= offset)
+        return 0;
+    return size - offset < len ? (size_t)(size - offset) : len;
+}
+
+void file_touched(struct fs *fs, struct file *f, const struct fuse_ctx *who)
+{
+    unsigned i;
+
+    if (!f->listed)
+        f->dirty_ms = clock_boot_ms();
+    f->touched_ns = clock_wall_ns();
+    list_or_unlist(fs, f);
+    f->inode->told = true; /* the kernel put it into its page cache itself */
+    if (who == NULL || who->pid == 0)
+        return;
+    f->uid = who->uid;
+    f->gid = who->gid;
+    for (i = 0; i < f->n_writers && i < FILE_WRITERS; i++) {
+        if (f->writers[i] == who->pid)
+            return;
+    }
+    f->writers[f->n_writers++ % FILE_WRITERS] = who->pid;
+}
+
+/* Removed while open: the value is fetched, so that it outlives the node. */
+
+static void pull_next(struct fs *fs, struct request *r);
+
+static void pulled(struct fs *fs, struct file *f, struct request *r)
+{
+    int rc = stage_truncate(&f->base, 0);
+
+    if (rc == 0)
+        rc = stage_write(&f->base, 0, r->data.data, r->data.len);
+    if (rc != 0 || r->data.failed) {
+        log_error("out of memory: the content of a removed file that is still open is lost");
+        f->life = FILE_LOST;
+        return;
+    }
+    f->life = FILE_ORPHAN;
+}
+
+static void on_pulled(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    struct inode *inode = inode_find(fs, r->ino);
+    struct file *f = inode != NULL ? inode->file : NULL;
+    const uint8_t *data;
+    struct attr attr;
+    size_t len = 0;
+
+    if (f == NULL || f->life != FILE_PULLING) {
+        request_end(fs, r);
+        return;
+    }
+    if (code != 0) {
+        log_error("the content of a removed file that is still open is lost: %s",
+                  code > 0 ? error_text(code) : strerror(-code));
+        f->life = FILE_LOST;
+        request_end(fs, r);
+        return;
+    }
+    attr_decode(body, &attr);
+    data = cursor_string(body, READ_LENGTH_MAX, &len);
+    if (data != NULL)
+        buffer_put_bytes(&r->data, data, len);
+    if (len > 0 && r->data.len < attr.size) {
+        pull_next(fs, r);
+        return;
+    }
+    pulled(fs, f, r);
+    request_end(fs, r);
+}
+
+static void pull_next(struct fs *fs, struct request *r)
+{
+    buffer_clear(&r->payload);
+    buffer_put_u8(&r->payload, READ_LOCAL);
+    buffer_put_u64(&r->payload, r->ino);
+    buffer_put_u64(&r->payload, r->data.len);
+    buffer_put_u32(&r->payload, READ_LENGTH_MAX);
+    request_progress(fs, r);
+    link_send(fs, r, MESSAGE_READ, on_pulled);
+}
+
+void file_removed(struct fs *fs, struct file *f, const struct attr *attr, bool by_other)
+{
+    struct request *r;
+
+    if (f->life != FILE_LIVE)
+        return;
+    if (attr->ino == f->inode->ino)
+        f->attr = *attr;
+    f->attr.nlink = 0;
+    f->removed_elsewhere = by_other;
+    f->life = FILE_PULLING;
+    if (f->n_handles == 0) {
+        /* Only its publication was left to do, and has nowhere to go. */
+        stage_clear(&f->stage);
+        file_put(fs, f->inode);
+        return;
+    }
+    if (f->attr.size == 0) {
+        f->life = FILE_ORPHAN;
+        return;
+    }
+    r = request_begin(fs, NULL);
+    if (r == NULL) {
+        f->life = FILE_LOST;
+        return;
+    }
+    r->ino = f->inode->ino;
+    pull_next(fs, r);
+}

@@ -1,0 +1,98 @@
+/* A file that is open, or has changes that are not published yet.
+ *
+ *   LIVE ──last name removed──► PULLING ──value fetched──► ORPHAN
+ *                                  └──node lost first──► LOST
+ *
+ * One stage for all handles of this mount: the page cache is per inode, and
+ * GETATTR carries no handle. What programs here see is
+ *
+ *   value on the node + inflight + stage       (LIVE, PULLING)
+ *   base + inflight + stage, never published   (ORPHAN) */
+#ifndef KVFS_KVFS_FILE_H
+#define KVFS_KVFS_FILE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <sys/types.h>
+
+#include "kvfs/request.h"
+#include "kvfs/stage.h"
+
+#define FILE_WRITERS 8
+
+struct handle {
+    TAILQ_ENTRY(handle) link;
+    struct inode *inode; /* borrowed: a handle keeps it alive */
+    int flags;
+    pid_t opener;       /* thread */
+    uint64_t opened_ms; /* CLOCK_BOOTTIME */
+    bool pinned;        /* opened on the present connection */
+};
+
+TAILQ_HEAD(handle_list, handle);
+TAILQ_HEAD(file_list, file);
+
+enum file_life { FILE_LIVE, FILE_PULLING, FILE_ORPHAN, FILE_LOST };
+
+struct file {
+    TAILQ_ENTRY(file) link; /* in fs->files while `listed` */
+    bool listed;
+    struct inode *inode; /* owns this */
+    struct handle_list handles;
+    unsigned n_handles, n_writable;
+    enum file_life life;
+    bool removed_elsewhere;
+    struct attr attr; /* newest known, of the published file */
+
+    struct stage base;     /* ORPHAN: the value that the file had */
+    struct stage inflight; /* edits of the publication under way */
+    struct stage stage;    /* edits after it */
+    uint64_t dirty_ms;     /* when the oldest edit of `stage` came */
+    uint64_t touched_ns;   /* wall clock of the newest: its mtime until it is published */
+    bool fresh;            /* created here and never published: the first publication replaces the empty creation */
+    uint32_t uid, gid;     /* who wrote last */
+    pid_t writers[FILE_WRITERS]; /* threads that wrote, the last ones */
+    unsigned n_writers;
+
+    struct request *publication; /* publish.c */
+    struct buffer body;
+    unsigned n_parts, part_next, part_acked;
+    struct request_list waiters;      /* for the publication under way */
+    struct request_list next_waiters; /* for the one after it */
+    struct request_list invalidated;  /* opens that wait until the kernel has dropped its cache */
+};
+
+/* The inode's file, made if need be. NULL: out of memory. */
+struct file *file_get(struct fs *fs, struct inode *inode);
+/* Frees it, and the inode, if nothing needs it any more. */
+void file_put(struct fs *fs, struct inode *inode);
+void file_free(struct fs *fs, struct inode *inode);
+
+/* A handle that is already open (pinned) on the node. NULL: out of memory. */
+struct handle *file_open(struct fs *fs, struct inode *inode, int flags, pid_t opener);
+/* RELEASE: publishes what nobody else will, closes on the node. */
+void file_close(struct fs *fs, struct handle *h);
+/* After a new connection: opens everything there. */
+void file_reopen_all(struct fs *fs);
+
+/* Newer knowledge of the published file; ignored if it is older. */
+void file_learn(struct file *f, const struct attr *attr);
+/* Whether something of it is not published. f may be NULL. */
+bool file_is_dirty(const struct file *f);
+/* Shows the edits in the attributes of the published file. f may be NULL. */
+void file_view(const struct file *f, struct attr *attr);
+/* Length that this mount sees. */
+uint64_t file_size(const struct file *f);
+/* Whether the node has to be asked for bytes in this range. f may be NULL. */
+bool file_needs_node(const struct file *f, uint64_t offset, size_t len);
+/* Lays the edits over a window: data has `len` bytes from offset, zeros beyond
+ * the published end. Returns how many of them lie within the file. */
+size_t file_overlay(const struct file *f, uint64_t base_size, uint64_t offset, uint8_t *data, size_t len);
+
+/* An edit was staged by this thread. */
+void file_touched(struct fs *fs, struct file *f, const struct fuse_ctx *who);
+/* The last name has gone; by_other: not through this mount. */
+void file_removed(struct fs *fs, struct file *f, const struct attr *attr, bool by_other);
+
+#endif

@@ -1,0 +1,93 @@
+#include "kvfs/fs.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "sync/base/log.h"
+
+#define STAGE_LIMIT ((size_t)64 * 1024 * 1024)
+#define BLOCK_SIZE 65536 /* what programs should read and write at once: a chunk of the store */
+
+int fs_init(struct fs *fs, const struct options *options)
+{
+    const char *directory = getenv("TMPDIR");
+
+    memset(fs, 0, sizeof *fs);
+    fs->options = options;
+    fs->root_ino = KV_ROOT_INO;
+    fs->memory.limit = STAGE_LIMIT;
+    fs->memory.directory = directory != NULL && directory[0] == '/' ? directory : "/var/tmp";
+    TAILQ_INIT(&fs->requests);
+    TAILQ_INIT(&fs->files);
+    pthread_mutex_init(&fs->lock, NULL);
+    pthread_cond_init(&fs->ready_cond, NULL);
+    notifier_init(fs);
+    return link_init(fs);
+}
+
+void fs_deinit(struct fs *fs)
+{
+    while (!TAILQ_EMPTY(&fs->requests)) {
+        struct request *r = TAILQ_FIRST(&fs->requests);
+
+        /* The session is over: nobody can be answered. */
+        free(r->extra);
+        request_end(fs, r);
+    }
+    inode_free_all(fs);
+    virtual_free_all(fs);
+    link_deinit(fs);
+    pthread_cond_destroy(&fs->ready_cond);
+    pthread_mutex_destroy(&fs->lock);
+}
+
+struct fs *fs_enter(fuse_req_t req)
+{
+    struct fs *fs = fuse_req_userdata(req);
+
+    pthread_mutex_lock(&fs->lock);
+    return fs;
+}
+
+void fs_leave(struct fs *fs)
+{
+    pthread_mutex_unlock(&fs->lock);
+}
+
+static mode_t type_bits(uint8_t type)
+{
+    switch (type) {
+    case INODE_DIRECTORY:
+        return S_IFDIR;
+    case INODE_SYMLINK:
+        return S_IFLNK;
+    default:
+        return S_IFREG;
+    }
+}
+
+static struct timespec time_of(uint64_t ns)
+{
+    struct timespec t = {.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
+
+    return t;
+}
+
+void fs_stat(const struct fs *fs, const struct attr *attr, struct stat *st_out)
+{
+    const struct options *o = fs->options;
+
+    *st_out = (struct stat){0};
+    st_out->st_ino = attr->ino;
+    st_out->st_mode = type_bits(attr->type) | ((mode_t)attr->mode & 07777 & ~o->umask);
+    st_out->st_nlink = attr->nlink;
+    st_out->st_uid = o->has_uid ? o->uid : attr->uid;
+    st_out->st_gid = o->has_gid ? o->gid : attr->gid;
+    /* A directory's size is the number of its entries; du(1) expects blocks. */
+    st_out->st_size = (off_t)attr->size;
+    st_out->st_blksize = BLOCK_SIZE;
+    st_out->st_blocks = attr->type == INODE_FILE ? (blkcnt_t)((attr->size + 511) / 512) : 0;
+    st_out->st_mtim = time_of(attr->mtime_ns);
+    st_out->st_ctim = time_of(attr->ctime_ns);
+    st_out->st_atim = st_out->st_mtim;
+}

@@ -1,0 +1,78 @@
+/* The mount: everything that its threads share.
+ *
+ *   workers (1-2)   read the kernel's requests, start them        operations_*.c
+ *   node thread     reads the node's frames, answers the kernel   link.c, event.c
+ *   notifier        tells the kernel what to forget               notifier.c
+ *   main            starts, waits for a signal, stops             main.c
+ *
+ * One lock guards all of it. It is never held while waiting for anything: not
+ * for the node (requests are state machines, request.h), not in a notification
+ * to the kernel (which may wait for answers to requests), not while looking at
+ * /proc. Writing an answer to the kernel does not wait and is done under it.
+ *
+ * Every function of the modules below is called with the lock held unless its
+ * header says otherwise. */
+#ifndef KVFS_KVFS_FS_H
+#define KVFS_KVFS_FS_H
+
+#define FUSE_USE_VERSION 314
+#include <fuse_lowlevel.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "kvfs/file.h"
+#include "kvfs/inode.h"
+#include "kvfs/link.h"
+#include "kvfs/notifier.h"
+#include "kvfs/options.h"
+#include "kvfs/request.h"
+#include "kvfs/virtual.h"
+
+/* For ever, as far as the kernel is concerned: events end it. */
+#define TIMEOUT_LONG 86400.0
+
+struct fs {
+    const struct options *options; /* borrowed */
+    struct fuse_session *session;  /* borrowed from main; set before any thread runs */
+    pthread_mutex_t lock;
+    pthread_cond_t ready_cond; /* with ready */
+    bool ready;                /* the kernel's INIT has come */
+    bool stopping;
+
+    uint64_t root_ino; /* what FUSE_ROOT_ID stands for */
+    double entry_timeout; /* 0 on kernels that cannot drop all names at once */
+    struct inode_table inodes;
+    struct request_list requests; /* all, oldest first */
+    struct stage_memory memory;
+    struct file_list files; /* those with something staged or being published */
+    struct link link;
+    struct notifier notifier;
+    struct virtual_table virtuals;
+    struct retry_table retries;
+};
+
+int fs_init(struct fs *fs, const struct options *options);
+/* After all threads have ended. */
+void fs_deinit(struct fs *fs);
+
+/* Enters from a FUSE operation: takes the lock. */
+struct fs *fs_enter(fuse_req_t req);
+void fs_leave(struct fs *fs);
+
+/* FUSE's number of an inode and back. */
+static inline uint64_t fs_ino(const struct fs *fs, fuse_ino_t node)
+{
+    return node == FUSE_ROOT_ID ? fs->root_ino : node;
+}
+
+static inline fuse_ino_t fs_node(const struct fs *fs, uint64_t ino)
+{
+    return ino == fs->root_ino ? FUSE_ROOT_ID : ino;
+}
+
+/* Attributes as stat(2) shows them. */
+void fs_stat(const struct fs *fs, const struct attr *attr, struct stat *st_out);
+
+#endif

@@ -1,0 +1,82 @@
+/* The connection to a node, and this mount's session in the cluster.
+ *
+ *   DOWN ──connect, HELLO, (REGISTER), SUBSCRIBE──► UP ──error, rotation──► DOWN
+ *
+ * A request given to the link stays there until it is answered, cancelled or
+ * over its deadline, over any number of connections: what is unanswered is sent
+ * again, in order, to the next node. Writes carry (session, number), so the
+ * cluster executes each once. The node applies everything that this mount has
+ * seen before it says hello. */
+#ifndef KVFS_KVFS_LINK_H
+#define KVFS_KVFS_LINK_H
+
+#include <pthread.h>
+
+#include "kvfs/options.h"
+#include "kvfs/request.h"
+#include "sync/wire/client.h"
+
+/* The number of the message's last frame; parts count from 0. */
+#define LINK_LAST_PART 0xffff
+
+struct link {
+    struct client *client; /* owned; NULL: down */
+    struct client_node node;
+    char *paths[OPTIONS_NODES_MAX]; /* owned; sockets */
+    unsigned n_paths, current;
+    bool broken, rotate;   /* the node thread shall drop it, and go on with the next node */
+    bool want_write;       /* the socket is full */
+    uint64_t rotated_ms, heard_ms; /* when it went to another node; when the last frame came */
+    unsigned refusals;     /* nodes in a row that know they are in a minority */
+
+    uint64_t session; /* 0: none */
+    uint8_t nonce[16];
+    uint64_t next_seq;
+    bool session_lost;
+    uint64_t keepalive_ms; /* when the next one is due */
+
+    uint64_t numbers; /* last message number */
+    uint64_t subscription;
+    uint64_t seen;     /* highest revision that this mount knows of */
+    uint64_t complete; /* all events up to this revision were handled */
+    struct request_list wire;  /* with the link, in order of sending */
+    struct request *by_number; /* uthash */
+
+    int wake_fd; /* eventfd: the node thread has something to do */
+    pthread_t thread;
+    bool running;
+};
+
+int link_init(struct fs *fs);
+void link_deinit(struct fs *fs);
+
+/* First connection, before any thread runs: tries every node until one answers
+ * or the mount's timeout has passed. 0, or -1 with the reason in error_out.
+ * Without the lock. */
+int link_open(struct fs *fs, char *error_out, size_t size);
+/* Blocking, between link_open() and link_start(): the inode of a path. */
+int link_resolve(struct fs *fs, const char *path, struct attr *attr_out);
+/* Starts and ends the node thread. Without the lock. */
+int link_start(struct fs *fs);
+void link_stop(struct fs *fs);
+/* Makes the node thread look around. Any thread. */
+void link_wake(struct fs *fs);
+
+/* Sends a message whose body the caller has put into r->payload. */
+void link_send(struct fs *fs, struct request *r, enum message_type type, request_fn *on_answer);
+/* The same for a replicated command. */
+void link_write(struct fs *fs, struct request *r, enum command_op op, const struct command_body *body,
+                request_fn *on_answer);
+/* As link_write() for a command that r->transmit sends: gives it its number
+ * and puts the head, without the body, into r->payload. */
+void link_write_parts(struct fs *fs, struct request *r, enum command_op op, request_fn *on_answer);
+/* From r->transmit: one WRITE frame with r's head; op, flags and body as given. */
+void link_transmit(struct fs *fs, struct request *r, unsigned part, uint8_t op, uint16_t flags,
+                   const void *body, size_t len);
+/* Takes a request back; its answer will be ignored. */
+void link_cancel(struct fs *fs, struct request *r);
+
+/* CLOSE: what a connection has pinned goes with it, so it is not repeated on another. */
+void link_close_inode(struct fs *fs, uint64_t ino);
+
+#endif

@@ -1,0 +1,243 @@
+/* Reading and writing through handles, and the moments at which what was
+ * written is published (publish.h). */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <string.h>
+
+#include "kvfs/file.h"
+#include "kvfs/operations.h"
+#include "kvfs/process.h"
+#include "kvfs/publish.h"
+#include "kvfs/reply.h"
+#include "sync/base/error.h"
+
+static struct file *file_at(struct fs *fs, uint64_t ino)
+{
+    struct inode *inode = inode_find(fs, ino);
+
+    return inode != NULL ? inode->file : NULL;
+}
+
+static struct handle *handle_of(const struct fuse_file_info *fi)
+{
+    return (struct handle *)(uintptr_t)fi->fh;
+}
+
+static void on_read(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    struct inode *inode = inode_find(fs, r->ino);
+    struct file *f = inode != NULL ? inode->file : NULL;
+    const uint8_t *data;
+    struct attr attr;
+    size_t len = 0;
+
+    if (code != 0) {
+        request_fail(fs, r, code == KV_E_NOENT ? KV_E_STALE : code);
+        return;
+    }
+    attr_decode(body, &attr);
+    data = cursor_string(body, READ_LENGTH_MAX, &len);
+    if (data == NULL) {
+        request_error(fs, r, EIO);
+        return;
+    }
+    if (f != NULL)
+        file_learn(f, &attr);
+    if (inode != NULL)
+        inode->told = true;
+    reply_read(fs, r, f, attr.size, data, len);
+}
+
+static void read_file(struct fs *fs, struct request *r)
+{
+    struct file *f = file_at(fs, r->ino);
+
+    if (f != NULL && f->life == FILE_LOST) {
+        request_error(fs, r, ESTALE);
+    } else if (!file_needs_node(f, r->offset, r->size)) {
+        f->inode->told = true;
+        reply_read(fs, r, f, f->attr.size, NULL, 0);
+    } else {
+        buffer_put_u8(&r->payload, READ_LOCAL);
+        buffer_put_u64(&r->payload, r->ino);
+        buffer_put_u64(&r->payload, r->offset);
+        buffer_put_u32(&r->payload, (uint32_t)r->size);
+        link_send(fs, r, MESSAGE_READ, on_read);
+    }
+}
+
+void op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+    struct fs *fs = fs_enter(req);
+    struct request *r = request_begin(fs, req);
+
+    if (r != NULL) {
+        r->ino = fs_ino(fs, node);
+        r->offset = (uint64_t)offset;
+        r->size = size < READ_LENGTH_MAX ? size : READ_LENGTH_MAX;
+        r->fi = *fi;
+        if (virtual_is(node))
+            virtual_read(fs, r, node);
+        else
+            read_file(fs, r);
+    }
+    fs_leave(fs);
+}
+
+/* Stages one write. Returns an errno. */
+static int stage_data(struct fs *fs, struct file *f, fuse_req_t req, const char *data, size_t size,
+                      uint64_t offset, const struct fuse_file_info *fi)
+{
+    /* The handle of a page written behind is a guess. */
+    bool append = (fi->flags & O_APPEND) != 0 && !fi->writepage;
+    uint64_t limit = fs->link.node.value_limit;
+    uint64_t end, at = offset;
+    int rc;
+
+    if (f == NULL)
+        return EIO;
+    if (f->life == FILE_LOST)
+        return ESTALE;
+    if (append)
+        at = file_size(f);
+    if (at > limit || size > limit - at)
+        return EFBIG;
+    end = append ? at : offset;
+    rc = append ? stage_append(&f->stage, data, size) : stage_write(&f->stage, offset, data, size);
+    file_touched(fs, f, fi->writepage ? NULL : fuse_req_ctx(req));
+    if (rc != 0)
+        return ENOMEM;
+    /* The kernel has put an append where it believes the end to be. */
+    if (end != offset)
+        notifier_inval(fs, f->inode, true);
+    return 0;
+}
+
+void op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, off_t offset,
+              struct fuse_file_info *fi)
+{
+    struct fs *fs;
+    int err;
+
+    if (virtual_is(node)) {
+        fuse_reply_err(req, EROFS);
+        return;
+    }
+    fs = fs_enter(req);
+    err = stage_data(fs, file_at(fs, fs_ino(fs, node)), req, data, size, (uint64_t)offset, fi);
+    if (err != 0)
+        fuse_reply_err(req, err);
+    else
+        fuse_reply_write(req, size);
+    fs_leave(fs);
+}
+
+static void on_published(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    request_fail(fs, r, code);
+}
+
+static void publish(struct fs *fs, fuse_req_t req, uint64_t ino)
+{
+    struct request *r = request_begin(fs, req);
+
+    if (r != NULL)
+        publish_wait(fs, inode_find(fs, ino), r, on_published);
+}
+
+/* FLUSH: one descriptor was closed. It publishes if its process has opened or
+ * written the file (a forked child closes its copies without having had to do
+ * with them), and, if nothing but an emptying is staged, only if the process
+ * has no other descriptor of it: a shell opens the file of `>`, duplicates the
+ * descriptor, and closes the first before the command writes. */
+void op_flush(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+{
+    struct fs *fs = fs_enter(req);
+    struct file *f = virtual_is(node) ? NULL : file_at(fs, fs_ino(fs, node));
+    pid_t threads[FILE_WRITERS + 1], pid = fuse_req_ctx(req)->pid;
+    uint64_t ino = fs_ino(fs, node), opened_ms;
+    bool emptied, ours;
+    size_t n = 0, i;
+
+    if (!file_is_dirty(f)) {
+        fs_leave(fs);
+        fuse_reply_err(req, 0);
+        return;
+    }
+    threads[n++] = handle_of(fi)->opener;
+    opened_ms = handle_of(fi)->opened_ms;
+    for (i = 0; i < f->n_writers && i < FILE_WRITERS; i++)
+        threads[n++] = f->writers[i];
+    emptied = f->publication == NULL && stage_only_emptied(&f->stage);
+    fs_leave(fs);
+
+    ours = process_is_one_of(pid, threads, n, opened_ms) && !(emptied && process_holds(pid, ino));
+    if (!ours) {
+        fuse_reply_err(req, 0);
+        return;
+    }
+    fs_enter(req);
+    publish(fs, req, ino);
+    fs_leave(fs);
+}
+
+void op_fsync(fuse_req_t req, fuse_ino_t node, int data_only, struct fuse_file_info *fi)
+{
+    struct fs *fs;
+
+    if (virtual_is(node)) {
+        fuse_reply_err(req, 0);
+        return;
+    }
+    fs = fs_enter(req);
+    publish(fs, req, fs_ino(fs, node));
+    fs_leave(fs);
+}
+
+void op_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+{
+    struct fs *fs = fs_enter(req);
+
+    if (virtual_is(node))
+        virtual_release(fs, fi);
+    else
+        file_close(fs, handle_of(fi));
+    fs_leave(fs);
+    fuse_reply_err(req, 0);
+}
+
+static int allocate(struct fs *fs, struct file *f, fuse_req_t req, uint64_t end)
+{
+    int rc;
+
+    if (f == NULL || f->life == FILE_LOST)
+        return ESTALE;
+    if (end > fs->link.node.value_limit)
+        return EFBIG;
+    if (end <= file_size(f))
+        return 0;
+    rc = stage_truncate(&f->stage, end);
+    file_touched(fs, f, fuse_req_ctx(req));
+    return -rc;
+}
+
+void op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t len,
+                  struct fuse_file_info *fi)
+{
+    struct fs *fs;
+    int err;
+
+    if (virtual_is(node) || (mode & ~FALLOC_FL_KEEP_SIZE) != 0) {
+        fuse_reply_err(req, virtual_is(node) ? EROFS : EOPNOTSUPP);
+        return;
+    }
+    if ((mode & FALLOC_FL_KEEP_SIZE) != 0) {
+        fuse_reply_err(req, 0); /* nothing is reserved in advance */
+        return;
+    }
+    fs = fs_enter(req);
+    err = allocate(fs, file_at(fs, fs_ino(fs, node)), req, (uint64_t)offset + (uint64_t)len);
+    fs_leave(fs);
+    fuse_reply_err(req, err);
+}

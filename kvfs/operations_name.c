@@ -1,0 +1,277 @@
+/* Names. What exists is asked of the node's memory (READ_LOCAL): the events
+ * that would make an answer wrong come behind it on the same connection. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "kvfs/operations.h"
+#include "kvfs/publish.h"
+#include "kvfs/reply.h"
+#include "sync/base/error.h"
+
+/* Whether a name may be looked up; replies if not. */
+static bool check_length(fuse_req_t req, const char *name)
+{
+    if (strlen(name) <= KV_NAME_MAX)
+        return true;
+    fuse_reply_err(req, ENAMETOOLONG);
+    return false;
+}
+
+/* Whether a name may be made or removed there; replies if not. */
+static bool check_change(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    if (virtual_is(parent)) {
+        fuse_reply_err(req, EROFS);
+        return false;
+    }
+    if (virtual_is_reserved(name)) {
+        fuse_reply_err(req, EPERM);
+        return false;
+    }
+    return check_length(req, name);
+}
+
+/* LOOKUP. A thread that is walking a path again, because its open was answered
+ * ESTALE, gets a file that stays openable: it is opened (pinned) on the node
+ * before the kernel hears of it, else a file that is replaced all the time could
+ * never be opened. The pin ends with the open, or when the thread's next lookup
+ * shows that it went elsewhere. */
+
+static void on_lookup(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    struct attr attr;
+
+    if (code == KV_E_NOENT) {
+        reply_missing(fs, r);
+        return;
+    }
+    if (code == 0)
+        attr_decode(body, &attr);
+    if (code != 0)
+        request_fail(fs, r, code);
+    else if (body->failed)
+        request_error(fs, r, EIO);
+    else
+        reply_entry(fs, r, &attr, REPLY_CHECKED);
+}
+
+static void put_lookup(struct request *r)
+{
+    buffer_put_u8(&r->payload, READ_LOCAL);
+    buffer_put_u64(&r->payload, r->parent);
+    buffer_put_text(&r->payload, r->name);
+}
+
+void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    struct fs *fs;
+    struct request *r;
+
+    if (!check_length(req, name))
+        return;
+    fs = fs_enter(req);
+    r = request_begin(fs, req);
+    if (r != NULL && !request_names(r, name, NULL)) {
+        request_error(fs, r, ENOMEM);
+        r = NULL;
+    }
+    if (r != NULL) {
+        r->parent = fs_ino(fs, parent);
+        if (virtual_is(parent) || virtual_is_reserved(name)) {
+            virtual_lookup(fs, r, parent);
+        } else {
+            put_lookup(r);
+            link_send(fs, r, MESSAGE_LOOKUP, on_lookup);
+        }
+    }
+    fs_leave(fs);
+}
+
+static void forget(struct fs *fs, fuse_ino_t node, uint64_t n)
+{
+    if (virtual_is(node))
+        virtual_forget(fs, node, n);
+    else
+        inode_forget(fs, fs_ino(fs, node), n);
+}
+
+void op_forget(fuse_req_t req, fuse_ino_t node, uint64_t nlookup)
+{
+    struct fs *fs = fs_enter(req);
+
+    forget(fs, node, nlookup);
+    fs_leave(fs);
+    fuse_reply_none(req);
+}
+
+void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+    struct fs *fs = fs_enter(req);
+    size_t i;
+
+    for (i = 0; i < count; i++)
+        forget(fs, forgets[i].ino, forgets[i].nlookup);
+    fs_leave(fs);
+    fuse_reply_none(req);
+}
+
+/* Making */
+
+static void on_made(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    if (code != 0)
+        request_fail(fs, r, code);
+    else
+        reply_entry(fs, r, &r->result.attr, REPLY_UNCHECKED);
+}
+
+static void make(fuse_req_t req, fuse_ino_t parent, const char *name, enum command_op op,
+                 struct command_body *body)
+{
+    struct fs *fs;
+    struct request *r;
+
+    if (!check_change(req, parent, name))
+        return;
+    fs = fs_enter(req);
+    r = request_begin(fs, req);
+    if (r != NULL && !request_names(r, name, NULL)) {
+        request_error(fs, r, ENOMEM);
+    } else if (r != NULL) {
+        r->parent = fs_ino(fs, parent);
+        body->parent = r->parent;
+        body->name = (const uint8_t *)name;
+        body->name_len = strlen(name);
+        link_write(fs, r, op, body, on_made);
+    }
+    fs_leave(fs);
+}
+
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t device)
+{
+    struct command_body body = {.mode = (uint16_t)(mode & 07777), .flags = 1};
+
+    if (!S_ISREG(mode)) {
+        fuse_reply_err(req, EPERM);
+        return;
+    }
+    make(req, parent, name, COMMAND_CREATE, &body);
+}
+
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+    struct command_body body = {.mode = (uint16_t)(mode & 07777)};
+
+    make(req, parent, name, COMMAND_MKDIR, &body);
+}
+
+void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+    struct command_body body = {.target = (const uint8_t *)target, .target_len = strlen(target)};
+
+    make(req, parent, name, COMMAND_SYMLINK, &body);
+}
+
+/* Removing */
+
+static void on_changed(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    request_fail(fs, r, code);
+}
+
+static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, enum command_op op)
+{
+    struct command_body body = {.name = (const uint8_t *)name, .name_len = strlen(name)};
+    struct fs *fs;
+    struct request *r;
+
+    if (!check_change(req, parent, name))
+        return;
+    fs = fs_enter(req);
+    r = request_begin(fs, req);
+    if (r != NULL) {
+        body.parent = fs_ino(fs, parent);
+        link_write(fs, r, op, &body, on_changed);
+    }
+    fs_leave(fs);
+}
+
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    remove_name(req, parent, name, COMMAND_UNLINK);
+}
+
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    remove_name(req, parent, name, COMMAND_RMDIR);
+}
+
+/* Renaming: what is staged of the file is published first, so that the new name
+ * never shows old content. */
+
+static void rename_published(struct fs *fs, struct request *r, int code, struct cursor *ignored)
+{
+    struct command_body body = {.parent = r->parent,
+                                .name = (const uint8_t *)r->name,
+                                .name_len = strlen(r->name),
+                                .new_parent = r->ino,
+                                .new_name = (const uint8_t *)r->new_name,
+                                .new_name_len = strlen(r->new_name),
+                                .flags = r->flag};
+
+    if (code != 0) {
+        request_fail(fs, r, code);
+        return;
+    }
+    request_progress(fs, r);
+    link_write(fs, r, COMMAND_RENAME, &body, on_changed);
+}
+
+static void on_rename_source(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    struct attr attr;
+
+    if (code != 0) {
+        request_fail(fs, r, code);
+        return;
+    }
+    attr_decode(body, &attr);
+    publish_wait(fs, inode_find(fs, attr.ino), r, rename_published);
+}
+
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
+               const char *new_name, unsigned flags)
+{
+    struct cursor nothing = cursor_of(NULL, 0);
+    struct fs *fs;
+    struct request *r;
+
+    if ((flags & ~(unsigned)RENAME_NOREPLACE) != 0) {
+        fuse_reply_err(req, EINVAL);
+        return;
+    }
+    if (!check_change(req, parent, name) || !check_change(req, new_parent, new_name))
+        return;
+    fs = fs_enter(req);
+    r = request_begin(fs, req);
+    if (r != NULL && !request_names(r, name, new_name)) {
+        request_error(fs, r, ENOMEM);
+    } else if (r != NULL) {
+        r->parent = fs_ino(fs, parent);
+        r->ino = fs_ino(fs, new_parent);
+        r->flag = (flags & RENAME_NOREPLACE) != 0;
+        if (TAILQ_EMPTY(&fs->files)) {
+            rename_published(fs, r, 0, &nothing);
+        } else {
+            put_lookup(r);
+            link_send(fs, r, MESSAGE_LOOKUP, on_rename_source);
+        }
+    }
+    fs_leave(fs);
+}
+
+void op_link(fuse_req_t req, fuse_ino_t node, fuse_ino_t new_parent, const char *new_name)
+{
+    fuse_reply_err(req, virtual_is(node) || virtual_is(new_parent) ? EROFS : EPERM);
+}

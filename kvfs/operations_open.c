@@ -1,0 +1,231 @@
+/* OPEN is the barrier: the node answers it as of a moment after it was asked,
+ * and by then every event up to that moment has been handled here. So
+ *
+ *   - if a name on the path was changed meanwhile, the kernel may have come here
+ *     by a name that was wrong: ESTALE makes it walk the path again, with fresh
+ *     lookups, and what it finds then was true after the open began;
+ *   - if the content was changed and the kernel's pages are still to be dropped,
+ *     the answer waits for that. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "kvfs/file.h"
+#include "kvfs/operations.h"
+#include "kvfs/publish.h"
+#include "kvfs/reply.h"
+#include "sync/base/error.h"
+
+static void put_open(const struct fs *fs, struct buffer *b, uint64_t ino, int flags, bool local)
+{
+    int mode = flags & O_ACCMODE;
+    uint8_t access = 0;
+
+    if (mode != O_WRONLY)
+        access |= OPEN_READ;
+    if (mode != O_RDONLY || (flags & O_TRUNC) != 0)
+        access |= OPEN_WRITE;
+    buffer_put_u8(b, local || fs->options->read_local ? READ_LOCAL : READ_LINEARIZABLE);
+    buffer_put_u64(b, ino);
+    buffer_put_u8(b, access);
+}
+
+static void reply_open(struct fs *fs, struct request *r, bool keep_cache)
+{
+    struct handle *h = r->handle;
+
+    r->fi.fh = (uint64_t)(uintptr_t)h;
+    r->fi.keep_cache = keep_cache;
+    r->fi.noflush = (h->flags & O_ACCMODE) == O_RDONLY;
+    /* Not taken: the process is gone, and the kernel will not release it. */
+    if (fuse_reply_open(r->fuse, &r->fi) != 0)
+        file_close(fs, h);
+    request_end(fs, r);
+}
+
+static void on_invalidated(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    if (code == 0) {
+        reply_open(fs, r, false);
+        return;
+    }
+    file_close(fs, r->handle);
+    request_fail(fs, r, code);
+}
+
+static void walk_again(struct fs *fs, struct request *r)
+{
+    retry_note(fs, r->caller.pid);
+    request_error(fs, r, ESTALE);
+}
+
+static void finish_open(struct fs *fs, struct request *r, struct inode *inode, bool pinned)
+{
+    struct handle *h = file_open(fs, inode, r->fi.flags, r->caller.pid);
+    struct file *f = inode->file;
+
+    if (h == NULL) {
+        if (pinned)
+            link_close_inode(fs, inode->ino);
+        request_error(fs, r, ENOMEM);
+        return;
+    }
+    h->pinned = pinned;
+    r->handle = h;
+    if (f->n_writers == 0) {
+        f->uid = r->caller.uid;
+        f->gid = r->caller.gid;
+    }
+    if ((r->fi.flags & O_TRUNC) != 0) {
+        if (stage_truncate(&f->stage, 0) != 0) {
+            file_close(fs, h);
+            request_error(fs, r, ENOMEM);
+            return;
+        }
+        file_touched(fs, f, &r->caller);
+    }
+    if (notifier_is_pending(inode))
+        request_wait(r, &f->invalidated, on_invalidated);
+    else
+        reply_open(fs, r, true);
+}
+
+static void on_open(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    struct inode *inode = inode_find(fs, r->ino);
+    bool again = retry_take(fs, r->caller.pid);
+    struct attr attr;
+
+    if (code == KV_E_STALE || code == KV_E_NOENT) {
+        walk_again(fs, r);
+        return;
+    }
+    if (code != 0) {
+        request_fail(fs, r, code);
+        return;
+    }
+    attr_decode(body, &attr);
+    if (body->failed || inode == NULL) {
+        link_close_inode(fs, r->ino);
+        request_error(fs, r, EIO);
+        return;
+    }
+    if (again) {
+        inode_accept_path(fs, inode);
+    } else if (inode_path_is_stale(fs, inode, r->moves)) {
+        link_close_inode(fs, r->ino);
+        walk_again(fs, r);
+        return;
+    }
+    finish_open(fs, r, inode, true);
+    if (inode_find(fs, attr.ino) == inode && inode->file != NULL)
+        file_learn(inode->file, &attr);
+}
+
+void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+{
+    struct fs *fs = fs_enter(req);
+    struct request *r = request_begin(fs, req);
+    struct inode *inode;
+
+    if (r != NULL) {
+        r->ino = fs_ino(fs, node);
+        r->fi = *fi;
+        inode = inode_find(fs, r->ino);
+        if (virtual_is(node)) {
+            virtual_open(fs, r, node);
+        } else if (inode != NULL && inode->file != NULL && inode->file->life == FILE_ORPHAN) {
+            finish_open(fs, r, inode, false); /* through /proc/PID/fd */
+        } else {
+            put_open(fs, &r->payload, r->ino, fi->flags, false);
+            link_send(fs, r, MESSAGE_OPEN, on_open);
+        }
+    }
+    fs_leave(fs);
+}
+
+/* CREATE */
+
+static void on_pinned(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    /* An error means that it was removed already: there is nothing to keep. */
+    request_end(fs, r);
+}
+
+/* Opens the new file on the node; nobody waits for the answer. */
+static void pin(struct fs *fs, struct handle *h)
+{
+    struct request *r = request_begin(fs, NULL);
+
+    h->pinned = r != NULL;
+    if (r == NULL)
+        return;
+    r->once = true;
+    put_open(fs, &r->payload, h->inode->ino, O_RDWR, true);
+    link_send(fs, r, MESSAGE_OPEN, on_pinned);
+}
+
+static void on_created(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    struct attr *attr = &r->result.attr;
+    struct fuse_entry_param e;
+    struct inode *inode;
+    struct handle *h;
+
+    if (code != 0) {
+        request_fail(fs, r, code);
+        return;
+    }
+    /* It was there already, and the kernel did not know: it walks again, finds
+     * it, checks the permissions and opens it. */
+    if (!r->result.created) {
+        walk_again(fs, r);
+        return;
+    }
+    inode = reply_fill_entry(fs, attr, r->parent, r->name, strlen(r->name), REPLY_UNCHECKED, &e);
+    h = inode != NULL ? file_open(fs, inode, r->fi.flags, r->caller.pid) : NULL;
+    if (h == NULL) {
+        if (inode != NULL)
+            inode_forget(fs, inode->ino, 1);
+        request_error(fs, r, ENOMEM);
+        return;
+    }
+    inode->file->fresh = true;
+    inode->file->attr = *attr;
+    inode->file->uid = r->caller.uid;
+    inode->file->gid = r->caller.gid;
+    pin(fs, h);
+    r->fi.fh = (uint64_t)(uintptr_t)h;
+    r->fi.keep_cache = 1;
+    if (fuse_reply_create(r->fuse, &e, &r->fi) != 0) {
+        file_close(fs, h);
+        inode_forget(fs, attr->ino, 1);
+    }
+    request_end(fs, r);
+}
+
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+    struct command_body body = {.name = (const uint8_t *)name,
+                                .name_len = strlen(name),
+                                .mode = (uint16_t)(mode & 07777),
+                                .flags = (fi->flags & O_EXCL) != 0};
+    struct fs *fs;
+    struct request *r;
+
+    if (virtual_is(parent) || virtual_is_reserved(name) || body.name_len > KV_NAME_MAX) {
+        fuse_reply_err(req, virtual_is(parent) ? EROFS : body.name_len > KV_NAME_MAX ? ENAMETOOLONG : EPERM);
+        return;
+    }
+    fs = fs_enter(req);
+    r = request_begin(fs, req);
+    if (r != NULL && !request_names(r, name, NULL)) {
+        request_error(fs, r, ENOMEM);
+    } else if (r != NULL) {
+        r->parent = fs_ino(fs, parent);
+        r->fi = *fi;
+        body.parent = r->parent;
+        link_write(fs, r, COMMAND_CREATE, &body, on_created);
+    }
+    fs_leave(fs);
+}
