@@ -29,6 +29,10 @@
 #include "sync/ssh/identity.h"
 
 #define RECEIVE_MAX ((size_t)256 * 1024)
+/* sshd leaves Nagle's algorithm (RFC 896) on: its second small packet waits for
+ * the acknowledgement of its first, and the kernel delays that by 40 ms. So small
+ * receptions are acknowledged at once; the option lasts for one time only. */
+#define QUICK_ACK_BELOW ((ssize_t)16 * 1024)
 #define CHANNEL_WINDOW (2u * 1024 * 1024)
 #define CHANNEL_PACKET 32768u /* RFC 4253 §6.1 */
 
@@ -390,6 +394,7 @@ ssize_t ssh_session_receive(struct ssh_session *s)
 {
     uint8_t *space;
     ssize_t n;
+    int on = 1;
 
     if (s->in_ended)
         return s->in_error != 0 ? -s->in_error : 0;
@@ -405,6 +410,8 @@ ssize_t ssh_session_receive(struct ssh_session *s)
     while (n < 0 && errno == EINTR);
     if (n > 0) {
         fifo_added(&s->in, (size_t)n);
+        if (n < QUICK_ACK_BELOW)
+            setsockopt(s->fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
         return n;
     }
     if (n < 0 && errno == EAGAIN)

@@ -99,6 +99,10 @@ void sshd_config_write(const struct sshd_config *c, const char *user, bool stric
         "PermitTTY no",
         "PermitUserEnvironment no",
         "PermitUserRC no",
+        /* bash reads ~/.bashrc under sshd, unless it believes to be a subshell:
+         * 90 ms a connection (m), and whatever that file prints would be the
+         * first bytes of the stream. */
+        "SetEnv SHLVL=1",
         "PermitEmptyPasswords no",
         "PrintMotd no",
         "PrintLastLog no",
