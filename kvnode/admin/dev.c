@@ -199,7 +199,8 @@ static int wait_ready(struct dev *d, struct dev_node *const *nodes, size_t n)
     }
 }
 
-static int up(struct dev *d)
+/* make_only: stop before the start (contrib/quickstart shows it as a step). */
+static int up(struct dev *d, bool make_only)
 {
     uint64_t wanted = d->complete ? d->n_nodes : 3;
     bool moved;
@@ -220,6 +221,10 @@ static int up(struct dev *d)
         nodes[i] = &d->nodes[i];
     if (moved)
         dev_stop(d, nodes, d->n_nodes);
+    if (make_only) {
+        printf("%zu ed25519 keys\n", d->n_nodes);
+        return EXIT_OK;
+    }
     for (size_t i = 0; exit == EXIT_OK && i < d->n_nodes; i++) {
         if (nodes[i]->pid == 0)
             exit = dev_start(d, nodes[i]);
@@ -370,15 +375,15 @@ int verb_dev(struct admin *a)
         const char *name;
         bool needs_who;
     } actions[] = {{"up", false},   {"down", false}, {"status", false}, {"kill", true},
-                   {"start", true}, {"pause", true}, {"resume", true}};
+                   {"start", true}, {"pause", true}, {"resume", true},  {"make", false}};
     static struct dev d; /* large */
     const char *action = a->args[0];
     size_t known = 0;
-    while (known < 7 && strcmp(actions[known].name, action) != 0)
+    while (known < 8 && strcmp(actions[known].name, action) != 0)
         known++;
-    if (known == 7)
+    if (known == 8)
         return admin_usage(a, "%s: use up, down, kill, start, pause, resume or status", action);
-    if (actions[known].needs_who != (a->n_args == 2) && known != 0)
+    if (actions[known].needs_who != (a->n_args == 2) && known != 0 && known != 7)
         return admin_usage(a,
                            actions[known].needs_who ? "%s whom? a node's name, leader, follower or all"
                                                     : "%s takes no argument",
@@ -386,14 +391,15 @@ int verb_dev(struct admin *a)
     int exit = dev_open(a, &d);
     if (exit != EXIT_OK)
         return exit;
-    if (d.n_nodes == 0 && known != 0) {
+    if (d.n_nodes == 0 && known != 0 && known != 7) {
         if (known == 1)
             return EXIT_OK;
         return admin_fail(a, EXIT_FAILED, action, "there is no cluster in %s. Try: kvnode dev up", d.dir);
     }
     switch (known) {
     case 0:
-        return up(&d);
+    case 7:
+        return up(&d, known == 7);
     case 1:
         return down(&d);
     case 2:

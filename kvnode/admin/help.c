@@ -79,7 +79,7 @@ void admin_help(FILE *out, const struct verb *verb)
 static void man_text(FILE *out, const char *text)
 {
     for (; *text != '\0'; text++) {
-        if (strchr("_*\\[#", *text) != NULL)
+        if (strchr("_*\\#", *text) != NULL)
             fputc('\\', out);
         fputc(*text, out);
     }
@@ -108,7 +108,7 @@ void admin_man(FILE *out)
     fputs(
         "kvnode(1) \"kvfs " KVFS_VERSION "\" \"kvfs\"\n\n# NAME\n\n"
         "kvnode - a node of a replicated key-value store, and its command line\n\n"
-        "# SYNOPSIS\n\n*kvnode* \\[_OPTION_\\]... _COMMAND_ \\[_ARG_\\]...\n\n"
+        "# SYNOPSIS\n\n*kvnode* [_OPTION_]... _COMMAND_ [_ARG_]...\n\n"
         "# DESCRIPTION\n\n"
         "A directory that is the same on every machine, keeps working when one of them dies, and remembers "
         "every "
@@ -148,7 +148,7 @@ void admin_man(FILE *out)
           "_/etc/kvnode/NAME.conf_, _/var/lib/kvnode/NAME_, _/run/kvnode/NAME.sock_; for a user the XDG "
           "folders. "
           "$STATE\\_DIRECTORY, $RUNTIME\\_DIRECTORY and $CREDENTIALS\\_DIRECTORY are honoured. A setting "
-          "\\[raft\\] election\\_ms is overridden by $KVNODE\\_RAFT\\_ELECTION\\_MS and by -o "
+          "[raft] election\\_ms is overridden by $KVNODE\\_RAFT\\_ELECTION\\_MS and by -o "
           "raft.election\\_ms=N.\n\n"
           "# SEE ALSO\n\n*kvfs*(1)\n",
           out);

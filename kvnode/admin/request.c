@@ -102,11 +102,14 @@ int request_open(const struct admin *a, struct request_link *l_out)
     request_restart_clock(l_out);
     int rc = reconnect(l_out);
     if (rc != 0) {
-        const char *node = named_node(a);
-        return admin_fail(a, rc > 0 ? admin_exit_of(rc, false) : EXIT_UNAVAILABLE,
-                          a->n_args > 0 ? a->args[0] : NULL,
-                          "%s%s does not answer (%s); nothing was done. Try: kvnode doctor",
-                          node != NULL ? "node " : "", node != NULL ? node : "any node", l_out->detail);
+        const char *node = named_node(a), *subject = a->n_args > 0 ? a->args[0] : NULL;
+        int exit = rc > 0 ? admin_exit_of(rc, false) : EXIT_UNAVAILABLE;
+        if (node != NULL)
+            return admin_fail(a, exit, subject,
+                              "node %s does not answer (%s); nothing was done. Try: kvnode doctor", node,
+                              l_out->detail);
+        return admin_fail(a, exit, subject, "no node answers (%s); nothing was done. Try: kvnode doctor",
+                          l_out->detail);
     }
     admin_detail(a, "asking %s (%s)", l_out->node.name, l_out->socket);
     return EXIT_OK;

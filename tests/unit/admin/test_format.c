@@ -1,0 +1,138 @@
+/* What people and programs are shown. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "kvnode/admin/cluster.h"
+#include "kvnode/admin/format.h"
+
+static void shows_sizes(void **state)
+{
+    static const struct {
+        uint64_t bytes;
+        const char *text;
+    } cases[] = {{0, "0 B"},        {5, "5 B"},        {1023, "1023 B"},
+                 {1024, "1.0 KiB"}, {1536, "1.5 KiB"}, {64 << 20, "64.0 MiB"}};
+    char out[32];
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        format_size(cases[i].bytes, out, sizeof out);
+        assert_string_equal(out, cases[i].text);
+    }
+}
+
+static void shows_times(void **state)
+{
+    char out[40];
+    const uint64_t when = UINT64_C(1795255291123456789);
+    setenv("TZ", "UTC", 1);
+    tzset();
+    format_time_utc(when, out, sizeof out);
+    assert_string_equal(out, "2026-11-21T10:01:31.123Z");
+    format_time(when, out, sizeof out);
+    assert_string_equal(out, "2026-11-21 10:01:31");
+    setenv("TZ", "CET-1", 1);
+    tzset();
+    format_time(when, out, sizeof out);
+    assert_string_equal(out, "2026-11-21 11:01:31");
+}
+
+static void shows_durations(void **state)
+{
+    char out[32];
+    format_duration(412, out, sizeof out);
+    assert_string_equal(out, "0.4 s");
+    format_duration(35000, out, sizeof out);
+    assert_string_equal(out, "35 s");
+    format_duration(600000, out, sizeof out);
+    assert_string_equal(out, "10 min");
+}
+
+static void shows_modes(void **state)
+{
+    char out[11];
+    format_mode(INODE_FILE, 0644, out);
+    assert_string_equal(out, "-rw-r--r--");
+    format_mode(INODE_DIRECTORY, 01777, out);
+    assert_string_equal(out, "drwxrwxrwt");
+    format_mode(INODE_FILE, 04711, out);
+    assert_string_equal(out, "-rws--x--x");
+    format_mode(INODE_SYMLINK, 02600, out);
+    assert_string_equal(out, "lrw---S---");
+}
+
+static void names_authors_by_account_or_number(void **state)
+{
+    char out[64];
+    format_author(0, "n1", out, sizeof out);
+    assert_string_equal(out, "root@n1");
+    format_author(3999999999, "n1", out, sizeof out);
+    assert_string_equal(out, "3999999999@n1");
+}
+
+static void set_bytes(const void *data, size_t len, const char *name, const char *text)
+{
+    json_t *object = json_object();
+    json_set_bytes(object, "value", data, len);
+    assert_string_equal(json_string_value(json_object_get(object, name)), text);
+    assert_int_equal(json_object_size(object), 1);
+    json_decref(object);
+}
+
+static void gives_base64_for_what_is_not_utf8(void **state)
+{
+    set_bytes("", 0, "value", "");
+    set_bytes("blau\xc3\xbc", 6, "value", "blau\xc3\xbc");
+    set_bytes("\xff", 1, "value_base64", "/w==");
+    set_bytes("\xff\xfe", 2, "value_base64", "//4=");
+    set_bytes("\xff\xfe\x00", 3, "value_base64", "//4A");
+    set_bytes("\xc3", 1, "value_base64", "ww==");
+}
+
+static void sentence(const char *json, const char *expected)
+{
+    char out[200];
+    json_t *status = json_loads(json, 0, NULL);
+    assert_non_null(status);
+    cluster_sentence(status, out, sizeof out);
+    assert_string_equal(out, expected);
+    json_decref(status);
+}
+
+#define MEMBER(state) "{\"name\":\"n\",\"voter\":true,\"state\":\"" state "\"}"
+
+static void closes_a_status_with_what_may_fail(void **state)
+{
+    sentence("{\"quorum\":true,\"failures_tolerated\":1,\"members\":[" MEMBER("healthy") "," MEMBER(
+                 "healthy") "," MEMBER("healthy") "]}",
+             "The cluster works. One node may fail.");
+    sentence("{\"quorum\":true,\"failures_tolerated\":0,\"members\":[" MEMBER("healthy") "," MEMBER(
+                 "unreachable") "," MEMBER("healthy") "]}",
+             "The cluster works. No further node may fail.");
+    sentence("{\"quorum\":false,\"failures_tolerated\":0,\"members\":[" MEMBER("healthy") "," MEMBER(
+                 "unreachable") "," MEMBER("unreachable") "]}",
+             "The cluster cannot write: 1 of 3 voters can be reached, 2 are needed. Start the others.");
+    sentence("{\"quorum\":false,\"failures_tolerated\":0,\"members\":[" MEMBER("healthy") "," MEMBER(
+                 "healthy") "," MEMBER("healthy") "]}",
+             "The cluster cannot write: it is choosing a leader.");
+    sentence("{\"quorum\":true,\"failures_tolerated\":0,\"members\":[" MEMBER("healthy") "]}",
+             "The cluster works. It has one node only, which may not fail.");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(shows_sizes),
+        cmocka_unit_test(shows_times),
+        cmocka_unit_test(shows_durations),
+        cmocka_unit_test(shows_modes),
+        cmocka_unit_test(names_authors_by_account_or_number),
+        cmocka_unit_test(gives_base64_for_what_is_not_utf8),
+        cmocka_unit_test(closes_a_status_with_what_may_fail),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
