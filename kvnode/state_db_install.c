@@ -21,7 +21,7 @@ static int fail_errno(const char *path, const char *what, char error[STATE_DB_ER
 {
     int rv = -errno;
 
-    snprintf(error, STATE_DB_ERROR_MAX, "%s: %s: %s", path, what, strerror(-rv));
+    snprintf(error, STATE_DB_ERROR_MAX, "%.300s: %s: %s", path, what, strerror(-rv));
     return rv;
 }
 
@@ -140,8 +140,13 @@ int state_db_snapshot(const char *path, const char *out_path, uint64_t *index_ou
     struct meta_record meta;
     sqlite3 *db, *copy = NULL;
     sqlite3_stmt *st = NULL;
-    int code, rv = state_db_open(path, STATE_DB_READ, &db, error);
+    int code, rv;
 
+    if (access(out_path, F_OK) == 0) {
+        errno = EEXIST;
+        return fail_errno(out_path, "cannot be made", error);
+    }
+    rv = state_db_open(path, STATE_DB_READ, &db, error);
     if (rv < 0)
         return rv;
     code = sqlite3_prepare_v2(db, "VACUUM INTO ?", -1, &st, NULL);
