@@ -15,6 +15,7 @@
 #define STOP_MS 10000
 #define LOOK_AGAIN_MS 20
 #define TELL_AFTER_MS 2000
+#define LINKS_MS 8000
 
 static void pause_ms(unsigned ms)
 {
@@ -142,6 +143,39 @@ static size_t count_running(const struct dev *d)
     return n;
 }
 
+/* Whether every running node sees the given ones. A node that was away is dialled
+ * again within a few seconds; until then `kvnode status` there calls it
+ * unreachable. */
+static bool all_see(const struct dev *d, struct dev_node *const *nodes, size_t n)
+{
+    for (size_t i = 0; i < d->n_nodes; i++) {
+        const struct dev_node *at = &d->nodes[i];
+        const json_t *m;
+        size_t j;
+        if (at->pid == 0 || dev_is_paused(at->pid))
+            continue;
+        json_t *s = dev_ask(d, at, 500);
+        size_t seen = 0;
+        json_array_foreach(json_object_get(s, "members"), j, m)
+        {
+            for (size_t k = 0; k < n; k++)
+                seen += strcmp(cluster_text(m, "name"), nodes[k]->name) == 0 &&
+                        strcmp(cluster_text(m, "state"), "unreachable") != 0;
+        }
+        json_decref(s);
+        if (seen < n)
+            return false;
+    }
+    return true;
+}
+
+static void wait_links(const struct dev *d, struct dev_node *const *nodes, size_t n)
+{
+    uint64_t deadline = clock_boot_ms() + LINKS_MS;
+    while (!all_see(d, nodes, n) && clock_boot_ms() < deadline)
+        pause_ms(LOOK_AGAIN_MS);
+}
+
 /* Waits until the nodes answer, and, if enough run, until they have a leader and
  * have applied what it had committed. What is missing is told after 2 s and when
  * time is up. */
@@ -235,6 +269,7 @@ static int up(struct dev *d, bool make_only)
         exit = wait_ready(d, nodes, d->n_nodes);
     if (exit != EXIT_OK)
         return exit;
+    wait_links(d, nodes, d->n_nodes);
     const struct dev_node *leader = find_leader(d);
     for (size_t i = 0; i < d->n_nodes; i++)
         printf("%s%s%s", i > 0 ? "  " : "", nodes[i]->name, nodes[i] == leader ? " (leader)" : "");
@@ -334,6 +369,7 @@ static int start(struct dev *d, const char *who)
         return exit;
     char took[32], tolerance[80] = "";
     format_duration(clock_boot_ms() - begin, took, sizeof took);
+    wait_links(d, nodes, n);
     struct dev_node *leader = find_leader(d);
     json_t *status = leader != NULL ? dev_ask(d, leader, 2000) : dev_ask(d, nodes[0], 2000);
     for (size_t i = 0; i < n; i++)

@@ -98,7 +98,7 @@ void format_duration(uint64_t ms, char *out, size_t size)
 
 void json_line(json_t *object)
 {
-    json_dumpf(object, stdout, JSON_COMPACT);
+    json_dumpf(object, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
     putchar('\n');
     json_decref(object);
 }

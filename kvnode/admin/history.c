@@ -23,7 +23,7 @@ static void print_row(const struct admin *a, const struct version_row *row)
     format_time(row->wall_ns, when, sizeof when);
     format_author(row->author_uid, row->author_node, author, sizeof author);
     format_size(row->size, size, sizeof size);
-    printf("%-8s %-20s %-11s %s%s%s\n", version, when, author, row->deleted ? "-" : size,
+    printf("%-8s %-20s %-10s %s%s%s\n", version, when, author, row->deleted ? "-" : size,
            row->current ? "   current" : "", row->attributes_only ? "   attributes" : "");
 }
 
@@ -44,7 +44,7 @@ static int print_page(const struct admin *a, struct cursor *answer, uint64_t *le
         if (row.attributes_only && a->opt[OPT_VERBOSE] == NULL)
             continue;
         if ((*printed)++ == 0 && a->opt[OPT_JSON] == NULL)
-            printf("%-8s %-20s %-11s %s\n", "VERSION", "WHEN", "BY", "SIZE");
+            printf("%-8s %-20s %-10s %s\n", "VERSION", "WHEN", "BY", "SIZE");
         print_row(a, &row);
         (*left)--;
     }

@@ -49,9 +49,13 @@ static void print_row(struct printer *p, const struct log_row *r)
     format_size(r->row.size, size, sizeof size);
     if (r->row.version != 0)
         snprintf(version, sizeof version, "%" PRIu64 "%s", r->row.version, r->row.deleted ? ".deleted" : "");
-    printf("%-19s  %-9s %-10s %10s  %-12s  %.*s%s%.*s\n", when, command_op_name(r->row.op), version,
-           r->row.deleted ? "-" : size, author, (int)r->key_len, (const char *)r->key,
-           r->from_len > 0 ? "  from " : "", (int)r->from_len, (const char *)r->from);
+    /* A directory that `set` made on the way is no set. */
+    bool made = r->row.type == INODE_DIRECTORY && r->row.op == COMMAND_SET;
+    bool sized = !r->row.deleted && r->row.type != INODE_DIRECTORY;
+    printf("%-19s  %-9s %-10s %10s  %-12s  %.*s%s%.*s\n", when,
+           command_op_name(made ? COMMAND_MKDIR : r->row.op), version, sized ? size : "-", author,
+           (int)r->key_len, (const char *)r->key, r->from_len > 0 ? "  from " : "", (int)r->from_len,
+           (const char *)r->from);
 }
 
 /* Reads all rows after *after and moves it. 0, KV_E_*, -errno. */

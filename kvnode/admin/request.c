@@ -115,6 +115,13 @@ int request_open(const struct admin *a, struct request_link *l_out)
     return EXIT_OK;
 }
 
+int request_open_socket(const struct admin *a, const char *socket, struct request_link *l_out)
+{
+    *l_out = (struct request_link){.admin = a};
+    request_restart_clock(l_out);
+    return try_socket(l_out, socket, request_left(l_out));
+}
+
 void request_close(struct request_link *l)
 {
     client_close(l->client);

@@ -26,6 +26,8 @@ struct request_link {
 /* Connects to the node that -n or $KVNODE_NODE names, else to the first of the
  * sockets in the socket directory that answers. Prints what failed; exit status. */
 int request_open(const struct admin *a, struct request_link *l_out);
+/* The same with one socket, without a message. 0, KV_E_*, -errno. */
+int request_open_socket(const struct admin *a, const char *socket, struct request_link *l_out);
 void request_close(struct request_link *l);
 /* Milliseconds until the deadline, at least 0. */
 unsigned request_left(const struct request_link *l);

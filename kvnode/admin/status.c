@@ -154,31 +154,3 @@ int verb_members(struct admin *a)
     request_close(&l);
     return exit;
 }
-
-int verb_transfer(struct admin *a)
-{
-    struct request_link l;
-    json_t *command = json_pack("{s:s}", "command", "transfer"), *answer;
-    int exit = request_open(a, &l);
-    if (exit != EXIT_OK) {
-        json_decref(command);
-        return exit;
-    }
-    if (a->n_args > 0)
-        json_object_set_new(command, "to", json_string(a->args[0]));
-    int rc = cluster_admin(&l, command, &answer);
-    if (rc != 0)
-        exit = admin_fail_code(a, a->n_args > 0 ? a->args[0] : NULL, rc, l.detail, false);
-    else if (a->opt[OPT_JSON] != NULL)
-        json_line(answer);
-    else {
-        const char *leader = cluster_text(answer, "leader");
-        admin_say(a, "leadership was handed to %s",
-                  leader[0] != '\0' ? leader
-                  : a->n_args > 0   ? a->args[0]
-                                    : "another node");
-        json_decref(answer);
-    }
-    request_close(&l);
-    return exit;
-}
