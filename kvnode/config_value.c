@@ -23,12 +23,12 @@ const struct setting config_settings[] = {
     {"ssh", "listen", KIND_ADDRESS, AT(listen_host), 0, 0, "127.0.0.1:7022"},
     {"ssh", "sshd", KIND_SSHD, AT(private_sshd), 0, 0, "private"},
     {"ssh", "user", KIND_TEXT, AT(ssh_user), 0, 0, NULL},
-    {"raft", "election_ms", KIND_U32, AT(election_ms), 50, 60000, "1000"},
-    {"raft", "heartbeat_ms", KIND_U32, AT(heartbeat_ms), 5, 10000, "100"},
+    {"raft", "election_ms", KIND_U32, AT(election_ms), 50, 60000, "500"},
+    {"raft", "heartbeat_ms", KIND_U32, AT(heartbeat_ms), 5, 10000, "50"},
     {"storage", "flush_ms", KIND_U32, AT(flush_ms), 1, 60000, "200"},
     {"storage", "flush_commands", KIND_U32, AT(flush_commands), 1, 100000, "1000"},
     {"storage", "log_keep_entries", KIND_U64, AT(log_keep_entries), 2048, 100000000, "100000"},
-    {"storage", "log_keep_bytes", KIND_U64, AT(log_keep_bytes), 1 << 20, UINT64_C(1) << 40, "1GiB"},
+    {"storage", "log_keep_bytes", KIND_U64, AT(log_keep_bytes), 1 << 20, UINT64_C(1) << 40, "64MiB"},
 };
 const size_t config_n_settings = sizeof config_settings / sizeof config_settings[0];
 

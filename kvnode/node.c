@@ -711,8 +711,9 @@ int node_run(const struct config *config)
     if (rv != 0) {
         log_error("cannot start: %s", r->why[0] != '\0' ? r->why : strerror(-rv));
     } else {
-        log_info("serves clients at %s; revision %llu", config->socket,
-                 (unsigned long long)store_applied(r->node.store));
+        if (!r->node.healing)
+            log_info("serves clients at %s; revision %llu", config->socket,
+                     (unsigned long long)store_applied(r->node.store));
         tell_ready();
         uv_run(&r->node.loop, UV_RUN_DEFAULT);
     }
