@@ -163,17 +163,18 @@ static int connect_cluster(struct program *p)
         fprintf(stderr, "kvfs: no node answered (%s). Try: kvnode status\n", error);
         return -1;
     }
-    if (prefix == NULL || prefix[strspn(prefix, "/")] == '\0')
-        return 0;
-    rc = link_resolve(&p->fs, prefix, &attr);
-    if (rc == 0 && attr.type != INODE_DIRECTORY)
-        rc = KV_E_NOTDIR;
-    if (rc != 0) {
-        fprintf(stderr, "kvfs: prefix=%s: %s\n", prefix, rc < 0 ? strerror(-rc) : error_text(rc));
-        return -1;
+    if (prefix != NULL && prefix[strspn(prefix, "/")] != '\0') {
+        rc = link_resolve(&p->fs, prefix, &attr);
+        if (rc == 0 && attr.type != INODE_DIRECTORY)
+            rc = KV_E_NOTDIR;
+        if (rc != 0) {
+            fprintf(stderr, "kvfs: prefix=%s: %s\n", prefix, rc < 0 ? strerror(-rc) : error_text(rc));
+            return -1;
+        }
+        p->fs.root_ino = attr.ino;
     }
-    p->fs.root_ino = attr.ino;
-    return 0;
+    /* The kernel never looks it up, and never forgets it. */
+    return inode_get(&p->fs, p->fs.root_ino) != NULL ? 0 : -1;
 }
 
 static bool wait_until_ready(struct fs *fs)
