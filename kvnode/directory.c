@@ -191,7 +191,7 @@ void directory_limit_dead(struct store *s)
         dentry_begin(s, d);
         if ((d->flags & ENTRY_PAST) != 0)
             past = d->u.past;
-        journal_history_gone(s->journal, dir->history_id, d->name, d->name_len, 0);
+        journal_history_drop(s->journal, dir->history_id, d->name, d->name_len, s->applied);
         dentry_exhume(s, d);
         dentry_forget(s, d);
         if (past != NULL) {

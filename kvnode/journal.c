@@ -23,6 +23,7 @@ struct hot {
 struct journal {
     struct hot inodes, entries, sessions;
     struct buffer records;
+    struct buffer drops; /* records that must stand behind the hot rows */
     struct batch_chunk *chunks;
     size_t n_chunks, cap_chunks;
     size_t chunk_bytes;
@@ -51,13 +52,15 @@ void journal_free(struct journal *j)
     free(j->entries.items);
     free(j->sessions.items);
     buffer_deinit(&j->records);
+    buffer_deinit(&j->drops);
     free_chunks(j->chunks, j->n_chunks);
     free(j);
 }
 
 size_t journal_bytes(const struct journal *j)
 {
-    return j->records.len + j->chunk_bytes + (j->inodes.n + j->entries.n + j->sessions.n) * ROW_COST;
+    return j->records.len + j->drops.len + j->chunk_bytes +
+           (j->inodes.n + j->entries.n + j->sessions.n) * ROW_COST;
 }
 
 uint64_t journal_commands(const struct journal *j)
@@ -67,7 +70,7 @@ uint64_t journal_commands(const struct journal *j)
 
 bool journal_failed(const struct journal *j)
 {
-    return j != NULL && (j->failed || j->records.failed);
+    return j != NULL && (j->failed || j->records.failed || j->drops.failed);
 }
 
 void journal_command(struct journal *j)
@@ -219,6 +222,17 @@ void journal_history_gone(struct journal *j, uint64_t directory, const uint8_t *
     buffer_put_u64(&j->records, revision);
 }
 
+void journal_history_drop(struct journal *j, uint64_t directory, const uint8_t *name, uint8_t name_len,
+                          uint64_t revision)
+{
+    if (j == NULL)
+        return;
+    buffer_put_u8(&j->drops, RECORD_HISTORY_DROP);
+    buffer_put_u64(&j->drops, directory);
+    buffer_put_string(&j->drops, name, name_len);
+    buffer_put_u64(&j->drops, revision);
+}
+
 void journal_part(struct journal *j, uint64_t session, uint64_t seq, uint32_t number, const void *bytes,
                   size_t len)
 {
@@ -352,6 +366,7 @@ int journal_seal(struct journal *j, struct store *s, struct batch **batch_out)
     if (b == NULL)
         return -ENOMEM;
     seal_hot(j);
+    buffer_put_bytes(&j->records, j->drops.data, j->drops.len);
     store_meta(s, &meta);
     put_kind(j, RECORD_META);
     buffer_put_u64(&j->records, meta.wall_ns);
@@ -372,6 +387,7 @@ int journal_seal(struct journal *j, struct store *s, struct batch **batch_out)
     b->n_chunks = j->n_chunks;
     b->bytes = j->records.len + j->chunk_bytes;
     j->records = (struct buffer)BUFFER_INIT;
+    buffer_clear(&j->drops);
     j->chunks = NULL;
     j->n_chunks = j->cap_chunks = 0;
     j->chunk_bytes = 0;

@@ -19,8 +19,11 @@ void journal_session_gone(struct journal *j, struct session *ss);
 
 /* Rows written one by one, in order. value: its content, NULL for none. */
 void journal_history(struct journal *j, const struct history_row *row, const struct value *value);
-/* Deletes the rows of a name from this revision on (0: all, and the chunks that only they used). */
+/* Deletes the rows of a name from this revision on. */
 void journal_history_gone(struct journal *j, uint64_t directory, const uint8_t *name, uint8_t name_len,
+                          uint64_t revision);
+/* Deletes the rows of a name up to this revision, and the chunks that nothing else uses. */
+void journal_history_drop(struct journal *j, uint64_t directory, const uint8_t *name, uint8_t name_len,
                           uint64_t revision);
 void journal_part(struct journal *j, uint64_t session, uint64_t seq, uint32_t number, const void *bytes,
                   size_t len);

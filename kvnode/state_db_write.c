@@ -21,6 +21,7 @@ enum statement {
     ST_ENTRY_GONE,
     ST_VERSION,
     ST_VERSION_GONE,
+    ST_VERSION_DROP,
     ST_VERSION_CHUNKS,
     ST_INODE_CHUNKS,
     ST_SESSION,
@@ -50,8 +51,9 @@ static const char *const texts[ST_COUNT] = {
     [ST_VERSION] = "INSERT INTO version(" VERSION_COLUMNS
                    ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     [ST_VERSION_GONE] = "DELETE FROM version WHERE directory=? AND name=? AND revision>=?",
-    [ST_VERSION_CHUNKS] =
-        "SELECT chunks, ino FROM version WHERE directory=? AND name=? AND chunks IS NOT NULL",
+    [ST_VERSION_DROP] = "DELETE FROM version WHERE directory=? AND name=? AND revision<=?",
+    [ST_VERSION_CHUNKS] = "SELECT chunks, ino FROM version WHERE directory=? AND name=? AND revision<=?"
+                          " AND chunks IS NOT NULL",
     [ST_INODE_CHUNKS] =
         "SELECT chunks FROM inode WHERE ino=?1 UNION ALL SELECT chunks FROM version WHERE ino=?1",
     [ST_SESSION] = "REPLACE INTO session(" SESSION_COLUMNS ") VALUES(?,?,?,?,?)",
@@ -230,20 +232,33 @@ static int collect(struct state_writer *w, sqlite3_stmt *st, struct id_list *chu
     return code == SQLITE_DONE ? SQLITE_OK : code;
 }
 
-/* Drops the whole history of a name. A chunk belongs to one inode for ever, so
- * only rows of the same inodes, under other names, and their current values can
- * still need it. */
-static int drop_history(struct state_writer *w, const uint8_t *name, size_t name_len, uint64_t directory)
+/* directory, name and revision; gives the cursor behind them. */
+static struct cursor bind_rows_of_name(sqlite3_stmt *st, struct cursor c)
 {
-    sqlite3_stmt *st = w->st[ST_VERSION_CHUNKS];
+    size_t len;
+    const uint8_t *name;
+
+    sqlite3_bind_int64(st, 1, (int64_t)cursor_u64(&c));
+    name = cursor_string(&c, KV_NAME_MAX, &len);
+    sqlite3_bind_text(st, 2, (const char *)name, (int)len, SQLITE_TRANSIENT);
+    sqlite3_bind_int64(st, 3, (int64_t)cursor_u64(&c));
+    return c;
+}
+
+/* Drops the history of a name. A chunk belongs to one inode for ever, so
+ * only rows of the same inodes, under other names or newer, and their current
+ * values can still need it. */
+static int write_history_drop(struct state_writer *w, struct cursor *c)
+{
     struct id_list gone = {0}, needed = {0}, inodes = {0};
+    struct cursor after;
     int code;
 
-    sqlite3_bind_int64(st, 1, (int64_t)directory);
-    sqlite3_bind_text(st, 2, (const char *)name, (int)name_len, SQLITE_TRANSIENT);
-    code = collect(w, st, &gone, &inodes);
+    after = bind_rows_of_name(w->st[ST_VERSION_CHUNKS], *c);
+    code = collect(w, w->st[ST_VERSION_CHUNKS], &gone, &inodes);
+    bind_rows_of_name(w->st[ST_VERSION_DROP], *c);
     if (code == SQLITE_OK)
-        code = run(w->st[ST_VERSION_GONE]);
+        code = run(w->st[ST_VERSION_DROP]);
     sort_ids(&inodes);
     for (size_t i = 0; code == SQLITE_OK && i < inodes.n; i++) {
         sqlite3_bind_int64(w->st[ST_INODE_CHUNKS], 1, (int64_t)inodes.ids[i]);
@@ -259,21 +274,14 @@ static int drop_history(struct state_writer *w, const uint8_t *name, size_t name
     id_list_deinit(&gone);
     id_list_deinit(&needed);
     id_list_deinit(&inodes);
+    *c = after;
     return code;
 }
 
 static int write_history_gone(struct state_writer *w, struct cursor *c)
 {
-    sqlite3_stmt *st = w->st[ST_VERSION_GONE];
-    uint64_t directory = cursor_u64(c), revision;
-    size_t len;
-    const uint8_t *name = cursor_string(c, KV_NAME_MAX, &len);
-
-    revision = cursor_u64(c);
-    sqlite3_bind_int64(st, 1, (int64_t)directory);
-    sqlite3_bind_text(st, 2, (const char *)name, (int)len, SQLITE_TRANSIENT);
-    sqlite3_bind_int64(st, 3, (int64_t)revision);
-    return revision == 0 ? drop_history(w, name, len, directory) : run(st);
+    *c = bind_rows_of_name(w->st[ST_VERSION_GONE], *c);
+    return run(w->st[ST_VERSION_GONE]);
 }
 
 static int write_entry(struct state_writer *w, struct cursor *c)
@@ -385,6 +393,8 @@ static int write_record(struct state_writer *w, struct cursor *c, const struct b
         return write_version(w, c);
     case RECORD_HISTORY_GONE:
         return write_history_gone(w, c);
+    case RECORD_HISTORY_DROP:
+        return write_history_drop(w, c);
     case RECORD_SESSION:
         return write_session(w, c);
     case RECORD_SESSION_GONE:

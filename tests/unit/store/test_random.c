@@ -185,12 +185,13 @@ static void step_publish(struct model *m, struct world *w, int i)
                 len = 0;
             edits[k] = (struct edit){.kind = EDIT_APPEND, .data = bytes, .len = len};
             resize(node, node->len + len);
-            memcpy(node->data + node->len - len, bytes, len);
+            if (len > 0)
+                memcpy(node->data + node->len - len, bytes, len);
             break;
         }
     }
     assert_int_equal(world_publish(w, node->ino, false, edits, n), KV_OK);
-    if ((node->len != old_len || memcmp(node->data, old, old_len) != 0) && !node->temporary)
+    if ((node->len != old_len || (old_len > 0 && memcmp(node->data, old, old_len) != 0)) && !node->temporary)
         node->version = ++number_of(m, node->parent, node->name)->last;
     free(old);
     assert_int_equal(w->result.attr.version, node->version);
