@@ -1,0 +1,447 @@
+/* Two mounts of one cluster: what is closed on one is what is opened on the
+ * other, from that moment on.
+ *
+ *   coherence A B ROUNDS
+ *
+ * Each check changes something through one mount and looks through the other,
+ * in turn, with one process: so "after" means after. Prints TAP. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char *mounts[2];
+static int rounds;
+static int n_tests, n_failed;
+
+static const char *at(int mount, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static const char *at(int mount, const char *fmt, ...)
+{
+    static char paths[8][512];
+    static int next;
+    char *path = paths[next++ % 8];
+    int n = snprintf(path, sizeof paths[0], "%s/", mounts[mount & 1]);
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(path + n, sizeof paths[0] - (size_t)n, fmt, args);
+    va_end(args);
+    return path;
+}
+
+static bool put_flags(const char *path, const char *text, int flags)
+{
+    int fd = open(path, flags, 0644);
+    ssize_t len = (ssize_t)strlen(text);
+
+    if (fd < 0)
+        return false;
+    if (write(fd, text, (size_t)len) != len) {
+        close(fd);
+        return false;
+    }
+    return close(fd) == 0;
+}
+
+static bool put(const char *path, const char *text)
+{
+    return put_flags(path, text, O_WRONLY | O_CREAT | O_TRUNC);
+}
+
+/* The content, or the errno's name in brackets. */
+static const char *get(const char *path)
+{
+    static char text[4096];
+    int fd = open(path, O_RDONLY);
+    ssize_t n;
+
+    if (fd < 0) {
+        snprintf(text, sizeof text, "[open: %s]", strerror(errno));
+        return text;
+    }
+    n = read(fd, text, sizeof text - 1);
+    if (n < 0)
+        snprintf(text, sizeof text, "[read: %s]", strerror(errno));
+    else
+        text[n] = '\0';
+    close(fd);
+    return text;
+}
+
+struct tally {
+    int bad;
+    char first[512];
+};
+
+static void expect(struct tally *t, int round, const char *want, const char *got)
+{
+    if (strcmp(want, got) == 0)
+        return;
+    if (t->bad++ == 0)
+        snprintf(t->first, sizeof t->first, "round %d: wanted %.120s, got %.120s", round, want, got);
+}
+
+static void expect_true(struct tally *t, int round, bool fact, const char *what)
+{
+    if (fact)
+        return;
+    if (t->bad++ == 0)
+        snprintf(t->first, sizeof t->first, "round %d: %s: %s", round, what, strerror(errno));
+}
+
+static void report(const struct tally *t, const char *name)
+{
+    n_tests++;
+    n_failed += t->bad > 0;
+    printf("%s %d - %s\n", t->bad > 0 ? "not ok" : "ok", n_tests, name);
+    if (t->bad > 0)
+        printf("# %d of %d; first: %s\n", t->bad, rounds, t->first);
+    fflush(stdout);
+}
+
+static void write_here_read_there(void)
+{
+    struct tally t = {0};
+    char text[64];
+    int i;
+
+    for (i = 0; i < rounds; i++) {
+        /* Longer and shorter, so that a stale size shows. */
+        snprintf(text, sizeof text, "%.*s%d", i % 40, "........................................", i);
+        expect_true(&t, i, put(at(i, "co-file"), text), "write");
+        expect(&t, i, text, get(at(i + 1, "co-file")));
+    }
+    report(&t, "what is closed on one mount is opened on the other");
+}
+
+static void append_in_turn(void)
+{
+    struct tally t = {0};
+    char want[4096] = "", piece[16];
+    int i;
+
+    put(at(0, "co-append"), "");
+    for (i = 0; i < rounds / 4; i++) {
+        if (strlen(want) > 3000) {
+            want[0] = '\0';
+            put(at(i, "co-append"), "");
+        }
+        snprintf(piece, sizeof piece, "%d,", i);
+        strcat(want, piece);
+        expect_true(&t, i, put_flags(at(i, "co-append"), piece, O_WRONLY | O_APPEND), "append");
+        expect(&t, i, want, get(at(i + 1, "co-append")));
+    }
+    report(&t, "appends in turn");
+}
+
+static void rename_over_here_read_there(void)
+{
+    struct tally t = {0};
+    char text[64];
+    int i;
+
+    for (i = 0; i < rounds; i++) {
+        snprintf(text, sizeof text, "renamed %d", i);
+        expect_true(&t, i, put(at(i, "co-tmp%d", i & 1), text), "write");
+        expect_true(&t, i, rename(at(i, "co-tmp%d", i & 1), at(i, "co-target")) == 0, "rename");
+        expect(&t, i, text, get(at(i + 1, "co-target")));
+    }
+    report(&t, "a file renamed over another");
+}
+
+static void remove_here_make_there(void)
+{
+    struct tally t = {0};
+    char text[64];
+    int i;
+
+    for (i = 0; i < rounds; i++) {
+        snprintf(text, sizeof text, "made %d", i);
+        expect_true(&t, i, put(at(i, "co-made"), text), "write");
+        expect(&t, i, text, get(at(i + 1, "co-made")));
+        expect_true(&t, i, unlink(at(i + 1, "co-made")) == 0, "unlink");
+        /* Made again at once on the side that has just removed it. */
+    }
+    report(&t, "removed on one, made on the other");
+}
+
+static void rename_a_directory_above(void)
+{
+    struct tally t = {0};
+    char text[64];
+    int i;
+
+    mkdir(at(0, "co-dir0"), 0755);
+    mkdir(at(0, "co-dir0/sub"), 0755);
+    for (i = 0; i < rounds / 4; i++) {
+        snprintf(text, sizeof text, "in directory %d", i);
+        expect_true(&t, i, put(at(i, "co-dir%d/sub/key", i & 1), text), "write");
+        expect(&t, i, text, get(at(i + 1, "co-dir%d/sub/key", i & 1)));
+        expect_true(&t, i, rename(at(i, "co-dir%d", i & 1), at(i, "co-dir%d", (i + 1) & 1)) == 0, "rename");
+        expect(&t, i, text, get(at(i + 1, "co-dir%d/sub/key", (i + 1) & 1)));
+        /* The old name must not lead anywhere by an open. */
+        expect(&t, i, "[open: No such file or directory]", get(at(i + 1, "co-dir%d/sub/key", i & 1)));
+    }
+    report(&t, "a directory renamed above a file");
+}
+
+static void work_in_a_directory_that_moves(void)
+{
+    struct tally t = {0};
+    char text[64];
+    int i, dir;
+
+    mkdir(at(0, "co-home0"), 0755);
+    put(at(0, "co-home0/key"), "x");
+    dir = open(at(1, "co-home0"), O_RDONLY | O_DIRECTORY);
+    expect_true(&t, 0, dir >= 0, "open of the directory");
+    for (i = 0; i < rounds / 8; i++) {
+        int fd;
+        ssize_t n;
+        char got[64] = "";
+
+        snprintf(text, sizeof text, "home %d", i);
+        expect_true(&t, i, put(at(0, "co-home%d/key", i & 1), text), "write");
+        expect_true(&t, i, rename(at(0, "co-home%d", i & 1), at(0, "co-home%d", (i + 1) & 1)) == 0, "rename");
+        fd = openat(dir, "key", O_RDONLY);
+        expect_true(&t, i, fd >= 0, "openat in a directory that was renamed elsewhere");
+        n = fd >= 0 ? read(fd, got, sizeof got - 1) : 0;
+        got[n > 0 ? n : 0] = '\0';
+        expect(&t, i, text, got);
+        if (fd >= 0)
+            close(fd);
+    }
+    close(dir);
+    report(&t, "openat below a directory that is renamed elsewhere");
+}
+
+static void descriptors_and_maps_see_it_soon(void)
+{
+    struct tally t = {0};
+    char text[64], got[64];
+    int i, k, fd;
+    char *map;
+
+    put(at(0, "co-open"), "start.....");
+    fd = open(at(1, "co-open"), O_RDONLY);
+    map = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+    for (i = 0; i < rounds / 20; i++) {
+        bool seen = false;
+
+        snprintf(text, sizeof text, "open%06d", i);
+        expect_true(&t, i, put_flags(at(0, "co-open"), text, O_WRONLY), "write");
+        for (k = 0; k < 1000 && !seen; k++) {
+            ssize_t n = pread(fd, got, sizeof got - 1, 0);
+
+            got[n > 0 ? n : 0] = '\0';
+            seen = strcmp(got, text) == 0 && memcmp(map, text, strlen(text)) == 0;
+            if (!seen)
+                usleep(1000);
+        }
+        expect_true(&t, i, seen, "an open file and a map show the change within a second");
+    }
+    munmap(map, 4096);
+    close(fd);
+    report(&t, "open files and maps follow");
+}
+
+static void names_follow_soon(void)
+{
+    struct tally t = {0};
+    int i, k;
+
+    for (i = 0; i < rounds / 20; i++) {
+        struct stat st;
+
+        stat(at(1, "co-name"), &st); /* so that its absence is cached */
+        expect_true(&t, i, put(at(0, "co-name"), "x"), "write");
+        for (k = 0; k < 1000 && stat(at(1, "co-name"), &st) != 0; k++)
+            usleep(1000);
+        expect_true(&t, i, k < 1000, "a new name appears within a second");
+        expect_true(&t, i, chmod(at(0, "co-name"), 0600 + (unsigned)(i % 8)) == 0, "chmod");
+        for (k = 0; k < 1000 && (stat(at(1, "co-name"), &st) != 0 || (st.st_mode & 0777) != 0600 + (unsigned)(i % 8)); k++)
+            usleep(1000);
+        expect_true(&t, i, k < 1000, "a mode follows within a second");
+        expect_true(&t, i, unlink(at(0, "co-name")) == 0, "unlink");
+        for (k = 0; k < 1000 && stat(at(1, "co-name"), &st) == 0; k++)
+            usleep(1000);
+        expect_true(&t, i, k < 1000, "a removed name goes within a second");
+    }
+    report(&t, "names and modes follow");
+}
+
+/* Another process replaces a file without pause; opening it never fails and never shows half of it. */
+static void open_what_is_replaced_all_the_time(void)
+{
+    struct tally t = {0};
+    int i, status, done[2];
+    char byte;
+    pid_t child;
+
+    put(at(0, "co-busy"), "busy 0 busy");
+    if (pipe2(done, O_NONBLOCK) != 0)
+        return;
+    child = fork();
+    if (child == 0) {
+        char text[64];
+
+        for (i = 0; read(done[0], &byte, 1) != 1; i++) {
+            snprintf(text, sizeof text, "busy %d busy", i);
+            if (!put(at(0, "co-busy.tmp"), text) || rename(at(0, "co-busy.tmp"), at(0, "co-busy")) != 0)
+                _exit(1);
+        }
+        _exit(0);
+    }
+    for (i = 0; i < rounds; i++) {
+        const char *got = get(at(1, "co-busy"));
+        size_t len = strlen(got);
+
+        if (strncmp(got, "busy ", 5) != 0 || len < 11 || strcmp(got + len - 5, " busy") != 0)
+            expect(&t, i, "busy N busy", got);
+    }
+    if (write(done[1], "x", 1) != 1)
+        kill(child, SIGKILL);
+    waitpid(child, &status, 0);
+    expect_true(&t, i, status == 0, "the writer went well");
+    close(done[0]);
+    close(done[1]);
+    report(&t, "a file that is replaced all the time can be opened");
+}
+
+static void unlinked_there_still_readable_here(void)
+{
+    struct tally t = {0};
+    char text[64], got[64];
+    int i;
+
+    for (i = 0; i < rounds / 10; i++) {
+        int fd;
+        ssize_t n;
+
+        snprintf(text, sizeof text, "unlinked %d", i);
+        put(at(0, "co-gone"), text);
+        fd = open(at(1, "co-gone"), O_RDWR);
+        expect_true(&t, i, fd >= 0, "open");
+        expect_true(&t, i, unlink(at(0, "co-gone")) == 0, "unlink");
+        n = pread(fd, got, sizeof got - 1, 0);
+        got[n > 0 ? n : 0] = '\0';
+        expect(&t, i, text, got);
+        usleep(2000);
+        posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+        n = pread(fd, got, sizeof got - 1, 0);
+        got[n > 0 ? n : 0] = '\0';
+        expect(&t, i, text, got);
+        close(fd);
+    }
+    report(&t, "a file unlinked on the other mount stays readable");
+}
+
+/* Both sides append to one file at the same time: nothing is lost. */
+static void append_at_once(void)
+{
+    struct tally t = {0};
+    int i, n = rounds / 10, status, seen[2] = {0, 0};
+    pid_t child;
+    FILE *f;
+    char line[64];
+
+    put(at(0, "co-both"), "");
+    child = fork();
+    for (i = 0; i < n; i++) {
+        snprintf(line, sizeof line, "%d %d\n", child == 0, i);
+        if (!put_flags(at(child == 0, "co-both"), line, O_WRONLY | O_APPEND))
+            expect_true(&t, i, false, "append");
+    }
+    if (child == 0)
+        _exit(t.bad > 0);
+    waitpid(child, &status, 0);
+    expect_true(&t, n, status == 0, "the other side appended");
+    f = fopen(at(1, "co-both"), "r");
+    while (f != NULL && fgets(line, sizeof line, f) != NULL) {
+        int who, number;
+
+        if (sscanf(line, "%d %d", &who, &number) == 2 && (who == 0 || who == 1) && number == seen[who])
+            seen[who]++;
+        else
+            expect(&t, 0, "a whole line in order", line);
+    }
+    if (f != NULL)
+        fclose(f);
+    expect_true(&t, n, seen[0] == n && seen[1] == n, "every line is there once, in order");
+    report(&t, "appending on both mounts at once loses nothing");
+}
+
+/* O_EXCL decides in the cluster: exactly one side wins. */
+static void exclusive_creation_has_one_winner(void)
+{
+    struct tally t = {0};
+    int i, n = rounds / 10, wins[2] = {0, 0}, to[2];
+    pid_t child;
+
+    if (pipe(to) != 0)
+        return;
+    child = fork();
+    for (i = 0; i < n; i++) {
+        int fd = open(at(child == 0, "co-excl%d", i), O_CREAT | O_EXCL | O_WRONLY, 0644);
+        char won = fd >= 0;
+
+        if (fd >= 0)
+            close(fd);
+        if (child == 0) {
+            if (write(to[1], &won, 1) != 1)
+                _exit(1);
+        } else {
+            char other;
+
+            if (read(to[0], &other, 1) != 1)
+                break;
+            if (won + other != 1)
+                expect_true(&t, i, false, won ? "both won" : "none won");
+            wins[0] += won;
+            wins[1] += other;
+        }
+    }
+    if (child == 0)
+        _exit(0);
+    waitpid(child, NULL, 0);
+    close(to[0]);
+    close(to[1]);
+    report(&t, "exclusive creation has one winner");
+    printf("# %d and %d wins\n", wins[0], wins[1]);
+}
+
+int main(int argc, char **argv)
+{
+    struct timespec start, end;
+
+    if (argc != 4)
+        return 2;
+    mounts[0] = argv[1];
+    mounts[1] = argv[2];
+    rounds = atoi(argv[3]);
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    write_here_read_there();
+    append_in_turn();
+    rename_over_here_read_there();
+    remove_here_make_there();
+    rename_a_directory_above();
+    work_in_a_directory_that_moves();
+    descriptors_and_maps_see_it_soon();
+    names_follow_soon();
+    open_what_is_replaced_all_the_time();
+    unlinked_there_still_readable_here();
+    append_at_once();
+    exclusive_creation_has_one_winner();
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    printf("# %ld s\n1..%d\n", (long)(end.tv_sec - start.tv_sec), n_tests);
+    return n_failed > 0;
+}

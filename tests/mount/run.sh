@@ -1,0 +1,80 @@
+#!/bin/sh
+# Runs a test against a cluster of its own: three nodes on loopback and two mounts.
+#
+#   run.sh SECONDS TEST [ARG]...
+#
+# The test finds in its environment: A and B (mountpoints; A's node leads at the
+# start), KVFS, KVNODE (programs), KVNODE_DEV_DIR, KVNODE_SOCKET_DIR, NODES (the
+# leader first), WORK (an empty folder on an ordinary file system).
+#
+# A watchdog aborts the mounts' connections when the time is up: a request that
+# hangs would block sync(2) on the whole machine. Exit 77: skipped.
+set -eu
+
+limit=$1
+shift
+: "${KVNODE:?}" "${KVFS:?}"
+skip() { echo "# skipped: $*" >&2; exit 77; }
+[ -e /dev/fuse ] || skip "there is no /dev/fuse"
+[ "$(id -u)" = 0 ] || command -v fusermount3 >/dev/null || skip "neither root nor fusermount3"
+command -v sshd >/dev/null || [ -x /usr/sbin/sshd ] || skip "sshd is not installed"
+
+base=$(mktemp -d "${TMPDIR:-/tmp}/kvfs-mount.XXXXXX")
+export KVNODE_DEV_DIR="$base/run" KVNODE_SOCKET_DIR="$base/run/sock"
+export A="$base/a" B="$base/b" WORK="$base/work"
+unset KVNODE_NODE KVNODE_CONFIG KVNODE_CONFIG_DIR
+mkdir "$A" "$B" "$WORK" "$base/run"
+
+# What hangs is freed: connections of this test's mounts, by their device numbers.
+abort_mounts() {
+    [ -e /sys/fs/fuse/connections/. ] || return 0
+    awk -v base="$base/" 'index($5, base) == 1 && / fuse.kvfs / { sub(".*:", "", $3); print $3 }' /proc/self/mountinfo |
+        while read -r id; do
+            [ ! -e "/sys/fs/fuse/connections/$id/abort" ] || echo 1 >"/sys/fs/fuse/connections/$id/abort"
+        done
+}
+
+watchdog=''
+finish() {
+    status=$?
+    trap - EXIT INT TERM
+    cd /
+    if [ "$status" != 0 ] && [ "$status" != 77 ]; then
+        for log in "$base"/*.log; do
+            [ ! -s "$log" ] || { echo "# --- $log"; tail -n 20 "$log" | sed 's/^/# /'; } >&2
+        done
+    fi
+    for m in "$base"/[a-z] "$base"/m[0-9]; do
+        if awk -v m="$m" '$5 == m { f = 1 } END { exit !f }' /proc/self/mountinfo; then
+            timeout 10 umount "$m" 2>/dev/null || timeout 10 fusermount3 -u -z "$m" 2>/dev/null ||
+                timeout 10 umount -l "$m" || abort_mounts
+        fi
+    done
+    timeout 40 "$KVNODE" dev down >"$base/down.log" 2>&1 || cat "$base/down.log" >&2
+    [ -z "$watchdog" ] || kill "$watchdog" 2>/dev/null || true
+    if [ -n "${KEEP:-}" ]; then echo "# kept: $base" >&2; else rm -rf "$base"; fi
+    exit "$status"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+# shellcheck disable=SC2064
+(trap 'kill "$pause" 2>/dev/null; exit 0' TERM
+    sleep "$limit" & pause=$!
+    wait "$pause"
+    echo "# watchdog: $limit s are over, the mounts are aborted" >&2
+    abort_mounts) &
+watchdog=$!
+
+timeout 60 "$KVNODE" dev up 3 >"$base/up.log" 2>&1
+leader=$(grep -o '[a-z0-9]* (leader)' "$base/up.log" | cut -d' ' -f1)
+NODES=$leader
+for n in n1 n2 n3; do
+    [ "$n" = "$leader" ] || NODES=$NODES,$n
+done
+export NODES LEADER="$leader"
+second=${NODES#*,}
+timeout 20 "$KVFS" "$NODES" "$A" -o log="$base/a.log"
+timeout 20 "$KVFS" "$second,$leader" "$B" -o log="$base/b.log"
+cd "$WORK"
+timeout "$((limit + 5))" "$@"
