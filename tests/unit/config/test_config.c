@@ -78,11 +78,11 @@ static void takes_a_complete_file(void **state)
 static void gives_defaults(void **state)
 {
     struct config *c = accepted("[node]\nname=n1\nid=1\n[cluster]\nid=00000000000000ab\n");
-    assert_int_equal(c->election_ms, 1000);
-    assert_int_equal(c->heartbeat_ms, 100);
+    assert_int_equal(c->election_ms, 500);
+    assert_int_equal(c->heartbeat_ms, 50);
     assert_int_equal(c->flush_ms, 200);
     assert_int_equal(c->log_keep_entries, 100000);
-    assert_int_equal(c->log_keep_bytes, 1 << 30);
+    assert_int_equal(c->log_keep_bytes, 64 << 20);
     assert_int_equal(c->log_level, LOG_LEVEL_INFO);
     assert_string_equal(c->listen_host, "127.0.0.1");
     config_free(c);
@@ -276,7 +276,7 @@ static void a_bad_value_in_the_file_is_an_error_under_a_flag_too(void **state)
 
 static void refuses_a_heartbeat_that_is_too_slow(void **state)
 {
-    refused(BASE "[raft]\nelection_ms = 200\n", "f.conf: ", "over a third");
+    refused(BASE "[raft]\nelection_ms = 200\nheartbeat_ms = 67\n", "f.conf: ", "over a third");
 }
 
 static void refuses_socket_paths_that_do_not_fit(void **state)
