@@ -33,7 +33,8 @@ static int start_at_commit(struct engine *e, struct engine_message *m)
     skip = behind < m->n_entries ? (uint32_t)behind : m->n_entries;
     for (uint32_t i = 0; i < skip; i++)
         entry_put(m->entries[i]);
-    memmove(m->entries, m->entries + skip, (m->n_entries - skip) * sizeof(struct entry *));
+    if (skip > 0)
+        memmove(m->entries, m->entries + skip, (m->n_entries - skip) * sizeof(struct entry *));
     m->n_entries -= skip;
     m->append.prev_index = e->commit;
     m->append.prev_term = engine_term_at(e, e->commit);
