@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "kvnode/state_db_internal.h"
@@ -112,6 +113,7 @@ static int make_tables(sqlite3 *db)
 static int check_kind(sqlite3 *db, const char *path, enum state_db_mode mode, char error[STATE_DB_ERROR_MAX])
 {
     int64_t id = 0, version = 0, tables = 0;
+    struct stat st;
     int code = read_number(db, "PRAGMA application_id", &id);
 
     if (code == SQLITE_OK)
@@ -126,7 +128,7 @@ static int check_kind(sqlite3 *db, const char *path, enum state_db_mode mode, ch
     }
     if (code != SQLITE_OK)
         return state_db_fail(db, code, path, "cannot read", error);
-    if (id == 0 && tables == 0 && mode == STATE_DB_RECOVER)
+    if (id == 0 && tables == 0 && mode == STATE_DB_RECOVER && (stat(path, &st) < 0 || st.st_size % 512 == 0))
         return -ENOENT; /* a crash came before its tables */
     if (id != STATE_DB_APPLICATION_ID)
         return state_db_damaged(path, error, "application id %lld, not kvfs", (long long)id);

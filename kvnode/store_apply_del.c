@@ -37,7 +37,7 @@ static int check_tree(const struct apply *ap, const struct inode *top)
 int apply_del(struct apply *ap)
 {
     struct walked at;
-    struct inode *in;
+    struct inode *in, *leaf, *parent;
     int rv = path_walk(ap->s, &ap->who, ap->body->path, ap->body->path_len, &at);
 
     if (rv != KV_OK)
@@ -55,16 +55,17 @@ int apply_del(struct apply *ap)
         if (rv != KV_OK)
             return rv;
     }
-    for (;;) {
-        struct inode *leaf = in;
+    for (leaf = in;;) {
         bool last;
 
         while (leaf->type == INODE_DIRECTORY && !RB_EMPTY(&leaf->c.dir->living))
             leaf = RB_MIN(dentry_tree, &leaf->c.dir->living)->u.inode;
         last = leaf == in;
+        parent = leaf->name->dir->inode;
         rv = name_remove(ap, leaf->name);
         ap->result->removed++;
         if (rv < 0 || last)
             return rv;
+        leaf = parent;
     }
 }

@@ -167,6 +167,7 @@ static void *writer_main(void *arg)
 static int open_db(struct writeback *wb, char error[STATE_DB_ERROR_MAX])
 {
     static const struct batch nothing;
+    struct meta_record meta;
     int code, rv = state_db_open(wb->path, STATE_DB_CREATE, &wb->db, error);
 
     if (rv < 0)
@@ -179,10 +180,14 @@ static int open_db(struct writeback *wb, char error[STATE_DB_ERROR_MAX])
         wb->writer = state_writer_new(wb->db, wb->s->group);
     if (wb->writer == NULL)
         return state_db_fail(wb->db, code, wb->path, "cannot prepare to write", error);
+    rv = state_db_read_meta(wb->db, wb->path, &meta, error);
+    if (rv < 0 && rv != -ENOENT)
+        return rv;
+    wb->flushed = wb->queued_index = rv == 0 ? meta.applied : 0;
     /* What a crashed process left may still be in the page cache only. */
     code = state_writer_apply(wb->writer, &nothing, true);
     if (code == SQLITE_OK)
-        wb->durable = store_applied(wb->s);
+        wb->durable = wb->flushed;
     else if (!is_disk_full(wb, code))
         return state_db_fail(wb->db, code, wb->path, "cannot be made durable", error);
     return 0;
@@ -216,7 +221,6 @@ int writeback_start(const char *path, struct journal *j, struct store *s,
         wb->options.durable_ms = 5000;
     if (wb->options.durable_bytes == 0)
         wb->options.durable_bytes = 64 << 20;
-    wb->flushed = wb->queued_index = store_applied(s);
     if (wb->path != NULL)
         rv = open_db(wb, error);
     if (rv < 0)

@@ -1,0 +1,521 @@
+/* state.db against what happens to files: the end of the process at any moment,
+ * a full disk, flipped bits, half-done installs. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "sync/base/clock.h"
+#include "tests/unit/store/place.h"
+
+static int setup(void **state)
+{
+    struct place *p = malloc(sizeof *p);
+
+    place_init(p);
+    *state = p;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct place *p = *state;
+
+    place_deinit(p);
+    free(p);
+    return 0;
+}
+
+/* The i-th of a fixed sequence of commands that touches every table. */
+static void command(struct world *w, int i)
+{
+    static char big[200000];
+    char path[64], value[64];
+    uint64_t session, ino;
+
+    snprintf(path, sizeof path, "d%d/k%d", i % 7, i * 13 % 50);
+    snprintf(value, sizeof value, "value %d", i);
+    memset(big, 'a' + i % 26, sizeof big);
+    switch (i % 11) {
+    case 3:
+        world_del(w, path, false);
+        break;
+    case 4:
+        world_append(w, world_ino(w, "log"), value, strlen(value));
+        break;
+    case 5:
+        world_set_bytes(w, "log", big, (size_t)(i * 997) % sizeof big, 0, 0);
+        break;
+    case 6:
+        world_rename(w, KV_ROOT_INO, "d1", KV_ROOT_INO, "d1~");
+        break;
+    case 7:
+        world_register(w, value[6] == '1' ? "0123456789abcdef" : "fedcba9876543210", &session);
+        break;
+    case 8:
+        ino = world_ino(w, "d2");
+        if (ino != 0 && world_create(w, ino, "x~") == KV_OK)
+            world_append(w, w->result.attr.ino, value, strlen(value));
+        break;
+    case 9:
+        world_setting(w, "max_dead_names", i % 2 == 0 ? "10" : "default");
+        break;
+    default:
+        world_set(w, i % 5 == 0 ? "log" : path, value);
+        break;
+    }
+}
+
+static void a_store_that_was_killed_is_as_of_some_command(void **state)
+{
+    unsigned seed = 7;
+
+    for (int round = 0; round < 12; round++) {
+        char dir[] = "/tmp/kvfs-kill-XXXXXX", path[64], command_line[96], error[STATE_DB_ERROR_MAX];
+        struct store *s;
+        struct world w;
+        pid_t pid;
+        int status;
+
+        assert_non_null(mkdtemp(dir));
+        snprintf(path, sizeof path, "%s/state.db", dir);
+        pid = fork();
+        if (pid == 0) {
+            struct writeback_options options = {.interval_ms = 1, .commands = 5, .durable_ms = 20};
+            struct writeback *wb;
+            int e;
+
+            world_init(&w, true);
+            if (writeback_start(path, w.j, w.s, &options, &wb, error) != 0)
+                _exit(1);
+            for (int i = 0;; i++) {
+                command(&w, i);
+                writeback_poll(wb, clock_boot_ms(), &e);
+                while (writeback_pending_bytes(wb) > 4 << 20)
+                    usleep(100);
+            }
+        }
+        usleep(10000 + (useconds_t)rand_r(&seed) % 150000);
+        kill(pid, SIGKILL);
+        waitpid(pid, &status, 0);
+        assert_true(WIFSIGNALED(status));
+
+        s = store_new(0, NULL, NULL);
+        status = state_db_load(path, s, error);
+        if (status != 0 && status != -ENOENT)
+            fail_msg("%s", error);
+        /* Replay up to the same index: the states must be the same. */
+        world_init(&w, false);
+        for (int i = 0; w.index < store_applied(s); i++)
+            command(&w, i);
+        if (w.index == store_applied(s))
+            assert_int_equal(store_digest(w.s), store_digest(s));
+        else
+            assert_int_equal(store_applied(s), 0);
+        if (store_applied(s) > 0) {
+            uint64_t index, digest;
+
+            assert_int_equal(state_db_verify(path, &index, &digest, error), 0);
+        }
+        store_free(s);
+        world_deinit(&w);
+        snprintf(command_line, sizeof command_line, "rm -rf %s", dir);
+        assert_int_equal(system(command_line), 0);
+    }
+}
+
+static int fill(const char *path)
+{
+    static char bytes[65536];
+    int fd = open(path, O_WRONLY | O_CREAT, 0600), n = 0;
+
+    while (write(fd, bytes, sizeof bytes) > 0)
+        n++;
+    while (write(fd, bytes, 512) > 0)
+        n++;
+    close(fd);
+    return n;
+}
+
+/* In a namespace of its own, on a tmpfs of 3 MiB. Exit code 0: passed, 77: cannot. */
+static int full_disk(const char *dir)
+{
+    char path[96], filler[96], error[STATE_DB_ERROR_MAX];
+    struct writeback *wb;
+    struct world w;
+    static char big[100000];
+    uint64_t until, digest;
+    struct store *s;
+
+    if (geteuid() != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
+        return 77;
+    if (geteuid() == 0 && unshare(CLONE_NEWNS) != 0)
+        return 77;
+    if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+        mount("none", dir, "tmpfs", 0, "size=3m") != 0)
+        return 77;
+    snprintf(path, sizeof path, "%s/state.db", dir);
+    snprintf(filler, sizeof filler, "%s/filler", dir);
+    world_init(&w, true);
+    if (writeback_start(path, w.j, w.s, NULL, &wb, error) != 0)
+        return 1;
+    world_set(&w, "k", "before");
+    if (writeback_sync(wb) != 0)
+        return 2;
+    until = clock_boot_ms() + 10000;
+    while (writeback_durable_index(wb) < w.index && clock_boot_ms() < until)
+        usleep(1000);
+    fill(filler);
+    for (int i = 0; i < 5; i++) {
+        memset(big, 'a' + i, sizeof big);
+        world_set_bytes(&w, "k", big, sizeof big, 0, 0);
+        if (writeback_sync(wb) != 0)
+            return 3;
+    }
+    while (writeback_state(wb) != WRITEBACK_FULL && clock_boot_ms() < until)
+        usleep(1000);
+    if (writeback_state(wb) != WRITEBACK_FULL || writeback_pending_bytes(wb) == 0)
+        return 4;
+    writeback_error(wb, error);
+    if (strstr(error, "state.db") == NULL)
+        return 5;
+    usleep(300000);
+    if (writeback_durable_index(wb) >= w.index)
+        return 6;
+    unlink(filler);
+    until = clock_boot_ms() + 20000;
+    while (writeback_durable_index(wb) < w.index && clock_boot_ms() < until)
+        usleep(1000);
+    if (writeback_durable_index(wb) < w.index || writeback_state(wb) != WRITEBACK_OK)
+        return 7;
+    digest = store_digest(w.s);
+    if (!writeback_free(wb, true, 10000))
+        return 8;
+    s = store_new(0, NULL, NULL);
+    if (state_db_load(path, s, error) != 0 || store_digest(s) != digest)
+        return 9;
+    store_free(s);
+    world_deinit(&w);
+    umount(dir);
+    return 0;
+}
+
+static void a_full_disk_loses_nothing(void **state)
+{
+    char dir[] = "/tmp/kvfs-full-XXXXXX";
+    int status;
+    pid_t pid;
+
+    assert_non_null(mkdtemp(dir));
+    pid = fork();
+    if (pid == 0) {
+        freopen("/dev/null", "w", stderr);
+        _exit(full_disk(dir));
+    }
+    waitpid(pid, &status, 0);
+    rmdir(dir);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77) {
+        print_message("skipped: cannot mount a tmpfs\n");
+        skip();
+    }
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static uint8_t *read_file(const char *path, size_t *len_out)
+{
+    struct stat st;
+    int fd = open(path, O_RDONLY);
+    uint8_t *bytes;
+
+    assert_true(fd >= 0);
+    assert_int_equal(fstat(fd, &st), 0);
+    bytes = malloc((size_t)st.st_size);
+    assert_int_equal(read(fd, bytes, (size_t)st.st_size), st.st_size);
+    close(fd);
+    *len_out = (size_t)st.st_size;
+    return bytes;
+}
+
+static void write_file(const char *path, const uint8_t *bytes, size_t len)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, bytes, len), (ssize_t)len);
+    close(fd);
+}
+
+static bool ignore_row(void *arg, const struct version_row *row)
+{
+    return true;
+}
+
+/* Reads of history of a damaged file never show a wrong value. */
+static void read_history_of_damaged(const char *path, int n)
+{
+    struct history_reader *r = history_open(path);
+    struct version_row row;
+    struct buffer b = BUFFER_INIT;
+    char expect[64];
+    bool more;
+
+    if (r == NULL)
+        return;
+    history_list(r, KV_ROOT_INO, "k", 1, 0, 1000, NULL, ignore_row, &more);
+    for (int i = 0; i < n; i++) {
+        buffer_clear(&b);
+        if (history_read(r, KV_ROOT_INO, "k", 1, (uint64_t)i + 1, 0, 1000, &row, &b) != KV_OK)
+            continue;
+        snprintf(expect, sizeof expect, "version %d", i);
+        assert_int_equal(b.len, strlen(expect));
+        assert_memory_equal(b.data, expect, b.len);
+    }
+    buffer_deinit(&b);
+    history_close(r);
+}
+
+static void flipped_bits_are_refused_or_harmless(void **state)
+{
+    struct place *p = *state;
+    const char *rounds = getenv("KVFS_TEST_FLIPS");
+    int n_rounds = rounds != NULL ? atoi(rounds) : 300, refused = 0;
+    unsigned seed = 42;
+    uint64_t digest;
+    uint8_t *good, *bad;
+    size_t len;
+    char path[128], error[STATE_DB_ERROR_MAX];
+    int saved = dup(2), nowhere = open("/dev/null", O_WRONLY);
+
+    for (int i = 0; i < 60; i++) {
+        char text[64];
+
+        command(&p->w, i);
+        snprintf(text, sizeof text, "version %d", i);
+        assert_int_equal(world_set(&p->w, "k", text), KV_OK);
+    }
+    place_restart(p);
+    digest = store_digest(p->w.s);
+    writeback_free(p->wb, true, 10000);
+    p->wb = NULL;
+    good = read_file(p->path, &len);
+    bad = malloc(len);
+    snprintf(path, sizeof path, "%s/damaged.db", p->dir);
+    dup2(nowhere, 2);
+    for (int i = 0; i < n_rounds; i++) {
+        struct store *s = store_new(0, NULL, NULL);
+        uint64_t index, found;
+        int rv;
+
+        memcpy(bad, good, len);
+        if (i % 10 == 9) {
+            memset(bad + (size_t)rand_r(&seed) % (len / 4096) * 4096, 0, 4096); /* a lost page */
+        } else {
+            bad[(size_t)rand_r(&seed) % len] ^= (uint8_t)(1 << rand_r(&seed) % 8);
+        }
+        write_file(path, bad, i % 17 == 16 ? len / 2 : len);
+        rv = state_db_load(path, s, error);
+        if (rv == 0)
+            assert_int_equal(store_digest(s), digest);
+        else
+            assert_non_null(strstr(error, "damaged.db"));
+        refused += rv != 0;
+        store_free(s);
+        rv = state_db_verify(path, &index, &found, error);
+        if (rv == 0)
+            assert_int_equal(found, digest);
+        read_history_of_damaged(path, 60);
+        unlink(path);
+    }
+    dup2(saved, 2);
+    close(saved);
+    close(nowhere);
+    assert_true(refused > n_rounds / 10);
+    free(good);
+    free(bad);
+}
+
+static void another_file_is_refused(void **state)
+{
+    struct place *p = *state;
+    struct store *s = store_new(0, NULL, NULL);
+    char path[128], command_line[256], error[STATE_DB_ERROR_MAX];
+
+    snprintf(path, sizeof path, "%s/other.db", p->dir);
+    assert_int_equal(state_db_load(path, s, error), -ENOENT);
+    write_file(path, (const uint8_t *)"this is no database at all, but long enough to be looked at", 59);
+    assert_int_equal(state_db_load(path, s, error), -EUCLEAN);
+    assert_non_null(strstr(error, "other.db"));
+    unlink(path);
+    snprintf(command_line, sizeof command_line, "sqlite3 %s 'CREATE TABLE t(x)'", path);
+    if (system(command_line) == 0)
+        assert_int_equal(state_db_load(path, s, error), -EUCLEAN);
+    store_free(s);
+    s = store_new(3, NULL, NULL);
+    place_flush(p);
+    assert_int_equal(state_db_load(p->path, s, error), -EUCLEAN);
+    assert_non_null(strstr(error, "group"));
+    store_free(s);
+}
+
+static void a_snapshot_is_the_state_of_its_index(void **state)
+{
+    struct place *p = *state;
+    struct store *s = store_new(0, NULL, NULL);
+    char path[128], error[STATE_DB_ERROR_MAX];
+    uint64_t index, verified, digest, then;
+
+    for (int i = 0; i < 100; i++)
+        command(&p->w, i);
+    place_flush(p);
+    then = store_digest(p->w.s);
+    snprintf(path, sizeof path, "%s/snapshot", p->dir);
+    assert_int_equal(state_db_snapshot(p->path, path, &index, error), 0);
+    assert_int_equal(index, p->w.index);
+    assert_int_equal(state_db_snapshot(p->path, path, &index, error), -EEXIST);
+    for (int i = 100; i < 150; i++)
+        command(&p->w, i);
+    assert_int_equal(state_db_verify(path, &verified, &digest, error), 0);
+    assert_int_equal(verified, index);
+    assert_int_equal(digest, then);
+    assert_int_equal(state_db_load(path, s, error), 0);
+    assert_int_equal(store_digest(s), then);
+    store_free(s);
+}
+
+static void install_is_completed_or_discarded(void **state)
+{
+    struct place *p = *state;
+    char incoming[128], install[128], wal[128], error[STATE_DB_ERROR_MAX];
+    uint64_t index, then, newer;
+    struct store *s;
+
+    for (int i = 0; i < 60; i++)
+        command(&p->w, i);
+    place_flush(p);
+    then = store_digest(p->w.s);
+    snprintf(incoming, sizeof incoming, "%s/incoming", p->dir);
+    snprintf(install, sizeof install, "%s/state.db.install", p->dir);
+    snprintf(wal, sizeof wal, "%s/state.db-wal", p->dir);
+    assert_int_equal(state_db_snapshot(p->path, incoming, &index, error), 0);
+    for (int i = 60; i < 120; i++)
+        command(&p->w, i);
+    newer = store_digest(p->w.s);
+    writeback_free(p->wb, true, 10000);
+    p->wb = NULL;
+
+    /* Nothing decided yet: the old state stays. */
+    assert_int_equal(state_db_recover(p->dir, error), 0);
+    s = store_new(0, NULL, NULL);
+    assert_int_equal(state_db_load(p->path, s, error), 0);
+    assert_int_equal(store_digest(s), newer);
+    store_free(s);
+
+    /* Ended right behind the deciding rename: the start completes it, and the
+     * old WAL does not come along. */
+    assert_int_equal(rename(incoming, install), 0);
+    write_file(wal, (const uint8_t *)"stale", 5);
+    assert_int_equal(state_db_recover(p->dir, error), 0);
+    assert_int_not_equal(access(wal, F_OK), 0);
+    s = store_new(0, NULL, NULL);
+    assert_int_equal(state_db_load(p->path, s, error), 0);
+    assert_int_equal(store_digest(s), then);
+    store_free(s);
+
+    /* In one go. */
+    assert_int_equal(state_db_snapshot(p->path, incoming, &index, error), 0);
+    assert_int_equal(state_db_install(p->dir, incoming, &index, error), 0);
+    s = store_new(0, NULL, NULL);
+    assert_int_equal(state_db_load(p->path, s, error), 0);
+    assert_int_equal(store_applied(s), index);
+    store_free(s);
+}
+
+static void a_damaged_snapshot_is_not_installed(void **state)
+{
+    struct place *p = *state;
+    char incoming[128], error[STATE_DB_ERROR_MAX];
+    uint64_t index;
+    uint8_t *bytes;
+    size_t len;
+
+    for (int i = 0; i < 60; i++)
+        command(&p->w, i);
+    place_flush(p);
+    snprintf(incoming, sizeof incoming, "%s/incoming", p->dir);
+    assert_int_equal(state_db_snapshot(p->path, incoming, &index, error), 0);
+    bytes = read_file(incoming, &len);
+    for (size_t i = 0; i + 8 < len; i++) /* a value */
+        if (memcmp(bytes + i, "value 56", 8) == 0)
+            bytes[i] = 'V';
+    write_file(incoming, bytes, len);
+    free(bytes);
+    assert_int_equal(state_db_install(p->dir, incoming, &index, error), -EUCLEAN);
+    assert_non_null(strstr(error, "incoming"));
+    place_restart(p);
+}
+
+static void an_idle_sync_makes_what_was_committed_durable(void **state)
+{
+    struct place *p = *state;
+    uint64_t until = clock_boot_ms() + 10000;
+
+    command(&p->w, 0);
+    assert_int_equal(writeback_flush(p->wb), 0);
+    while (writeback_flushed_index(p->wb) < p->w.index && clock_boot_ms() < until)
+        usleep(100);
+    assert_int_equal(writeback_flushed_index(p->wb), p->w.index);
+    assert_true(writeback_durable_index(p->wb) < p->w.index);
+    place_flush(p);
+    assert_int_equal(writeback_durable_index(p->wb), p->w.index);
+}
+
+static void time_alone_makes_it_flushed_and_durable(void **state)
+{
+    struct place *p = *state;
+    uint64_t now = 1000000, next;
+    int error;
+
+    assert_int_equal(writeback_poll(p->wb, now, &error), 200); /* the registration of the world's session */
+    command(&p->w, 0);
+    assert_int_equal(writeback_poll(p->wb, now + 100, &error), 100);
+    next = writeback_poll(p->wb, now + 200, &error);
+    assert_int_equal(next, 5000);
+    for (int i = 0; i < 1000 && writeback_flushed_index(p->wb) < p->w.index; i++)
+        usleep(1000);
+    assert_int_equal(writeback_flushed_index(p->wb), p->w.index);
+    assert_int_equal(writeback_poll(p->wb, now + 5200, &error), UINT64_MAX);
+    for (int i = 0; i < 1000 && writeback_durable_index(p->wb) < p->w.index; i++)
+        usleep(1000);
+    assert_int_equal(writeback_durable_index(p->wb), p->w.index);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_store_that_was_killed_is_as_of_some_command),
+        cmocka_unit_test(a_full_disk_loses_nothing),
+        TEST(flipped_bits_are_refused_or_harmless),
+        TEST(another_file_is_refused),
+        TEST(a_snapshot_is_the_state_of_its_index),
+        TEST(install_is_completed_or_discarded),
+        TEST(a_damaged_snapshot_is_not_installed),
+        TEST(an_idle_sync_makes_what_was_committed_durable),
+        TEST(time_alone_makes_it_flushed_and_durable),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
