@@ -108,7 +108,7 @@ static bool put_real(struct fs *fs, struct listing *l, uint64_t directory, struc
     /* Counted only if it fits, and it fits only if this is left. */
     if (l->size - l->len < PLUS_SIZE - 8 + padded(len))
         return false;
-    if (reply_fill_entry(fs, attr, directory, name, len, REPLY_CHECKED, &e) == NULL)
+    if (reply_fill_entry(fs, l->r, attr, directory, name, len, REPLY_CHECKED, &e) == NULL)
         return false;
     if (!put_entry(l, name, &e, cookie)) {
         inode_forget(fs, attr->ino, 1);

@@ -71,6 +71,8 @@ static void on_content(struct fs *fs, const struct event *e, struct inode *inode
                (f->attr.ino == 0 || f->attr.content_revision == e->base_revision);
     if (f != NULL)
         file_learn(f, &e->attr);
+    if (expected && inode->told_revision == e->base_revision)
+        inode->told_revision = e->attr.content_revision;
     if (!expected) {
         notifier_inval(fs, inode, true);
         if (f != NULL)

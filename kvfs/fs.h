@@ -28,6 +28,7 @@
 #include "kvfs/notifier.h"
 #include "kvfs/options.h"
 #include "kvfs/request.h"
+#include "kvfs/retry.h"
 #include "kvfs/virtual.h"
 
 /* For ever, as far as the kernel is concerned: events end it. */

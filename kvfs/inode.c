@@ -110,6 +110,20 @@ void inode_accept_path(struct fs *fs, struct inode *inode)
     }
 }
 
+void inode_told_attr(struct inode *inode, uint64_t content_revision, uint64_t asked)
+{
+    if (inode->told_revision == content_revision && inode->told_notice > asked)
+        return;
+    inode->told_revision = content_revision;
+    inode->told_notice = asked;
+}
+
+bool inode_size_is_known(const struct inode *inode, uint64_t content_revision)
+{
+    return inode->told_revision == content_revision && inode->last_notice <= inode->told_notice &&
+           !notifier_is_pending(inode);
+}
+
 void inode_free_all(struct fs *fs)
 {
     struct inode *inode, *next;

@@ -34,6 +34,9 @@ struct inode {
     uint32_t inval_round; /* grows with every change that the kernel has to hear of */
     bool inval_queued;
     bool inval_attr, inval_data; /* not done yet */
+    /* The content revision whose size the kernel was told last, the count of
+     * notifications when it asked for it, and that of the last one about this inode. */
+    uint64_t told_revision, told_notice, last_notice;
     bool told;                   /* attributes or pages were given since the last invalidation */
     bool negatives;              /* directory: told that a name in it is missing */
 };
@@ -62,6 +65,12 @@ void inode_moved(struct fs *fs, struct inode *inode);
 bool inode_path_is_stale(struct fs *fs, const struct inode *inode, uint64_t moves);
 /* Takes the path as it is now for known. */
 void inode_accept_path(struct fs *fs, struct inode *inode);
+
+/* The kernel is told attributes that it asked for when `asked` notifications had been sent. */
+void inode_told_attr(struct inode *inode, uint64_t content_revision, uint64_t asked);
+/* Whether the kernel's idea of the length is that of this revision. It drops
+ * attributes that a notification has overtaken, and goes on with the old length. */
+bool inode_size_is_known(const struct inode *inode, uint64_t content_revision);
 
 void inode_free_all(struct fs *fs);
 

@@ -555,6 +555,7 @@ static void adopt(struct fs *fs, struct attempt *a)
     bool new_session = a->session != l->session;
 
     l->client = a->client;
+    l->connections++;
     l->node = a->node;
     l->subscription = 2;
     l->broken = l->rotate = l->want_write = l->session_lost = false;
@@ -732,6 +733,7 @@ static int tick(struct fs *fs, uint64_t *last_ms)
         *last_ms = now;
         request_tick(fs, now);
         publish_tick(fs, now);
+        retry_tick(fs, now);
         keepalive(fs, now);
     }
     return retry_due(fs, now);

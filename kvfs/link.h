@@ -35,6 +35,7 @@ struct link {
     bool session_lost;
     uint64_t keepalive_ms; /* when the next one is due */
 
+    uint64_t connections; /* made so far */
     uint64_t numbers; /* last message number */
     uint64_t subscription;
     uint64_t seen;     /* highest revision that this mount knows of */

@@ -100,6 +100,7 @@ static void notify_inode(struct fs *fs, struct inode *inode)
     TAILQ_REMOVE(&fs->notifier.list, inode, inval_link);
     inode->inval_queued = false;
     inode->told = false;
+    inode->last_notice = ++fs->notifier.notices;
     pthread_mutex_unlock(&fs->lock);
     rc = fuse_lowlevel_notify_inval_inode(fs->session, node, data ? 0 : -1, 0);
     pthread_mutex_lock(&fs->lock);

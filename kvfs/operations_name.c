@@ -32,35 +32,72 @@ static bool check_change(fuse_req_t req, fuse_ino_t parent, const char *name)
     return check_length(req, name);
 }
 
-/* LOOKUP. A thread that is walking a path again, because its open was answered
- * ESTALE, gets a file that stays openable: it is opened (pinned) on the node
- * before the kernel hears of it, else a file that is replaced all the time could
- * never be opened. The pin ends with the open, or when the thread's next lookup
- * shows that it went elsewhere. */
+/* LOOKUP. A name that is missing on the node may have been made elsewhere a
+ * moment ago: that it is missing is confirmed by the cluster.
+ *
+ * A thread that is walking a path again, because its open was answered ESTALE,
+ * gets a file that stays openable: it is opened (held) on the node before the
+ * kernel hears of it. Else a file that is replaced all the time could never be
+ * opened. r->round counts how often it was gone again. */
+
+#define ROUNDS_MAX 100
+
+static void send_lookup(struct fs *fs, struct request *r, enum read_at consistency, request_fn *on_answer)
+{
+    buffer_clear(&r->payload);
+    buffer_put_u8(&r->payload, (uint8_t)consistency);
+    buffer_put_u64(&r->payload, r->parent);
+    buffer_put_text(&r->payload, r->name);
+    link_send(fs, r, MESSAGE_LOOKUP, on_answer);
+}
+
+static void on_lookup(struct fs *fs, struct request *r, int code, struct cursor *body);
+
+static void on_held(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    struct attr attr;
+
+    if ((code == KV_E_STALE || code == KV_E_NOENT) && ++r->round < ROUNDS_MAX) {
+        send_lookup(fs, r, READ_LOCAL, on_lookup);
+        return;
+    }
+    if (code == 0)
+        attr_decode(body, &attr);
+    if (code != 0 || body->failed) {
+        request_fail(fs, r, code != 0 ? code : KV_E_PROTOCOL);
+        return;
+    }
+    retry_hold(fs, r->caller.pid, attr.ino);
+    reply_entry(fs, r, &attr, REPLY_CHECKED);
+}
 
 static void on_lookup(struct fs *fs, struct request *r, int code, struct cursor *body)
 {
     struct attr attr;
 
+    if (code == KV_E_NOENT && r->step++ == 0 && !fs->options->read_local) {
+        send_lookup(fs, r, READ_LINEARIZABLE, on_lookup);
+        return;
+    }
     if (code == KV_E_NOENT) {
         reply_missing(fs, r);
         return;
     }
     if (code == 0)
         attr_decode(body, &attr);
-    if (code != 0)
-        request_fail(fs, r, code);
-    else if (body->failed)
-        request_error(fs, r, EIO);
-    else
+    if (code != 0 || body->failed) {
+        request_fail(fs, r, code != 0 ? code : KV_E_PROTOCOL);
+        return;
+    }
+    if (attr.type != INODE_FILE || !retry_is(fs, r->caller.pid)) {
         reply_entry(fs, r, &attr, REPLY_CHECKED);
-}
-
-static void put_lookup(struct request *r)
-{
+        return;
+    }
+    buffer_clear(&r->payload);
     buffer_put_u8(&r->payload, READ_LOCAL);
-    buffer_put_u64(&r->payload, r->parent);
-    buffer_put_text(&r->payload, r->name);
+    buffer_put_u64(&r->payload, attr.ino);
+    buffer_put_u8(&r->payload, OPEN_READ);
+    link_send(fs, r, MESSAGE_OPEN, on_held);
 }
 
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -81,8 +118,7 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
         if (virtual_is(parent) || virtual_is_reserved(name)) {
             virtual_lookup(fs, r, parent);
         } else {
-            put_lookup(r);
-            link_send(fs, r, MESSAGE_LOOKUP, on_lookup);
+            send_lookup(fs, r, READ_LOCAL, on_lookup);
         }
     }
     fs_leave(fs);
@@ -264,8 +300,7 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
         if (TAILQ_EMPTY(&fs->files)) {
             rename_published(fs, r, 0, &nothing);
         } else {
-            put_lookup(r);
-            link_send(fs, r, MESSAGE_LOOKUP, on_rename_source);
+            send_lookup(fs, r, READ_LOCAL, on_rename_source);
         }
     }
     fs_leave(fs);

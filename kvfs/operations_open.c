@@ -5,7 +5,9 @@
  *     by a name that was wrong: ESTALE makes it walk the path again, with fresh
  *     lookups, and what it finds then was true after the open began;
  *   - if the content was changed and the kernel's pages are still to be dropped,
- *     the answer waits for that. */
+ *     the answer waits for that;
+ *   - if the kernel may believe in an old length, ESTALE as well: an open brings
+ *     no attributes, and a lookup does. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -43,34 +45,57 @@ static void reply_open(struct fs *fs, struct request *r, bool keep_cache)
     request_end(fs, r);
 }
 
-static void on_invalidated(struct fs *fs, struct request *r, int code, struct cursor *body)
-{
-    if (code == 0) {
-        reply_open(fs, r, false);
-        return;
-    }
-    file_close(fs, r->handle);
-    request_fail(fs, r, code);
-}
-
 static void walk_again(struct fs *fs, struct request *r)
 {
     retry_note(fs, r->caller.pid);
     request_error(fs, r, ESTALE);
 }
 
-static void finish_open(struct fs *fs, struct request *r, struct inode *inode, bool pinned)
+/* r->flag: this is the second walk, which must not end in ESTALE. */
+static void settle_open(struct fs *fs, struct request *r, bool keep_cache)
+{
+    const struct file *f = r->handle->inode->file;
+    bool reads = (r->fi.flags & O_ACCMODE) != O_WRONLY && (r->fi.flags & O_TRUNC) == 0;
+
+    if (reads && !r->flag && !inode_size_is_known(r->handle->inode, f->attr.content_revision)) {
+        file_close(fs, r->handle);
+        walk_again(fs, r);
+        return;
+    }
+    if ((r->fi.flags & O_TRUNC) != 0)
+        inode_told_attr(r->handle->inode, f->attr.content_revision, fs->notifier.notices);
+    reply_open(fs, r, keep_cache);
+}
+
+static void on_invalidated(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    if (code == 0) {
+        settle_open(fs, r, false);
+        return;
+    }
+    file_close(fs, r->handle);
+    request_fail(fs, r, code);
+}
+
+/* attr: what the node said when it opened the file; NULL: it was not asked. */
+static void finish_open(struct fs *fs, struct request *r, struct inode *inode, const struct attr *attr)
 {
     struct handle *h = file_open(fs, inode, r->fi.flags, r->caller.pid);
     struct file *f = inode->file;
 
     if (h == NULL) {
-        if (pinned)
+        if (attr != NULL)
             link_close_inode(fs, inode->ino);
         request_error(fs, r, ENOMEM);
         return;
     }
-    h->pinned = pinned;
+    h->pinned = attr != NULL;
+    if (attr != NULL) {
+        file_learn(f, attr);
+        /* Removed between the second walk's lookup and this open. */
+        if (attr->nlink == 0)
+            file_removed(fs, f, attr, true);
+    }
     r->handle = h;
     if (f->n_writers == 0) {
         f->uid = r->caller.uid;
@@ -87,14 +112,18 @@ static void finish_open(struct fs *fs, struct request *r, struct inode *inode, b
     if (notifier_is_pending(inode))
         request_wait(r, &f->invalidated, on_invalidated);
     else
-        reply_open(fs, r, true);
+        settle_open(fs, r, true);
 }
 
 static void on_open(struct fs *fs, struct request *r, int code, struct cursor *body)
 {
     struct inode *inode = inode_find(fs, r->ino);
-    bool again = retry_take(fs, r->caller.pid);
+    bool again = retry_is(fs, r->caller.pid);
     struct attr attr;
+
+    if (again)
+        retry_take(fs, r->caller.pid);
+    r->flag = again;
 
     if (code == KV_E_STALE || code == KV_E_NOENT) {
         walk_again(fs, r);
@@ -117,9 +146,7 @@ static void on_open(struct fs *fs, struct request *r, int code, struct cursor *b
         walk_again(fs, r);
         return;
     }
-    finish_open(fs, r, inode, true);
-    if (inode_find(fs, attr.ino) == inode && inode->file != NULL)
-        file_learn(inode->file, &attr);
+    finish_open(fs, r, inode, &attr);
 }
 
 void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
@@ -135,9 +162,11 @@ void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
         if (virtual_is(node)) {
             virtual_open(fs, r, node);
         } else if (inode != NULL && inode->file != NULL && inode->file->life == FILE_ORPHAN) {
-            finish_open(fs, r, inode, false); /* through /proc/PID/fd */
+            r->flag = true; /* through /proc/PID/fd: there is no name to walk */
+            finish_open(fs, r, inode, NULL);
         } else {
-            put_open(fs, &r->payload, r->ino, fi->flags, false);
+            /* The first walk's open was the barrier. */
+            put_open(fs, &r->payload, r->ino, fi->flags, retry_holds(fs, r->caller.pid, r->ino));
             link_send(fs, r, MESSAGE_OPEN, on_open);
         }
     }
@@ -182,7 +211,7 @@ static void on_created(struct fs *fs, struct request *r, int code, struct cursor
         walk_again(fs, r);
         return;
     }
-    inode = reply_fill_entry(fs, attr, r->parent, r->name, strlen(r->name), REPLY_UNCHECKED, &e);
+    inode = reply_fill_entry(fs, r, attr, r->parent, r->name, strlen(r->name), REPLY_UNCHECKED, &e);
     h = inode != NULL ? file_open(fs, inode, r->fi.flags, r->caller.pid) : NULL;
     if (h == NULL) {
         if (inode != NULL)

@@ -11,8 +11,9 @@ static double attr_timeout(const struct inode *inode, enum reply_trust trust)
     return trust == REPLY_UNCHECKED || file_is_dirty(inode->file) ? 0 : TIMEOUT_LONG;
 }
 
-struct inode *reply_fill_entry(struct fs *fs, struct attr *attr, uint64_t parent, const void *name,
-                               size_t name_len, enum reply_trust trust, struct fuse_entry_param *e_out)
+struct inode *reply_fill_entry(struct fs *fs, const struct request *r, struct attr *attr, uint64_t parent,
+                               const void *name, size_t name_len, enum reply_trust trust,
+                               struct fuse_entry_param *e_out)
 {
     struct inode *inode = inode_get(fs, attr->ino);
 
@@ -31,6 +32,7 @@ struct inode *reply_fill_entry(struct fs *fs, struct attr *attr, uint64_t parent
     e_out->attr_timeout = attr_timeout(inode, trust);
     fs_stat(fs, attr, &e_out->attr);
     inode->told = true;
+    inode_told_attr(inode, attr->content_revision, r->notices);
     return inode;
 }
 
@@ -38,7 +40,7 @@ void reply_entry(struct fs *fs, struct request *r, struct attr *attr, enum reply
 {
     struct fuse_entry_param e;
 
-    if (reply_fill_entry(fs, attr, r->parent, r->name, strlen(r->name), trust, &e) == NULL) {
+    if (reply_fill_entry(fs, r, attr, r->parent, r->name, strlen(r->name), trust, &e) == NULL) {
         request_error(fs, r, ENOMEM);
         return;
     }
@@ -57,6 +59,7 @@ void reply_missing(struct fs *fs, struct request *r)
         return;
     }
     parent->negatives = true;
+    retry_take(fs, r->caller.pid); /* if it was walking again, it has got nowhere */
     fuse_reply_entry(r->fuse, &e);
     request_end(fs, r);
 }
@@ -73,6 +76,7 @@ void reply_attr(struct fs *fs, struct request *r, struct attr *attr, enum reply_
         file_view(inode->file, attr);
         timeout = attr_timeout(inode, trust);
         inode->told = true;
+        inode_told_attr(inode, attr->content_revision, trust == REPLY_CHECKED ? r->notices : fs->notifier.notices);
     }
     fs_stat(fs, attr, &st);
     fuse_reply_attr(r->fuse, &st, timeout);

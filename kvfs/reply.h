@@ -10,9 +10,11 @@
  * kernel takes without looking whether a notification has overtaken them. */
 enum reply_trust { REPLY_CHECKED, REPLY_UNCHECKED };
 
-/* Fills in a directory entry of parent and counts a reference. NULL: out of memory. */
-struct inode *reply_fill_entry(struct fs *fs, struct attr *attr, uint64_t parent, const void *name,
-                               size_t name_len, enum reply_trust trust, struct fuse_entry_param *e_out);
+/* Fills in a directory entry of parent for the answer to r, and counts a
+ * reference. NULL: out of memory. */
+struct inode *reply_fill_entry(struct fs *fs, const struct request *r, struct attr *attr, uint64_t parent,
+                               const void *name, size_t name_len, enum reply_trust trust,
+                               struct fuse_entry_param *e_out);
 /* LOOKUP, MKDIR, SYMLINK, MKNOD; the name is r->name in r->parent. */
 void reply_entry(struct fs *fs, struct request *r, struct attr *attr, enum reply_trust trust);
 /* LOOKUP of a missing name. */

@@ -12,7 +12,6 @@
 #include "sync/base/error.h"
 
 #define INTERRUPT_AFTER_MS 100
-#define WALK_MS 1000
 
 struct request *request_begin(struct fs *fs, fuse_req_t fuse)
 {
@@ -29,6 +28,7 @@ struct request *request_begin(struct fs *fs, fuse_req_t fuse)
     r->started_ms = clock_boot_ms();
     r->deadline_ms = r->started_ms + fs->options->timeout_ms;
     r->moves = fs->inodes.moves;
+    r->notices = fs->notifier.notices;
     TAILQ_INSERT_TAIL(&fs->requests, r, all);
     return r;
 }
@@ -159,33 +159,4 @@ void request_tick(struct fs *fs, uint64_t now_ms)
         }
         r = next;
     }
-}
-
-static size_t retry_slot(pid_t pid)
-{
-    return (size_t)pid % RETRY_SLOTS;
-}
-
-void retry_note(struct fs *fs, pid_t pid)
-{
-    size_t at = retry_slot(pid);
-
-    fs->retries.slots[at].pid = pid;
-    fs->retries.slots[at].until_ms = clock_boot_ms() + WALK_MS;
-}
-
-bool retry_is(struct fs *fs, pid_t pid)
-{
-    size_t at = retry_slot(pid);
-
-    return pid != 0 && fs->retries.slots[at].pid == pid && clock_boot_ms() < fs->retries.slots[at].until_ms;
-}
-
-bool retry_take(struct fs *fs, pid_t pid)
-{
-    bool is = retry_is(fs, pid);
-
-    if (is)
-        fs->retries.slots[retry_slot(pid)].pid = 0;
-    return is;
 }

@@ -68,7 +68,8 @@ struct request {
     uint32_t mode;
     int to_set;
     struct stat set;
-    uint64_t moves; /* fs->inodes.moves when it began */
+    uint64_t moves;   /* fs->inodes.moves when it began */
+    uint64_t notices; /* fs->notifier.notices when it began */
     unsigned step, round;
     bool flag;
     struct buffer data;
@@ -98,18 +99,5 @@ void request_progress(struct fs *fs, struct request *r);
 
 /* Ends what is over its deadline or belongs to a killed process. Node thread. */
 void request_tick(struct fs *fs, uint64_t now_ms);
-
-/* Threads whose open(2) was answered ESTALE: the kernel walks the path again,
- * and what the second walk finds is accepted (open.c). */
-#define RETRY_SLOTS 64
-struct retry_table {
-    struct {
-        pid_t pid;
-        uint64_t until_ms;
-    } slots[RETRY_SLOTS];
-};
-void retry_note(struct fs *fs, pid_t pid);
-bool retry_is(struct fs *fs, pid_t pid);
-bool retry_take(struct fs *fs, pid_t pid);
 
 #endif

@@ -178,7 +178,7 @@ static void rename_a_directory_above(void)
 {
     struct tally t = {0};
     char text[64];
-    int i;
+    int i, k;
 
     mkdir(at(0, "co-dir0"), 0755);
     mkdir(at(0, "co-dir0/sub"), 0755);
@@ -187,6 +187,9 @@ static void rename_a_directory_above(void)
         expect_true(&t, i, put(at(i, "co-dir%d/sub/key", i & 1), text), "write");
         expect(&t, i, text, get(at(i + 1, "co-dir%d/sub/key", i & 1)));
         expect_true(&t, i, rename(at(i, "co-dir%d", i & 1), at(i, "co-dir%d", (i + 1) & 1)) == 0, "rename");
+        /* That the new name was missing may be remembered until the event comes. */
+        for (k = 0; k < 1000 && access(at(i + 1, "co-dir%d", (i + 1) & 1), F_OK) != 0; k++)
+            usleep(1000);
         expect(&t, i, text, get(at(i + 1, "co-dir%d/sub/key", (i + 1) & 1)));
         /* The old name must not lead anywhere by an open. */
         expect(&t, i, "[open: No such file or directory]", get(at(i + 1, "co-dir%d/sub/key", i & 1)));
@@ -334,12 +337,12 @@ static void unlinked_there_still_readable_here(void)
         expect_true(&t, i, unlink(at(0, "co-gone")) == 0, "unlink");
         n = pread(fd, got, sizeof got - 1, 0);
         got[n > 0 ? n : 0] = '\0';
-        expect(&t, i, text, got);
+        expect(&t, i, text, n < 0 ? strerror(errno) : got);
         usleep(2000);
         posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
         n = pread(fd, got, sizeof got - 1, 0);
         got[n > 0 ? n : 0] = '\0';
-        expect(&t, i, text, got);
+        expect(&t, i, text, n < 0 ? strerror(errno) : got);
         close(fd);
     }
     report(&t, "a file unlinked on the other mount stays readable");
@@ -429,6 +432,10 @@ int main(int argc, char **argv)
     mounts[1] = argv[2];
     rounds = atoi(argv[3]);
     clock_gettime(CLOCK_MONOTONIC, &start);
+    if (getenv("ONLY_UNLINKED")) {
+        unlinked_there_still_readable_here();
+        return 0;
+    }
     write_here_read_there();
     append_in_turn();
     rename_over_here_read_there();

@@ -1,0 +1,79 @@
+#include "kvfs/retry.h"
+
+#include "kvfs/fs.h"
+#include "sync/base/clock.h"
+
+#define WALK_MS 1000
+
+static size_t slot_of(pid_t pid)
+{
+    return (size_t)pid % RETRY_SLOTS;
+}
+
+static void let_go(struct fs *fs, size_t at)
+{
+    if (fs->retries.slots[at].held != 0 && fs->retries.slots[at].connection == fs->link.connections)
+        link_close_inode(fs, fs->retries.slots[at].held);
+    fs->retries.slots[at].held = 0;
+}
+
+void retry_note(struct fs *fs, pid_t pid)
+{
+    size_t at = slot_of(pid);
+
+    let_go(fs, at);
+    fs->retries.slots[at].pid = pid;
+    fs->retries.slots[at].until_ms = clock_boot_ms() + WALK_MS;
+}
+
+bool retry_is(struct fs *fs, pid_t pid)
+{
+    size_t at = slot_of(pid);
+
+    return pid != 0 && fs->retries.slots[at].pid == pid && clock_boot_ms() < fs->retries.slots[at].until_ms;
+}
+
+bool retry_holds(struct fs *fs, pid_t pid, uint64_t ino)
+{
+    size_t at = slot_of(pid);
+
+    return retry_is(fs, pid) && fs->retries.slots[at].held == ino &&
+           fs->retries.slots[at].connection == fs->link.connections;
+}
+
+void retry_hold(struct fs *fs, pid_t pid, uint64_t ino)
+{
+    size_t at = slot_of(pid);
+
+    if (fs->retries.slots[at].pid != pid) {
+        link_close_inode(fs, ino);
+        return;
+    }
+    let_go(fs, at);
+    fs->retries.slots[at].held = ino;
+    fs->retries.slots[at].connection = fs->link.connections;
+}
+
+bool retry_take(struct fs *fs, pid_t pid)
+{
+    size_t at = slot_of(pid);
+    bool is = retry_is(fs, pid);
+
+    if (fs->retries.slots[at].pid == pid) {
+        let_go(fs, at);
+        fs->retries.slots[at].pid = 0;
+    }
+    return is;
+}
+
+void retry_tick(struct fs *fs, uint64_t now_ms)
+{
+    size_t at;
+
+    for (at = 0; at < RETRY_SLOTS; at++) {
+        if (fs->retries.slots[at].pid != 0 && now_ms >= fs->retries.slots[at].until_ms) {
+            let_go(fs, at);
+            fs->retries.slots[at].pid = 0;
+        }
+    }
+}
