@@ -42,6 +42,7 @@ static void queue_set(struct bench *b, struct flight *f, uint64_t number)
     char path[64];
     int len = snprintf(path, sizeof path, FOLDER "/%08llu", (unsigned long long)(number % b->keys));
     const struct command cmd = {.op = COMMAND_SET,
+                                .flags = b->l.node.trusted ? COMMAND_TRUSTED : 0,
                                 .session = b->l.session,
                                 .seq = f->first_seq + number,
                                 .acked_below = f->first_seq + f->oldest,

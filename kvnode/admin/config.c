@@ -2,11 +2,13 @@
 #include "kvnode/admin/format.h"
 #include "kvnode/admin/verbs.h"
 
-#include <inttypes.h>
+#include <errno.h>
 #include <string.h>
 
 #include "kvnode/config.h"
 #include "sync/ssh/identity.h"
+
+#define SYSTEM_HOST_KEY "/etc/ssh/ssh_host_ed25519_key.pub"
 
 static void print_json(void *arg, const char *section, const char *name, const char *value,
                        const char *source)
@@ -44,19 +46,31 @@ static void print_peers(const struct admin *a, const struct config *c)
     }
 }
 
+/* A .pub file: the private half is not ours to read. 0, -EINVAL or -errno. */
+static int read_public_file(const char *path, char public_out[static IDENTITY_PUBLIC_MAX])
+{
+    char line[1024] = "";
+    FILE *f = fopen(path, "re");
+    if (f == NULL)
+        return -errno;
+    bool read = fgets(line, sizeof line, f) != NULL;
+    fclose(f);
+    line[strcspn(line, "\n")] = '\0';
+    return read && identity_public_valid(line, public_out) ? 0 : -EINVAL;
+}
+
 /* The section that the other nodes' files need about this one. */
 static int print_own_section(const struct admin *a, const struct config *c)
 {
     char key[IDENTITY_PUBLIC_MAX], host_key[IDENTITY_PUBLIC_MAX];
     int rc = identity_read_public(c->client_key, key);
     if (rc != 0)
-        return admin_fail(a, EXIT_FAILED, NULL, "%s.pub: %s. Try: kvnode doctor", c->client_key,
-                          strerror(-rc));
+        return admin_fail(a, EXIT_FAILED, NULL, "%s: %s. Try: kvnode doctor", c->client_key, strerror(-rc));
     /* Through the system's sshd the others see the system's host key. */
-    const char *host_path = c->private_sshd ? c->host_key : "/etc/ssh/ssh_host_ed25519_key";
-    rc = identity_read_public(host_path, host_key);
+    const char *host_path = c->private_sshd ? c->host_key : SYSTEM_HOST_KEY;
+    rc = c->private_sshd ? identity_read_public(host_path, host_key) : read_public_file(host_path, host_key);
     if (rc != 0)
-        return admin_fail(a, EXIT_FAILED, NULL, "%s.pub: %s. Try: kvnode doctor", host_path, strerror(-rc));
+        return admin_fail(a, EXIT_FAILED, NULL, "%s: %s. Try: kvnode doctor", host_path, strerror(-rc));
     if (strcmp(c->listen_host, "0.0.0.0") == 0 || strcmp(c->listen_host, "::") == 0)
         admin_say(a,
                   "kvnode: the address below is no address that others can dial; put this machine's there");

@@ -233,6 +233,28 @@ static int wait_ready(struct dev *d, struct dev_node *const *nodes, size_t n)
     }
 }
 
+/* The root directory is made as root's. In a cluster that a user tries things
+ * with it has to be the user's, or a mount of theirs could not be written to. */
+static int own_root(struct dev *d)
+{
+    struct request_link l;
+    struct admin quiet = *d->a;
+    struct attr attr;
+    struct command_result result;
+    const struct command_body body = {
+        .ino = KV_ROOT_INO, .valid = SETATTR_UID | SETATTR_GID, .uid = geteuid(), .gid = getegid()};
+    if (geteuid() == 0)
+        return EXIT_OK;
+    quiet.timeout_ms = d->timeout_ms;
+    int rc = request_open_socket(&quiet, d->nodes[0].socket, &l);
+    if (rc == 0)
+        rc = request_resolve(&l, "", false, &attr);
+    if (rc == 0 && attr.uid == 0)
+        rc = request_write(&l, COMMAND_SETATTR, &body, &result);
+    request_close(&l);
+    return rc == 0 ? EXIT_OK : admin_fail_code(d->a, "up", rc, l.detail, true);
+}
+
 /* make_only: stop before the start (contrib/quickstart shows it as a step). */
 static int up(struct dev *d, bool make_only)
 {
@@ -270,6 +292,9 @@ static int up(struct dev *d, bool make_only)
     if (exit != EXIT_OK)
         return exit;
     wait_links(d, nodes, d->n_nodes);
+    exit = own_root(d);
+    if (exit != EXIT_OK)
+        return exit;
     const struct dev_node *leader = find_leader(d);
     for (size_t i = 0; i < d->n_nodes; i++)
         printf("%s%s%s", i > 0 ? "  " : "", nodes[i]->name, nodes[i] == leader ? " (leader)" : "");

@@ -129,8 +129,10 @@ static void check_machine(struct doctor *d)
             files.rlim_cur < 1024 ? "ulimit -n 4096 (LimitNOFILE= of the service)" : "", "limit %llu",
             (unsigned long long)files.rlim_cur);
     if (access("/dev/fuse", R_OK | W_OK) != 0)
-        say(d, SSH_CHECK_WARN, "fuse", "modprobe fuse; only mounts need it", "/dev/fuse: %s",
-            strerror(errno));
+        say(d, SSH_CHECK_WARN, "fuse",
+            errno == EACCES ? "chmod 666 /dev/fuse, as distributions do; only mounts need it"
+                            : "modprobe fuse; only mounts need it",
+            "/dev/fuse: %s", strerror(errno));
     else
         say(d, SSH_CHECK_PASS, "fuse", "", "/dev/fuse");
 }
