@@ -25,10 +25,11 @@ static const struct setting_kind {
     [SETTING_MAX_BYTES] = {"max_bytes", "1GiB", UNIT_BYTES, 1, 1ULL << 50},
     [SETTING_SESSION_TIMEOUT] = {"session_timeout", "10min", UNIT_TIME, 10 * SECOND, 30 * 86400 * SECOND},
     [SETTING_MAX_DEAD_NAMES] = {"max_dead_names", "1000000", UNIT_NONE, 0, 1000000000},
-    [SETTING_NO_HISTORY] = {"no_history",
-                            ".*.sw? 4913 *~ .#* #*# .*.XXXXXX sedXXXXXX .goutputstream-XXXXXX .fuse_hidden* "
-                            ".git/*.lock .git/tmp_obj_* .git/tmp_pack_* .git/tmp_idx_* .git/*_XXXXXX",
-                            UNIT_TEXT, 0, 0},
+    [SETTING_NO_HISTORY] =
+        {"no_history",
+         ".*.sw? 4913 *~ .#* #*# .*.XXXXXX sedXXXXXX .goutputstream-XXXXXX .fuse_hidden* .~lock.*# "
+         ".git/*.lock .git/tmp_obj_* .git/tmp_pack_* .git/tmp_idx_* .git/*_XXXXXX",
+         UNIT_TEXT, 0, 0},
 };
 
 static const struct {

@@ -420,7 +420,7 @@ static int write_record(struct state_writer *w, struct cursor *c, const struct b
     case RECORD_META:
         return write_meta(w, c, b);
     default:
-        assert(!"a record of the journal's own");
+        assert(false); /* the journal wrote it */
         return SQLITE_INTERNAL;
     }
 }

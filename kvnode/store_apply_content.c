@@ -348,7 +348,7 @@ int apply_set(struct apply *ap)
 {
     const struct command_body *body = ap->body;
     struct walked at;
-    struct inode *in;
+    struct inode *in = NULL;
     int rv = path_walk(ap->s, &ap->who, body->path, body->path_len, &at);
 
     if (rv == KV_E_NOENT) {
