@@ -38,7 +38,7 @@ struct write {
     writes_done *done;
     void *arg;
     UT_hash_handle hh;
-    TAILQ_ENTRY(write) order; /* in the order of arrival */
+    TAILQ_ENTRY(write) order; /* in the order of arrival, and so of deadlines */
 };
 
 /* A command from a peer that waits for its turn to be proposed. */
@@ -319,6 +319,8 @@ static int start(struct writes *w, const struct command *cmd, uint64_t deadline_
         old->done = done;
         old->arg = arg;
         old->deadline_ms = deadline_ms;
+        TAILQ_REMOVE(&w->all, old, order); /* deadlines grow along the list */
+        TAILQ_INSERT_TAIL(&w->all, old, order);
         return 0;
     }
     command_encode(&b, cmd);
