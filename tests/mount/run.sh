@@ -20,6 +20,7 @@ skip() { echo "# skipped: $*" >&2; exit 77; }
 command -v sshd >/dev/null || [ -x /usr/sbin/sshd ] || skip "sshd is not installed"
 
 base=$(mktemp -d "${TMPDIR:-/tmp}/kvfs-mount.XXXXXX")
+export BASE="$base"
 export KVNODE_DEV_DIR="$base/run" KVNODE_SOCKET_DIR="$base/run/sock"
 export A="$base/a" B="$base/b" WORK="$base/work"
 unset KVNODE_NODE KVNODE_CONFIG KVNODE_CONFIG_DIR

@@ -72,17 +72,17 @@ is "control files are listed in their directory" "yes" "$(ls "$A/.kvfs" | grep -
 fails_with "and only below the root" "No such file" ls "$A/d/.kvfs"
 fails_with "and cannot be written" "Read-only" sh -c "echo x >'$A/.kvfs/status'"
 
-mkdir "$WORK/../m1"
-succeeds "a mount of a directory, .versions listed" "$KVFS" "$NODES" "$WORK/../m1" -o prefix=d,versions=visible
-is "shows it as its root" "content 15" "$(cat "$WORK/../m1/key")"
-is "lists .versions" ".versions" "$(ls -A "$WORK/../m1" | grep versions)"
-is "and finds versions there" "content 2" "$(cat "$WORK/../m1/.versions/key/2")"
-echo through >"$WORK/../m1/made"
+mkdir "$BASE/m1"
+succeeds "a mount of a directory, .versions listed" "$KVFS" "$NODES" "$BASE/m1" -o prefix=d,versions=visible
+is "shows it as its root" "content 15" "$(cat "$BASE/m1/key")"
+is "lists .versions" ".versions" "$(ls -A "$BASE/m1" | grep versions)"
+is "and finds versions there" "content 2" "$(cat "$BASE/m1/.versions/key/2")"
+echo through >"$BASE/m1/made"
 is "what is made there is below it" "through" "$(cat made)"
-succeeds "unmount" umount "$WORK/../m1"
-mkdir "$WORK/../m2"
-succeeds "a mount without versions" "$KVFS" "$NODES" "$WORK/../m2" -o versions=off,ro
-fails_with "has none" "No such file" ls "$WORK/../m2/.versions"
-fails_with "read-only" "Read-only" touch "$WORK/../m2/x"
-succeeds "unmount it" umount "$WORK/../m2"
+succeeds "unmount" umount "$BASE/m1"
+mkdir "$BASE/m2"
+succeeds "a mount without versions" "$KVFS" "$NODES" "$BASE/m2" -o versions=off,ro
+fails_with "has none" "No such file" ls "$BASE/m2/.versions"
+fails_with "read-only" "Read-only" touch "$BASE/m2/x"
+succeeds "unmount it" umount "$BASE/m2"
 plan
