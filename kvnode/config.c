@@ -27,109 +27,17 @@ struct loader {
     char why[600];
 };
 
-const struct config_peer *config_peer_by_name(const struct config *config, const char *name)
-{
-    for (size_t i = 0; i < config->n_peers; i++)
-        if (strcmp(config->peers[i].name, name) == 0)
-            return &config->peers[i];
-    return NULL;
-}
-
-const struct config_peer *config_peer_by_id(const struct config *config, uint16_t id)
-{
-    for (size_t i = 0; i < config->n_peers; i++)
-        if (config->peers[i].id == id)
-            return &config->peers[i];
-    return NULL;
-}
-
 #define SECTIONS "[node], [cluster], [ssh], [raft], [storage], [peer NAME]"
 
 static int on_section(void *arg, const char *section, unsigned line, char *why, size_t size)
 {
     struct config *c = ((struct loader *)arg)->config;
-    if (strncmp(section, "peer ", 5) == 0) {
-        const char *name = section + 5;
-        if (!identity_peer_name_valid(name)) {
-            snprintf(why, size, "[%.60s]: a node's name is 1 to %d of A-Z a-z 0-9 . _ -", section,
-                     CONFIG_NAME_MAX);
-            return -EINVAL;
-        }
-        if (config_peer_by_name(c, name) != NULL) {
-            snprintf(why, size, "a second [peer %s]; there may be one", name);
-            return -EINVAL;
-        }
-        if (c->n_peers == CONFIG_PEERS_MAX) {
-            snprintf(why, size, "more than %d peers", CONFIG_PEERS_MAX);
-            return -EINVAL;
-        }
-        struct config_peer *peers = realloc(c->peers, (c->n_peers + 1) * sizeof *peers);
-        if (peers == NULL)
-            return -ENOMEM;
-        c->peers = peers;
-        peers[c->n_peers] = (struct config_peer){.line = line, .name = strdup(name)};
-        if (peers[c->n_peers].name == NULL)
-            return -ENOMEM;
-        c->n_peers++;
-        return 0;
-    }
+    if (strncmp(section, "peer ", 5) == 0)
+        return config_peer_begin(c, section + 5, line, why, size);
     for (size_t i = 0; i < config_n_settings; i++)
         if (strcmp(config_settings[i].section, section) == 0)
             return 0;
     snprintf(why, size, "unknown section [%.60s]; allowed: " SECTIONS, section);
-    return -EINVAL;
-}
-
-static int peer_twice(const char *name, char *why, size_t size)
-{
-    snprintf(why, size, "%s is given twice", name);
-    return -EINVAL;
-}
-
-static int peer_value(struct config_peer *p, const char *name, const char *value, char *why, size_t size)
-{
-    char key[IDENTITY_PUBLIC_MAX], host[256];
-    uint64_t id;
-    if (strcmp(name, "id") == 0) {
-        if (p->id != 0)
-            return peer_twice(name, why, size);
-        if (!config_read_number(value, 1, 65535, &id)) {
-            snprintf(why, size, "id = %.60s is not allowed; allowed: a number from 1 to 65535", value);
-            return -EINVAL;
-        }
-        p->id = (uint16_t)id;
-        return 0;
-    }
-    if (strcmp(name, "address") == 0) {
-        if (p->host != NULL)
-            return peer_twice(name, why, size);
-        if (config_split_address(value, host, sizeof host, &p->port) != 0) {
-            snprintf(why, size, "address = %.60s is not allowed; allowed: HOST:PORT or [IPV6]:PORT", value);
-            return -EINVAL;
-        }
-        return config_set_string(&p->host, host);
-    }
-    if (strcmp(name, "user") == 0) {
-        if (p->user != NULL)
-            return peer_twice(name, why, size);
-        if (value[0] == '\0' || strpbrk(value, " \t\"'\\") != NULL) {
-            snprintf(why, size, "user = %.60s is not allowed; allowed: an account's name", value);
-            return -EINVAL;
-        }
-        return config_set_string(&p->user, value);
-    }
-    if (strcmp(name, "host_key") == 0 || strcmp(name, "key") == 0) {
-        char **field = name[0] == 'h' ? &p->host_key : &p->key;
-        if (*field != NULL)
-            return peer_twice(name, why, size);
-        if (!identity_public_valid(value, key)) {
-            snprintf(why, size, "%s is no ed25519 public key; allowed: ssh-ed25519 AAAA…, one line", name);
-            return -EINVAL;
-        }
-        return config_set_string(field, key);
-    }
-    snprintf(why, size, "unknown name %.60s in [peer %s]; allowed: id, address, user, host_key, key", name,
-             p->name);
     return -EINVAL;
 }
 
@@ -138,7 +46,7 @@ static int on_value(void *arg, const char *section, const char *name, const char
 {
     struct config *c = ((struct loader *)arg)->config;
     if (strncmp(section, "peer ", 5) == 0)
-        return peer_value(&c->peers[c->n_peers - 1], name, value, why, size);
+        return config_peer_set(&c->peers[c->n_peers - 1], name, value, why, size);
     const struct setting *s = config_find_setting(section, name);
     if (s == NULL) {
         char names[160];
@@ -305,77 +213,6 @@ static int derive(struct config *c)
     return rc;
 }
 
-static int refuse_peer(struct loader *l, const struct config_peer *p, const char *what)
-{
-    snprintf(l->why, sizeof l->why, "%s:%u: [peer %s] %s", l->config->file != NULL ? l->config->file : "-",
-             p->line, p->name, what);
-    return -EINVAL;
-}
-
-static int compare_peers(const void *a, const void *b)
-{
-    const struct config_peer *pa = a, *pb = b;
-    return (pa->id > pb->id) - (pa->id < pb->id);
-}
-
-static void peer_deinit(struct config_peer *p)
-{
-    free(p->name);
-    free(p->host);
-    free(p->user);
-    free(p->host_key);
-    free(p->key);
-}
-
-/* The node's own section, pasted along with the others', is taken out. */
-static int check_peers(struct loader *l)
-{
-    struct config *c = l->config;
-    char what[120];
-    for (size_t i = 0; i < c->n_peers; i++) {
-        struct config_peer *p = &c->peers[i];
-        const char *missing = p->id == 0            ? "id"
-                              : p->host == NULL     ? "address"
-                              : p->host_key == NULL ? "host_key"
-                              : p->key == NULL      ? "key"
-                                                    : NULL;
-        if (missing != NULL) {
-            snprintf(what, sizeof what,
-                     "has no %s; kvnode config --peer on that node prints the whole section", missing);
-            return refuse_peer(l, p, what);
-        }
-        if (p->user == NULL && config_set_string(&p->user, c->ssh_user) != 0)
-            return -ENOMEM;
-        bool same_name = strcmp(p->name, c->name) == 0;
-        if (same_name != (p->id == c->id))
-            return refuse_peer(l, p,
-                               same_name ? "has this node's name but another id"
-                                         : "has this node's id but another name");
-        for (size_t j = 0; j < i; j++) {
-            const struct config_peer *q = &c->peers[j];
-            const char *same = p->id == q->id                                        ? "id"
-                               : strcmp(p->key, q->key) == 0                         ? "key"
-                               : strcmp(p->host_key, q->host_key) == 0               ? "host_key"
-                               : p->port == q->port && strcmp(p->host, q->host) == 0 ? "address"
-                                                                                     : NULL;
-            if (same == NULL)
-                continue;
-            snprintf(what, sizeof what, "has the same %s as [peer %s]", same, q->name);
-            return refuse_peer(l, p, what);
-        }
-    }
-    for (size_t i = 0; i < c->n_peers; i++)
-        if (c->peers[i].id == c->id) {
-            peer_deinit(&c->peers[i]);
-            memmove(&c->peers[i], &c->peers[i + 1], (c->n_peers - i - 1) * sizeof *c->peers);
-            c->n_peers--;
-            break;
-        }
-    if (c->n_peers > 1)
-        qsort(c->peers, c->n_peers, sizeof *c->peers, compare_peers);
-    return 0;
-}
-
 static int finish(struct loader *l)
 {
     struct config *c = l->config;
@@ -393,7 +230,7 @@ static int finish(struct loader *l)
     if (rc == 0)
         rc = derive(c);
     if (rc == 0)
-        rc = check_peers(l);
+        rc = config_peers_finish(c, l->why, sizeof l->why);
     if (rc != 0)
         return rc;
     if (c->heartbeat_ms * 3 > c->election_ms) {
@@ -425,7 +262,7 @@ void config_free(struct config *c)
     if (c == NULL)
         return;
     for (size_t i = 0; i < c->n_peers; i++)
-        peer_deinit(&c->peers[i]);
+        config_peer_deinit(&c->peers[i]);
     free(c->peers);
     for (size_t i = 0; c->sources != NULL && i < config_n_settings; i++) {
         free(c->sources[i].value);

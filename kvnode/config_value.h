@@ -53,4 +53,12 @@ int config_set_string(char **field, const char *value);
 /* config_paths.c: the first directory of a systemd variable in out, or NULL. */
 const char *config_system_dir(const char *variable, char *out, size_t size);
 
+/* config_peer.c. All return 0, -ENOMEM, or -EINVAL with a clause in why. */
+/* A section's title: appends a peer. */
+int config_peer_begin(struct config *c, const char *name, unsigned line, char *why, size_t size);
+int config_peer_set(struct config_peer *p, const char *name, const char *value, char *why, size_t size);
+/* After the last line: all is given, nothing twice; sorts. why: with file and line. */
+int config_peers_finish(struct config *c, char *why, size_t size);
+void config_peer_deinit(struct config_peer *p);
+
 #endif

@@ -59,4 +59,16 @@ int dev_start(struct dev *d, struct dev_node *n);
 /* Ends the nodes: SIGTERM, after some seconds SIGKILL. */
 void dev_stop(struct dev *d, struct dev_node *const *nodes, size_t n);
 
+/* The node that leads, asked of the nodes that run: of several claims (a paused
+ * or cut-off leader) the highest term counts. NULL: none. */
+struct dev_node *dev_leader(struct dev *d);
+/* Nodes that run and are not paused. */
+size_t dev_count_running(const struct dev *d);
+/* Waits until the nodes answer, and, if enough run, until they have a leader and
+ * have applied what it had committed. What is missing is told after 2 s and when
+ * time is up. */
+int dev_wait_ready(struct dev *d, struct dev_node *const *nodes, size_t n);
+/* Waits, some seconds at most, until every running node sees the given ones. */
+void dev_wait_links(const struct dev *d, struct dev_node *const *nodes, size_t n);
+
 #endif

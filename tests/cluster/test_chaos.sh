@@ -41,6 +41,7 @@ for ((round = 1; round <= rounds; round++)); do
         ;;
     esac
     echo "round $round: $(tr '\n' ' ' <<<"$said") $(cat "$work/start" 2>/dev/null)"
+    rm -f "$work/start"
 done
 kill -TERM "$recorder"
 gone() { ! kill -0 "$recorder" 2>/dev/null; }
