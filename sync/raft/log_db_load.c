@@ -19,7 +19,7 @@ static int load_group(struct log_db *db, struct group *g, bool *exists_out, char
     sqlite3_bind_int64(st, 1, g->number);
     rc = sqlite3_step(st);
     if (rc == SQLITE_ROW) {
-        *exists_out = true;
+        *exists_out = g->stored = true;
         g->term = (uint64_t)sqlite3_column_int64(st, 0);
         g->vote = (uint64_t)sqlite3_column_int64(st, 1);
         g->start_index = (uint64_t)sqlite3_column_int64(st, 2);

@@ -19,7 +19,8 @@ struct group {
     uint64_t last_index, last_sum; /* start_index - 1 and start_sum when empty */
     uint64_t oldest;               /* no row before it; < start_index: something to sweep */
     uint64_t floor;                /* what the floor file says */
-    bool changed, appended;        /* in this transaction */
+    bool stored;                   /* it has its row */
+    bool appended;                 /* in this transaction */
 };
 
 enum statement {

@@ -24,7 +24,7 @@ static int put_group(struct log_db *db, struct group *g)
     sqlite3_bind_blob(st, 9, conf != NULL ? conf->data : NULL, conf != NULL ? (int)conf->len : 0,
                       SQLITE_STATIC);
     sqlite3_bind_int64(st, 10, (int64_t)log_db_group_sum(g));
-    g->changed = true;
+    g->stored = true;
     return log_db_run(db, ST_PUT_GROUP);
 }
 
@@ -33,7 +33,7 @@ int log_db_begin(struct log_db *db)
     log_db_release_groups(db->before, db->n_before);
     db->n_before = db->n_groups;
     for (unsigned i = 0; i < db->n_groups; i++) {
-        db->groups[i].changed = db->groups[i].appended = false;
+        db->groups[i].appended = false;
         db->before[i] = db->groups[i];
         snapshot_meta_copy(&db->groups[i].snapshot, &db->before[i].snapshot);
     }
@@ -137,7 +137,9 @@ int log_db_append(struct log_db *db, uint16_t group, uint64_t index, struct entr
 
     if (g == NULL)
         return -ENOMEM;
-    if (index != g->last_index + 1)
+    if (!g->stored)
+        result = put_group(db, g);
+    if (result == 0 && index != g->last_index + 1)
         result = truncate_from(db, g, index);
     for (size_t i = 0; i < n && result == 0; i++) {
         int64_t key = log_db_key(group, g->last_index + 1);
@@ -154,7 +156,7 @@ int log_db_append(struct log_db *db, uint16_t group, uint64_t index, struct entr
             g->last_sum = sum;
         }
     }
-    g->changed = g->appended = true;
+    g->appended = true;
     return result;
 }
 
