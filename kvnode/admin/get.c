@@ -8,7 +8,8 @@
 static void print(const struct admin *a, const struct value *v)
 {
     if (a->opt[OPT_JSON] == NULL) {
-        fwrite(v->data.data, 1, v->data.len, stdout);
+        if (v->data.len > 0)
+            fwrite(v->data.data, 1, v->data.len, stdout);
         return;
     }
     char revision[32];

@@ -229,6 +229,7 @@ int admin_parse(struct admin *a, int argc, char **argv)
 int admin_main(int argc, char **argv, int (*node_run)(const struct config *config))
 {
     struct admin a = {.node_run = node_run};
+    setvbuf(stderr, NULL, _IOLBF, BUFSIZ); /* a message is one write, whoever else writes there */
     int rc = admin_parse(&a, argc, argv);
     if (rc != EXIT_OK)
         return rc;

@@ -9,6 +9,9 @@ export KVNODE_DEV_DIR=$work/run
 unset KVNODE_NODE KVNODE_CONFIG KVNODE_SOCKET_DIR KVNODE_CONFIG_DIR NO_COLOR
 PATH=$(dirname "${KVNODE_BIN:?}"):$(dirname "${KVFS_BIN:?}"):$PATH
 children=()
+# Where a sanitizer is built in, its reports of all processes, daemons too, go here.
+export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}log_path=$work/sanitizer"
+export UBSAN_OPTIONS="${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}log_path=$work/sanitizer"
 
 say() {
     echo "--- $*"
@@ -46,6 +49,10 @@ leftovers() {
     done 2>/dev/null
 }
 
+no_leftovers() {
+    [ -z "$(leftovers)" ]
+}
+
 cleanup() {
     local status=$? pid
     trap - EXIT
@@ -55,9 +62,16 @@ cleanup() {
     done
     unmount_below
     timeout 60 kvnode dev down >/dev/null 2>&1
+    # A program that is ending may have something to report yet.
+    until_true 15 no_leftovers
     for pid in $(leftovers); do
         kill -KILL "$pid" 2>/dev/null
     done
+    if ls "$work"/sanitizer.* >/dev/null 2>&1; then
+        echo "FAILED: a sanitizer found this:" >&2
+        head -n 60 "$work"/sanitizer.* >&2
+        status=1
+    fi
     rm -rf "$work"
     exit "$status"
 }
