@@ -8,13 +8,17 @@
 # leader first), WORK (an empty folder on an ordinary file system).
 #
 # A watchdog aborts the mounts' connections when the time is up: a request that
-# hangs would block sync(2) on the whole machine. Exit 77: skipped.
+# hangs would block sync(2) on the whole machine.
 set -eu
 
 limit=$1
 shift
 : "${KVNODE:?}" "${KVFS:?}"
-skip() { echo "# skipped: $*" >&2; exit 77; }
+skip() {
+    [ -z "${CI:-}" ] || { echo "Bail out! $*"; exit 1; } # there it must be possible
+    echo "1..0 # SKIP $*"
+    exit 0
+}
 [ -e /dev/fuse ] || skip "there is no /dev/fuse"
 [ "$(id -u)" = 0 ] || command -v fusermount3 >/dev/null || skip "neither root nor fusermount3"
 command -v sshd >/dev/null || [ -x /usr/sbin/sshd ] || skip "sshd is not installed"
@@ -40,7 +44,7 @@ finish() {
     status=$?
     trap - EXIT INT TERM
     cd /
-    if [ "$status" != 0 ] && [ "$status" != 77 ]; then
+    if [ "$status" != 0 ]; then
         for log in "$base"/*.log; do
             [ ! -s "$log" ] || { echo "# --- $log"; tail -n 20 "$log" | sed 's/^/# /'; } >&2
         done
