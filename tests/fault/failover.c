@@ -1,0 +1,105 @@
+/* How long writers wait when the leader goes: killed, or told to stop. */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "sync/base/clock.h"
+#include "tests/fault/lib/caller.h"
+
+#define NODES 3
+#define WRITE_MS 10000
+
+static int by_size(const void *a, const void *b)
+{
+    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+static void print_times(const char *what, uint64_t *us, unsigned n)
+{
+    qsort(us, n, sizeof *us, by_size);
+    printf("# %s: %u times, median %llu ms, worst %llu ms\n", what, n, (unsigned long long)us[n / 2] / 1000,
+           (unsigned long long)us[n - 1] / 1000);
+}
+
+/* The longest that a client of another node waits for a write while the leader
+ * goes, over and over. */
+static void measure(struct cluster *c, int sig, unsigned n, uint64_t *us)
+{
+    struct command_result result;
+    unsigned i;
+
+    for (i = 0; i < n; i++) {
+        unsigned leader = cluster_leader(c, 15000);
+        struct caller w;
+        bool gone;
+
+        assert_int_not_equal(leader, CLUSTER_MAX);
+        assert_true(cluster_equal(c, 15000));
+        caller_init(&w, c, (leader + 1) % NODES);
+        w.pinned = true;
+        assert_int_equal(caller_register(&w, WRITE_MS), 0);
+        assert_int_equal(caller_set(&w, "failover", &i, sizeof i, WRITE_MS, &result), 0);
+        kill(c->nodes[leader].pid, sig);
+        us[i] = 0;
+        do {
+            uint64_t before = result.revision, begin, took;
+
+            gone = cluster_ended(c, leader, sig == SIGKILL ? 5000 : 0);
+            begin = clock_boot_ns();
+            assert_int_equal(caller_set(&w, "failover", &begin, sizeof begin, WRITE_MS, &result), 0);
+            took = (clock_boot_ns() - begin) / 1000;
+            assert_true(result.revision > before);
+            us[i] = took > us[i] ? took : us[i];
+        } while (!gone);
+        caller_deinit(&w);
+        assert_true(cluster_start(c, leader));
+        assert_true(cluster_serves(c, leader, 15000));
+    }
+}
+
+static void repeat(const char *what, int sig, unsigned n, uint64_t worst_ms)
+{
+    const struct cluster_options options = {.n = NODES};
+    uint64_t *us = calloc(n, sizeof *us);
+    const char *skip;
+    struct cluster *c = cluster_new(&options, &skip);
+
+    assert_non_null(c);
+    measure(c, sig, n, us);
+    assert_true(cluster_free(c));
+    print_times(what, us, n);
+    assert_in_range(us[n - 1], 0, worst_ms * 1000);
+    free(us);
+}
+
+/* The bounds are for a busy machine; the figures are what counts. */
+static void a_killed_leader_is_replaced_within_seconds(void **state)
+{
+    (void)state;
+    repeat("leader killed", SIGKILL, rounds(8), 4000);
+}
+
+static void a_leader_that_stops_hands_over(void **state)
+{
+    (void)state;
+    repeat("leader told to stop", SIGTERM, rounds(5), 1500);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_killed_leader_is_replaced_within_seconds),
+        cmocka_unit_test(a_leader_that_stops_hands_over),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

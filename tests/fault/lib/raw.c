@@ -1,0 +1,283 @@
+#include "tests/fault/lib/raw.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "sync/base/clock.h"
+
+int raw_open(const char *socket_path)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    unsigned tries;
+
+    snprintf(addr.sun_path, sizeof addr.sun_path, "%s", socket_path);
+    for (tries = 0; fd >= 0 && tries < 500; tries++) {
+        struct pollfd wait = {.fd = -1};
+
+        if (connect(fd, (struct sockaddr *)&addr, sizeof addr) == 0)
+            return fd;
+        if (errno != EAGAIN) /* else the backlog is full */
+            break;
+        poll(&wait, 1, 10);
+    }
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
+size_t raw_send(int fd, const void *data, size_t len, unsigned timeout_ms)
+{
+    uint64_t deadline = clock_boot_ms() + timeout_ms;
+    size_t done = 0;
+
+    while (done < len) {
+        ssize_t n = send(fd, (const char *)data + done, len - done, MSG_NOSIGNAL);
+        uint64_t now = clock_boot_ms();
+        struct pollfd p = {.fd = fd, .events = POLLOUT};
+
+        if (n > 0) {
+            done += (size_t)n;
+            continue;
+        }
+        if (n < 0 && errno != EAGAIN && errno != EINTR)
+            break;
+        if (now >= deadline)
+            break;
+        poll(&p, 1, (int)(deadline - now));
+    }
+    return done;
+}
+
+bool raw_closed(int fd, unsigned timeout_ms)
+{
+    uint64_t deadline = clock_boot_ms() + timeout_ms;
+
+    for (;;) {
+        char sink[65536];
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        ssize_t n = recv(fd, sink, sizeof sink, 0);
+        uint64_t now = clock_boot_ms();
+
+        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+            return true;
+        if (n > 0)
+            continue;
+        if (now >= deadline)
+            return false;
+        poll(&p, 1, (int)(deadline - now));
+    }
+}
+
+size_t raw_drain(int fd, unsigned quiet_ms)
+{
+    size_t all = 0;
+
+    for (;;) {
+        char sink[65536];
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        ssize_t n;
+
+        if (poll(&p, 1, (int)quiet_ms) <= 0)
+            return all;
+        n = recv(fd, sink, sizeof sink, 0);
+        if (n <= 0)
+            return all;
+        all += (size_t)n;
+    }
+}
+
+void raw_frame(struct buffer *b, uint8_t type, uint64_t id, const void *payload, size_t len)
+{
+    size_t at = frame_begin(b, type, 0, id);
+
+    buffer_put_bytes(b, payload, len);
+    frame_end(b, at);
+}
+
+void raw_hello(struct buffer *b)
+{
+    size_t at = frame_begin(b, MESSAGE_HELLO, 0, 1);
+
+    buffer_put_text(b, MESSAGE_MAGIC);
+    buffer_put_u8(b, CLIENT_MOUNT);
+    buffer_put_text(b, "raw");
+    buffer_put_u64(b, 0);
+    frame_end(b, at);
+}
+
+void raw_command(struct buffer *b, uint8_t op, uint64_t session, uint64_t seq)
+{
+    static const uint8_t nonce[16] = "raw raw raw raw", data[300] = "raw data";
+    struct command cmd = {.op = op, .session = session, .seq = seq, .acked_below = seq > 8 ? seq - 8 : 1, .node = ""};
+    struct command_body body = {.parent = KV_ROOT_INO,
+                                .new_parent = KV_ROOT_INO,
+                                .name = (const uint8_t *)"raw-a",
+                                .name_len = 5,
+                                .new_name = (const uint8_t *)"raw-b",
+                                .new_name_len = 5,
+                                .target = (const uint8_t *)"raw-b",
+                                .target_len = 5,
+                                .path = (const uint8_t *)"raw-d/x",
+                                .path_len = 7,
+                                .value = data,
+                                .value_len = sizeof data,
+                                .nonce = nonce,
+                                .ino = 2,
+                                .valid = SETATTR_MTIME,
+                                .mtime_ns = seq};
+    struct buffer edits = BUFFER_INIT;
+    size_t at = frame_begin(b, MESSAGE_WRITE, 0, seq + 100);
+
+    if (op != COMMAND_SETATTR)
+        body.mode = 0644;
+    if (op == COMMAND_SET)
+        body.flags = SET_PARENTS;
+    if (op == COMMAND_REGISTER)
+        body.name = (const uint8_t *)"raw-c";
+    if (op == COMMAND_SETTING) { /* changes nothing: there is no such setting */
+        body.name = (const uint8_t *)"raw.setting";
+        body.name_len = 11;
+    }
+    edit_encode(&edits, &(struct edit){.kind = EDIT_WRITE, .number = seq, .data = data, .len = 100});
+    edit_encode(&edits, &(struct edit){.kind = EDIT_APPEND, .data = data, .len = 10});
+    edit_encode(&edits, &(struct edit){.kind = EDIT_TRUNCATE, .number = 200});
+    body.edits = edits.data;
+    body.edits_len = edits.len;
+    buffer_put_u8(b, 0);
+    buffer_put_u32(b, 0);
+    buffer_put_u32(b, 0);
+    command_encode(b, &cmd);
+    command_body_encode(b, op, &body);
+    frame_end(b, at);
+    buffer_deinit(&edits);
+}
+
+static bool put_body(struct buffer *b, uint8_t type)
+{
+    switch (type) {
+    case MESSAGE_BARRIER:
+    case MESSAGE_STATFS:
+    case MESSAGE_STATUS:
+    case MESSAGE_SETTINGS:
+        return true;
+    case MESSAGE_LOOKUP:
+        buffer_put_u8(b, READ_LOCAL);
+        buffer_put_u64(b, KV_ROOT_INO);
+        buffer_put_text(b, "raw-d");
+        return true;
+    case MESSAGE_GETATTR:
+    case MESSAGE_READLINK:
+        buffer_put_u8(b, READ_LINEARIZABLE);
+        buffer_put_u64(b, 2);
+        return true;
+    case MESSAGE_READ:
+        buffer_put_u8(b, READ_LOCAL);
+        buffer_put_u64(b, 2);
+        buffer_put_u64(b, 1);
+        buffer_put_u32(b, 1000);
+        return true;
+    case MESSAGE_READDIR:
+        buffer_put_u8(b, READ_LOCAL);
+        buffer_put_u64(b, KV_ROOT_INO);
+        buffer_put_u64(b, 0);
+        buffer_put_u32(b, 100);
+        return true;
+    case MESSAGE_OPEN:
+        buffer_put_u8(b, READ_LOCAL);
+        buffer_put_u64(b, 2);
+        buffer_put_u8(b, OPEN_READ | OPEN_WRITE);
+        return true;
+    case MESSAGE_CLOSE:
+        buffer_put_u64(b, 2);
+        return true;
+    case MESSAGE_RESOLVE:
+        buffer_put_u8(b, READ_LOCAL);
+        buffer_put_text(b, "raw-d/x");
+        return true;
+    case MESSAGE_GET:
+        buffer_put_u8(b, READ_LOCAL);
+        buffer_put_text(b, "raw-d/x");
+        buffer_put_u64(b, 0);
+        buffer_put_u32(b, 1000);
+        buffer_put_u64(b, 0);
+        return true;
+    case MESSAGE_HISTORY:
+        buffer_put_u64(b, KV_ROOT_INO);
+        buffer_put_text(b, "raw-d");
+        buffer_put_u64(b, 0);
+        buffer_put_u32(b, 10);
+        return true;
+    case MESSAGE_VERSION:
+        buffer_put_u64(b, KV_ROOT_INO);
+        buffer_put_text(b, "raw-a");
+        buffer_put_u64(b, 1);
+        buffer_put_u64(b, 0);
+        buffer_put_u32(b, 1000);
+        return true;
+    case MESSAGE_NAMES:
+        buffer_put_u64(b, KV_ROOT_INO);
+        buffer_put_text(b, "");
+        buffer_put_u32(b, 10);
+        return true;
+    case MESSAGE_LOG:
+        buffer_put_u64(b, 0);
+        buffer_put_u32(b, 10);
+        return true;
+    case MESSAGE_SUBSCRIBE:
+        buffer_put_u64(b, 0);
+        return true;
+    case MESSAGE_ADMIN:
+        buffer_put_text(b, "{\"command\":\"nothing\"}");
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool raw_request(struct buffer *b, uint8_t type, uint64_t session, uint64_t seq)
+{
+    size_t at;
+    bool known;
+
+    if (type == MESSAGE_HELLO) {
+        raw_hello(b);
+        return true;
+    }
+    if (type == MESSAGE_WRITE) {
+        raw_command(b, COMMAND_SET, session, seq);
+        return true;
+    }
+    at = frame_begin(b, type, 0, seq + 100);
+    known = put_body(b, type);
+    frame_end(b, at);
+    return known;
+}
+
+void dice_init(struct dice *d, const char *what)
+{
+    const char *text = getenv("KVFS_FAULT_SEED");
+
+    if (text != NULL)
+        d->state = strtoull(text, NULL, 0);
+    else if (getrandom(&d->state, sizeof d->state, 0) != (ssize_t)sizeof d->state)
+        d->state = clock_boot_ns();
+    printf("# %s: KVFS_FAULT_SEED=%llu\n", what, (unsigned long long)d->state);
+}
+
+/* splitmix64 */
+uint64_t dice_roll(struct dice *d, uint64_t n)
+{
+    uint64_t z = d->state += UINT64_C(0x9e3779b97f4a7c15);
+
+    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return n > 0 ? (z ^ (z >> 31)) % n : 0;
+}
