@@ -4,8 +4,10 @@
  * changed it, is noticed. */
 #include "tests/unit/raft/rig.h"
 
-#include <errno.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "sync/base/error.h"
 
@@ -60,6 +62,25 @@ static int receive_compacted_entries(struct rig *r, const struct engine_knobs *k
     return rig_append(r, 2, 2, 0, 0, 8, TERMS(1, 1));
 }
 
+/* Without the guard the core damages its memory: it may report nonsense, or crash. */
+static bool survives_in_a_child(const struct engine_knobs *knobs)
+{
+    int status;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        struct rig r;
+
+        signal(SIGSEGV, SIG_DFL);
+        signal(SIGABRT, SIG_DFL);
+        _exit(receive_compacted_entries(&r, knobs) == 0 && engine_last_index(r.engine) == 8 && r.n_saves == 0
+                  ? 0
+                  : 1);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
 static void skips_entries_that_it_has_compacted_away(void **state)
 {
     struct engine_knobs off = {.no_trim = true};
@@ -70,9 +91,7 @@ static void skips_entries_that_it_has_compacted_away(void **state)
     assert_int_equal(engine_last_index(r.engine), 8);
     rig_deinit(&r);
 
-    assert_int_equal(receive_compacted_entries(&r, &off), -ENOTRECOVERABLE);
-    assert_non_null(engine_failure(r.engine));
-    rig_deinit(&r);
+    assert_false(survives_in_a_child(&off));
 }
 
 static void takes_a_new_term_when_it_restarts_as_sole_voter(void **state)
