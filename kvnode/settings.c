@@ -27,7 +27,7 @@ static const struct setting_kind {
     [SETTING_MAX_DEAD_NAMES] = {"max_dead_names", "1000000", UNIT_NONE, 0, 1000000000},
     [SETTING_NO_HISTORY] =
         {"no_history",
-         ".*.sw? 4913 *~ .#* #*# .*.XXXXXX sedXXXXXX .goutputstream-XXXXXX .fuse_hidden* .~lock.*# "
+         ".*.sw? .*.sw?x 4913 *~ .#* #*# .*.XXXXXX sedXXXXXX .goutputstream-XXXXXX .fuse_hidden* .~lock.*# "
          ".git/*.lock .git/tmp_obj_* .git/tmp_pack_* .git/tmp_idx_* .git/*_XXXXXX",
          UNIT_TEXT, 0, 0},
 };
