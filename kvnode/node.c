@@ -1,10 +1,7 @@
 /* Starting, order matters: the lock on the folder, what an interrupted install
  * left, state.db, log.db, the parts in memory, the peers' socket and sshd, the
  * engine, and last the clients' socket: whoever can connect is served.
- *
- * A turn of the loop: input is handled; then on_turn_end() asks for reads,
- * proposes writes, flushes the engine, hands changes to the write-behind and
- * writes all output. */
+ * Stopping goes the other way round. */
 #include "kvnode/node.h"
 
 #include <errno.h>
@@ -35,7 +32,6 @@
 #include "sync/ssh/identity.h"
 #include "sync/ssh/sshd.h"
 
-#define EXIT_DAMAGED 70
 #define WHY_MAX 512
 /* A leader that stops waits this long for somebody to take over. */
 #define HAND_OVER_MS 1500
@@ -54,245 +50,28 @@ static struct running *running_of(struct node *n)
     return (struct running *)((char *)n - offsetof(struct running, node));
 }
 
-void node_die(const char *why)
-{
-    log_error("%s; this process ends", why);
-    _exit(EXIT_DAMAGED);
-}
-
-bool node_in_minority(const struct node *n)
-{
-    return n->minority_since_ms != 0 && clock_boot_ms() - n->minority_since_ms >= NODE_MINORITY_MS;
-}
-
-const char *node_member_name(const struct node *n, uint64_t id)
-{
-    const struct config_peer *peer;
-
-    if (id == n->config->id)
-        return n->config->name;
-    peer = id <= UINT16_MAX ? config_peer_by_id(n->config, (uint16_t)id) : NULL;
-    return peer != NULL ? peer->name : "-";
-}
-
-/* ---- the state machine ---- */
-
-static void on_event(void *arg, const struct event *event)
-{
-    struct node *n = arg;
-
-    events_add(n->events, event);
-}
-
-int node_store_new(struct node *n, struct journal **journal_out, struct store **store_out)
-{
-    struct store_events events = {n, on_event};
-
-    *journal_out = journal_new();
-    if (*journal_out == NULL)
-        return -ENOMEM;
-    *store_out = store_new(NODE_GROUP, *journal_out, &events);
-    if (*store_out == NULL) {
-        journal_free(*journal_out);
-        return -ENOMEM;
-    }
-    return 0;
-}
-
-static void on_writeback_notify(void *arg) /* the writer's thread */
-{
-    struct node *n = arg;
-
-    uv_async_send(&n->writeback_wake);
-}
-
-static int start_writeback(struct node *n, char *why)
-{
-    struct writeback_options options = {.interval_ms = n->config->flush_ms,
-                                        .commands = n->config->flush_commands,
-                                        .arg = n,
-                                        .notify = on_writeback_notify};
-
-    return writeback_start(n->state_path, n->journal, n->store, &options, &n->writeback, why);
-}
-
-void node_store_replace(struct node *n, struct journal *journal, struct store *store)
-{
-    char why[STATE_DB_ERROR_MAX];
-
-    if (n->serve != NULL)
-        serve_reset(n->serve);
-    store_free(n->store);
-    journal_free(n->journal);
-    n->journal = journal;
-    n->store = store;
-    if (start_writeback(n, why) != 0)
-        node_die(why);
-    events_reset(n->events, store_applied(store));
-    past_reopen(n->past);
-    writes_recheck(n->writes);
-    reads_applied(n->reads, store_applied(store));
-}
-
-static void on_writeback_wake(uv_async_t *wake)
-{
-    struct node *n = wake->data;
-    uint64_t durable;
-
-    if (n->writeback == NULL)
-        return;
-    if (writeback_state(n->writeback) == WRITEBACK_FATAL) {
-        char why[STATE_DB_ERROR_MAX];
-
-        writeback_error(n->writeback, why);
-        node_die(why);
-    }
-    durable = writeback_durable_index(n->writeback);
-    if (durable > n->durable_told) {
-        n->durable_told = durable;
-        consensus_state_durable(n->consensus, durable);
-    }
-    past_flushed(n->past);
-}
-
-/* ---- consensus calls back ---- */
-
-static void on_apply(void *arg, uint64_t index, const void *bytes, size_t len)
-{
-    struct node *n = arg;
-    struct command_result result;
-    struct command cmd;
-
-    if (n->healing || index <= store_applied(n->store))
-        return; /* comes later from the log; or state.db had it */
-    if (bytes == NULL) {
-        store_skip(n->store, index);
-    } else {
-        if (store_apply(n->store, index, bytes, len, &result) != 0)
-            node_die("out of memory while applying");
-        if (command_decode(bytes, len, &cmd) == KV_OK)
-            writes_applied(n->writes, &cmd, &result);
-    }
-    reads_applied(n->reads, index);
-}
-
-void node_healed(struct node *n)
-{
-    struct running *r = running_of(n);
-    uint64_t have = store_applied(n->store), upto = consensus_applied(n->consensus);
-
-    n->healing = false;
-    if (have < upto && !consensus_reapply(n->consensus, have, upto)) {
-        /* The leader's state was older than our log's beginning: once more. */
-        n->healing = true;
-        return;
-    }
-    log_info("state.db is whole again at revision %llu", (unsigned long long)store_applied(n->store));
-    if (serve_start(n, &n->serve, r->why) != 0)
-        node_die(r->why);
-}
-
-static void on_leadership(void *arg)
-{
-    struct node *n = arg;
-
-    reads_retry(n->reads);
-    writes_retry(n->writes, false);
-}
-
-static void on_read(void *arg, uint64_t token, uint64_t index, int code)
-{
-    struct node *n = arg;
-
-    reads_answered(n->reads, token, index, code);
-}
-
-static struct buffer *on_send_begin(void *arg, uint64_t peer)
-{
-    struct node *n = arg;
-
-    return peers_begin(n->peers, peer, PEER_RAFT, 0);
-}
-
-static void on_send_end(void *arg, uint64_t peer)
-{
-    struct node *n = arg;
-
-    peers_end(n->peers, peer);
-}
-
-static void on_send_snapshot(void *arg, uint64_t peer)
-{
-    struct node *n = arg;
-
-    snapshots_send(n->snapshots, peer);
-}
-
-static void on_install(void *arg, const struct snapshot_meta *meta)
-{
-    struct node *n = arg;
-
-    snapshots_install(n->snapshots, meta);
-}
-
-/* ---- the loop ---- */
-
-static void on_writeback_timer(uv_timer_t *timer)
-{
-    (void)timer; /* the end of this turn polls */
-}
-
-static void on_turn_end(uv_prepare_t *prepare)
-{
-    struct node *n = prepare->data;
-
-    reads_turn_end(n->reads);
-    writes_turn_end(n->writes);
-    snapshots_turn_end(n->snapshots);
-    consensus_turn_end(n->consensus);
-    /* Leadership may just have changed: what waited for that goes now. */
-    reads_turn_end(n->reads);
-    writes_turn_end(n->writes);
-    if (n->writeback != NULL) {
-        int error;
-        uint64_t wait = writeback_poll(n->writeback, clock_boot_ms(), &error);
-
-        if (error != 0)
-            node_die("out of memory while writing behind");
-        if (wait != UINT64_MAX)
-            uv_timer_start(&n->writeback_timer, on_writeback_timer, wait, 0);
-    }
-    streams_flush(&n->streams);
-}
-
-static void watch_majority(struct node *n, uint64_t now)
-{
-    unsigned voters = consensus_voters(n->consensus);
-
-    if (peers_up_count(n->peers) + 1 > voters / 2)
-        n->minority_since_ms = 0;
-    else if (n->minority_since_ms == 0)
-        n->minority_since_ms = now;
-}
-
 static void stop_loop(struct node *n)
 {
     uv_stop(&n->loop);
 }
 
+static void on_turn_end(uv_prepare_t *prepare)
+{
+    node_turn_end(prepare->data);
+}
+
 static void on_beat(uv_timer_t *timer)
 {
     struct node *n = timer->data;
-    uint64_t now = clock_boot_ms();
 
-    peers_beat(n->peers, now);
-    watch_majority(n, now);
-    if (n->healing)
-        snapshots_heal(n->snapshots, now);
-    writes_beat(n->writes, now);
-    reads_beat(n->reads, now);
-    if (n->stopping && (!consensus_is_leader(n->consensus) || now >= n->stop_deadline_ms))
+    node_beat(n);
+    if (n->stopping && (!consensus_is_leader(n->consensus) || clock_boot_ms() >= n->stop_deadline_ms))
         stop_loop(n);
+}
+
+static void on_writeback_wake(uv_async_t *wake)
+{
+    node_written_behind(wake->data);
 }
 
 static void on_stop_signal(uv_signal_t *handle, int signum)
@@ -476,15 +255,8 @@ static int open_state(struct running *r)
 
 static int open_log(struct running *r)
 {
-    static const struct consensus_callbacks callbacks = {.apply = on_apply,
-                                                         .on_leadership = on_leadership,
-                                                         .on_read = on_read,
-                                                         .send_begin = on_send_begin,
-                                                         .send_end = on_send_end,
-                                                         .send_snapshot = on_send_snapshot,
-                                                         .install = on_install};
     struct node *n = &r->node;
-    struct consensus_callbacks mine = callbacks;
+    struct consensus_callbacks callbacks = node_consensus_callbacks(n);
     struct consensus_config cc = {.group = NODE_GROUP,
                                   .id = n->config->id,
                                   .election_ms = n->config->election_ms,
@@ -496,10 +268,9 @@ static int open_log(struct running *r)
     bool exists;
     int rv;
 
-    mine.arg = n;
     snprintf(path, sizeof path, "%s/log.db", n->config->data_dir);
     cc.log_path = path;
-    rv = consensus_open(&cc, &n->loop, &mine, &n->consensus, &exists, r->why);
+    rv = consensus_open(&cc, &n->loop, &callbacks, &n->consensus, &exists, r->why);
     if (rv != 0)
         return rv;
     rv = snapshots_recover(n->config->data_dir, store_applied(n->store), &meta);
@@ -611,7 +382,7 @@ static int start(struct running *r)
     rv = open_log(r);
     if (rv != 0)
         return rv;
-    rv = start_writeback(n, r->why);
+    rv = node_start_writeback(n, r->why);
     if (rv != 0)
         return rv;
     rv = start_sshd(r);

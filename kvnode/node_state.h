@@ -79,6 +79,12 @@ void node_store_replace(struct node *n, struct journal *journal, struct store *s
 /* The state that was asked for while healing is in force: applies what the log has
  * beyond it, and serves. */
 void node_healed(struct node *n);
+int node_start_writeback(struct node *n, char *why); /* 0 or -errno with why */
+/* The writer of state.db has got on, or changed its state. */
+void node_written_behind(struct node *n);
+struct consensus_callbacks node_consensus_callbacks(struct node *n);
+void node_turn_end(struct node *n); /* the end of each turn of the loop */
+void node_beat(struct node *n);     /* each heartbeat */
 /* Ends the process after a failure that must not be survived. */
 void node_die(const char *why) __attribute__((noreturn));
 
