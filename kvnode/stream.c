@@ -273,6 +273,9 @@ static void on_handle_closed(uv_handle_t *handle)
 
     close(s->fd);
     s->callbacks.on_closed(s->callbacks.arg, s->reason);
+    /* An answer that came between uv_close() and this has gone to the sink. */
+    if (s->dirty)
+        TAILQ_REMOVE(&s->all->dirty, s, link);
     buffer_deinit(&s->in);
     buffer_deinit(&s->out);
     free(s);
