@@ -464,6 +464,8 @@ int writes_start(struct writes *w, const struct command *cmd, writes_done *done,
         if (w->session_state != SESSION_READY)
             return start_orphan(w, cmd, done, arg);
         with_node_session(w, &copy);
+    } else if (cmd->session == w->session) {
+        return KV_E_SESSION; /* the node's own is lent through 0 only: its numbers are counted here */
     } else if (cmd->op != COMMAND_PART) {
         rv = store_session_result(w->node->store, cmd->session, cmd->seq, &result);
         if (rv == KV_E_DUPLICATE)
@@ -476,8 +478,10 @@ int writes_start(struct writes *w, const struct command *cmd, writes_done *done,
     return start(w, &copy, clock_boot_ms() + NODE_REQUEST_MS, done, arg);
 }
 
-/* The node's own session has ended (it was idle for long): what was sent only
- * once under it was surely not executed, and goes again under a new one. */
+/* The node's own session has ended (it was idle for long), or somebody else has
+ * used it up through another node (no number of ours can be a duplicate of
+ * itself): what was sent only once under it was surely not executed, and goes
+ * again under a new one. */
 static void renew_session(struct writes *w, struct write *x)
 {
     struct command cmd;
@@ -512,7 +516,8 @@ void writes_applied(struct writes *w, const struct command *cmd, const struct co
     x = find(w, &key);
     if (x == NULL)
         return;
-    if (result->code == KV_E_SESSION && w->session != 0 && key.session == w->session)
+    if ((result->code == KV_E_SESSION || result->code == KV_E_DUPLICATE) && w->session != 0 &&
+        key.session == w->session)
         renew_session(w, x);
     else
         answer(w, x, KV_OK, result);
