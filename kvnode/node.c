@@ -134,6 +134,22 @@ static int lock_folder(struct running *r)
     return 0;
 }
 
+static int make_folders(struct running *r)
+{
+    struct node *n = &r->node;
+    char groups[4000];
+
+    snprintf(groups, sizeof groups, "%s/groups", n->config->data_dir);
+    snprintf(n->group_dir, sizeof n->group_dir, "%s/groups/%u", n->config->data_dir, NODE_GROUP);
+    snprintf(n->state_path, sizeof n->state_path, "%s/" STATE_DB_NAME, n->group_dir);
+    if ((mkdir(groups, 0700) != 0 && errno != EEXIST) ||
+        (mkdir(n->group_dir, 0700) != 0 && errno != EEXIST)) {
+        snprintf(r->why, WHY_MAX, "%.300s: %s", n->group_dir, strerror(errno));
+        return -errno;
+    }
+    return 0;
+}
+
 static int write_identities(struct running *r)
 {
     const struct config *config = r->node.config;
@@ -237,8 +253,7 @@ static int open_state(struct running *r)
     struct node *n = &r->node;
     int rv;
 
-    snprintf(n->state_path, sizeof n->state_path, "%s/" STATE_DB_NAME, n->config->data_dir);
-    rv = state_db_recover(n->config->data_dir, r->why);
+    rv = state_db_recover(n->group_dir, r->why);
     if (rv != 0)
         return rv;
     rv = node_store_new(n, &n->journal, &n->store);
@@ -273,14 +288,14 @@ static int open_log(struct running *r)
     rv = consensus_open(&cc, &n->loop, &callbacks, &n->consensus, &exists, r->why);
     if (rv != 0)
         return rv;
-    rv = snapshots_recover(n->config->data_dir, store_applied(n->store), &meta);
+    rv = snapshots_recover(n->group_dir, store_applied(n->store), &meta);
     if (rv == 1) {
         rv = consensus_finish_install(n->consensus, &meta);
         exists = true;
         snapshot_meta_deinit(&meta);
     }
     if (rv == 0)
-        snapshots_installed(n->config->data_dir);
+        snapshots_installed(n->group_dir);
     if (rv == 0 && !exists)
         rv = found_cluster(r);
     if (rv != 0)
@@ -364,7 +379,9 @@ static int start(struct running *r)
     rv = lock_folder(r);
     if (rv != 0)
         return rv;
-    rv = write_identities(r);
+    rv = make_folders(r);
+    if (rv == 0)
+        rv = write_identities(r);
     if (rv != 0)
         return rv;
     start_handles(r);

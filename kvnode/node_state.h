@@ -47,7 +47,8 @@ struct node {
     uv_async_t writeback_wake;
     uv_timer_t writeback_timer;
     uint64_t durable_told; /* what consensus knows to be durable */
-    char state_path[4096];
+    char group_dir[4000];  /* data_dir/groups/0: what belongs to one shard */
+    char state_path[4096]; /* group_dir/state.db */
 
     struct consensus *consensus;
     struct events *events;

@@ -91,8 +91,8 @@ struct snapshots *snapshots_new(struct node *node)
         return NULL;
     s->node = node;
     TAILQ_INIT(&s->sendings);
-    snprintf(s->out_path, sizeof s->out_path, "%s/" OUTGOING_NAME, node->config->data_dir);
-    snprintf(s->in_path, sizeof s->in_path, "%s/" INCOMING_NAME, node->config->data_dir);
+    snprintf(s->out_path, sizeof s->out_path, "%s/" OUTGOING_NAME, node->group_dir);
+    snprintf(s->in_path, sizeof s->in_path, "%s/" INCOMING_NAME, node->group_dir);
     unlink(s->out_path);
     if (snapshot_receiver_new(s->in_path, &s->receiver) != 0) {
         free(s);
@@ -482,7 +482,7 @@ static void on_install(uv_work_t *work) /* a worker */
     struct snapshots *s = work->data;
     uint64_t index;
 
-    s->worked = state_db_install(s->node->config->data_dir, s->in_path, &index, s->work_error);
+    s->worked = state_db_install(s->node->group_dir, s->in_path, &index, s->work_error);
     if (s->worked == 0)
         s->worked = state_db_load(s->node->state_path, s->new_store, s->work_error);
 }
@@ -515,7 +515,7 @@ static void install_begin(struct snapshots *s)
 
     s->receiving = RECEIVE_INSTALLING;
     /* A healed state leaves the log alone, so nothing has to be completed later. */
-    if ((!n->healing && write_meta(n->config->data_dir, &s->install_meta) != 0) ||
+    if ((!n->healing && write_meta(n->group_dir, &s->install_meta) != 0) ||
         node_store_new(n, &s->new_journal, &s->new_store) != 0)
         node_die("a state file cannot be installed: no space or memory");
     writeback_free(n->writeback, false, 0);
@@ -542,7 +542,7 @@ void snapshots_heal(struct snapshots *s, uint64_t now_ms)
     s->ask_at = now_ms + HEAL_ASK_MS;
 }
 
-int snapshots_recover(const char *data_dir, uint64_t applied, struct snapshot_meta *meta_out)
+int snapshots_recover(const char *group_dir, uint64_t applied, struct snapshot_meta *meta_out)
 {
     char path[4200];
     uint8_t bytes[8192];
@@ -550,7 +550,7 @@ int snapshots_recover(const char *data_dir, uint64_t applied, struct snapshot_me
     ssize_t n;
     int fd, rv;
 
-    snprintf(path, sizeof path, "%s/" META_NAME, data_dir);
+    snprintf(path, sizeof path, "%s/" META_NAME, group_dir);
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return errno == ENOENT ? 0 : -errno;
@@ -571,10 +571,10 @@ int snapshots_recover(const char *data_dir, uint64_t applied, struct snapshot_me
     return 0;
 }
 
-void snapshots_installed(const char *data_dir)
+void snapshots_installed(const char *group_dir)
 {
     char path[4200];
 
-    snprintf(path, sizeof path, "%s/" META_NAME, data_dir);
+    snprintf(path, sizeof path, "%s/" META_NAME, group_dir);
     unlink(path);
 }

@@ -30,10 +30,10 @@ void snapshots_heal(struct snapshots *s, uint64_t now_ms);
 /* The engine takes the file that was received: put it in force. */
 void snapshots_install(struct snapshots *s, const struct snapshot_meta *meta);
 /* Before anything is opened at start-up: what an interrupted install left in the
- * data folder. 1: *meta_out has to be given to consensus_finish_install() (and
+ * group's folder. 1: *meta_out has to be given to consensus_finish_install() (and
  * snapshots_installed() called after it); 0: nothing; -errno. */
-int snapshots_recover(const char *data_dir, uint64_t applied, struct snapshot_meta *meta_out);
-void snapshots_installed(const char *data_dir);
+int snapshots_recover(const char *group_dir, uint64_t applied, struct snapshot_meta *meta_out);
+void snapshots_installed(const char *group_dir);
 /* Frames from the sender and from the receiver. 0 or KV_E_PROTOCOL. */
 int snapshots_receive(struct snapshots *s, uint64_t peer, const void *data, size_t len);
 int snapshots_acked(struct snapshots *s, uint64_t peer, const void *data, size_t len);
