@@ -5,7 +5,12 @@
 root=${SOURCE_ROOT:?}
 [ -e /dev/fuse ] || { echo "skipped: no /dev/fuse"; exit 77; }
 unset KVNODE_DEV_DIR
-git clone -q "$root" "$work/clone" || die "git clone"
+if git -C "$root" rev-parse HEAD >/dev/null 2>&1; then
+    git clone -q "$root" "$work/clone" || die "git clone"
+else # not from git, or from somebody else's: a copy
+    mkdir "$work/clone"
+    tar -C "$root" --exclude './build*' --exclude ./run --exclude ./.git -cf - . | tar -C "$work/clone" -xf - || die "copy"
+fi
 cd "$work/clone" || exit 1
 
 quickstart() {
@@ -94,6 +99,7 @@ rm run/kv/file
 say "purge, and from the beginning"
 quickstart purge
 { [ ! -e run ] && [ ! -e build ]; } || die "purge left something"
-[ -z "$(git status --porcelain)" ] || die "purge left $(git status --porcelain)"
+left=$(git status --porcelain --ignored 2>/dev/null)
+[ -z "$left" ] || die "purge left $left"
 quickstart purge
 say ok
