@@ -189,8 +189,8 @@ int notifier_start(struct fs *fs)
     n->running = true;
     pthread_mutex_unlock(&fs->lock);
     if (rc != 0)
-        log_info("this kernel cannot drop all names at once (%s): every name is looked up every time",
-                 strerror(-rc));
+        log_debug("this kernel cannot drop all names at once (%s): every name is looked up every time",
+                  strerror(-rc));
     if (pthread_create(&n->thread, NULL, run, fs) != 0) {
         n->running = false;
         return -1;

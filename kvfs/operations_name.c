@@ -35,10 +35,10 @@ static bool check_change(fuse_req_t req, fuse_ino_t parent, const char *name)
 /* LOOKUP. A name that is missing on the node may have been made elsewhere a
  * moment ago: that it is missing is confirmed by the cluster.
  *
- * A thread that is walking a path again, because its open was answered ESTALE,
- * gets a file that stays openable: it is opened (held) on the node before the
- * kernel hears of it. Else a file that is replaced all the time could never be
- * opened. r->round counts how often it was gone again. */
+ * A thread that is walking a path again (retry.h) gets a file that stays
+ * openable: it is opened (held) on the node before the kernel hears of it. Else a
+ * file that is replaced all the time could never be opened. r->round counts how
+ * often it was gone again. */
 
 #define ROUNDS_MAX 100
 
@@ -118,7 +118,8 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
         if (virtual_is(parent) || virtual_is_reserved(name)) {
             virtual_lookup(fs, r, parent);
         } else {
-            send_lookup(fs, r, READ_LOCAL, on_lookup);
+            r->step = retry_is(fs, r->caller.pid);
+            send_lookup(fs, r, r->step > 0 && !fs->options->read_local ? READ_LINEARIZABLE : READ_LOCAL, on_lookup);
         }
     }
     fs_leave(fs);

@@ -47,7 +47,7 @@ static void reply_open(struct fs *fs, struct request *r, bool keep_cache)
 
 static void walk_again(struct fs *fs, struct request *r)
 {
-    retry_note(fs, r->caller.pid);
+    retry_note(fs, r->caller.pid, r->ino);
     request_error(fs, r, ESTALE);
 }
 
@@ -118,11 +118,11 @@ static void finish_open(struct fs *fs, struct request *r, struct inode *inode, c
 static void on_open(struct fs *fs, struct request *r, int code, struct cursor *body)
 {
     struct inode *inode = inode_find(fs, r->ino);
-    bool again = retry_is(fs, r->caller.pid);
+    bool again = retry_is_second(fs, r->caller.pid, r->ino);
     struct attr attr;
 
     if (again)
-        retry_take(fs, r->caller.pid);
+        retry_end(fs, r->caller.pid);
     r->flag = again;
 
     if (code == KV_E_STALE || code == KV_E_NOENT) {

@@ -59,7 +59,7 @@ void reply_missing(struct fs *fs, struct request *r)
         return;
     }
     parent->negatives = true;
-    retry_take(fs, r->caller.pid); /* if it was walking again, it has got nowhere */
+    retry_end(fs, r->caller.pid); /* if it was walking again, it has got nowhere */
     fuse_reply_entry(r->fuse, &e);
     request_end(fs, r);
 }

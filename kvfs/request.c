@@ -61,8 +61,12 @@ int request_errno(int code)
 
 void request_error(struct fs *fs, struct request *r, int err)
 {
-    if (r->fuse != NULL)
+    if (r->fuse != NULL) {
+        /* Checking permissions on its way, say, the kernel came by an inode that is gone. */
+        if (err == ESTALE && !retry_is(fs, r->caller.pid))
+            retry_note(fs, r->caller.pid, 0);
         fuse_reply_err(r->fuse, err);
+    }
     request_end(fs, r);
 }
 

@@ -17,12 +17,15 @@ static void let_go(struct fs *fs, size_t at)
     fs->retries.slots[at].held = 0;
 }
 
-void retry_note(struct fs *fs, pid_t pid)
+void retry_note(struct fs *fs, pid_t pid, uint64_t refused)
 {
     size_t at = slot_of(pid);
 
+    if (pid == 0)
+        return;
     let_go(fs, at);
     fs->retries.slots[at].pid = pid;
+    fs->retries.slots[at].refused = refused;
     fs->retries.slots[at].until_ms = clock_boot_ms() + WALK_MS;
 }
 
@@ -41,6 +44,12 @@ bool retry_holds(struct fs *fs, pid_t pid, uint64_t ino)
            fs->retries.slots[at].connection == fs->link.connections;
 }
 
+bool retry_is_second(struct fs *fs, pid_t pid, uint64_t ino)
+{
+    return retry_holds(fs, pid, ino) ||
+           (retry_is(fs, pid) && fs->retries.slots[slot_of(pid)].refused == ino);
+}
+
 void retry_hold(struct fs *fs, pid_t pid, uint64_t ino)
 {
     size_t at = slot_of(pid);
@@ -54,16 +63,14 @@ void retry_hold(struct fs *fs, pid_t pid, uint64_t ino)
     fs->retries.slots[at].connection = fs->link.connections;
 }
 
-bool retry_take(struct fs *fs, pid_t pid)
+void retry_end(struct fs *fs, pid_t pid)
 {
     size_t at = slot_of(pid);
-    bool is = retry_is(fs, pid);
 
-    if (fs->retries.slots[at].pid == pid) {
-        let_go(fs, at);
-        fs->retries.slots[at].pid = 0;
-    }
-    return is;
+    if (fs->retries.slots[at].pid != pid)
+        return;
+    let_go(fs, at);
+    fs->retries.slots[at].pid = 0;
 }
 
 void retry_tick(struct fs *fs, uint64_t now_ms)
