@@ -25,6 +25,10 @@ struct client_conn {
     struct stream *stream; /* NULL once closed */
     unsigned refs;         /* the stream's and one a request under way */
     unsigned requests;     /* under way */
+    size_t promised;       /* bytes that their answers may have */
+    bool paused;           /* not read from: too much is under way, or `held` */
+    bool held;             /* clients together hold too much, and this one a part of it */
+    uint64_t opened_ms;
     bool hello;
     enum client_kind kind;
     char name[64];
@@ -41,7 +45,8 @@ struct request {
     struct client_conn *conn; /* a reference */
     uint64_t id;
     uint8_t type;
-    uint8_t *body; /* owned copy of the payload; may be NULL */
+    size_t promised; /* bytes that the answer may have */
+    uint8_t *body;   /* owned copy of the payload; may be NULL */
     size_t len;
 };
 

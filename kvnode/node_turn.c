@@ -256,6 +256,7 @@ void node_beat(struct node *n)
     uint64_t now = clock_boot_ms();
 
     peers_beat(n->peers, now);
+    serve_beat(n->serve, now);
     watch_majority(n, now);
     if (n->healing)
         snapshots_heal(n->snapshots, now);

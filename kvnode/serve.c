@@ -16,14 +16,28 @@
 #include "kvnode/past.h"
 #include "kvnode/reads.h"
 #include "kvnode/writes.h"
+#include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
 
-/* Clients at once, mounts and commands together. */
+/* Clients at once, mounts and commands together, and what of that is kept for
+ * root and the node's own user. */
 #define CLIENTS_MAX 512
-/* Requests of one client under way; beyond it the node stops reading from it. */
+#define CLIENTS_TRUSTED 32
+/* A connection has this long to say HELLO, and is the first to go when the places
+ * run out. */
+#define HELLO_MS 5000
+#define ACCEPTS_PER_TURN 32
+/* Requests of one client under way, and bytes that their answers may have; beyond
+ * it the node stops reading from it. */
 #define REQUESTS_MAX 4096
+#define PROMISED_MAX (8 * 1024 * 1024)
 #define PAUSE_AT (16 * 1024 * 1024)
+/* What all clients together may leave unread before each has to be content with
+ * the share; a subscriber beyond a larger share is disconnected. */
+#define UNREAD_MAX (256UL * 1024 * 1024)
+#define UNREAD_SHARE (256UL * 1024)
+#define UNREAD_SUBSCRIBER (4UL * 1024 * 1024)
 
 struct serve {
     struct node *node; /* borrowed */
@@ -32,6 +46,7 @@ struct serve {
     int listen_fd;
     uv_poll_t listen_poll;
     bool stopped;
+    bool crowded; /* clients hold more than UNREAD_MAX */
 };
 
 /* ---- connections ---- */
@@ -76,6 +91,55 @@ static void on_closed(void *arg, int reason)
     conn_put(c);
 }
 
+static void update_pause(struct client_conn *c)
+{
+    bool pause = c->requests >= REQUESTS_MAX || c->promised >= PROMISED_MAX || c->held;
+
+    if (pause == c->paused || c->stream == NULL)
+        return;
+    c->paused = pause;
+    if (pause)
+        stream_pause(c->stream);
+    else
+        stream_resume(c->stream);
+}
+
+/* Upper bound of an answer that is given later, so that who asks for much does not
+ * get it all at once: answers wait for nobody. */
+static size_t answer_bound(const struct frame *frame)
+{
+    struct cursor in = cursor_of(frame->payload, frame->len);
+    size_t ignored, bound = 512;
+
+    switch (frame->type) {
+    case MESSAGE_READ:
+    case MESSAGE_GET:
+        cursor_u8(&in);
+        if (frame->type == MESSAGE_READ)
+            cursor_u64(&in);
+        else
+            cursor_string(&in, KV_PATH_MAX + 1, &ignored);
+        cursor_u64(&in);
+        bound += cursor_u32(&in);
+        break;
+    case MESSAGE_VERSION:
+        cursor_u64(&in);
+        cursor_string(&in, KV_NAME_MAX, &ignored);
+        cursor_u64(&in);
+        cursor_u64(&in);
+        bound += cursor_u32(&in);
+        break;
+    case MESSAGE_READDIR:
+    case MESSAGE_HISTORY:
+    case MESSAGE_LOG:
+        bound = FRAME_PAYLOAD_MAX;
+        break;
+    default:
+        break;
+    }
+    return bound < FRAME_PAYLOAD_MAX ? bound : FRAME_PAYLOAD_MAX;
+}
+
 struct request *request_new(struct client_conn *conn, const struct frame *frame)
 {
     struct request *r = calloc(1, sizeof *r);
@@ -92,9 +156,11 @@ struct request *request_new(struct client_conn *conn, const struct frame *frame)
     r->id = frame->id;
     r->type = frame->type;
     r->conn = conn;
+    r->promised = answer_bound(frame);
     conn->refs++;
-    if (++conn->requests == REQUESTS_MAX && conn->stream != NULL)
-        stream_pause(conn->stream);
+    conn->requests++;
+    conn->promised += r->promised;
+    update_pause(conn);
     return r;
 }
 
@@ -102,8 +168,9 @@ void request_end(struct request *r)
 {
     struct client_conn *c = r->conn;
 
-    if (c->requests-- == REQUESTS_MAX && c->stream != NULL)
-        stream_resume(c->stream);
+    c->requests--;
+    c->promised -= r->promised;
+    update_pause(c);
     conn_put(c);
     free(r->body);
     free(r);
@@ -372,6 +439,10 @@ static int on_frame(void *arg, const struct frame *frame)
 {
     struct client_conn *c = arg;
 
+    if (c->serve->crowded && stream_pending(c->stream) > UNREAD_SHARE) {
+        c->held = true; /* this one is still answered */
+        update_pause(c);
+    }
     if (frame->group != NODE_GROUP || c->hello == (frame->type == MESSAGE_HELLO)) {
         answer_code(c, frame->id, KV_E_PROTOCOL, c->hello ? "unexpected frame" : "HELLO comes first");
         return -EPROTO;
@@ -419,17 +490,26 @@ static void identify(struct client_conn *c, int fd)
     c->who.trusted = cred.uid == 0 || cred.uid == geteuid();
 }
 
+/* Makes room: the one that has said nothing for longest goes. */
+static bool evict(struct serve *s)
+{
+    struct client_conn *c, *oldest = NULL;
+
+    for (c = s->clients; c != NULL; c = c->next) /* the newest comes first */
+        if (!c->hello && c->opened_ms != 0)
+            oldest = c;
+    if (oldest == NULL)
+        return false;
+    oldest->opened_ms = 0; /* going already */
+    stream_close(oldest->stream);
+    return true;
+}
+
 static void accept_one(struct serve *s, int fd)
 {
     struct stream_callbacks callbacks = {.on_frame = on_frame, .on_closed = on_closed};
-    struct client_conn *c;
+    struct client_conn *c = calloc(1, sizeof *c);
 
-    if (s->n >= CLIENTS_MAX) {
-        log_warn("too many clients (%u): one was refused", s->n);
-        close(fd);
-        return;
-    }
-    c = calloc(1, sizeof *c);
     if (c == NULL) {
         close(fd);
         return;
@@ -437,8 +517,15 @@ static void accept_one(struct serve *s, int fd)
     c->node = s->node;
     c->serve = s;
     c->refs = 1;
+    c->opened_ms = clock_boot_ms();
     snprintf(c->name, sizeof c->name, "?");
     identify(c, fd);
+    if (s->n >= (c->who.trusted ? CLIENTS_MAX : CLIENTS_MAX - CLIENTS_TRUSTED) && !evict(s)) {
+        log_warn("too many clients (%u): one was refused", s->n);
+        close(fd);
+        free(c);
+        return;
+    }
     callbacks.arg = c;
     if (stream_open(&s->node->streams, fd, &callbacks, PAUSE_AT, &c->stream) != 0) {
         free(c);
@@ -452,13 +539,46 @@ static void accept_one(struct serve *s, int fd)
 static void on_listen(uv_poll_t *poll, int status, int events)
 {
     struct serve *s = poll->data;
+    unsigned n;
     int fd;
 
     (void)events;
     if (status < 0)
         return;
-    while ((fd = accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0)
+    /* Bounded, so that those that go to make room are gone before the next ones. */
+    for (n = 0; n < ACCEPTS_PER_TURN; n++) {
+        fd = accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd < 0)
+            return;
         accept_one(s, fd);
+    }
+}
+
+void serve_beat(struct serve *s, uint64_t now_ms)
+{
+    struct client_conn *c;
+    size_t unread = 0;
+
+    if (s == NULL)
+        return;
+    for (c = s->clients; c != NULL; c = c->next) {
+        if (c->stream == NULL)
+            continue;
+        if (!c->hello && now_ms - c->opened_ms > HELLO_MS)
+            stream_close(c->stream);
+        unread += stream_pending(c->stream);
+    }
+    s->crowded = unread > UNREAD_MAX;
+    for (c = s->clients; c != NULL; c = c->next) {
+        if (c->stream == NULL)
+            continue;
+        if (s->crowded && c->subscriber != NULL && stream_pending(c->stream) > UNREAD_SUBSCRIBER)
+            stream_close(c->stream);
+        if (c->held && (!s->crowded || stream_pending(c->stream) <= UNREAD_SHARE)) {
+            c->held = false;
+            update_pause(c);
+        }
+    }
 }
 
 /* A socket file that nobody listens on is a leftover; one that answers is in use. */

@@ -13,6 +13,8 @@ int serve_start(struct node *node, struct serve **out, char *why);
 /* Takes no more clients and closes those there are. */
 void serve_stop(struct serve *s);
 void serve_free(struct serve *s); /* after the loop has closed the handles */
+/* Every heartbeat: who says no HELLO is disconnected; how much all clients hold. */
+void serve_beat(struct serve *s, uint64_t now_ms); /* NULL is ignored */
 unsigned serve_clients(const struct serve *s);
 /* A new state is in force: what clients had pinned in the old one is gone; they
  * are disconnected and come back. */
