@@ -101,5 +101,6 @@ int main(void)
         cmocka_unit_test(a_leader_that_stops_hands_over),
     };
 
+    cmocka_set_test_filter(getenv("KVFS_FAULT_ONLY"));
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
