@@ -105,7 +105,8 @@ int dev_open(const struct admin *a, struct dev *d)
         return admin_usage(a, "the path of the try-out cluster's folder is too long");
     int rc = choose_base(d);
     if (rc != 0)
-        return admin_fail(a, EXIT_FAILED, NULL, "%s: %s", d->base, strerror(-rc));
+        return admin_fail(a, EXIT_FAILED, NULL, "%s: %s", d->base[0] != '\0' ? d->base : "/proc/self/exe",
+                          strerror(-rc));
     for (unsigned id = 1; id <= DEV_NODES_MAX; id++) {
         struct dev_node *n = &d->nodes[d->n_nodes];
         const struct config_request request = {.file = n->config};
