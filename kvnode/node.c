@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,6 +37,7 @@
 /* A leader that stops waits this long for somebody to take over. */
 #define HAND_OVER_MS 1500
 #define FLUSH_MS 30000
+#define LOCK_WAIT_MS 2000
 
 struct running {
     struct node node;
@@ -127,7 +129,12 @@ static int lock_folder(struct running *r)
         snprintf(r->why, WHY_MAX, "%.300s: %s. Try: kvnode init", path, strerror(errno));
         return -errno;
     }
-    if (flock(r->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+    /* The node that was killed a moment ago may still be on its way out. */
+    while (flock(r->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+        if (errno == EWOULDBLOCK && clock_boot_ms() - r->node.started_ms < LOCK_WAIT_MS) {
+            poll(NULL, 0, 20);
+            continue;
+        }
         snprintf(r->why, WHY_MAX, "%.300s is in use by another process: this node is running already", dir);
         return -EBUSY;
     }
@@ -301,7 +308,7 @@ static int open_log(struct running *r)
     if (rv != 0)
         return rv;
     unlink(n->config->founding);
-    n->healing = store_applied(n->store) < consensus_log_begins_behind(n->consensus);
+    n->healing = n->stateless = store_applied(n->store) < consensus_log_begins_behind(n->consensus);
     if (n->healing && n->config->n_peers == 0) {
         snprintf(
             r->why, WHY_MAX,
@@ -413,7 +420,7 @@ static int start(struct running *r)
     rv = consensus_start(n->consensus,
                          n->healing ? consensus_log_begins_behind(n->consensus) : store_applied(n->store),
                          r->why);
-    if (rv == 0 && !n->healing)
+    if (rv == 0)
         rv = serve_start(n, &n->serve, r->why);
     if (rv != 0)
         return rv;

@@ -65,6 +65,7 @@ struct node {
     uint64_t started_ms;        /* clock_boot_ms() */
     uint64_t minority_since_ms; /* 0: a majority is linked */
     bool healing;               /* state.db was damaged: see snapshots_heal() */
+    bool stateless; /* a state file is awaited or being loaded: nobody is served, `store` is empty */
     bool stopping;
     uint64_t stop_deadline_ms;
 };
@@ -75,6 +76,8 @@ bool node_in_minority(const struct node *n);
 const char *node_member_name(const struct node *n, uint64_t id);
 /* Makes a fresh store with its journal, events connected. 0 or -ENOMEM. */
 int node_store_new(struct node *n, struct journal **journal_out, struct store **store_out);
+/* The state is about to be replaced: frees it, and serves nobody until then. */
+void node_store_drop(struct node *n);
 /* Puts a loaded store in force (the old one is freed) and starts its write-behind. */
 void node_store_replace(struct node *n, struct journal *journal, struct store *store);
 /* The state that was asked for while healing is in force: applies what the log has

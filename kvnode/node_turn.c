@@ -83,18 +83,35 @@ int node_start_writeback(struct node *n, char *why)
     return writeback_start(n->state_path, n->journal, n->store, &options, &n->writeback, why);
 }
 
+/* A state file may be as large as the state: both at once would be too much. */
+void node_store_drop(struct node *n)
+{
+    struct journal *journal;
+    struct store *store;
+
+    n->stateless = true;
+    serve_reset(n->serve);
+    writeback_free(n->writeback, false, 0);
+    n->writeback = NULL;
+    if (node_store_new(n, &journal, &store) != 0)
+        node_die("out of memory");
+    store_free(n->store);
+    journal_free(n->journal);
+    n->journal = journal;
+    n->store = store;
+}
+
 void node_store_replace(struct node *n, struct journal *journal, struct store *store)
 {
     char why[STATE_DB_ERROR_MAX];
 
-    if (n->serve != NULL)
-        serve_reset(n->serve);
     store_free(n->store);
     journal_free(n->journal);
     n->journal = journal;
     n->store = store;
     if (node_start_writeback(n, why) != 0)
         node_die(why);
+    n->stateless = n->healing;
     events_reset(n->events, store_applied(store));
     past_reopen(n->past);
     writes_recheck(n->writes);
@@ -145,17 +162,14 @@ static void on_apply(void *arg, uint64_t index, const void *bytes, size_t len)
 void node_healed(struct node *n)
 {
     uint64_t have = store_applied(n->store), upto = consensus_applied(n->consensus);
-    char why[512] = "the clients' socket cannot be opened";
 
-    n->healing = false;
+    n->healing = n->stateless = false;
     if (have < upto && !consensus_reapply(n->consensus, have, upto)) {
         /* The leader's state was older than our log's beginning: once more. */
-        n->healing = true;
+        n->healing = n->stateless = true;
         return;
     }
     log_info("state.db is whole again at revision %llu", (unsigned long long)store_applied(n->store));
-    if (serve_start(n, &n->serve, why) != 0)
-        node_die(why);
 }
 
 static void on_leadership(void *arg)

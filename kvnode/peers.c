@@ -24,8 +24,13 @@
 /* A peer that sends nothing for so many heartbeats is taken for dead. */
 #define SILENT_BEATS 10
 #define SILENT_MIN_MS 3000
-/* A connection has this long to say HELLO. */
+/* A connection has this long to say HELLO; of more than so many that have not, the
+ * oldest goes. */
 #define HELLO_MS 5000
+#define UNKNOWN_MAX 64
+#define ACCEPTS_PER_TURN 32
+/* A peer that is back waits no longer than this for the one that dials it. */
+#define BACKOFF_MAX_MS 1500
 #define PAUSE_AT (64 * 1024 * 1024)
 /* Raft messages beyond this are dropped: the core sends them again. */
 #define DROP_AT (32 * 1024 * 1024)
@@ -35,6 +40,7 @@ struct connection {
     struct peer *peer;   /* borrowed; NULL until the preamble */
     struct stream *stream;
     bool hello; /* received */
+    bool evicted;
     uint64_t opened_ms, heard_ms;
     struct connection *next; /* in peers->connections */
 };
@@ -468,14 +474,33 @@ static void on_wake(uv_async_t *wake)
 
 /* ---- accepting ---- */
 
+/* A descriptor each: those that say nothing must not use them up. */
+static void limit_unknown(struct peers *p)
+{
+    struct connection *c, *oldest = NULL;
+    unsigned n = 0;
+
+    for (c = p->connections; c != NULL; c = c->next) { /* the newest comes first */
+        if (!c->hello && !c->evicted && (c->peer == NULL || c->peer->link == NULL)) {
+            oldest = c;
+            n++;
+        }
+    }
+    if (n < UNKNOWN_MAX)
+        return;
+    oldest->evicted = true;
+    stream_close(oldest->stream);
+}
+
 static void on_listen(uv_poll_t *poll, int status, int events)
 {
     struct peers *p = poll->data;
+    unsigned n;
 
     (void)events;
     if (status < 0)
         return;
-    for (;;) {
+    for (n = 0; n < ACCEPTS_PER_TURN; n++) {
         int fd = accept4(p->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
         if (fd < 0)
@@ -483,9 +508,10 @@ static void on_listen(uv_poll_t *poll, int status, int events)
         if (bridge_accept_check(fd) != 0) {
             log_warn("peer socket: a process of another user; refused");
             close(fd);
-        } else {
-            open_connection(p, NULL, fd);
+            continue;
         }
+        limit_unknown(p);
+        open_connection(p, NULL, fd);
     }
 }
 
@@ -568,7 +594,8 @@ int peers_start(struct node *node, struct peers **out, char *why)
                                        .port = peer->config->port,
                                        .user = peer->config->user,
                                        .private_key_path = config->client_key,
-                                       .known_hosts_path = config->known_hosts};
+                                       .known_hosts_path = config->known_hosts,
+                                       .backoff_max_ms = BACKOFF_MAX_MS};
 
         if (config->id > peer->config->id)
             continue;

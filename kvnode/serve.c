@@ -39,6 +39,8 @@
 #define UNREAD_SHARE (256UL * 1024)
 #define UNREAD_SUBSCRIBER (4UL * 1024 * 1024)
 
+static const char no_state[] = "this node is fetching its state from the leader; ask another";
+
 struct serve {
     struct node *node; /* borrowed */
     struct client_conn *clients;
@@ -248,6 +250,10 @@ static int on_hello(struct client_conn *c, const struct frame *frame)
         answer_code(c, frame->id, KV_E_PROTOCOL, "not a HELLO of this protocol");
         return -EPROTO;
     }
+    if (c->node->stateless && kind == CLIENT_MOUNT) {
+        answer_code(c, frame->id, KV_E_UNAVAILABLE, no_state); /* it has others to go to */
+        return 0;
+    }
     c->hello = true;
     c->kind = (enum client_kind)kind;
     snprintf(c->name, sizeof c->name, "%.*s", (int)name_len, (const char *)name);
@@ -446,6 +452,10 @@ static int on_frame(void *arg, const struct frame *frame)
     if (frame->group != NODE_GROUP || c->hello == (frame->type == MESSAGE_HELLO)) {
         answer_code(c, frame->id, KV_E_PROTOCOL, c->hello ? "unexpected frame" : "HELLO comes first");
         return -EPROTO;
+    }
+    if (c->node->stateless && frame->type != MESSAGE_HELLO && frame->type != MESSAGE_STATUS) {
+        answer_code(c, frame->id, KV_E_UNAVAILABLE, no_state);
+        return 0;
     }
     if (serve_is_read(frame->type))
         return on_read(c, frame);

@@ -518,8 +518,7 @@ static void install_begin(struct snapshots *s)
     if ((!n->healing && write_meta(n->group_dir, &s->install_meta) != 0) ||
         node_store_new(n, &s->new_journal, &s->new_store) != 0)
         node_die("a state file cannot be installed: no space or memory");
-    writeback_free(n->writeback, false, 0);
-    n->writeback = NULL;
+    node_store_drop(n);
     if (uv_queue_work(&n->loop, &s->work, on_install, on_installed) != 0)
         node_die("a state file cannot be installed: no thread");
 }
