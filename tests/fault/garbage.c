@@ -67,7 +67,7 @@ static void assert_well(void)
 
 static int setup(void **state)
 {
-    const struct cluster_options options = {.n = NODES};
+    const struct cluster_options options = {.n = NODES, .files = 256};
     struct rlimit files = {4096, 4096};
     const char *skip;
 
@@ -122,8 +122,14 @@ static void random_bytes_end_the_connection_only(void **state)
 static void impossible_lengths_and_versions_are_closed_at_once(void **state)
 {
     static const uint8_t heads[][5] = {
-        {0, 0, 0, 0, 1},          {0, 0, 0, 11, 1},       {0x00, 0x11, 0x00, 0x0d, 1}, {0xff, 0xff, 0xff, 0xff, 1},
-        {0x80, 0x00, 0x00, 0, 1}, {0, 0, 0, 12, 0},       {0, 0, 0, 12, 2},            {0, 0, 0, 12, 255},
+        {0, 0, 0, 0, 1},
+        {0, 0, 0, 11, 1},
+        {0x00, 0x11, 0x00, 0x0d, 1},
+        {0xff, 0xff, 0xff, 0xff, 1},
+        {0x80, 0x00, 0x00, 0, 1},
+        {0, 0, 0, 12, 0},
+        {0, 0, 0, 12, 2},
+        {0, 0, 0, 12, 255},
     };
     unsigned i;
 
@@ -319,7 +325,10 @@ static void absurd_fields_are_answered(void **state)
             for (op = COMMAND_CREATE; op <= COMMAND_SET; op++) {
                 edits.len = 0;
                 edit_encode(&edits, &(struct edit){.kind = EDIT_TRUNCATE, .number = numbers[k]});
-                edit_encode(&edits, &(struct edit){.kind = EDIT_WRITE, .number = numbers[i], .data = (const uint8_t *)"z", .len = 1});
+                edit_encode(&edits, &(struct edit){.kind = EDIT_WRITE,
+                                                   .number = numbers[i],
+                                                   .data = (const uint8_t *)"z",
+                                                   .len = 1});
                 edit_encode(&edits, &(struct edit){.kind = EDIT_MTIME, .number = numbers[k]});
                 body.edits = edits.data;
                 body.edits_len = edits.len;
@@ -371,8 +380,11 @@ static void ten_thousand_pipelined_requests_are_all_answered(void **state)
         if (i % 2 == 0) {
             const struct command cmd = {
                 .op = COMMAND_SET, .session = w.session, .seq = i / 2 + 1, .acked_below = 1, .node = ""};
-            const struct command_body body = {
-                .path = (const uint8_t *)"pipe", .path_len = 4, .value = (const uint8_t *)&i, .value_len = sizeof i, .mode = 0644};
+            const struct command_body body = {.path = (const uint8_t *)"pipe",
+                                              .path_len = 4,
+                                              .value = (const uint8_t *)&i,
+                                              .value_len = sizeof i,
+                                              .mode = 0644};
 
             b = client_queue(w.client, MESSAGE_WRITE, 1000 + i);
             buffer_put_u8(b, 0);

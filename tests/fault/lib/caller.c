@@ -98,8 +98,8 @@ int caller_ask(struct caller *c, enum message_type type, const struct buffer *bo
     return ask(c, type, body, true, timeout_ms, answer_out);
 }
 
-static int write_one(struct caller *c, enum command_op op, uint64_t seq, uint16_t flags, const void *bytes, size_t len,
-                     unsigned timeout_ms, struct command_result *result_out)
+static int write_one(struct caller *c, enum command_op op, uint64_t seq, uint16_t flags, const void *bytes,
+                     size_t len, unsigned timeout_ms, struct command_result *result_out)
 {
     struct buffer b = BUFFER_INIT;
     struct cursor answer;

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -59,8 +60,9 @@ unsigned rounds(unsigned fallback)
 
 /* ---- programs ---- */
 
-static pid_t spawn(const char *const argv[], int out_fd)
+static pid_t spawn(const char *const argv[], int out_fd, unsigned files)
 {
+    struct rlimit limit = {files, files};
     pid_t pid = fork();
 
     if (pid != 0)
@@ -78,6 +80,8 @@ static pid_t spawn(const char *const argv[], int out_fd)
     }
     setenv("ASAN_OPTIONS", "detect_leaks=1:abort_on_error=0:exitcode=99", 0);
     setenv("UBSAN_OPTIONS", "print_stacktrace=1:halt_on_error=1:exitcode=99", 0);
+    if (files != 0)
+        setrlimit(RLIMIT_NOFILE, &limit);
     setpgid(0, 0);
     dup2(open("/dev/null", O_RDONLY), STDIN_FILENO);
     dup2(out_fd, STDOUT_FILENO);
@@ -97,7 +101,7 @@ int run_program(const char *const argv[], unsigned timeout_ms, char *out, size_t
         out[0] = '\0';
     if (pipe2(fds, O_CLOEXEC) != 0)
         return -1;
-    pid = spawn(argv, fds[1]);
+    pid = spawn(argv, fds[1], 0);
     close(fds[1]);
     while (pid > 0) {
         uint64_t now = clock_boot_ms();
@@ -126,7 +130,8 @@ int run_program(const char *const argv[], unsigned timeout_ms, char *out, size_t
     return pid > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-int run_kvnode(struct cluster *c, unsigned i, unsigned timeout_ms, char *out, size_t size, const char *const args[])
+int run_kvnode(struct cluster *c, unsigned i, unsigned timeout_ms, char *out, size_t size,
+               const char *const args[])
 {
     const char *argv[24] = {FAULT_KVNODE, "-n", c->nodes[i].socket};
     size_t k = 3;
@@ -200,8 +205,8 @@ static bool make_node(struct cluster *c, unsigned i, const char *cluster_id)
         /* init wants to make the folder itself. */
         strcat(n->data, "/d");
     }
-    const char *const argv[] = {FAULT_KVNODE, "init",     "-c",       n->conf,      "--name",   n->name,
-                                "--id",       id,         "--data",   n->data,      "--socket", n->socket,
+    const char *const argv[] = {FAULT_KVNODE, "init",     "-c",        n->conf,    "--name",   n->name,
+                                "--id",       id,         "--data",    n->data,    "--socket", n->socket,
                                 "--listen",   n->address, "--cluster", cluster_id, "-q",       NULL};
     if (run_program(argv, 10000, out, sizeof out) != 0) {
         complain("%s: kvnode init: %s", n->name, out);
@@ -328,7 +333,7 @@ bool cluster_start(struct cluster *c, unsigned i)
     fd = open(n->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (fd < 0)
         return false;
-    n->pid = spawn(argv, fd);
+    n->pid = spawn(argv, fd, c->options.files);
     n->dead = false;
     close(fd);
     if (n->pid < 0) {

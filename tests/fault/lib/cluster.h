@@ -17,9 +17,10 @@
 
 struct cluster_options {
     unsigned n;
-    const char *flags[FLAGS_MAX]; /* "storage.log_keep_entries=2048", …: for every node */
+    const char *flags[FLAGS_MAX];   /* "storage.log_keep_entries=2048", …: for every node */
     unsigned tmpfs_mb[CLUSTER_MAX]; /* not 0: that node's data lives on a tmpfs of this size; needs root */
     bool namespaces;                /* each node in a network namespace of its own; needs root */
+    unsigned files;                 /* descriptors that a node may have; 0: as it is */
     unsigned seconds;               /* the guard's limit; 0: 240 */
 };
 
@@ -85,7 +86,8 @@ size_t cluster_log_size(const struct cluster *c, unsigned i);
  * time. Exit status, or -1. */
 int run_program(const char *const argv[], unsigned timeout_ms, char *out, size_t size);
 /* kvnode with arguments; KVNODE_NODE names node i's socket. */
-int run_kvnode(struct cluster *c, unsigned i, unsigned timeout_ms, char *out, size_t size, const char *const args[]);
+int run_kvnode(struct cluster *c, unsigned i, unsigned timeout_ms, char *out, size_t size,
+               const char *const args[]);
 
 /* Calls until it gives true, with short pauses; false: the time is over. */
 bool await(unsigned timeout_ms, bool (*condition)(void *arg), void *arg);

@@ -116,7 +116,8 @@ void raw_hello(struct buffer *b)
 void raw_command(struct buffer *b, uint8_t op, uint64_t session, uint64_t seq)
 {
     static const uint8_t nonce[16] = "raw raw raw raw", data[300] = "raw data";
-    struct command cmd = {.op = op, .session = session, .seq = seq, .acked_below = seq > 8 ? seq - 8 : 1, .node = ""};
+    struct command cmd = {
+        .op = op, .session = session, .seq = seq, .acked_below = seq > 8 ? seq - 8 : 1, .node = ""};
     struct command_body body = {.parent = KV_ROOT_INO,
                                 .new_parent = KV_ROOT_INO,
                                 .name = (const uint8_t *)"raw-a",

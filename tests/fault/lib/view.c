@@ -138,8 +138,8 @@ bool cluster_equal(struct cluster *c, unsigned timeout_ms)
         struct view v;
 
         if (c->nodes[i].pid != 0 && cluster_view(c, i, 1000, &v))
-            fprintf(stderr, "# %s: applied %llu, digest %s, commit %llu, term %llu, leader %s; %s\n", c->nodes[i].name,
-                    (unsigned long long)v.applied, v.digest, (unsigned long long)v.commit,
+            fprintf(stderr, "# %s: applied %llu, digest %s, commit %llu, term %llu, leader %s; %s\n",
+                    c->nodes[i].name, (unsigned long long)v.applied, v.digest, (unsigned long long)v.commit,
                     (unsigned long long)v.term, v.leader_name, v.warnings);
         else
             fprintf(stderr, "# %s: no answer\n", c->nodes[i].name);

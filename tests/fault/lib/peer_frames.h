@@ -1,0 +1,25 @@
+/* What a node says to another one, made by hand. Apart from the rest because the
+ * engine's messages and the clients' have the same names. */
+#ifndef KVFS_TESTS_FAULT_PEER_FRAMES_H
+#define KVFS_TESTS_FAULT_PEER_FRAMES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "sync/base/buffer.h"
+
+/* Types of frames between nodes (kvnode/peers.h). */
+#define PEER_FIRST 100
+#define PEER_LAST 109
+
+void peer_preamble(struct buffer *b, const char *name);
+void peer_hello(struct buffer *b, uint64_t cluster, uint16_t id, const char *name);
+/* One valid frame of that type from `from` to `to`, of a term that has long gone. n chooses among
+ * the engine's messages. */
+void peer_frame(struct buffer *b, uint8_t type, uint64_t from, uint64_t to, unsigned n);
+/* Whether these bytes would be taken as an engine's message of a term that counts:
+ * what a peer may say then is beyond what can be guarded against. */
+bool peer_counts(const void *frame, size_t len);
+
+#endif
