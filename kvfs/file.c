@@ -138,7 +138,8 @@ void file_reopen_all(struct fs *fs)
 {
     struct inode *inode, *next;
 
-    HASH_ITER (hh, fs->inodes.by_ino, inode, next) {
+    HASH_ITER(hh, fs->inodes.by_ino, inode, next)
+    {
         struct handle *h;
 
         if (inode->file == NULL || inode->file->life == FILE_ORPHAN || inode->file->life == FILE_LOST)
@@ -228,7 +229,7 @@ void file_touched(struct fs *fs, struct file *f, const struct fuse_ctx *who)
         f->dirty_ms = clock_boot_ms();
     f->touched_ns = clock_wall_ns();
     list_or_unlist(fs, f);
-    f->inode->told = true; /* the kernel put it into its page cache itself */
+    f->inode->told_data = true; /* the kernel put it into its page cache itself */
     if (who == NULL || who->pid == 0)
         return;
     f->uid = who->uid;

@@ -50,8 +50,8 @@ struct file {
     struct stage stage;    /* edits after it */
     uint64_t dirty_ms;     /* when the oldest edit of `stage` came */
     uint64_t touched_ns;   /* wall clock of the newest: its mtime until it is published */
-    bool fresh;            /* created here and never published: the first publication replaces the empty creation */
-    uint32_t uid, gid;     /* who wrote last */
+    bool fresh; /* created here and never published: the first publication replaces the empty creation */
+    uint32_t uid, gid;           /* who wrote last */
     pid_t writers[FILE_WRITERS]; /* threads that wrote, the last ones */
     unsigned n_writers;
 

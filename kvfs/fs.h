@@ -42,7 +42,7 @@ struct fs {
     bool ready;                /* the kernel's INIT has come */
     bool stopping;
 
-    uint64_t root_ino; /* what FUSE_ROOT_ID stands for */
+    uint64_t root_ino;    /* what FUSE_ROOT_ID stands for */
     double entry_timeout; /* 0 on kernels that cannot drop all names at once */
     struct inode_table inodes;
     struct request_list requests; /* all, oldest first */

@@ -128,7 +128,8 @@ void inode_free_all(struct fs *fs)
 {
     struct inode *inode, *next;
 
-    HASH_ITER (hh, fs->inodes.by_ino, inode, next) {
+    HASH_ITER(hh, fs->inodes.by_ino, inode, next)
+    {
         if (inode->file != NULL)
             file_free(fs, inode);
         inode_free(fs, inode);

@@ -18,9 +18,9 @@ struct file;
 struct inode {
     UT_hash_handle hh;
     uint64_t ino;
-    uint64_t nlookup; /* the kernel's references */
-    uint64_t parent;  /* 0: unknown */
-    char *name;       /* owned; in parent; NULL: unknown */
+    uint64_t nlookup;  /* the kernel's references */
+    uint64_t parent;   /* 0: unknown */
+    char *name;        /* owned; in parent; NULL: unknown */
     struct file *file; /* owned; NULL unless something is open, staged or being published */
 
     /* Where the name leads. `moves` counts moves of known inodes by others. */
@@ -37,8 +37,8 @@ struct inode {
     /* The content revision whose size the kernel was told last, the count of
      * notifications when it asked for it, and that of the last one about this inode. */
     uint64_t told_revision, told_notice, last_notice;
-    bool told;                   /* attributes or pages were given since the last invalidation */
-    bool negatives;              /* directory: told that a name in it is missing */
+    bool told_attr, told_data;   /* attributes, or pages, were given since they were last dropped */
+    bool negatives; /* directory: told that a name in it is missing */
 };
 
 struct inode_table {

@@ -24,10 +24,10 @@ struct link {
     struct client_node node;
     char *paths[OPTIONS_NODES_MAX]; /* owned; sockets */
     unsigned n_paths, current;
-    bool broken, rotate;   /* the node thread shall drop it, and go on with the next node */
-    bool want_write;       /* the socket is full */
+    bool broken, rotate;           /* the node thread shall drop it, and go on with the next node */
+    bool want_write;               /* the socket is full */
     uint64_t rotated_ms, heard_ms; /* when it went to another node; when the last frame came */
-    unsigned refusals;     /* nodes in a row that know they are in a minority */
+    unsigned refusals;             /* nodes in a row that know they are in a minority */
 
     uint64_t session; /* 0: none */
     uint8_t nonce[16];
@@ -36,10 +36,10 @@ struct link {
     uint64_t keepalive_ms; /* when the next one is due */
 
     uint64_t connections; /* made so far */
-    uint64_t numbers; /* last message number */
+    uint64_t numbers;     /* last message number */
     uint64_t subscription;
-    uint64_t seen;     /* highest revision that this mount knows of */
-    uint64_t complete; /* all events up to this revision were handled */
+    uint64_t seen;             /* highest revision that this mount knows of */
+    uint64_t complete;         /* all events up to this revision were handled */
     struct request_list wire;  /* with the link, in order of sending */
     struct request *by_number; /* uthash */
 

@@ -30,8 +30,7 @@ static char *absolute(const char *path)
         if (slash != NULL)
             *slash = '\0';
         parent = realpath(slash == NULL ? "." : copy[0] == '\0' ? "/" : copy, NULL);
-        if (parent != NULL &&
-            asprintf(&result, "%s/%s", strcmp(parent, "/") == 0 ? "" : parent, name) < 0)
+        if (parent != NULL && asprintf(&result, "%s/%s", strcmp(parent, "/") == 0 ? "" : parent, name) < 0)
             result = NULL;
     }
     free(parent);

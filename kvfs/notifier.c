@@ -52,7 +52,8 @@ static void enqueue(struct fs *fs, struct inode *inode, unsigned delay_ms)
 
 void notifier_inval(struct fs *fs, struct inode *inode, bool data)
 {
-    if (!inode->told && !notifier_is_pending(inode))
+    /* What the kernel does not have it need not drop. */
+    if (!inode->told_attr && !(data && inode->told_data) && !notifier_is_pending(inode))
         return;
     inode->inval_attr = true;
     inode->inval_data |= data;
@@ -71,8 +72,8 @@ void notifier_drop_all(struct fs *fs)
 {
     struct inode *inode, *next;
 
-    HASH_ITER (hh, fs->inodes.by_ino, inode, next)
-        notifier_inval(fs, inode, true);
+    HASH_ITER(hh, fs->inodes.by_ino, inode, next)
+    notifier_inval(fs, inode, true);
     notifier_names(fs);
 }
 
@@ -99,7 +100,9 @@ static void notify_inode(struct fs *fs, struct inode *inode)
 
     TAILQ_REMOVE(&fs->notifier.list, inode, inval_link);
     inode->inval_queued = false;
-    inode->told = false;
+    inode->told_attr = false;
+    if (data)
+        inode->told_data = false;
     inode->last_notice = ++fs->notifier.notices;
     pthread_mutex_unlock(&fs->lock);
     rc = fuse_lowlevel_notify_inval_inode(fs->session, node, data ? 0 : -1, 0);

@@ -29,7 +29,7 @@ struct notifier {
     pthread_t thread;
     pthread_cond_t cond;
     struct inval_list list; /* by inode.inval_link */
-    uint64_t notices; /* sent so far about inodes */
+    uint64_t notices;       /* sent so far about inodes */
     bool running, epoch_wanted, epoch_works;
 };
 

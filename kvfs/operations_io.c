@@ -45,7 +45,7 @@ static void on_read(struct fs *fs, struct request *r, int code, struct cursor *b
     if (f != NULL)
         file_learn(f, &attr);
     if (inode != NULL)
-        inode->told = true;
+        inode->told_data = true;
     reply_read(fs, r, f, attr.size, data, len);
 }
 
@@ -56,7 +56,7 @@ static void read_file(struct fs *fs, struct request *r)
     if (f != NULL && f->life == FILE_LOST) {
         request_error(fs, r, ESTALE);
     } else if (!file_needs_node(f, r->offset, r->size)) {
-        f->inode->told = true;
+        f->inode->told_data = true;
         reply_read(fs, r, f, f->attr.size, NULL, 0);
     } else {
         buffer_put_u8(&r->payload, READ_LOCAL);

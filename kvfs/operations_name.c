@@ -119,7 +119,8 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
             virtual_lookup(fs, r, parent);
         } else {
             r->step = retry_is(fs, r->caller.pid);
-            send_lookup(fs, r, r->step > 0 && !fs->options->read_local ? READ_LINEARIZABLE : READ_LOCAL, on_lookup);
+            send_lookup(fs, r, r->step > 0 && !fs->options->read_local ? READ_LINEARIZABLE : READ_LOCAL,
+                        on_lookup);
         }
     }
     fs_leave(fs);

@@ -51,6 +51,12 @@ struct parsed {
         name, offsetof(struct parsed, field), 0                                                              \
     }
 
+/* FUSE_OPT_KEY() with its conversion spelt out. */
+#define KEY(name, key)                                                                                       \
+    {                                                                                                        \
+        name, (unsigned long)-1U, key                                                                        \
+    }
+
 static const struct fuse_opt specs[] = {
     TEXT("timeout=%s", timeout),
     TEXT("commit=%s", commit),
@@ -61,27 +67,27 @@ static const struct fuse_opt specs[] = {
     TEXT("umask=%s", umask),
     TEXT("prefix=%s", prefix),
     TEXT("log=%s", log),
-    FUSE_OPT_KEY("-h", KEY_HELP),
-    FUSE_OPT_KEY("--help", KEY_HELP),
-    FUSE_OPT_KEY("-V", KEY_VERSION),
-    FUSE_OPT_KEY("--version", KEY_VERSION),
-    FUSE_OPT_KEY("-f", KEY_FOREGROUND),
-    FUSE_OPT_KEY("-d", KEY_DEBUG),
-    FUSE_OPT_KEY("debug", KEY_DEBUG),
-    FUSE_OPT_KEY("-s", KEY_SINGLE),
-    FUSE_OPT_KEY("-v", KEY_VERBOSE),
-    FUSE_OPT_KEY("-n", KEY_DISCARD),
-    FUSE_OPT_KEY("_netdev", KEY_DISCARD),
-    FUSE_OPT_KEY("nofail", KEY_DISCARD),
-    FUSE_OPT_KEY("user", KEY_DISCARD),
-    FUSE_OPT_KEY("users", KEY_DISCARD),
-    FUSE_OPT_KEY("nouser", KEY_DISCARD),
-    FUSE_OPT_KEY("auto", KEY_DISCARD),
-    FUSE_OPT_KEY("noauto", KEY_DISCARD),
-    FUSE_OPT_KEY("defaults", KEY_DISCARD),
-    FUSE_OPT_KEY("x-", KEY_DISCARD),
-    FUSE_OPT_KEY("comment=", KEY_DISCARD),
-    FUSE_OPT_KEY("default_permissions", KEY_DISCARD), /* always on */
+    KEY("-h", KEY_HELP),
+    KEY("--help", KEY_HELP),
+    KEY("-V", KEY_VERSION),
+    KEY("--version", KEY_VERSION),
+    KEY("-f", KEY_FOREGROUND),
+    KEY("-d", KEY_DEBUG),
+    KEY("debug", KEY_DEBUG),
+    KEY("-s", KEY_SINGLE),
+    KEY("-v", KEY_VERBOSE),
+    KEY("-n", KEY_DISCARD),
+    KEY("_netdev", KEY_DISCARD),
+    KEY("nofail", KEY_DISCARD),
+    KEY("user", KEY_DISCARD),
+    KEY("users", KEY_DISCARD),
+    KEY("nouser", KEY_DISCARD),
+    KEY("auto", KEY_DISCARD),
+    KEY("noauto", KEY_DISCARD),
+    KEY("defaults", KEY_DISCARD),
+    KEY("x-", KEY_DISCARD),
+    KEY("comment=", KEY_DISCARD),
+    KEY("default_permissions", KEY_DISCARD), /* always on */
     FUSE_OPT_END,
 };
 
@@ -252,7 +258,8 @@ static bool find_nodes(struct options *o)
     }
     free(entries);
     if (ok && o->n_nodes == 0) {
-        fprintf(stderr, "kvfs: no node's socket in %s. Try: kvnode dev up, or name a node's socket\n", directory);
+        fprintf(stderr, "kvfs: no node's socket in %s. Try: kvnode dev up, or name a node's socket\n",
+                directory);
         return false;
     }
     return ok;

@@ -28,7 +28,11 @@ struct options {
     struct fuse_args fuse; /* owned; what libfuse gets */
 };
 
-enum options_result { OPTIONS_RUN, OPTIONS_DONE /* -h, -V: printed */, OPTIONS_USAGE /* an error was printed */ };
+enum options_result {
+    OPTIONS_RUN,
+    OPTIONS_DONE /* -h, -V: printed */,
+    OPTIONS_USAGE /* an error was printed */
+};
 
 /* Parses argv. Called as mount.kvfs, takes what mount(8) passes: options first
  * or last, -v -n -s, and words that only mount(8) and fstab(5) need. Errors go

@@ -109,8 +109,8 @@ static void put_back(struct file *f)
 static void lose(struct fs *fs, struct file *f, int code)
 {
     if (TAILQ_EMPTY(&f->waiters))
-        log_error("inode %" PRIu64 ": what was written could not be published and is lost: %s",
-                  f->inode->ino, failure_text(code));
+        log_error("inode %" PRIu64 ": what was written could not be published and is lost: %s", f->inode->ino,
+                  failure_text(code));
     stage_clear(&f->stage);
     notifier_inval(fs, f->inode, true);
 }
@@ -208,7 +208,7 @@ void publish_start(struct fs *fs, struct file *f)
     r->on_part = on_part;
     f->publication = r;
     f->dirty_ms = r->started_ms; /* of what is staged from now on */
-    file_put(fs, f->inode); /* on the list now */
+    file_put(fs, f->inode);      /* on the list now */
     if (f->body.failed) {
         request_end(fs, r);
         finish(fs, f, -ENOMEM);

@@ -31,7 +31,7 @@ struct inode *reply_fill_entry(struct fs *fs, const struct request *r, struct at
     e_out->entry_timeout = fs->entry_timeout;
     e_out->attr_timeout = attr_timeout(inode, trust);
     fs_stat(fs, attr, &e_out->attr);
-    inode->told = true;
+    inode->told_attr = true;
     inode_told_attr(inode, attr->content_revision, r->notices);
     return inode;
 }
@@ -75,8 +75,9 @@ void reply_attr(struct fs *fs, struct request *r, struct attr *attr, enum reply_
             file_learn(inode->file, attr);
         file_view(inode->file, attr);
         timeout = attr_timeout(inode, trust);
-        inode->told = true;
-        inode_told_attr(inode, attr->content_revision, trust == REPLY_CHECKED ? r->notices : fs->notifier.notices);
+        inode->told_attr = true;
+        inode_told_attr(inode, attr->content_revision,
+                        trust == REPLY_CHECKED ? r->notices : fs->notifier.notices);
     }
     fs_stat(fs, attr, &st);
     fuse_reply_attr(r->fuse, &st, timeout);

@@ -46,8 +46,7 @@ bool retry_holds(struct fs *fs, pid_t pid, uint64_t ino)
 
 bool retry_is_second(struct fs *fs, pid_t pid, uint64_t ino)
 {
-    return retry_holds(fs, pid, ino) ||
-           (retry_is(fs, pid) && fs->retries.slots[slot_of(pid)].refused == ino);
+    return retry_holds(fs, pid, ino) || (retry_is(fs, pid) && fs->retries.slots[slot_of(pid)].refused == ino);
 }
 
 void retry_hold(struct fs *fs, pid_t pid, uint64_t ino)

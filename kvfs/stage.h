@@ -37,9 +37,9 @@ struct extent {
 
 struct stage_op {
     TAILQ_ENTRY(stage_op) link;
-    bool append;           /* APPEND: the extents are pieces in order, their offsets count from 0 */
-    bool cut;              /* MAP only */
-    uint64_t keep, length; /* with cut */
+    bool append;            /* APPEND: the extents are pieces in order, their offsets count from 0 */
+    bool cut;               /* MAP only */
+    uint64_t keep, length;  /* with cut */
     struct extent *extents; /* owned; by offset, disjoint */
     size_t n, cap;
 };

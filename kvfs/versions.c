@@ -31,7 +31,8 @@ static void read_link(struct fs *fs, struct request *r, struct virtual_node *v);
 
 static const struct virtual_ops root_ops = {.lookup = lookup_key, .opendir = list_keys};
 static const struct virtual_ops key_ops = {.lookup = lookup_version, .opendir = list_versions};
-static const struct virtual_ops version_ops = {.open = open_version, .read = read_version, .readlink = read_link};
+static const struct virtual_ops version_ops = {
+    .open = open_version, .read = read_version, .readlink = read_link};
 
 /* A row that is a version of its own: content or a deletion. */
 static bool is_version(const struct version_row *row)
@@ -129,8 +130,8 @@ static void list_keys(struct fs *fs, struct request *r, struct virtual_node *v)
 
 /* History: pages of rows, newest first, until a step is satisfied. */
 
-static void send_history(struct fs *fs, struct request *r, uint64_t directory, const char *key, uint64_t before,
-                         request_fn *on_answer)
+static void send_history(struct fs *fs, struct request *r, uint64_t directory, const char *key,
+                         uint64_t before, request_fn *on_answer)
 {
     buffer_clear(&r->payload);
     buffer_put_u64(&r->payload, directory);
@@ -330,8 +331,8 @@ static void on_search(struct fs *fs, struct request *r, int code, struct cursor 
         request_error(fs, r, ENOENT);
 }
 
-static void put_version(struct request *r, uint64_t directory, const char *key, uint64_t number, uint64_t offset,
-                        size_t len)
+static void put_version(struct request *r, uint64_t directory, const char *key, uint64_t number,
+                        uint64_t offset, size_t len)
 {
     buffer_put_u64(&r->payload, directory);
     buffer_put_text(&r->payload, key);

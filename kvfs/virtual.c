@@ -55,8 +55,8 @@ void virtual_free_all(struct fs *fs)
 {
     struct virtual_node *v, *next;
 
-    HASH_ITER (by_id, fs->virtuals.ids, v, next)
-        virtual_free(fs, v);
+    HASH_ITER(by_id, fs->virtuals.ids, v, next)
+    virtual_free(fs, v);
 }
 
 void virtual_forget(struct fs *fs, fuse_ino_t node, uint64_t n)

@@ -271,7 +271,9 @@ static void names_follow_soon(void)
             usleep(1000);
         expect_true(&t, i, k < 1000, "a new name appears within a second");
         expect_true(&t, i, chmod(at(0, "co-name"), 0600 + (unsigned)(i % 8)) == 0, "chmod");
-        for (k = 0; k < 1000 && (stat(at(1, "co-name"), &st) != 0 || (st.st_mode & 0777) != 0600 + (unsigned)(i % 8)); k++)
+        for (k = 0; k < 1000 &&
+                    (stat(at(1, "co-name"), &st) != 0 || (st.st_mode & 0777) != 0600 + (unsigned)(i % 8));
+             k++)
             usleep(1000);
         expect_true(&t, i, k < 1000, "a mode follows within a second");
         expect_true(&t, i, unlink(at(0, "co-name")) == 0, "unlink");
@@ -422,7 +424,10 @@ static void exclusive_creation_has_one_winner(void)
     printf("# %d and %d wins\n", wins[0], wins[1]);
 }
 
-#define CHECK(name) {#name, name}
+#define CHECK(name)                                                                                          \
+    {                                                                                                        \
+#name, name                                                                                          \
+    }
 
 static const struct {
     const char *name;

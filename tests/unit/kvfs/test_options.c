@@ -78,8 +78,9 @@ static void takes_what_mount_passes(void **state)
 {
     struct options o;
 
-    assert_int_equal(parse("/sbin/mount.kvfs n1 /srv/kv -s -n -v -o rw,_netdev,nofail,users,noauto,prefix=x", &o),
-                     OPTIONS_RUN);
+    assert_int_equal(
+        parse("/sbin/mount.kvfs n1 /srv/kv -s -n -v -o rw,_netdev,nofail,users,noauto,prefix=x", &o),
+        OPTIONS_RUN);
     assert_false(o.single);
     assert_string_equal(o.prefix, "x");
     assert_string_equal(o.mountpoint, "/srv/kv");

@@ -77,8 +77,8 @@ static void model_apply(struct model *m, const struct buffer *edits)
     assert_int_equal(rc, 0);
 }
 
-static void check_view(const struct stage *s, const struct model *base, const struct model *want, uint64_t offset,
-                       size_t len)
+static void check_view(const struct stage *s, const struct model *base, const struct model *want,
+                       uint64_t offset, size_t len)
 {
     static uint8_t window[MODEL_MAX * 2];
     uint64_t size = base->size;
@@ -86,8 +86,7 @@ static void check_view(const struct stage *s, const struct model *base, const st
 
     memset(window, 0, len);
     if (stage_needs_base(s, offset, len) && offset < base->size)
-        memcpy(window, base->data + offset,
-               base->size - offset < len ? (size_t)(base->size - offset) : len);
+        memcpy(window, base->data + offset, base->size - offset < len ? (size_t)(base->size - offset) : len);
     stage_apply(s, &size, offset, window, len);
     assert_int_equal(size, want->size);
     assert_int_equal(stage_size(s, base->size), want->size);
