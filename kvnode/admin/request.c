@@ -7,12 +7,14 @@
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 
 #define CLIENT_NAME "kvnode"
 #define RETRY_MS 50
+#define TELL_AFTER_MS 2000
 
 unsigned request_left(const struct request_link *l)
 {
@@ -138,6 +140,15 @@ static bool is_refused_for_now(int rc)
     return rc == KV_E_UNAVAILABLE || rc == KV_E_BUSY || rc == KV_E_NOTLEADER;
 }
 
+/* Somebody who looks at a terminal learns why nothing happens. Once. */
+static void tell_waiting(struct request_link *l, const char *what)
+{
+    if (l->told || !isatty(STDERR_FILENO))
+        return;
+    l->told = true;
+    admin_say(l->admin, "kvnode: waiting for %s, up to %u s", what, (request_left(l) + 999) / 1000);
+}
+
 /* One attempt on the connection that there is. */
 static int ask_once(struct request_link *l, enum message_type type, const struct buffer *body,
                     struct cursor *answer_out)
@@ -149,6 +160,12 @@ static int ask_once(struct request_link *l, enum message_type type, const struct
     if (body != NULL)
         buffer_put_bytes(b, body->data, body->len);
     client_queue_end(l->client);
+    unsigned left = request_left(l), first = left > TELL_AFTER_MS ? TELL_AFTER_MS : left;
+    int rc = client_call(l->client, l->last_id, first, answer_out, l->detail, sizeof l->detail);
+    if (rc != -ETIMEDOUT || first == left)
+        return rc;
+    tell_waiting(l, "an answer");
+    /* Nothing is sent again: this goes on waiting for the same answer. */
     return client_call(l->client, l->last_id, request_left(l), answer_out, l->detail, sizeof l->detail);
 }
 
@@ -156,6 +173,7 @@ static int ask_once(struct request_link *l, enum message_type type, const struct
 static int ask(struct request_link *l, enum message_type type, const struct buffer *body, bool repeat_lost,
                struct cursor *answer_out)
 {
+    uint64_t begin = clock_boot_ms();
     for (;;) {
         int rc = ask_once(l, type, body, answer_out);
         bool lost = is_lost(rc);
@@ -167,6 +185,8 @@ static int ask(struct request_link *l, enum message_type type, const struct buff
                      l->detail[0] != '\0' ? l->detail
                      : rc > 0             ? error_text(rc)
                                           : strerror(-rc));
+        if (clock_boot_ms() - begin > TELL_AFTER_MS)
+            tell_waiting(l, "a leader");
         pause_ms(RETRY_MS);
         if (lost && (rc = reconnect(l)) != 0 && !is_lost(rc))
             return rc;

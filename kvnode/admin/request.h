@@ -20,6 +20,7 @@ struct request_link {
     uint64_t deadline_ms;    /* boot clock */
     uint64_t session;        /* 0: none; exactly-once writes */
     uint64_t seq;            /* of the session's last write */
+    bool told;               /* that this takes long */
     char detail[DETAIL_MAX]; /* the node's text of the last failure, may be "" */
 };
 
