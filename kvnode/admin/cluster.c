@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sync/base/clock.h"
 #include "sync/base/error.h"
 
 static int json_answer(int rc, struct cursor *answer, json_t **object_out)
@@ -45,6 +46,37 @@ int cluster_admin(struct request_link *l, json_t *command, json_t **answer_out)
     else
         json_decref(object);
     return rc;
+}
+
+/* "2 of 3 nodes unreachable: n2, n3", or nothing. */
+static void name_unreachable(const json_t *status, char *out, size_t size)
+{
+    const json_t *members = json_object_get(status, "members"), *m;
+    char names[200] = "";
+    size_t i, used = 0, n = 0;
+    json_array_foreach(members, i, m)
+    {
+        if (strcmp(cluster_text(m, "state"), "unreachable") != 0)
+            continue;
+        int k =
+            snprintf(names + used, sizeof names - used, "%s%s", n > 0 ? ", " : "", cluster_text(m, "name"));
+        used += k > 0 && (size_t)k < sizeof names - used ? (size_t)k : 0;
+        n++;
+    }
+    if (n > 0)
+        snprintf(out, size, "%zu of %zu nodes unreachable: %s", n, json_array_size(members), names);
+}
+
+int cluster_fail(struct request_link *l, const char *subject, int code, bool written)
+{
+    json_t *status = NULL;
+    if ((code == KV_E_UNAVAILABLE || code == KV_E_ROFS) && l->detail[0] == '\0' && l->client != NULL) {
+        l->deadline_ms = clock_boot_ms() + 500;
+        if (cluster_status(l, &status) == 0)
+            name_unreachable(status, l->detail, sizeof l->detail);
+        json_decref(status);
+    }
+    return admin_fail_code(l->admin, subject, code, l->detail, written);
 }
 
 const char *cluster_text(const json_t *object, const char *name)

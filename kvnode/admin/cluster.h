@@ -10,7 +10,10 @@
 int cluster_status(struct request_link *l, json_t **status_out);
 /* ADMIN: takes over the command object; *answer_out as above (may be NULL). */
 int cluster_admin(struct request_link *l, json_t *command, json_t **answer_out);
-/* "The cluster works. One node may fail." For "one": capital or not. */
+/* admin_fail_code() for a request on l. Where the cluster cannot write, the node
+ * is asked which members it misses. */
+int cluster_fail(struct request_link *l, const char *subject, int code, bool written);
+/* "The cluster works. One node may fail." */
 void cluster_sentence(const json_t *status, char *out, size_t size);
 /* "One node may fail." alone. */
 void cluster_tolerance(const json_t *status, char *out, size_t size);

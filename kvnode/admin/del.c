@@ -1,3 +1,4 @@
+#include "kvnode/admin/cluster.h"
 #include "kvnode/admin/format.h"
 #include "kvnode/admin/request.h"
 #include "kvnode/admin/verbs.h"
@@ -19,7 +20,7 @@ int verb_del(struct admin *a)
         request_restart_clock(&l);
         int rc = request_write(&l, COMMAND_DEL, &body, &result);
         if (rc != 0) {
-            int failed = admin_fail_code(a, key, rc, l.detail, true);
+            int failed = cluster_fail(&l, key, rc, true);
             exit = exit != EXIT_OK ? exit : failed;
             if (rc < 0)
                 break;

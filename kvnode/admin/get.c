@@ -1,4 +1,5 @@
 /* get: nothing is printed before the last piece has come. */
+#include "kvnode/admin/cluster.h"
 #include "kvnode/admin/format.h"
 #include "kvnode/admin/value.h"
 #include "kvnode/admin/verbs.h"
@@ -39,7 +40,7 @@ int verb_get(struct admin *a)
     if (rc == 0)
         print(a, &v);
     else
-        exit = admin_fail_code(a, key, rc, l.detail, false);
+        exit = cluster_fail(&l, key, rc, false);
     buffer_deinit(&v.data);
     request_close(&l);
     return exit;

@@ -1,3 +1,4 @@
+#include "kvnode/admin/cluster.h"
 #include "kvnode/admin/format.h"
 #include "kvnode/admin/request.h"
 #include "kvnode/admin/verbs.h"
@@ -83,7 +84,7 @@ int verb_history(struct admin *a)
     if (rc == 0 && printed == 0)
         rc = KV_E_NOENT;
     if (rc != 0)
-        exit = admin_fail_code(a, key, rc, l.detail, false);
+        exit = cluster_fail(&l, key, rc, false);
     request_close(&l);
     return exit;
 }

@@ -3,6 +3,7 @@
  *
  * A subscription only says that something happened; the rows are always read
  * from the log after the last one printed, so none is lost or doubled. */
+#include "kvnode/admin/cluster.h"
 #include "kvnode/admin/format.h"
 #include "kvnode/admin/request.h"
 #include "kvnode/admin/verbs.h"
@@ -153,7 +154,7 @@ int verb_log(struct admin *a)
     if (rc == 0)
         rc = a->opt[OPT_FOLLOW] != NULL ? follow(&l, after, &p) : read_rows(&l, &after, &p);
     if (rc != 0)
-        exit = admin_fail_code(a, NULL, rc, l.detail, false);
+        exit = cluster_fail(&l, NULL, rc, false);
     request_close(&l);
     return exit;
 }
@@ -170,7 +171,7 @@ int verb_watch(struct admin *a)
     if (rc == 0)
         rc = follow(&l, after, &p);
     if (rc != 0)
-        exit = admin_fail_code(a, a->n_args > 0 ? a->args[0] : NULL, rc, l.detail, false);
+        exit = cluster_fail(&l, a->n_args > 0 ? a->args[0] : NULL, rc, false);
     request_close(&l);
     return exit;
 }

@@ -1,4 +1,5 @@
 /* ls: the entries of a directory in listing order, or one key. */
+#include "kvnode/admin/cluster.h"
 #include "kvnode/admin/format.h"
 #include "kvnode/admin/request.h"
 #include "kvnode/admin/verbs.h"
@@ -153,7 +154,7 @@ int verb_ls(struct admin *a)
         free(e.name);
     }
     if (rc != 0)
-        exit = admin_fail_code(a, key[0] != '\0' ? key : "/", rc, l.detail, false);
+        exit = cluster_fail(&l, key[0] != '\0' ? key : "/", rc, false);
     request_close(&l);
     return exit;
 }

@@ -1,6 +1,7 @@
 /* restore: the leader's copy of an earlier version becomes the current one. The
  * content is read here and written back with its origin named, guarded by the
  * current version, so that a write in between is not overwritten unseen. */
+#include "kvnode/admin/cluster.h"
 #include "kvnode/admin/format.h"
 #include "kvnode/admin/value.h"
 #include "kvnode/admin/verbs.h"
@@ -48,7 +49,7 @@ int verb_restore(struct admin *a)
     if (rc == 0)
         rc = write_back(&l, key, version, &old.data, &result);
     if (rc != 0) {
-        exit = admin_fail_code(a, key, rc, l.detail, true);
+        exit = cluster_fail(&l, key, rc, true);
     } else if (a->opt[OPT_JSON] != NULL) {
         char revision[32];
         format_revision(result.revision, revision, sizeof revision);

@@ -1,6 +1,7 @@
 /* set, upd: one command. A value that does not fit into one part travels in
  * pieces under a session of its own, which also makes a repetition after a lost
  * connection harmless. */
+#include "kvnode/admin/cluster.h"
 #include "kvnode/admin/format.h"
 #include "kvnode/admin/request.h"
 #include "kvnode/admin/verbs.h"
@@ -105,7 +106,7 @@ int verb_set(struct admin *a)
         if (rc == KV_E_VERSION && l.detail[0] == '\0')
             snprintf(l.detail, sizeof l.detail, "it is %llu, not %llu",
                      (unsigned long long)result.base_version, (unsigned long long)if_version);
-        exit = rc == 0 ? report(a, &result) : admin_fail_code(a, key, rc, l.detail, true);
+        exit = rc == 0 ? report(a, &result) : cluster_fail(&l, key, rc, true);
     }
     buffer_deinit(&value);
     request_close(&l);

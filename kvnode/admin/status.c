@@ -93,7 +93,7 @@ static int show(struct admin *a, struct request_link *l, bool again)
     json_t *status;
     int rc = cluster_status(l, &status);
     if (rc != 0)
-        return admin_fail_code(a, NULL, rc, l->detail, false);
+        return cluster_fail(l, NULL, rc, false);
     if (again && a->opt[OPT_JSON] == NULL && isatty(STDOUT_FILENO))
         fputs("\033[H\033[J", stdout);
     bool quorum = json_is_true(json_object_get(status, "quorum"));
@@ -133,7 +133,7 @@ int verb_members(struct admin *a)
         return exit;
     int rc = cluster_status(&l, &status);
     if (rc != 0) {
-        exit = admin_fail_code(a, NULL, rc, l.detail, false);
+        exit = cluster_fail(&l, NULL, rc, false);
     } else {
         const json_t *members = json_object_get(status, "members");
         if (a->opt[OPT_JSON] == NULL)

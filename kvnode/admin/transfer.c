@@ -16,7 +16,7 @@ static int go_to_leader(struct admin *a, struct request_link *l)
     json_t *status;
     int rc = cluster_status(l, &status);
     if (rc != 0)
-        return admin_fail_code(a, NULL, rc, l->detail, false);
+        return cluster_fail(l, NULL, rc, false);
     snprintf(leader, sizeof leader, "%s", cluster_text(status, "leader"));
     json_decref(status);
     if (leader[0] == '\0')
@@ -41,7 +41,7 @@ static int wait_for_successor(struct admin *a, struct request_link *l, char *lea
         json_t *status;
         int rc = cluster_status(l, &status);
         if (rc != 0)
-            return admin_fail_code(a, NULL, rc, l->detail, false);
+            return cluster_fail(l, NULL, rc, false);
         snprintf(leader_out, size, "%s", cluster_text(status, "leader"));
         json_decref(status);
         if (leader_out[0] != '\0' && strcmp(leader_out, l->node.name) != 0)
@@ -74,7 +74,7 @@ int verb_transfer(struct admin *a)
         if (rc == KV_E_NOENT)
             exit = admin_fail(a, EXIT_REFUSED, to, "no such node. Try: kvnode members");
         else if (rc != 0)
-            exit = admin_fail_code(a, to, rc, l.detail, false);
+            exit = cluster_fail(&l, to, rc, false);
     }
     if (exit == EXIT_OK)
         exit = wait_for_successor(a, &l, leader, sizeof leader);
