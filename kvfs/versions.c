@@ -142,10 +142,13 @@ static void send_history(struct fs *fs, struct request *r, uint64_t directory, c
     link_send(fs, r, MESSAGE_HISTORY, on_answer);
 }
 
-/* KEY: r->name in the directory of r->extra. */
+/* KEY: r->name in the directory r->ino. Its versions may be read by those who may
+ * read the key itself as it is now, or was at last: what was written before a
+ * chmod 600 is as private as what was written after it. */
 
-static void reply_key(struct fs *fs, struct request *r, const struct version_row *newest)
+static void reply_key(struct fs *fs, struct request *r, uint64_t wall_ns, const struct version_row *newest)
 {
+    uint16_t readable = newest->mode & 0444;
     struct virtual_node *parent = virtual_find(fs, r->ino);
     struct virtual_node *v;
     char key[64 + KV_NAME_MAX];
@@ -165,7 +168,10 @@ static void reply_key(struct fs *fs, struct request *r, const struct version_row
     v->ops = &key_ops;
     v->directory = parent->directory;
     v->attr = parent->attr;
-    v->attr.mtime_ns = v->attr.ctime_ns = newest->wall_ns;
+    v->attr.mode = (uint16_t)(readable | readable >> 2);
+    v->attr.uid = newest->uid;
+    v->attr.gid = newest->gid;
+    v->attr.mtime_ns = v->attr.ctime_ns = wall_ns;
     virtual_reply_entry(fs, r, v, false);
 }
 
@@ -184,8 +190,13 @@ static void on_key_history(struct fs *fs, struct request *r, int code, struct cu
     count = cursor_u32(body);
     for (i = 0; i < count && !body->failed; i++) {
         version_row_decode(body, &row);
-        if (!body->failed && is_version(&row)) {
-            reply_key(fs, r, &row);
+        if (body->failed || row.type == INODE_DIRECTORY)
+            continue;
+        /* r->offset: when the newest version was written. */
+        if (is_version(&row) && r->offset == 0)
+            r->offset = row.wall_ns;
+        if (!row.deleted) {
+            reply_key(fs, r, r->offset != 0 ? r->offset : row.wall_ns, &row);
             return;
         }
     }
@@ -193,6 +204,8 @@ static void on_key_history(struct fs *fs, struct request *r, int code, struct cu
         request_error(fs, r, EIO);
     else if (more && count > 0)
         send_history(fs, r, parent->directory, r->name, row.revision, on_key_history);
+    else if (r->offset != 0)
+        reply_key(fs, r, r->offset, &row); /* nothing but deletions is left */
     else
         request_error(fs, r, ENOENT);
 }
