@@ -16,6 +16,8 @@ static int load_group(struct log_db *db, struct group *g, bool *exists_out, char
     int rc, conf_len, result = 0;
 
     *exists_out = false;
+    snapshot_meta_deinit(&g->snapshot);
+    *g = (struct group){.number = g->number, .start_index = 1, .oldest = 1};
     sqlite3_bind_int64(st, 1, g->number);
     rc = sqlite3_step(st);
     if (rc == SQLITE_ROW) {

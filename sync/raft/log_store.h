@@ -60,8 +60,8 @@ struct log_store_log {
 };
 
 /* Reads and verifies a group's log: every checksum, no gap, not shorter than
- * the floor. Before anything is queued for the group. On 0 the caller deinits
- * *out. -EBADMSG (with why), -EIO, -ENOMEM. */
+ * the floor. While nothing is queued: at the start, or after a log_store_sync()
+ * that gave 0. On 0 the caller deinits *out. -EBADMSG (with why), -EIO, -ENOMEM. */
 int log_store_load(struct log_store *s, uint16_t group, struct log_store_log *out, char *why);
 void log_store_log_deinit(struct log_store_log *l);
 

@@ -6,6 +6,7 @@
 
 static double crash_rate;
 static int64_t submit_gap;
+static int64_t quiet_until; /* nobody submits before that */
 
 static void each_leader(void (*act)(struct node *n))
 {
@@ -116,10 +117,45 @@ static void read_index(struct node *n)
 
 /* ---- what goes wrong ---- */
 
+/* What tries leases hardest: another voter has heard nothing of the leader for
+ * long and stands for election, just when one that would refuse it, since it
+ * has heard the leader, restarts and has forgotten that. */
+static void begin_forgetting(struct node *leader)
+{
+    struct configuration c;
+    uint64_t candidate, voter;
+
+    engine_configuration(leader->engine, &c);
+    candidate = c.servers[rnd_range(0, c.n - 1)].id;
+    voter = c.servers[rnd_range(0, c.n - 1)].id;
+    if (candidate == voter || candidate == (uint64_t)leader->id || voter == (uint64_t)leader->id)
+        return;
+    quiet_until = world.now + 4000; /* so that the candidate's log is up to date */
+    memset(world.cut, 0, sizeof world.cut);
+    world.cut[leader->id][candidate] = world.cut[candidate][leader->id] = true;
+    events_push(world.now + rnd_range(900, 2500), EVENT_FORGET, (int)voter, NULL);
+}
+
+static void forget(struct node *n)
+{
+    if (!n->up || world.healed)
+        return;
+    for (int i = 1; i <= MAX_NODES; i++)
+        if (node_leads(&world.nodes[i]))
+            world.cut[i][n->id] = world.cut[n->id][i] = true;
+    node_crash(n);
+    events_push(world.now + rnd_range(0, 20), EVENT_RESTART, n->id, NULL);
+}
+
 static void crash_some(void)
 {
     int id = (int)rnd_range(1, MAX_NODES);
 
+    if (rnd_chance(0.2)) {
+        each_leader(begin_forgetting);
+        events_push(world.now + rnd_range(50, 4000), EVENT_CRASH, 0, NULL);
+        return;
+    }
     if (rnd_chance(0.3))
         for (int i = 1; i <= MAX_NODES; i++)
             if (node_leads(&world.nodes[i]))
@@ -183,6 +219,7 @@ void faults_begin(void)
 {
     crash_rate = (double)rnd_range(1, 10);
     submit_gap = rnd_range(2, 60);
+    quiet_until = 0;
     events_push(rnd_range(1, 50), EVENT_SUBMIT, 0, NULL);
     events_push(rnd_range(1, 500), EVENT_READ, 0, NULL);
     events_push(rnd_range(20, 600), EVENT_STATE_DURABLE, 0, NULL);
@@ -207,7 +244,8 @@ void faults_on_event(struct event *e)
 {
     switch (e->type) {
     case EVENT_SUBMIT:
-        each_leader(submit);
+        if (world.healed || world.now >= quiet_until)
+            each_leader(submit);
         events_push(world.now + rnd_range(1, submit_gap * 2), EVENT_SUBMIT, 0, NULL);
         break;
     case EVENT_READ:
@@ -232,6 +270,9 @@ void faults_on_event(struct event *e)
     case EVENT_RESTART:
         if (!world.nodes[e->node].up)
             node_start(&world.nodes[e->node]);
+        break;
+    case EVENT_FORGET:
+        forget(&world.nodes[e->node]);
         break;
     case EVENT_NETWORK:
         if (world.healed)

@@ -50,6 +50,7 @@ enum event_type {
     EVENT_DISK,    /* the disk of a node has finished something */
     EVENT_CRASH,
     EVENT_RESTART,
+    EVENT_FORGET, /* a voter restarts and is cut off from its leader */
     EVENT_SUBMIT,
     EVENT_CHANGE,
     EVENT_TRANSFER, /* of leadership */

@@ -141,6 +141,7 @@ void cluster_start(struct cluster *c, uint64_t id)
     config.keep_entries = (uint32_t)c->keep_entries;
     config.trailing = (uint32_t)c->trailing;
     config.trim_step = 1;
+    config.knobs = &c->knobs;
     m->state = m->durable;
     m->up = true;
     snprintf(path, sizeof path, "%s/%lu.incoming", c->directory, id);

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 
 #include "sync/raft/engine.h"
+#include "sync/raft/knobs.h"
 #include "sync/raft/snapshot_transfer.h"
 
 #define CLUSTER_MAX 5
@@ -57,6 +58,7 @@ struct cluster {
     char directory[64];
     char trace[4096]; /* "ID leader term T" and the like, a line each */
     uint64_t keep_entries, trailing;
+    struct engine_knobs knobs;
 };
 
 void cluster_setup(struct cluster *c, unsigned n);

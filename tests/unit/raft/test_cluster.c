@@ -270,6 +270,52 @@ static void reads_are_answered_after_a_round_to_a_majority(void **state)
     cluster_teardown(&c);
 }
 
+/* A leader with a lease, a candidate that has not heard it for long, and a
+ * voter that restarts just before the candidate asks it. Returns whether the
+ * leader ever held its lease while another one had committed something. */
+static bool reads_go_stale(const struct engine_knobs *knobs)
+{
+    struct cluster c;
+    struct engine *leader, *candidate;
+    uint64_t l, v;
+    bool stale = false;
+
+    cluster_setup(&c, 3);
+    c.knobs = *knobs;
+    for (unsigned i = 1; i <= 3; i++) {
+        cluster_stop(&c, i);
+        cluster_start(&c, i);
+    }
+    cluster_submit(&c, 5, 2);
+    cluster_run(&c, 2000);
+    l = cluster_leader(&c);
+    v = l % 3 + 1;
+    leader = c.members[l].engine;
+    candidate = c.members[6 - l - v].engine;
+    c.cut[l][6 - l - v] = c.cut[6 - l - v][l] = true;
+    while (engine_role(candidate) != ENGINE_CANDIDATE || engine_timeout(candidate) > c.now + 100)
+        cluster_run(&c, 1);
+    assert_true(engine_lease_valid(leader, c.now));
+    cluster_stop(&c, v);
+    cluster_start(&c, v);
+    c.cut[l][v] = c.cut[v][l] = true;
+    for (int t = 0; t < 5000; t++) {
+        cluster_run(&c, 1);
+        stale = stale || (engine_leader_ready(candidate) && engine_lease_valid(leader, c.now));
+    }
+    assert_true(engine_leader_ready(candidate));
+    cluster_teardown(&c);
+    return stale;
+}
+
+static void a_restarted_voter_breaks_no_lease(void **state)
+{
+    struct engine_knobs on = {.no_start_guard = false}, off = {.no_start_guard = true};
+
+    assert_false(reads_go_stale(&on));
+    assert_true(reads_go_stale(&off));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -284,6 +330,7 @@ int main(void)
         cmocka_unit_test(leadership_is_handed_over_on_request),
         cmocka_unit_test(everything_survives_restarts),
         cmocka_unit_test(a_server_is_added_caught_up_and_made_a_voter),
+        cmocka_unit_test(a_restarted_voter_breaks_no_lease),
         cmocka_unit_test(reads_are_answered_after_a_round_to_a_majority),
     };
 

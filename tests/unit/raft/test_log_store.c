@@ -146,6 +146,30 @@ static void a_reset_leaves_nothing_behind(void **state)
     store_rig_teardown(&r);
 }
 
+static void can_be_loaded_again_when_nothing_is_queued(void **state)
+{
+    struct store_rig r;
+    struct log_store_log l;
+    struct snapshot_meta meta = store_rig_meta(50, 4);
+
+    store_rig_setup(&r);
+    store_rig_load(&r, &l);
+    store_rig_append(&r, 1, 60, 2, 20);
+    log_store_reset(r.store, 0, &meta);
+    store_rig_append(&r, 51, 2, 4, 20);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(log_store_sync(r.store), 0);
+        assert_int_equal(log_store_load(r.store, 0, &l, r.why), 0);
+        assert_int_equal(l.snapshot.index, 50);
+        assert_int_equal(l.n_entries, 2 + i);
+        check_run(&l, 51, 52 + (uint64_t)i, 4);
+        log_store_log_deinit(&l);
+        store_rig_append(&r, 53 + (uint64_t)i, 1, 4, 20);
+    }
+    snapshot_meta_deinit(&meta);
+    store_rig_teardown(&r);
+}
+
 static void reports_in_the_order_of_the_calls(void **state)
 {
     struct store_rig r;
@@ -312,6 +336,7 @@ int main(void)
         cmocka_unit_test(an_append_replaces_what_was_there),
         cmocka_unit_test(a_trimmed_log_starts_at_its_new_place),
         cmocka_unit_test(a_reset_leaves_nothing_behind),
+        cmocka_unit_test(can_be_loaded_again_when_nothing_is_queued),
         cmocka_unit_test(reports_in_the_order_of_the_calls),
         cmocka_unit_test(many_appends_share_a_transaction),
         cmocka_unit_test(groups_do_not_mix),

@@ -1,0 +1,184 @@
+/* What goes wrong, and how often, is drawn anew for each run. */
+#include "sync/base/clock.h"
+#include "tests/sim/whole/whole.h"
+
+static int64_t crash_gap, network_gap, link_gap, disk_gap, clock_gap, transfer_gap, pause_gap;
+
+static struct host *any(void)
+{
+    struct host *leader = NULL;
+
+    for (int i = 1; i <= world.n; i++)
+        if (host_leads(&world.hosts[i]))
+            leader = &world.hosts[i];
+    return leader != NULL && rnd_chance(0.4) ? leader : &world.hosts[rnd_range(1, world.n)];
+}
+
+static void next(int64_t gap, happening *what)
+{
+    if (gap != 0 && !world.calm)
+        queue_at(world.now + rnd_range(gap / 10, 2 * gap), NULL, what, NULL, 0, NULL);
+}
+
+static void restart(struct host *none, void *arg, uint64_t number)
+{
+    struct host *h = arg;
+
+    if (!h->up)
+        host_start(h);
+}
+
+static void crash_one(struct host *h, bool power_cut)
+{
+    if (!h->up)
+        return;
+    host_crash(h, power_cut);
+    if (rnd_chance(0.1))
+        h->state.damaged = h->state.exists;
+    queue_at(world.now + (rnd_chance(0.5) ? rnd_range(0, 300 * MS) : rnd_range(0, 6 * SECOND)), NULL, restart, h, 0,
+             NULL);
+}
+
+static void crash(struct host *none, void *arg, uint64_t number)
+{
+    if (world.calm)
+        return;
+    if (rnd_chance(0.05)) /* all of them, as when the light goes out */
+        for (int i = 1; i <= world.n; i++)
+            crash_one(&world.hosts[i], true);
+    else
+        crash_one(any(), rnd_chance(0.5));
+    next(crash_gap, crash);
+}
+
+static void change_network(struct host *none, void *arg, uint64_t number)
+{
+    if (world.calm)
+        return;
+    network_random();
+    next(network_gap, change_network);
+}
+
+static void break_link(struct host *none, void *arg, uint64_t number)
+{
+    if (world.calm)
+        return;
+    network_break_some();
+    next(link_gap, break_link);
+}
+
+static void spoil_disk(struct host *none, void *arg, uint64_t number)
+{
+    struct host *h = any();
+    int64_t until = world.now + rnd_range(200 * MS, 5 * SECOND);
+
+    if (world.calm)
+        return;
+    switch (rnd_range(0, 5)) {
+    case 0:
+        trace("n%d: log.db has no space", h->id);
+        h->disk.full_until = until;
+        break;
+    case 1:
+        trace("n%d: the next fsync of log.db will fail", h->id);
+        h->disk.fsync_fails = h->up;
+        break;
+    case 2:
+        h->state.slow_until = until;
+        break;
+    default:
+        trace("n%d: log.db is slow", h->id);
+        h->disk.slow_until = until;
+        break;
+    }
+    next(disk_gap, spoil_disk);
+}
+
+static void turn_clock(struct host *none, void *arg, uint64_t number)
+{
+    struct host *h = any();
+
+    if (world.calm)
+        return;
+    h->wall_offset_us += rnd_range(-3600, 3600) * SECOND;
+    trace("n%d: another wall clock", h->id);
+    next(clock_gap, turn_clock);
+}
+
+/* SIGSTOP, or a virtual machine whose clock stands still meanwhile. */
+static void pause_one(struct host *none, void *arg, uint64_t number)
+{
+    struct host *h = any();
+    int64_t time = rnd_chance(0.5) ? rnd_range(50 * MS, 800 * MS) : rnd_range(500 * MS, 6 * SECOND);
+
+    if (world.calm)
+        return;
+    if (h->up && h->paused_until <= world.now) {
+        bool machine = rnd_chance(0.5);
+
+        trace("n%d stands still for %ld ms%s", h->id, time / MS, machine ? ", and its clock" : "");
+        h->paused_until = world.now + time;
+        if (machine)
+            h->boot_offset_us -= time;
+    }
+    next(pause_gap, pause_one);
+}
+
+static void hand_over(struct host *h, void *arg, uint64_t number)
+{
+    counters.transfers++;
+    trace("n%d hands leadership over", h->id);
+    consensus_transfer(h->node.consensus, 0);
+}
+
+static void transfer(struct host *none, void *arg, uint64_t number)
+{
+    for (int i = 1; i <= world.n; i++)
+        if (host_leads(&world.hosts[i]))
+            queue_at(world.now, &world.hosts[i], hand_over, NULL, 0, NULL);
+    if (number == 0)
+        next(transfer_gap, transfer);
+}
+
+static int64_t gap(int64_t from, int64_t to)
+{
+    return rnd_chance(0.25) ? 0 : rnd_range(from, to);
+}
+
+void faults_start(void)
+{
+    /* A change of leadership is no fault: one comes in the calm, too. */
+    queue_at(options.fault_us + 6 * SECOND, NULL, transfer, NULL, 1, NULL);
+    transfer_gap = gap(300 * MS, 5 * SECOND);
+    next(transfer_gap, transfer);
+    if (options.no_faults)
+        return;
+    crash_gap = gap(300 * MS, 6 * SECOND);
+    network_gap = gap(300 * MS, 6 * SECOND);
+    link_gap = gap(100 * MS, 4 * SECOND);
+    disk_gap = gap(300 * MS, 5 * SECOND);
+    clock_gap = gap(500 * MS, 5 * SECOND);
+    pause_gap = gap(500 * MS, 8 * SECOND);
+    next(crash_gap, crash);
+    next(network_gap, change_network);
+    next(link_gap, break_link);
+    next(disk_gap, spoil_disk);
+    next(clock_gap, turn_clock);
+    next(pause_gap, pause_one);
+}
+
+void faults_stop(void)
+{
+    trace("no more faults");
+    world.calm = true;
+    network_calm();
+    for (int i = 1; i <= world.n; i++) {
+        struct host *h = &world.hosts[i];
+
+        h->disk.fsync_fails = false;
+        if (h->disk.full_until > world.now)
+            h->disk.full_until = world.now;
+        if (!h->up)
+            host_start(h);
+    }
+}

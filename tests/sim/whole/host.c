@@ -1,0 +1,409 @@
+/* One machine with its node: what kvnode/node.c does at the start and at the end,
+ * in the same order, around the node's own parts. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kvnode/events.h"
+#include "kvnode/past.h"
+#include "kvnode/reads.h"
+#include "kvnode/serve.h"
+#include "kvnode/snapshots.h"
+#include "kvnode/writes.h"
+#include "sync/base/clock.h"
+#include "sync/base/error.h"
+#include "tests/sim/whole/whole.h"
+
+struct events {
+    struct host *host;
+    struct buffer scratch;
+};
+
+/* ---- finding hosts, and their clocks ---- */
+
+static struct host *host_of_node(const struct node *n)
+{
+    return (struct host *)((char *)n - offsetof(struct host, node));
+}
+
+struct host *host_of_loop(const uv_loop_t *loop)
+{
+    return loop->data;
+}
+
+struct host *host_of_path(const char *path)
+{
+    for (int i = 1; i <= world.n; i++) {
+        size_t len = strlen(world.hosts[i].dir);
+
+        if (strncmp(path, world.hosts[i].dir, len) == 0 && (path[len] == '/' || path[len] == '\0'))
+            return &world.hosts[i];
+    }
+    abort();
+}
+
+uint64_t host_boot_us(const struct host *h)
+{
+    return (uint64_t)(h->boot_offset_us + world.now + world.now / 1000000 * h->drift_ppm +
+                      world.now % 1000000 * h->drift_ppm / 1000000);
+}
+
+int64_t host_when_ms(const struct host *h, uint64_t boot_ms)
+{
+    int64_t wait = (int64_t)(boot_ms * MS) - (int64_t)host_boot_us(h);
+
+    return wait <= 0 ? world.now : world.now + wait - wait / 1000000 * h->drift_ppm + 1;
+}
+
+bool host_leads(const struct host *h)
+{
+    return h->up && consensus_is_leader(h->node.consensus);
+}
+
+bool host_serves(const struct host *h)
+{
+    return h->up && !h->node.healing && h->node.writeback != NULL;
+}
+
+/* ---- parts of kvnode that have no part in this ---- */
+
+void events_add(struct events *e, const struct event *event)
+{
+    if (e->host->rebuilding)
+        return;
+    buffer_clear(&e->scratch);
+    event_encode(&e->scratch, event);
+    truth_event(e->host, event->revision, e->scratch.data, e->scratch.len);
+}
+
+void events_reset(struct events *e, uint64_t revision)
+{
+}
+
+void past_flushed(struct past *p)
+{
+}
+
+void past_reopen(struct past *p)
+{
+}
+
+void serve_reset(struct serve *s)
+{
+}
+
+int serve_start(struct node *n, struct serve **out, char *why)
+{
+    return 0;
+}
+
+void streams_flush(struct streams *all)
+{
+}
+
+const struct config_peer *config_peer_by_id(const struct config *config, uint16_t id)
+{
+    for (size_t i = 0; i < config->n_peers; i++)
+        if (config->peers[i].id == id)
+            return &config->peers[i];
+    return NULL;
+}
+
+/* ---- what a dead process leaves in memory ---- */
+
+struct store *__real_store_new(uint16_t group, struct journal *journal, const struct store_events *events);
+struct store *__wrap_store_new(uint16_t group, struct journal *journal, const struct store_events *events);
+void __real_store_free(struct store *s);
+void __wrap_store_free(struct store *s);
+struct journal *__real_journal_new(void);
+struct journal *__wrap_journal_new(void);
+void __real_journal_free(struct journal *j);
+void __wrap_journal_free(struct journal *j);
+
+static void exchange(void **slots, void *old, void *new)
+{
+    for (int i = 0; i < 4; i++)
+        if (slots[i] == old) {
+            slots[i] = new;
+            return;
+        }
+}
+
+struct store *__wrap_store_new(uint16_t group, struct journal *journal, const struct store_events *events)
+{
+    struct store *s = __real_store_new(group, journal, events);
+
+    exchange(world.current->stores, NULL, s);
+    return s;
+}
+
+void __wrap_store_free(struct store *s)
+{
+    if (s != NULL)
+        exchange(world.current->stores, s, NULL);
+    __real_store_free(s);
+}
+
+struct journal *__wrap_journal_new(void)
+{
+    struct journal *j = __real_journal_new();
+
+    exchange(world.current->journals, NULL, j);
+    return j;
+}
+
+void __wrap_journal_free(struct journal *j)
+{
+    if (j != NULL)
+        exchange(world.current->journals, j, NULL);
+    __real_journal_free(j);
+}
+
+/* ---- callbacks of consensus, seen on their way to the node ---- */
+
+static void on_apply(void *arg, uint64_t index, const void *bytes, size_t len)
+{
+    struct node *n = arg;
+    struct host *h = host_of_node(n);
+    uint64_t term = consensus_term(n->consensus);
+    struct command_result result;
+    uint8_t *copy = NULL;
+    bool lose = options.plant == PLANT_LOST_RESULT && h->applied_term != term;
+
+    h->applied_term = term;
+    if (bytes != NULL && (options.plant == PLANT_LOCAL_CLOCK || options.plant == PLANT_NO_SESSION)) {
+        copy = malloc(len);
+        memcpy(copy, bytes, len);
+        if (options.plant == PLANT_LOCAL_CLOCK)
+            command_set_clocks(copy, clock_wall_ns(), store_elapsed_ms(n->store));
+        else
+            truth_forget_number(index, copy, len);
+    }
+    if (options.plant == PLANT_APPLY_TWICE && index <= store_applied(n->store) && bytes != NULL)
+        store_apply(n->store, index, bytes, len, &result);
+    else if (lose && bytes != NULL && !n->healing && index > store_applied(n->store))
+        store_apply(n->store, index, bytes, len, &result);
+    else
+        h->callbacks.apply(n, index, copy != NULL ? copy : bytes, len);
+    free(copy);
+    if (!n->healing && store_applied(n->store) == index)
+        truth_applied(h, index, bytes, len);
+}
+
+static void on_leadership(void *arg)
+{
+    struct node *n = arg;
+    struct host *h = host_of_node(n);
+
+    if (consensus_is_leader(n->consensus))
+        truth_leads(h, consensus_term(n->consensus));
+    if (options.plant != PLANT_LOST_RETRY)
+        h->callbacks.on_leadership(n);
+}
+
+/* ---- life ---- */
+
+static void on_writeback_wake(uv_async_t *wake)
+{
+    node_written_behind(wake->data);
+}
+
+static void found_cluster(struct host *h)
+{
+    static struct configuration founders;
+    char name[16];
+
+    memset(&founders, 0, sizeof founders);
+    for (int i = 1; i <= world.n; i++) {
+        snprintf(name, sizeof name, "n%d", i);
+        configuration_add(&founders, (uint64_t)i, name, SERVER_VOTER);
+    }
+    if (consensus_found(h->node.consensus, &founders) != 0)
+        violation("n%d cannot be founded", h->id);
+}
+
+static void open_state(struct host *h)
+{
+    struct node *n = &h->node;
+    char why[STATE_DB_ERROR_MAX];
+    int rv;
+
+    if (node_store_new(n, &n->journal, &n->store) != 0)
+        abort();
+    rv = state_db_load(n->state_path, n->store, why);
+    if (rv == -EUCLEAN) {
+        store_free(n->store);
+        journal_free(n->journal);
+        if (node_store_new(n, &n->journal, &n->store) != 0)
+            abort();
+    }
+}
+
+static void open_log(struct host *h)
+{
+    struct node *n = &h->node;
+    struct consensus_callbacks callbacks = node_consensus_callbacks(n);
+    char path[256], why[512];
+    struct consensus_config cc = {.group = NODE_GROUP,
+                                  .id = h->config.id,
+                                  .log_path = path,
+                                  .election_ms = h->config.election_ms,
+                                  .heartbeat_ms = h->config.heartbeat_ms,
+                                  .keep_entries = h->config.log_keep_entries,
+                                  .keep_bytes = h->config.log_keep_bytes};
+    struct snapshot_meta meta = {0};
+    bool exists, damaged = h->state.exists && h->state.damaged;
+    int rv;
+
+    h->callbacks = callbacks;
+    callbacks.apply = on_apply;
+    callbacks.on_leadership = on_leadership;
+    snprintf(path, sizeof path, "%s/log.db", h->dir);
+    consensus_open(&cc, &n->loop, &callbacks, &n->consensus, &exists, why);
+    rv = snapshots_recover(n->group_dir, store_applied(n->store), &meta);
+    if (rv == 1) {
+        trace("n%d: an install is completed at %lu", h->id, meta.index);
+        rv = consensus_finish_install(n->consensus, &meta);
+        exists = true;
+        snapshot_meta_deinit(&meta);
+    }
+    if (rv != 0)
+        violation("n%d: what an install left cannot be completed", h->id);
+    snapshots_installed(n->group_dir);
+    if (!exists)
+        found_cluster(h);
+    n->healing = store_applied(n->store) < consensus_log_begins_behind(n->consensus);
+    if (n->healing && !damaged)
+        violation("n%d: log.db begins behind %lu, state.db ends at %lu", h->id,
+                  consensus_log_begins_behind(n->consensus), store_applied(n->store));
+    counters.heals += n->healing;
+}
+
+static void start(struct host *h, void *arg, uint64_t number)
+{
+    struct node *n = &h->node;
+    char why[512] = "";
+
+    uv_async_init(&n->loop, &n->writeback_wake, on_writeback_wake);
+    n->writeback_wake.data = n;
+    uv_timer_init(&n->loop, &n->writeback_timer);
+    n->events = calloc(1, sizeof *n->events);
+    if (n->events == NULL)
+        abort();
+    n->events->host = h;
+    n->reads = reads_new(n);
+    n->writes = writes_new(n);
+    n->snapshots = snapshots_new(n);
+    open_state(h);
+    open_log(h);
+    if (node_start_writeback(n, why) != 0)
+        abort();
+    network_start(h);
+    trace("n%d starts: state %lu, log %lu..%lu%s", h->id, store_applied(n->store), h->disk.start_index,
+          disk_last(&h->disk), n->healing ? ", healing" : "");
+    if (consensus_start(n->consensus,
+                        n->healing ? consensus_log_begins_behind(n->consensus) : store_applied(n->store),
+                        why) != 0)
+        violation("n%d cannot start: %s", h->id, why);
+}
+
+static void on_beat(struct host *h, void *arg, uint64_t number)
+{
+    int64_t beat = (int64_t)h->config.heartbeat_ms * MS;
+
+    queue_at(world.now + beat + (world.calm ? 0 : rnd_range(0, beat / 10)), h, on_beat, NULL, 0, NULL);
+    node_beat(&h->node);
+}
+
+static void on_turn(struct host *h, void *arg, uint64_t number)
+{
+    h->turn_pending = false;
+}
+
+static void on_restart(struct host *none, void *arg, uint64_t number)
+{
+    struct host *h = arg;
+
+    if (!h->up)
+        host_start(h);
+}
+
+static bool dies_of_its_disk(const struct host *h)
+{
+    return h->disk.fsync_fails;
+}
+
+void host_run(struct host *h, happening *what, void *arg, uint64_t number)
+{
+    world.current = h;
+    world.mortal = true;
+    if (setjmp(world.death) != 0) {
+        world.mortal = false;
+        if (!dies_of_its_disk(h))
+            violation("n%d ends without a reason", h->id);
+        counters.deaths++;
+        host_crash(h, false);
+        queue_at(world.now + rnd_range(0, 2 * SECOND), NULL, on_restart, h, 0, NULL);
+        return;
+    }
+    what(h, arg, number);
+    /* A turn of the loop may hold more than one event. */
+    if (!h->turn_pending && rnd_chance(0.8)) {
+        node_turn_end(&h->node);
+    } else if (!h->turn_pending) {
+        h->turn_pending = true;
+        queue_at(world.now + rnd_range(0, 2 * MS), h, on_turn, NULL, 0, NULL);
+    }
+    world.mortal = false;
+}
+
+void host_start(struct host *h)
+{
+    struct node *n = &h->node;
+
+    memset(n, 0, sizeof *n);
+    n->config = &h->config;
+    n->loop.data = h;
+    snprintf(n->group_dir, sizeof n->group_dir, "%s", h->dir);
+    snprintf(n->state_path, sizeof n->state_path, "%s/" STATE_DB_NAME, h->dir);
+    h->up = true;
+    h->epoch++;
+    h->lives++;
+    h->turn_pending = false;
+    h->applied_term = 0;
+    counters.starts++;
+    host_run(h, start, NULL, 0);
+    if (h->up)
+        queue_at(world.now + rnd_range(0, 100 * MS), h, on_beat, NULL, 0, NULL);
+}
+
+void host_crash(struct host *h, bool power_cut)
+{
+    struct node *n = &h->node;
+
+    if (!h->up)
+        return;
+    trace("n%d %s with %zu writes of its log under way", h->id, power_cut ? "loses power" : "is killed",
+          h->disk.n_queue);
+    world.current = h;
+    counters.crashes++;
+    h->up = false;
+    h->epoch++;
+    disk_crash(h);
+    state_crash(h, power_cut);
+    clients_host_crashed(h);
+    network_crash(h, power_cut);
+    consensus_close(n->consensus);
+    writeback_free(n->writeback, false, 0);
+    snapshots_free(n->snapshots);
+    writes_free(n->writes);
+    reads_free(n->reads);
+    for (int i = 0; i < 4; i++) {
+        store_free(h->stores[i]);
+        journal_free(h->journals[i]);
+    }
+    buffer_deinit(&n->events->scratch);
+    free(n->events);
+    memset(n, 0, sizeof *n);
+}

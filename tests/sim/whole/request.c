@@ -1,0 +1,188 @@
+/* What clients ask for. Keys come in objects: of one name ("k0", or "d1/k" below a
+ * directory), and of three, among which is renamed ("g0.a", "g0.b", "g0.c").
+ *
+ * A value is a list of records: u64 op, u32 length of the record, stuffing. So
+ * whoever reads it knows every write that made it, and sees damage. */
+#include <endian.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "sync/base/error.h"
+#include "tests/sim/whole/linear.h"
+#include "tests/sim/whole/whole.h"
+
+#define RECORD_MIN 12
+
+static bool in_directory(int object)
+{
+    return object < N_PLAIN && object % 2 == 1;
+}
+
+void op_path(const struct op *op, int name, char path_out[32])
+{
+    if (op->object >= N_PLAIN)
+        snprintf(path_out, 32, "g%d.%c", op->object - N_PLAIN, 'a' + name);
+    else if (in_directory(op->object))
+        snprintf(path_out, 32, "d%d/k", op->object);
+    else
+        snprintf(path_out, 32, "k%d", op->object);
+}
+
+static enum kind choose_plain(const struct op *op, const struct known *known)
+{
+    int64_t r = rnd_range(0, 99);
+
+    if (r < 35)
+        return OP_GET;
+    if (r < 50)
+        return OP_SET;
+    if (r < 65 && known->sure)
+        return OP_CAS;
+    if (r < 80 && known->ino != 0)
+        return OP_APPEND;
+    if (r < 86 && known->ino != 0)
+        return OP_OVERWRITE;
+    if (r < 90)
+        return OP_DEL;
+    if (r < 95 && !in_directory(op->object))
+        return OP_UNLINK;
+    if (!in_directory(op->object))
+        return OP_CREATE;
+    return OP_SET;
+}
+
+void op_choose(struct op *op, const struct known *known)
+{
+    op->object = (int)rnd_range(0, N_OBJECTS - 1);
+    if (op->object < N_PLAIN) {
+        known += op->object;
+        op->kind = choose_plain(op, known);
+        op->expect = known->content;
+        op->expect_number = known->version;
+        op->ino = known->ino;
+    } else {
+        int64_t r = rnd_range(0, 99);
+
+        op->a = (int)rnd_range(0, 2);
+        op->b = (op->a + (int)rnd_range(1, 2)) % 3;
+        op->kind = r < 40 ? OP_GET : r < 60 ? OP_SET : r < 90 ? OP_RENAME : OP_DEL;
+    }
+    op->len = (uint32_t)rnd_range(RECORD_MIN, rnd_chance(0.02) ? 70000 : 200);
+    op->in_parts = !op->sessionless && rnd_chance(0.15) &&
+                   (op->kind == OP_SET || op->kind == OP_APPEND || op->kind == OP_OVERWRITE || op->kind == OP_CAS);
+}
+
+static uint8_t stuffing(uint64_t id, uint32_t at)
+{
+    return (uint8_t)(id * 31 + at);
+}
+
+static void put_value(const struct op *op, struct buffer *b)
+{
+    buffer_put_u64(b, op->id);
+    buffer_put_u32(b, op->len);
+    for (uint32_t i = RECORD_MIN; i < op->len; i++)
+        buffer_put_u8(b, stuffing(op->id, i));
+}
+
+void op_body(const struct op *op, struct buffer *body, uint8_t *command_out)
+{
+    struct command_body f = {.mode = 0644};
+    struct buffer value = BUFFER_INIT, edits = BUFFER_INIT;
+    char path[32], other[32];
+
+    op_path(op, op->a, path);
+    op_path(op, op->b, other);
+    put_value(op, &value);
+    switch (op->kind) {
+    case OP_SET:
+    case OP_CAS:
+        *command_out = COMMAND_SET;
+        f.path = (const uint8_t *)path;
+        f.path_len = strlen(path);
+        f.flags = SET_PARENTS | (op->kind == OP_CAS ? SET_IF_VERSION : 0);
+        f.version = op->expect_number;
+        f.value = value.data;
+        f.value_len = value.len;
+        break;
+    case OP_APPEND:
+    case OP_OVERWRITE:
+        *command_out = COMMAND_PUBLISH;
+        f.ino = op->ino;
+        if (op->kind == OP_OVERWRITE)
+            edit_encode(&edits, &(struct edit){.kind = EDIT_TRUNCATE});
+        edit_encode(&edits, &(struct edit){.kind = op->kind == OP_APPEND ? EDIT_APPEND : EDIT_WRITE,
+                                           .data = value.data,
+                                           .len = value.len});
+        f.edits = edits.data;
+        f.edits_len = edits.len;
+        break;
+    case OP_DEL:
+        *command_out = COMMAND_DEL;
+        f.path = (const uint8_t *)path;
+        f.path_len = strlen(path);
+        break;
+    default:
+        *command_out = op->kind == OP_CREATE   ? COMMAND_CREATE
+                       : op->kind == OP_UNLINK ? COMMAND_UNLINK
+                                               : COMMAND_RENAME;
+        f.parent = f.new_parent = KV_ROOT_INO;
+        f.name = (const uint8_t *)path;
+        f.name_len = strlen(path);
+        f.new_name = (const uint8_t *)other;
+        f.new_name_len = strlen(other);
+        f.flags = op->kind == OP_CREATE;
+        break;
+    }
+    command_body_encode(body, *command_out, &f);
+    buffer_deinit(&value);
+    buffer_deinit(&edits);
+}
+
+void op_read(struct host *h, const struct op *op, uint64_t *content_out, struct attr *attr_out)
+{
+    struct store *s = h->node.store;
+    struct buffer b = BUFFER_INIT;
+    struct cursor c;
+    const uint8_t *name;
+    size_t name_len;
+    uint64_t parent;
+    char path[32];
+
+    *content_out = LINEAR_ABSENT;
+    memset(attr_out, 0, sizeof *attr_out);
+    op_path(op, op->a, path);
+    if (store_resolve(s, NULL, path, strlen(path), attr_out, &parent, &name, &name_len) != KV_OK)
+        return;
+    if (store_read(s, attr_out->ino, 0, UINT32_MAX, &b) != KV_OK || b.len != attr_out->size)
+        violation("n%d: %s cannot be read", h->id, path);
+    *content_out = LINEAR_EMPTY;
+    c = cursor_of(b.data, b.len);
+    while (c.len > 0) {
+        uint64_t id = cursor_u64(&c);
+        uint32_t len = cursor_u32(&c);
+        const uint8_t *rest = cursor_bytes(&c, len - RECORD_MIN);
+
+        if (c.failed)
+            violation("n%d: %s holds half a record", h->id, path);
+        for (uint32_t i = RECORD_MIN; i < len; i++)
+            if (rest[i - RECORD_MIN] != stuffing(id, i))
+                violation("n%d: %s holds a damaged record of op %lu", h->id, path, id);
+        *content_out = linear_fold(*content_out, id);
+    }
+    buffer_deinit(&b);
+}
+
+const char *op_text(const struct op *op)
+{
+    static const char *const kinds[OP_KINDS] = {"SET",    "SET if", "CREATE", "APPEND", "OVERWRITE",
+                                                "UNLINK", "DEL",    "RENAME", "GET"};
+    static char text[128];
+    char path[32], other[32];
+
+    op_path(op, op->a, path);
+    op_path(op, op->b, other);
+    snprintf(text, sizeof text, "%s %s%s%s", kinds[op->kind], path, op->kind == OP_RENAME ? " to " : "",
+             op->kind == OP_RENAME ? other : "");
+    return text;
+}

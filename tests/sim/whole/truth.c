@@ -1,0 +1,304 @@
+/* What must hold whatever happens.
+ *
+ *   election safety, state machine safety   one leader a term; one entry, one digest and one list of
+ *                                           events at an index, on all nodes (Raft, figure 3.2)
+ *   durability                              what is applied anywhere is durable on a majority
+ *   exactly once                            a request is executed at most once; an acknowledged one
+ *                                           exactly once, with the result that its client got
+ *   reads                                   none misses what was acknowledged before it began */
+#include <stdlib.h>
+#include <string.h>
+
+#include "sync/base/digest.h"
+#include "sync/base/error.h"
+#include "tests/sim/whole/whole.h"
+
+#define MAX_TERM 65536
+
+/* The cluster's log as it was first applied, [1 .. n_log]. */
+struct record {
+    uint8_t *bytes; /* NULL: no command */
+    size_t len;
+    uint64_t term;
+    uint64_t digest; /* of the state behind it */
+    uint64_t events, n_events;
+    bool events_known;
+};
+
+static struct record *history;
+static size_t n_log, cap_log;
+static int leader_of[MAX_TERM];
+static uint64_t acknowledged;
+/* Events of the revision that a node applies just now. */
+static struct {
+    uint64_t revision, digest, n;
+} events[MAX_HOSTS + 1];
+
+void truth_reset(void)
+{
+    for (size_t i = 1; i <= n_log; i++)
+        free(history[i].bytes);
+    n_log = 0;
+    acknowledged = 0;
+    memset(leader_of, 0, sizeof leader_of);
+    memset(events, 0, sizeof events);
+}
+
+uint64_t truth_last(void)
+{
+    return n_log;
+}
+
+uint64_t truth_acknowledged(void)
+{
+    return acknowledged;
+}
+
+void truth_heard(uint64_t revision)
+{
+    if (revision > acknowledged)
+        acknowledged = revision;
+}
+
+void truth_leads(struct host *h, uint64_t term)
+{
+    if (term >= MAX_TERM)
+        violation("n%d leads term %lu", h->id, term);
+    if (leader_of[term] != 0 && leader_of[term] != h->id)
+        violation("n%d and n%d lead term %lu", leader_of[term], h->id, term);
+    if (leader_of[term] == 0) {
+        leader_of[term] = h->id;
+        counters.leaders++;
+        trace("n%d leads term %lu", h->id, term);
+    }
+}
+
+/* ---- the log ---- */
+
+static uint64_t op_of(const struct command *cmd)
+{
+    char text[COMMAND_NODE_MAX + 1];
+    const char *dot;
+
+    memcpy(text, cmd->node, cmd->node_len);
+    text[cmd->node_len] = '\0';
+    dot = strchr(text, '.');
+    return dot != NULL ? strtoull(dot + 1, NULL, 10) : 0;
+}
+
+static void note_execution(struct host *h, uint64_t index, const void *bytes, size_t len)
+{
+    struct command_result result;
+    struct command cmd;
+    struct op *op;
+
+    if (command_decode(bytes, len, &cmd) != KV_OK || cmd.op == COMMAND_PART || cmd.session == 0)
+        return;
+    op = op_by_id(op_of(&cmd));
+    if (options.plant == PLANT_NO_SESSION && op != NULL && op->executed_at != 0) {
+        op->executions++;
+    } else if (store_session_result(h->node.store, cmd.session, cmd.seq, &result) != 1 ||
+               result.revision != index || op == NULL) {
+        return;
+    } else {
+        op->executions++;
+        op->executed_at = index;
+        op->truth = result;
+    }
+    trace("%lu: op %lu of client %d is executed: %s", index, op->id, op->client, op_text(op));
+    if (op->executions > 1)
+        violation("op %lu is executed again at %lu, it was at %lu", op->id, index, op->executed_at);
+    if (op->outcome == OUTCOME_NONE)
+        violation("op %lu is executed at %lu, its client was told that it will not be", op->id, index);
+}
+
+static uint64_t term_of(struct host *h, uint64_t index)
+{
+    const struct disk *d = &h->disk;
+
+    return index >= d->start_index && index - d->start_index < d->n ? d->entries[index - d->start_index]->term
+                                                                    : 0;
+}
+
+static void check_majority(struct host *h, uint64_t index, uint64_t term)
+{
+    int have = 0;
+
+    for (int i = 1; i <= world.n; i++)
+        have += disk_has(&world.hosts[i], index, term);
+    if (have <= world.n / 2 && term != 0)
+        violation("n%d applies %lu^%lu, which is durable on %d of %d nodes", h->id, index, term, have, world.n);
+}
+
+static void add(struct host *h, uint64_t index, const void *bytes, size_t len)
+{
+    struct record *r;
+
+    if (index != n_log + 1)
+        violation("n%d applies %lu, the cluster's log ends at %zu", h->id, index, n_log);
+    if (n_log + 2 > cap_log) {
+        cap_log = cap_log > 0 ? cap_log * 2 : 4096;
+        history = realloc(history, cap_log * sizeof *history);
+        if (history == NULL)
+            abort();
+    }
+    r = &history[++n_log];
+    *r = (struct record){.len = len, .term = term_of(h, index), .digest = store_digest(h->node.store)};
+    if (bytes != NULL) {
+        r->bytes = malloc(len + 1);
+        if (r->bytes == NULL)
+            abort();
+        memcpy(r->bytes, bytes, len);
+    }
+    counters.commits++;
+    check_majority(h, index, r->term);
+    if (bytes != NULL)
+        note_execution(h, index, bytes, len);
+}
+
+void truth_event(struct host *h, uint64_t revision, const void *bytes, size_t len)
+{
+    if (events[h->id].revision != revision) {
+        events[h->id].revision = revision;
+        events[h->id].digest = events[h->id].n = 0;
+    }
+    events[h->id].n++;
+    events[h->id].digest = digest64(events[h->id].digest, bytes, len);
+}
+
+static void check_events(struct host *h, uint64_t index)
+{
+    struct record *r = &history[index];
+    bool any = events[h->id].revision == index;
+    uint64_t n = any ? events[h->id].n : 0, digest = any ? events[h->id].digest : 0;
+
+    if (!r->events_known) {
+        r->events_known = true;
+        r->n_events = n;
+        r->events = digest;
+    } else if (r->n_events != n || r->events != digest) {
+        violation("n%d reports %lu events at %lu, others reported %lu or of another content", h->id, n, index,
+                  r->n_events);
+    }
+}
+
+void truth_applied(struct host *h, uint64_t index, const void *bytes, size_t len)
+{
+    const struct record *r;
+
+    if (index > n_log)
+        add(h, index, bytes, len);
+    r = &history[index];
+    /* The leader has stamped the clocks, so the bytes are those of one proposal. */
+    if ((bytes == NULL) != (r->bytes == NULL) ||
+        (bytes != NULL && (len != r->len || memcmp(bytes, r->bytes, len) != 0)))
+        violation("n%d applies another entry at %lu than the first that did", h->id, index);
+    if (store_digest(h->node.store) != r->digest)
+        violation("n%d has digest %016lx at %lu, the first that applied it %016lx", h->id,
+                  store_digest(h->node.store), index, r->digest);
+    check_events(h, index);
+}
+
+/* ---- state.db ---- */
+
+static bool whole_in(const struct command *part, uint64_t index)
+{
+    for (uint64_t i = 1; i <= index; i++) {
+        struct command cmd;
+
+        if (history[i].bytes != NULL && command_decode(history[i].bytes, history[i].len, &cmd) == KV_OK &&
+            cmd.session == part->session && cmd.seq == part->seq && cmd.op != COMMAND_PART)
+            return true;
+    }
+    return false;
+}
+
+void truth_rebuild(struct host *h, struct store *s, uint64_t index)
+{
+    struct command_result result;
+
+    for (uint64_t i = 1; i <= index; i++) {
+        struct record *r = &history[i];
+        struct command cmd;
+
+        if (r->bytes == NULL) {
+            store_skip(s, i);
+            continue;
+        }
+        if (options.plant == PLANT_LOST_PARTS && command_decode(r->bytes, r->len, &cmd) == KV_OK &&
+            cmd.op == COMMAND_PART && !whole_in(&cmd, index)) {
+            store_skip(s, i);
+            continue;
+        }
+        if (options.plant == PLANT_NO_SESSION) {
+            uint8_t *copy = malloc(r->len);
+
+            memcpy(copy, r->bytes, r->len);
+            truth_forget_number(i, copy, r->len);
+            store_apply(s, i, copy, r->len, &result);
+            free(copy);
+        } else if (store_apply(s, i, r->bytes, r->len, &result) != 0) {
+            violation("n%d: out of memory", h->id);
+        }
+    }
+}
+
+void truth_loaded(struct host *h, struct store *s)
+{
+    uint64_t index = store_applied(s);
+
+    if (index > 0 && store_digest(s) != history[index].digest)
+        violation("n%d loads a state of %lu with digest %016lx, it was %016lx", h->id, index, store_digest(s),
+                  history[index].digest);
+}
+
+void truth_forget_number(uint64_t index, uint8_t *bytes, size_t len)
+{
+    struct command cmd;
+    struct op *op;
+
+    if (command_decode(bytes, len, &cmd) != KV_OK || cmd.op == COMMAND_PART)
+        return;
+    op = op_by_id(op_of(&cmd));
+    if (op != NULL && op->executed_at != 0 && op->executed_at < index)
+        memcpy(bytes + 12, &index, sizeof index); /* seq */
+}
+
+/* ---- clients ---- */
+
+static bool same(const struct command_result *a, const struct command_result *b)
+{
+    return a->code == b->code && a->created == b->created && a->revision == b->revision &&
+           a->base_version == b->base_version && a->base_revision == b->base_revision && a->removed == b->removed &&
+           a->attr.ino == b->attr.ino && a->attr.size == b->attr.size && a->attr.version == b->attr.version &&
+           a->attr.revision == b->attr.revision;
+}
+
+void truth_check_answer(struct op *op, const struct command_result *result)
+{
+    if (op->executions != 1)
+        violation("op %lu is answered and was executed %u times", op->id, op->executions);
+    if (!same(result, &op->truth))
+        violation("op %lu of revision %lu is answered with the result of revision %lu: code %u, it was %u", op->id,
+                  op->truth.revision, result->revision, result->code, op->truth.code);
+}
+
+void truth_check_end(void)
+{
+    uint64_t last = 0;
+
+    for (int i = 1; i <= world.n; i++) {
+        struct host *h = &world.hosts[i];
+
+        if (!h->up || !host_serves(h))
+            violation("liveness: n%d does not serve at the end", i);
+        if (store_applied(h->node.store) > last)
+            last = store_applied(h->node.store);
+    }
+    for (int i = 1; i <= world.n; i++)
+        if (store_applied(world.hosts[i].node.store) != last)
+            violation("liveness: n%d has applied %lu at the end, another one %lu", i,
+                      store_applied(world.hosts[i].node.store), last);
+    if (last != n_log)
+        violation("%lu of %zu entries that were applied are left", last, n_log);
+}

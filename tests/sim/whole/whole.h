@@ -1,0 +1,268 @@
+/* A deterministic simulation of whole nodes: kvnode's writes, reads, snapshots,
+ * consensus, store and journal as they are, and everything below them (loop,
+ * clocks, random source, disks, links, the files' contents) made of random
+ * numbers. One seed is one run; time is virtual, in microseconds.
+ *
+ *   main.c       options, one run, the loop over seeds
+ *   queue.c      what happens next, random numbers, the trace
+ *   loop.c       libuv as far as the nodes use it, clocks, random bytes, the end of a process
+ *   defaults.c   settings of the engine that kvnode does not offer
+ *   host.c       one machine: starting a node like kvnode/node.c, crashes, what a node's callbacks report
+ *   disk.c       log_store.h: log.db with writes in flight, torn by crashes, slow, full, failing
+ *   state.c      state_db.h and writeback.h: state.db is an index; loading it applies the log up to there
+ *   network.c    peers.h: links that are slow, one-way, cut, and made anew
+ *   client.c     clients with sessions: numbering, retries, giving up
+ *   request.c    what they ask: choosing operations, encoding, what a read sees
+ *   truth.c      what must hold whatever happens
+ *   history.c    what clients saw, given to linear.c
+ *   linear.c     the checker of linearizability
+ *   faults.c     what goes wrong
+ *   plant.h      bugs that are planted, so that finding them is tested */
+#ifndef KVFS_TESTS_SIM_WHOLE_WHOLE_H
+#define KVFS_TESTS_SIM_WHOLE_WHOLE_H
+
+#include <setjmp.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "kvnode/node_state.h"
+#include "kvnode/peers.h"
+#include "sync/raft/configuration.h"
+#include "sync/raft/log_store.h"
+#include "tests/sim/whole/plant.h"
+
+#define MAX_HOSTS 5
+#define MS 1000
+#define SECOND 1000000
+
+struct options {
+    int verbose; /* 1: what happens, 2: frames and the nodes' own log too */
+    int hosts;   /* 0: 3 to 5 */
+    bool no_faults;
+    bool sessions_only; /* no requests without a session */
+    int64_t fault_us, calm_us;
+    enum plant plant;
+};
+extern struct options options;
+
+/* ---- what happens next ---- */
+
+struct host;
+typedef void happening(struct host *h, void *arg, uint64_t number);
+
+uint64_t rnd(void);
+int64_t rnd_range(int64_t from, int64_t to); /* both included */
+bool rnd_chance(double p);
+uint64_t mix(uint64_t a, uint64_t b);
+
+void queue_reset(uint64_t seed);
+/* At t, in this life of the host; NULL: in the world. drop: takes arg if it never
+ * happens (may be NULL). */
+void queue_at(int64_t t, struct host *h, happening *what, void *arg, uint64_t number, void (*drop)(void *arg));
+/* The next thing happens; false: nothing is left, or its time is beyond `until`. */
+bool queue_step(int64_t until);
+
+void trace(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Something does not hold: prints and leaves the run. */
+void violation(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
+
+/* ---- disks ---- */
+
+enum disk_operation_type { DISK_APPEND, DISK_TRIM, DISK_RESET };
+
+struct disk_operation {
+    enum disk_operation_type type;
+    bool done; /* written early, by a sync */
+    uint64_t index;
+    struct entry **entries;
+    size_t n;
+    struct snapshot_meta meta;
+};
+
+/* log.db: what is on the disk, and what is on its way there. */
+struct disk {
+    bool exists;
+    uint64_t term, vote;
+    uint64_t start_index;
+    struct entry **entries;
+    size_t n, cap;
+    struct snapshot_meta snapshot;
+    struct disk_operation *queue;
+    size_t n_queue, cap_queue;
+    bool busy;
+    int64_t slow_until, full_until;
+    bool fsync_fails; /* the next one */
+};
+
+bool disk_has(const struct host *h, uint64_t index, uint64_t term);
+uint64_t disk_last(const struct disk *d);
+/* Any prefix of what was on its way has arrived, the next one perhaps in part. */
+void disk_crash(struct host *h);
+void disk_free(struct host *h);
+
+/* state.db. */
+struct state_file {
+    bool exists, damaged;
+    uint64_t flushed, durable; /* survives the end of the process; of the machine */
+    int64_t slow_until;
+};
+void state_crash(struct host *h, bool power_cut);
+
+/* ---- hosts ---- */
+
+struct host {
+    int id;
+    bool up, serving;
+    unsigned epoch, lives;
+    struct node node;
+    struct config config;
+    struct config_peer peers[MAX_HOSTS];
+    char name[16], dir[128];
+    struct disk disk;
+    struct state_file state;
+    /* Clocks. */
+    int64_t boot_offset_us, drift_ppm, wall_offset_us;
+    int64_t paused_until;
+    bool turn_pending;
+    bool rebuilding; /* the store is being loaded: nothing that it reports is news */
+    unsigned state_life; /* of the write-behind */
+    void *stores[4], *journals[4]; /* alive in its memory */
+    struct consensus_callbacks callbacks; /* the node's own */
+    uint64_t applied_term;                /* in which it applied last */
+};
+
+struct world {
+    struct host hosts[MAX_HOSTS + 1]; /* [0] is not used */
+    int n;
+    int64_t now;
+    uint64_t seed;
+    bool calm; /* no more faults */
+    struct host *current;
+    jmp_buf death;
+    bool mortal; /* death is set */
+    char dir[64];
+};
+extern struct world world;
+
+uint64_t host_boot_us(const struct host *h);
+int64_t host_when_ms(const struct host *h, uint64_t boot_ms); /* world time at which its clock shows that */
+void host_start(struct host *h);
+void host_crash(struct host *h, bool power_cut);
+bool host_leads(const struct host *h);
+/* Runs what on the host as one turn of its loop, or part of one. */
+void host_run(struct host *h, happening *what, void *arg, uint64_t number);
+struct host *host_of_loop(const uv_loop_t *loop);
+struct host *host_of_path(const char *path);
+/* node.c's part in starting: false, if it cannot, with why. */
+bool host_serves(const struct host *h);
+
+/* ---- network ---- */
+
+void network_reset(void);
+void network_start(struct host *h);
+void network_crash(struct host *h, bool power_cut);
+void network_random(void);
+void network_break_some(void);
+void network_calm(void);
+void network_free(void);
+
+/* ---- clients ---- */
+
+enum kind {
+    OP_SET,
+    OP_CAS,
+    OP_CREATE,
+    OP_APPEND,
+    OP_OVERWRITE,
+    OP_UNLINK,
+    OP_DEL,
+    OP_RENAME,
+    OP_GET,
+    OP_KINDS
+};
+
+enum outcome {
+    OUTCOME_OPEN,    /* unknown: executed at any time, or never */
+    OUTCOME_NONE,    /* surely not executed */
+    OUTCOME_ANSWERED /* code says how */
+};
+
+/* One operation of a client: what it asked, and what it learned. */
+struct op {
+    uint64_t id;
+    int client;
+    enum kind kind;
+    int object, a, b;       /* names within the object */
+    uint64_t expect;        /* CAS: the content, 0: none */
+    uint64_t expect_number; /* its version */
+    uint64_t ino;           /* APPEND, OVERWRITE */
+    uint32_t len;           /* bytes of the value */
+    bool in_parts, sessionless;
+    int64_t call, answered;
+    enum outcome outcome;
+    int code;
+    uint64_t content;  /* GET: what was read, 0: nothing */
+    uint64_t revision; /* of the result; GET: applied index of the node */
+    /* truth.c */
+    unsigned executions;
+    uint64_t executed_at;
+    struct command_result truth;
+};
+
+void clients_start(void);
+void clients_stop(void);  /* nothing new is begun */
+bool clients_idle(void);  /* everything has been answered or given up */
+void clients_free(void);
+void clients_host_crashed(struct host *h);
+struct op *op_by_id(uint64_t id);
+size_t op_count(void);
+struct op *op_at(size_t i);
+const char *op_text(const struct op *op); /* static */
+
+/* request.c */
+#define N_PLAIN 6  /* objects of one name */
+#define N_GROUPS 2 /* objects of three names, among which is renamed */
+#define N_OBJECTS (N_PLAIN + N_GROUPS)
+struct known { /* what a client knows of an object of one name */
+    uint64_t content, version, ino;
+    bool sure;
+};
+void op_choose(struct op *op, const struct known *known /* one an object */);
+void op_path(const struct op *op, int name, char path_out[32]);
+/* The body of op's command. */
+void op_body(const struct op *op, struct buffer *body, uint8_t *command_out);
+/* Reads op's key as it is in the store. */
+void op_read(struct host *h, const struct op *op, uint64_t *content_out, struct attr *attr_out);
+
+/* ---- truth ---- */
+
+void truth_reset(void);
+uint64_t truth_last(void);
+/* The host has applied index. bytes NULL: no command. */
+void truth_applied(struct host *h, uint64_t index, const void *bytes, size_t len);
+void truth_leads(struct host *h, uint64_t term);
+void truth_event(struct host *h, uint64_t revision, const void *bytes, size_t len);
+void truth_loaded(struct host *h, struct store *s);
+/* Applies 1..index to an empty store. */
+void truth_rebuild(struct host *h, struct store *s, uint64_t index);
+/* PLANT_NO_SESSION: the number of a command that was executed before is changed. */
+void truth_forget_number(uint64_t index, uint8_t *bytes, size_t len);
+uint64_t truth_acknowledged(void); /* the highest revision that a client has heard of */
+void truth_heard(uint64_t revision);
+void truth_check_answer(struct op *op, const struct command_result *result);
+void truth_check_end(void);
+void history_check(void);
+
+/* ---- faults ---- */
+
+void faults_start(void);
+void faults_stop(void);
+
+struct counters {
+    uint64_t happenings, frames, commits, crashes, starts, deaths, installs, links, leaders, transfers, writes, reads,
+        answered, open, refused, retries, parts, heals;
+};
+extern struct counters counters;
+
+#endif
