@@ -169,8 +169,8 @@ static void on_readable(void *arg, int code)
         op_read(r->host, r->op, &a->content, &a->attr);
         a->applied = store_applied(r->host->node.store);
         if (r->client->attempt == r->attempt && a->applied < r->client->floor)
-            violation("a stale read: n%d serves it at %lu, %lu was acknowledged before it was asked", r->host->id,
-                      a->applied, r->client->floor);
+            violation("a stale read: n%d serves it at %lu, %lu was acknowledged before it was asked",
+                      r->host->id, a->applied, r->client->floor);
     }
     send_answer(r, a);
 }
@@ -192,9 +192,8 @@ static void write_at(struct host *h, struct request *r)
         cmd.seq = cmd.acked_below = c->seq;
     }
     if (!c->registering && c->part < c->n_parts) {
-        struct command_body body = {.part = (uint32_t)c->part,
-                                    .value = c->body.data + c->part * c->piece,
-                                    .value_len = c->piece};
+        struct command_body body = {
+            .part = (uint32_t)c->part, .value = c->body.data + c->part * c->piece, .value_len = c->piece};
 
         cmd.op = COMMAND_PART;
         command_body_encode(&part, COMMAND_PART, &body);

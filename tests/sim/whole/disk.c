@@ -29,7 +29,8 @@ uint64_t disk_last(const struct disk *d)
 
 static struct entry *entry_at(const struct disk *d, uint64_t index)
 {
-    return index >= d->start_index && index - d->start_index < d->n ? d->entries[index - d->start_index] : NULL;
+    return index >= d->start_index && index - d->start_index < d->n ? d->entries[index - d->start_index]
+                                                                    : NULL;
 }
 
 bool disk_has(const struct host *h, uint64_t index, uint64_t term)
@@ -76,7 +77,7 @@ static void carry_out(struct host *h, const struct disk_operation *o, size_t par
 {
     struct disk *d = &h->disk;
 
-    if (o->done || (part == 0 && o->type != DISK_APPEND))
+    if (part == 0 && o->type != DISK_APPEND)
         return;
     d->exists = true;
     switch (o->type) {
@@ -191,15 +192,31 @@ static void fail(struct log_store *s)
     s->notify(s->arg);
 }
 
+/* The first n operations are durable. */
+static void finish(struct log_store *s, size_t n)
+{
+    struct disk *d = &s->host->disk;
+
+    for (size_t i = 0; i < n; i++) {
+        carry_out(s->host, &d->queue[i], whole_of(&d->queue[i]));
+        report(s, &d->queue[i]);
+        operation_deinit(&d->queue[i]);
+    }
+    d->n_queue -= n;
+    memmove(d->queue, d->queue + n, d->n_queue * sizeof *d->queue);
+    s->commits++;
+    s->notify(s->arg);
+}
+
 /* One transaction: some of what is queued. */
 static void commit(struct host *h, void *arg, uint64_t number)
 {
     struct log_store *s = arg;
     struct disk *d = &h->disk;
-    size_t n = rnd_chance(0.6) ? d->n_queue : (size_t)rnd_range(1, (int64_t)d->n_queue);
+    size_t n = rnd_chance(0.6) || d->n_queue == 0 ? d->n_queue : (size_t)rnd_range(1, (int64_t)d->n_queue);
 
     d->busy = false;
-    if (s->state == LOG_STORE_FAILED)
+    if (s->state == LOG_STORE_FAILED || n == 0)
         return;
     if (d->fsync_fails) {
         fail(s);
@@ -215,15 +232,7 @@ static void commit(struct host *h, void *arg, uint64_t number)
         return;
     }
     s->state = LOG_STORE_OK;
-    for (size_t i = 0; i < n; i++) {
-        carry_out(h, &d->queue[i], whole_of(&d->queue[i]));
-        report(s, &d->queue[i]);
-        operation_deinit(&d->queue[i]);
-    }
-    d->n_queue -= n;
-    memmove(d->queue, d->queue + n, d->n_queue * sizeof *d->queue);
-    s->commits++;
-    s->notify(s->arg);
+    finish(s, n);
     kick(s);
 }
 
@@ -304,15 +313,16 @@ int log_store_save_term(struct log_store *s, uint16_t group, uint64_t term, uint
     if (options.plant == PLANT_LOST_VOTE && term == d->term && rnd_chance(0.5))
         return 0;
     if (term < d->term || (term == d->term && d->vote != 0 && vote != d->vote))
-        violation("n%d: term %lu and vote %lu are followed by %lu and %lu", s->host->id, d->term, d->vote, term,
-                  vote);
+        violation("n%d: term %lu and vote %lu are followed by %lu and %lu", s->host->id, d->term, d->vote,
+                  term, vote);
     d->exists = true;
     d->term = term;
     d->vote = vote;
     return 0;
 }
 
-int log_store_append(struct log_store *s, uint16_t group, uint64_t index, struct entry *const *entries, size_t n)
+int log_store_append(struct log_store *s, uint16_t group, uint64_t index, struct entry *const *entries,
+                     size_t n)
 {
     struct disk_operation *o = enqueue(&s->host->disk, DISK_APPEND);
 
@@ -355,10 +365,7 @@ int log_store_sync(struct log_store *s)
         fail(s);
     if (s->state == LOG_STORE_FAILED)
         return -EIO;
-    for (size_t i = 0; i < d->n_queue; i++) {
-        carry_out(s->host, &d->queue[i], whole_of(&d->queue[i]));
-        d->queue[i].done = true;
-    }
+    finish(s, d->n_queue);
     return 0;
 }
 

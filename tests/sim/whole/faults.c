@@ -35,8 +35,8 @@ static void crash_one(struct host *h, bool power_cut)
     host_crash(h, power_cut);
     if (rnd_chance(0.1))
         h->state.damaged = h->state.exists;
-    queue_at(world.now + (rnd_chance(0.5) ? rnd_range(0, 300 * MS) : rnd_range(0, 6 * SECOND)), NULL, restart, h, 0,
-             NULL);
+    queue_at(world.now + (rnd_chance(0.5) ? rnd_range(0, 300 * MS) : rnd_range(0, 6 * SECOND)), NULL, restart,
+             h, 0, NULL);
 }
 
 static void crash(struct host *none, void *arg, uint64_t number)

@@ -7,16 +7,24 @@
 #include "tests/sim/whole/whole.h"
 
 static const enum linear_kind kinds[OP_KINDS] = {
-    [OP_SET] = LINEAR_SET,           [OP_CAS] = LINEAR_CAS,       [OP_CREATE] = LINEAR_CREATE,
-    [OP_APPEND] = LINEAR_APPEND,     [OP_UNLINK] = LINEAR_DELETE, [OP_DEL] = LINEAR_DELETE,
-    [OP_OVERWRITE] = LINEAR_OVERWRITE, [OP_RENAME] = LINEAR_RENAME, [OP_GET] = LINEAR_READ,
+    [OP_SET] = LINEAR_SET,
+    [OP_CAS] = LINEAR_CAS,
+    [OP_CREATE] = LINEAR_CREATE,
+    [OP_APPEND] = LINEAR_APPEND,
+    [OP_UNLINK] = LINEAR_DELETE,
+    [OP_DEL] = LINEAR_DELETE,
+    [OP_OVERWRITE] = LINEAR_OVERWRITE,
+    [OP_RENAME] = LINEAR_RENAME,
+    [OP_GET] = LINEAR_READ,
 };
 
 /* False: it says nothing about the order. */
 static bool convert(const struct op *op, struct linear_op *out)
 {
-    static const int refusals[OP_KINDS] = {[OP_CAS] = KV_E_VERSION,  [OP_CREATE] = KV_E_EXIST,
-                                           [OP_UNLINK] = KV_E_NOENT, [OP_DEL] = KV_E_NOENT,
+    static const int refusals[OP_KINDS] = {[OP_CAS] = KV_E_VERSION,
+                                           [OP_CREATE] = KV_E_EXIST,
+                                           [OP_UNLINK] = KV_E_NOENT,
+                                           [OP_DEL] = KV_E_NOENT,
                                            [OP_RENAME] = KV_E_NOENT};
     bool publication = op->kind == OP_APPEND || op->kind == OP_OVERWRITE;
     uint64_t at = op->executed_at != 0 ? op->executed_at : op->revision;

@@ -93,9 +93,8 @@ void serve_reset(struct serve *s)
 {
 }
 
-int serve_start(struct node *n, struct serve **out, char *why)
+void serve_beat(struct serve *s, uint64_t now_ms)
 {
-    return 0;
 }
 
 void streams_flush(struct streams *all)

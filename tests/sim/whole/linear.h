@@ -16,14 +16,14 @@
 #define LINEAR_EMPTY 1
 
 enum linear_kind {
-    LINEAR_SET,    /* name a holds value, and nothing else */
-    LINEAR_CAS,    /* the same if a's content is expect, else refused */
-    LINEAR_CREATE, /* a is made empty if it is absent, else refused */
+    LINEAR_SET,       /* name a holds value, and nothing else */
+    LINEAR_CAS,       /* the same if a's content is expect, else refused */
+    LINEAR_CREATE,    /* a is made empty if it is absent, else refused */
     LINEAR_OVERWRITE, /* a exists and holds value afterwards, else refused */
-    LINEAR_APPEND, /* value is added to a, which exists, else refused */
-    LINEAR_DELETE, /* a exists and is removed, else refused */
-    LINEAR_RENAME, /* a's content moves to b over what is there; refused if a is absent */
-    LINEAR_READ,   /* a's content is `value` */
+    LINEAR_APPEND,    /* value is added to a, which exists, else refused */
+    LINEAR_DELETE,    /* a exists and is removed, else refused */
+    LINEAR_RENAME,    /* a's content moves to b over what is there; refused if a is absent */
+    LINEAR_READ,      /* a's content is `value` */
 };
 
 struct linear_op {

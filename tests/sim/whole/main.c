@@ -280,12 +280,14 @@ static void report(uint64_t first, uint64_t count, uint64_t failed, double secon
 {
     const struct counters *c = &counters;
 
-    printf("%lu seeds from %lu, %lu failed, %.1f s: %lu happenings, %lu frames, %lu links, %lu entries, %lu writes, "
-           "%lu reads, %lu answered, %lu open, %lu refused, %lu retries, %lu parts, %lu leaders, %lu transfers, "
-           "%lu starts, %lu crashes, %lu deaths, %lu installs, %lu heals\n",
-           count, first, failed, seconds, c->happenings, c->frames, c->links, c->commits, c->writes, c->reads,
-           c->answered, c->open, c->refused, c->retries, c->parts, c->leaders, c->transfers, c->starts, c->crashes,
-           c->deaths, c->installs, c->heals);
+    printf(
+        "%lu seeds from %lu, %lu failed, %.1f s: %lu happenings, %lu frames, %lu links, %lu entries, %lu "
+        "writes, "
+        "%lu reads, %lu answered, %lu open, %lu refused, %lu retries, %lu parts, %lu leaders, %lu transfers, "
+        "%lu starts, %lu crashes, %lu deaths, %lu installs, %lu heals\n",
+        count, first, failed, seconds, c->happenings, c->frames, c->links, c->commits, c->writes, c->reads,
+        c->answered, c->open, c->refused, c->retries, c->parts, c->leaders, c->transfers, c->starts,
+        c->crashes, c->deaths, c->installs, c->heals);
 }
 
 int main(int argc, char **argv)
@@ -307,7 +309,8 @@ int main(int argc, char **argv)
     if (options.hosts != 0 && (options.hosts < 3 || options.hosts > MAX_HOSTS))
         fail_usage("3 to 5 nodes");
     clock_gettime(CLOCK_MONOTONIC, &start);
-    for (uint64_t seed = first; for_seconds > 0 ? elapsed(&start) < for_seconds : seed < first + count; seed++) {
+    for (uint64_t seed = first; for_seconds > 0 ? elapsed(&start) < for_seconds : seed < first + count;
+         seed++) {
         bool passed;
 
         folders(true);

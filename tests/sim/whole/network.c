@@ -136,8 +136,8 @@ static void dial(struct host *h, void *arg, uint64_t peer);
 static void dial_later(struct host *h, int peer)
 {
     if (h->id < peer)
-        queue_at(world.now + rnd_range(20 * MS, world.calm ? 200 * MS : SECOND), h, dial, NULL, (uint64_t)peer,
-                 NULL);
+        queue_at(world.now + rnd_range(20 * MS, world.calm ? 200 * MS : SECOND), h, dial, NULL,
+                 (uint64_t)peer, NULL);
 }
 
 static void dial(struct host *h, void *arg, uint64_t peer)
@@ -147,7 +147,8 @@ static void dial(struct host *h, void *arg, uint64_t peer)
 
     if (s->connection != 0)
         return;
-    if (!other->up || other->paused_until > world.now || network.cut[h->id][peer] || network.cut[peer][h->id]) {
+    if (!other->up || other->paused_until > world.now || network.cut[h->id][peer] ||
+        network.cut[peer][h->id]) {
         dial_later(h, (int)peer);
         return;
     }
@@ -277,7 +278,8 @@ static void arrive(struct host *to, void *arg, uint64_t from)
     if (options.verbose > 1)
         trace("n%d <- n%lu: frame %u, %zu bytes%s", to->id, from, f->type, f->payload.len,
               f->connection != s->connection ? ", of another link" : "");
-    if (f->type == PEER_HELLO && (from < (uint64_t)to->id ? f->connection > s->connection : f->connection == s->connection)) {
+    if (f->type == PEER_HELLO &&
+        (from < (uint64_t)to->id ? f->connection > s->connection : f->connection == s->connection)) {
         on_hello(to, (int)from, f->connection);
         return;
     }
@@ -446,7 +448,8 @@ void network_random(void)
         break;
     }
     network.delay_min = rnd_range(20, 2 * MS);
-    network.delay_max = network.delay_min + (rnd_chance(0.2) ? rnd_range(0, 300 * MS) : rnd_range(0, 10 * MS));
+    network.delay_max =
+        network.delay_min + (rnd_chance(0.2) ? rnd_range(0, 300 * MS) : rnd_range(0, 10 * MS));
     trace("another network, delay %ld to %ld us", network.delay_min, network.delay_max);
     for (int i = 1; i <= world.n; i++)
         for (int k = 1; k <= world.n; k++)

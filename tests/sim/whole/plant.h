@@ -4,17 +4,17 @@
 
 enum plant {
     PLANT_NONE,
-    PLANT_EARLY_ACK,      /* log.db says durable before it is */
-    PLANT_LOST_VOTE,      /* term and vote are not durable when they should be */
-    PLANT_EARLY_TRIM,     /* state.db says durable when it is only flushed */
-    PLANT_LOST_RETRY,     /* a change of leadership is not told to the writes */
-    PLANT_LOST_FRAME,     /* a link drops frames and stays up */
-    PLANT_APPLY_TWICE,    /* a state file is newer than its label, and entries are applied again */
-    PLANT_LOST_PARTS,     /* a state file lacks the parts of unfinished commands */
-    PLANT_NO_SESSION,     /* a repeated number counts as a new one */
-    PLANT_STALE_READ,     /* a read does not ask the leader */
-    PLANT_LOCAL_CLOCK,    /* apply looks at the clock of its node */
-    PLANT_LOST_RESULT,    /* after a change of leader, a result does not reach who waits for it */
+    PLANT_EARLY_ACK,   /* log.db says durable before it is */
+    PLANT_LOST_VOTE,   /* term and vote are not durable when they should be */
+    PLANT_EARLY_TRIM,  /* state.db says durable when it is only flushed */
+    PLANT_LOST_RETRY,  /* a change of leadership is not told to the writes */
+    PLANT_LOST_FRAME,  /* a link drops frames and stays up */
+    PLANT_APPLY_TWICE, /* a state file is newer than its label, and entries are applied again */
+    PLANT_LOST_PARTS,  /* a state file lacks the parts of unfinished commands */
+    PLANT_NO_SESSION,  /* a repeated number counts as a new one */
+    PLANT_STALE_READ,  /* a read does not ask the leader */
+    PLANT_LOCAL_CLOCK, /* apply looks at the clock of its node */
+    PLANT_LOST_RESULT, /* after a change of leader, a result does not reach who waits for it */
     PLANT_COUNT
 };
 /* The names that --plant takes, in the order above. */

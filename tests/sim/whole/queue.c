@@ -98,7 +98,8 @@ static struct item pop(void)
 
 void queue_at(int64_t t, struct host *h, happening *what, void *arg, uint64_t number, void (*drop)(void *arg))
 {
-    push((struct item){t > world.now ? t : world.now, 0, h, h != NULL ? h->epoch : 0, what, arg, number, drop});
+    push((struct item){t > world.now ? t : world.now, 0, h, h != NULL ? h->epoch : 0, what, arg, number,
+                       drop});
 }
 
 bool queue_step(int64_t until)

@@ -36,7 +36,7 @@ static enum kind choose_plain(const struct op *op, const struct known *known)
         return OP_GET;
     if (r < 50)
         return OP_SET;
-    if (r < 65 && known->sure)
+    if (r < 65 && known->sure && known->content != LINEAR_EMPTY) /* whose version says nothing */
         return OP_CAS;
     if (r < 80 && known->ino != 0)
         return OP_APPEND;
@@ -68,8 +68,9 @@ void op_choose(struct op *op, const struct known *known)
         op->kind = r < 40 ? OP_GET : r < 60 ? OP_SET : r < 90 ? OP_RENAME : OP_DEL;
     }
     op->len = (uint32_t)rnd_range(RECORD_MIN, rnd_chance(0.02) ? 70000 : 200);
-    op->in_parts = !op->sessionless && rnd_chance(0.15) &&
-                   (op->kind == OP_SET || op->kind == OP_APPEND || op->kind == OP_OVERWRITE || op->kind == OP_CAS);
+    op->in_parts =
+        !op->sessionless && rnd_chance(0.15) &&
+        (op->kind == OP_SET || op->kind == OP_APPEND || op->kind == OP_OVERWRITE || op->kind == OP_CAS);
 }
 
 static uint8_t stuffing(uint64_t id, uint32_t at)

@@ -162,7 +162,8 @@ uint64_t writeback_poll(struct writeback *wb, uint64_t now_ms, int *error_out)
     *error_out = 0;
     if (store_applied(wb->store) == wb->sealed)
         return UINT64_MAX;
-    if (now_ms - wb->sealed_ms < wb->options.interval_ms && journal_commands(wb->journal) < wb->options.commands)
+    if (now_ms - wb->sealed_ms < wb->options.interval_ms &&
+        journal_commands(wb->journal) < wb->options.commands)
         return wb->options.interval_ms - (now_ms - wb->sealed_ms);
     if (wb->n_queued > 0)
         return wb->options.interval_ms;

@@ -59,7 +59,8 @@ uint64_t mix(uint64_t a, uint64_t b);
 void queue_reset(uint64_t seed);
 /* At t, in this life of the host; NULL: in the world. drop: takes arg if it never
  * happens (may be NULL). */
-void queue_at(int64_t t, struct host *h, happening *what, void *arg, uint64_t number, void (*drop)(void *arg));
+void queue_at(int64_t t, struct host *h, happening *what, void *arg, uint64_t number,
+              void (*drop)(void *arg));
 /* The next thing happens; false: nothing is left, or its time is beyond `until`. */
 bool queue_step(int64_t until);
 
@@ -73,7 +74,6 @@ enum disk_operation_type { DISK_APPEND, DISK_TRIM, DISK_RESET };
 
 struct disk_operation {
     enum disk_operation_type type;
-    bool done; /* written early, by a sync */
     uint64_t index;
     struct entry **entries;
     size_t n;
@@ -125,9 +125,9 @@ struct host {
     int64_t boot_offset_us, drift_ppm, wall_offset_us;
     int64_t paused_until;
     bool turn_pending;
-    bool rebuilding; /* the store is being loaded: nothing that it reports is news */
-    unsigned state_life; /* of the write-behind */
-    void *stores[4], *journals[4]; /* alive in its memory */
+    bool rebuilding;                      /* the store is being loaded: nothing that it reports is news */
+    unsigned state_life;                  /* of the write-behind */
+    void *stores[4], *journals[4];        /* alive in its memory */
     struct consensus_callbacks callbacks; /* the node's own */
     uint64_t applied_term;                /* in which it applied last */
 };
@@ -211,8 +211,8 @@ struct op {
 };
 
 void clients_start(void);
-void clients_stop(void);  /* nothing new is begun */
-bool clients_idle(void);  /* everything has been answered or given up */
+void clients_stop(void); /* nothing new is begun */
+bool clients_idle(void); /* everything has been answered or given up */
 void clients_free(void);
 void clients_host_crashed(struct host *h);
 struct op *op_by_id(uint64_t id);
@@ -260,8 +260,8 @@ void faults_start(void);
 void faults_stop(void);
 
 struct counters {
-    uint64_t happenings, frames, commits, crashes, starts, deaths, installs, links, leaders, transfers, writes, reads,
-        answered, open, refused, retries, parts, heals;
+    uint64_t happenings, frames, commits, crashes, starts, deaths, installs, links, leaders, transfers,
+        writes, reads, answered, open, refused, retries, parts, heals;
 };
 extern struct counters counters;
 
