@@ -35,7 +35,6 @@ struct client_conn {
     struct caller who;
     uint32_t groups[COMMAND_GROUPS_MAX];
     struct open_inode *open;
-    uint64_t part_seq, part_ino; /* untrusted: what the last first part was for */
     struct subscriber *subscriber;
     struct client_conn *next; /* in serve's list */
 };

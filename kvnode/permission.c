@@ -19,17 +19,22 @@ bool permission_in_group(const struct caller *who, uint32_t gid)
     return false;
 }
 
-int permission_check(const struct caller *who, const struct inode *in, unsigned mask)
+int store_permits(const struct caller *who, uint32_t uid, uint32_t gid, uint16_t mode, unsigned mask)
 {
-    unsigned bits = in->mode;
+    unsigned bits = mode;
 
     if (permission_root(who))
         return KV_OK;
-    if (who->uid == in->uid)
+    if (who->uid == uid)
         bits >>= 6;
-    else if (permission_in_group(who, in->gid))
+    else if (permission_in_group(who, gid))
         bits >>= 3;
     return (mask & ~bits & 7) == 0 ? KV_OK : KV_E_ACCES;
+}
+
+int permission_check(const struct caller *who, const struct inode *in, unsigned mask)
+{
+    return store_permits(who, in->uid, in->gid, in->mode, mask);
 }
 
 int permission_remove(const struct caller *who, const struct inode *dir, const struct inode *victim)

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -280,33 +281,77 @@ static void on_written(void *arg, int code, const struct command_result *result)
 }
 
 /* A publication goes only through a handle whose opening was checked here. The
- * inode is the first field of its body; of a large one, of its first part. */
+ * inode is the first field of its body; one in parts is checked when it is applied. */
 static bool may_publish(struct client_conn *c, const struct command *cmd)
 {
     struct open_inode *o = NULL;
-    struct command_body body;
-    struct cursor in;
-    uint64_t ino;
+    struct cursor in = cursor_of(cmd->body, cmd->body_len);
+    uint64_t ino = cursor_u64(&in);
 
-    if (cmd->op == COMMAND_PART) {
-        if (command_body_decode(cmd->op, cmd->body, cmd->body_len, &body) == KV_OK && body.part == 0) {
-            in = cursor_of(body.value, body.value_len);
-            c->part_seq = cmd->seq;
-            c->part_ino = cursor_u64(&in);
-        }
-        return true; /* takes effect with its command only */
-    }
-    if (cmd->op != COMMAND_PUBLISH)
+    if (cmd->op != COMMAND_PUBLISH || (cmd->flags & COMMAND_PARTS) != 0)
         return true;
-    in = cursor_of(cmd->body, cmd->body_len);
-    ino = cursor_u64(&in);
-    if ((cmd->flags & COMMAND_PARTS) != 0) {
-        if (cmd->seq != c->part_seq)
-            return false;
-        ino = c->part_ino;
-    }
     HASH_FIND(hh, c->open, &ino, sizeof ino, o);
     return o != NULL && (o->access & OPEN_WRITE) != 0;
+}
+
+/* Sessions have numbers that are easy to guess, so a session that an untrusted
+ * client registers bears its uid before its name, "1000:kvfs", and is open to
+ * that uid only. */
+static int owner_prefix(const struct client_conn *c, char out[static 16])
+{
+    return snprintf(out, 16, "%" PRIu32 ":", c->who.uid);
+}
+
+static bool is_own_session(struct client_conn *c, uint64_t session)
+{
+    char prefix[16];
+    size_t n = (size_t)owner_prefix(c, prefix), len;
+    const uint8_t *name = store_session_client(c->node->store, session, &len);
+
+    return name != NULL && len >= n && memcmp(name, prefix, n) == 0;
+}
+
+/* The body of a registration with the owner's prefix, in b. */
+static int stamp_registration(const struct client_conn *c, const struct command *cmd, struct buffer *b)
+{
+    struct command_body body;
+    char name[KV_NAME_MAX + 1];
+    int n, rv;
+
+    rv = command_body_decode(cmd->op, cmd->body, cmd->body_len, &body);
+    if (rv != KV_OK)
+        return rv;
+    n = owner_prefix(c, name);
+    if (body.name_len > sizeof name - 1 - (size_t)n)
+        body.name_len = sizeof name - 1 - (size_t)n;
+    memcpy(name + n, body.name, body.name_len);
+    body.name = (const uint8_t *)name;
+    body.name_len += (size_t)n;
+    command_body_encode(b, cmd->op, &body);
+    return b->failed ? KV_E_BUSY : KV_OK;
+}
+
+/* What a client that is not trusted may not write; 0 if it may. */
+static int check_untrusted(struct client_conn *c, const struct command *cmd, bool has_owner,
+                           const char **detail_out)
+{
+    if (has_owner) {
+        *detail_out = "only root and the node's own user may write for others";
+        return KV_E_PERM;
+    }
+    if (!may_publish(c, cmd)) {
+        *detail_out = "the file is not open for writing here";
+        return KV_E_ACCES;
+    }
+    if (cmd->session == 0 && (cmd->op == COMMAND_END || cmd->op == COMMAND_PART)) {
+        *detail_out = "not with the node's session";
+        return KV_E_PERM;
+    }
+    if (cmd->op != COMMAND_REGISTER && cmd->session != 0 && !is_own_session(c, cmd->session)) {
+        *detail_out = NULL;
+        return KV_E_SESSION;
+    }
+    return KV_OK;
 }
 
 static int on_write(struct client_conn *c, const struct frame *frame)
@@ -315,21 +360,27 @@ static int on_write(struct client_conn *c, const struct frame *frame)
     uint8_t has_owner = cursor_u8(&in);
     uint32_t uid = cursor_u32(&in), gid = cursor_u32(&in);
     uint32_t groups[COMMAND_GROUPS_MAX];
+    struct buffer registration = BUFFER_INIT;
+    const char *detail = NULL;
     struct command cmd;
     struct request *r;
     uint32_t i;
-    int rv;
+    int rv = KV_OK;
 
     if (in.failed || command_decode(in.data, in.len, &cmd) != KV_OK) {
         answer_code(c, frame->id, KV_E_PROTOCOL, "malformed command");
         return -EPROTO;
     }
-    if (!c->who.trusted && !may_publish(c, &cmd)) {
-        answer_code(c, frame->id, KV_E_ACCES, "the file is not open for writing here");
-        return 0;
+    if (!c->who.trusted)
+        rv = check_untrusted(c, &cmd, has_owner, &detail);
+    if (rv == KV_OK && !c->who.trusted && cmd.op == COMMAND_REGISTER) {
+        rv = stamp_registration(c, &cmd, &registration);
+        cmd.body = registration.data;
+        cmd.body_len = registration.len;
     }
-    if (has_owner && !c->who.trusted) {
-        answer_code(c, frame->id, KV_E_PERM, "only root and the node's own user may write for others");
+    if (rv != KV_OK) {
+        buffer_deinit(&registration);
+        answer_code(c, frame->id, rv, detail);
         return 0;
     }
     cmd.uid = has_owner ? uid : c->who.uid;
@@ -342,12 +393,11 @@ static int on_write(struct client_conn *c, const struct frame *frame)
     cmd.node = c->node->config->name;
     cmd.node_len = strlen(cmd.node);
     r = request_new(c, &(struct frame){.type = frame->type, .id = frame->id, .payload = frame->payload});
-    if (r == NULL)
-        return -ENOMEM;
-    rv = writes_start(c->node->writes, &cmd, on_written, r);
-    if (rv != 0)
+    rv = r != NULL ? writes_start(c->node->writes, &cmd, on_written, r) : -ENOMEM;
+    buffer_deinit(&registration);
+    if (rv > 0)
         on_written(r, rv, NULL);
-    return 0;
+    return rv < 0 ? rv : 0;
 }
 
 static void answer_read(struct client_conn *c, uint64_t id, uint8_t type, struct cursor *in, int code)

@@ -53,6 +53,9 @@ struct caller {
     bool trusted;
 };
 
+/* The mode bits' word on that: KV_OK or KV_E_ACCES. mask: 4 r, 2 w, 1 x. */
+int store_permits(const struct caller *who, uint32_t uid, uint32_t gid, uint16_t mode, unsigned mask);
+
 /* Reads, from memory. 0 or an enum kv_error. who may be NULL: trusted. */
 int store_lookup(const struct store *s, const struct caller *who, uint64_t parent, const void *name,
                  size_t name_len, struct attr *attr_out);
@@ -99,6 +102,9 @@ void store_usage(const struct store *s, struct store_usage *usage_out);
  * executed yet; KV_E_SESSION: no such session; KV_E_DUPLICATE: acknowledged. */
 int store_session_result(const struct store *s, uint64_t session, uint64_t seq,
                          struct command_result *result_out);
+
+/* The name under which the session was registered, borrowed; NULL: no such session. */
+const uint8_t *store_session_client(const struct store *s, uint64_t session, size_t *len_out);
 
 /* Settings in a fixed order: emit(name, value, default). See `kvnode config`. */
 void store_settings(const struct store *s, void *arg,

@@ -236,6 +236,14 @@ int apply_publish(struct apply *ap)
         return KV_E_STALE;
     if (in->type != INODE_FILE)
         return in->type == INODE_DIRECTORY ? KV_E_ISDIR : KV_E_INVAL;
+    /* What is published through a handle was checked when that was opened, by the node
+     * that takes the command. Which inode a command in parts is for stands in its first
+     * part, which that node may not have seen. Owners could change the mode anyway. */
+    if ((ap->cmd->flags & COMMAND_PARTS) != 0 && ap->who.uid != in->uid) {
+        rv = permission_check(&ap->who, in, 2);
+        if (rv != KV_OK)
+            return rv;
+    }
     ap->result->base_version = in->version;
     ap->result->base_revision = in->content_revision;
     if (body->version != 0 && body->version != in->version)

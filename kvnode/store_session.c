@@ -17,6 +17,14 @@ struct session *session_find(const struct store *s, uint64_t id)
     return ss;
 }
 
+const uint8_t *store_session_client(const struct store *s, uint64_t session, size_t *len_out)
+{
+    const struct session *ss = session_find(s, session);
+
+    *len_out = ss != NULL ? ss->client_len : 0;
+    return ss != NULL ? ss->client : NULL;
+}
+
 void session_row(const struct session *ss, struct session_row *row_out)
 {
     *row_out = (struct session_row){
