@@ -14,12 +14,13 @@
 
 #define OF_NAME "SELECT " VERSION_COLUMNS " FROM version WHERE directory=?1 AND name=?2 "
 
-enum statement { ST_LIST, ST_VERSION, ST_AT, ST_LOG, ST_CHUNK, ST_CURRENT, ST_COUNT };
+enum statement { ST_LIST, ST_VERSION, ST_ATTRIBUTES, ST_AT, ST_LOG, ST_CHUNK, ST_CURRENT, ST_COUNT };
 
 static const char *const texts[ST_COUNT] = {
     [ST_LIST] = OF_NAME "AND revision<?3 ORDER BY revision DESC",
     [ST_VERSION] =
         OF_NAME "AND version=?3 AND deleted=0 AND attributes_only=0 ORDER BY revision DESC LIMIT 1",
+    [ST_ATTRIBUTES] = OF_NAME "AND version=?3 ORDER BY revision DESC LIMIT 1",
     [ST_AT] = OF_NAME "AND wall<=?3 ORDER BY revision DESC LIMIT 1",
     [ST_LOG] = "SELECT " VERSION_COLUMNS " FROM version WHERE revision>?1 ORDER BY revision, directory, name",
     [ST_CHUNK] = "SELECT checksum, data FROM chunk WHERE id=?",
@@ -253,10 +254,11 @@ int history_read(struct history_reader *r, uint64_t directory, const void *name,
     return end(r, st, rv);
 }
 
-int history_at(struct history_reader *r, uint64_t directory, const void *name, size_t name_len,
-               uint64_t wall_ns, struct version_row *row_out)
+/* The row that a statement with one number besides the place finds. */
+static int read_one(struct history_reader *r, enum statement which, uint64_t directory, const void *name,
+                    size_t name_len, uint64_t number, struct version_row *row_out)
 {
-    sqlite3_stmt *st = r->st[ST_AT];
+    sqlite3_stmt *st = r->st[which];
     struct history_row row;
     uint64_t current;
     int code, rv = begin(r, directory, name, name_len, &current);
@@ -264,7 +266,7 @@ int history_at(struct history_reader *r, uint64_t directory, const void *name, s
     if (rv != KV_OK)
         return end(r, NULL, rv);
     bind_place(st, directory, name, name_len);
-    sqlite3_bind_int64(st, 3, wall_ns > INT64_MAX ? INT64_MAX : (int64_t)wall_ns);
+    sqlite3_bind_int64(st, 3, number > INT64_MAX ? INT64_MAX : (int64_t)number);
     code = sqlite3_step(st);
     if (code == SQLITE_ROW) {
         rv = read_row(r, st, current, &row);
@@ -274,6 +276,18 @@ int history_at(struct history_reader *r, uint64_t directory, const void *name, s
         rv = code == SQLITE_DONE ? KV_E_NOVERSION : fail(r, code);
     }
     return end(r, st, rv);
+}
+
+int history_attributes(struct history_reader *r, uint64_t directory, const void *name, size_t name_len,
+                       uint64_t version, struct version_row *row_out)
+{
+    return read_one(r, ST_ATTRIBUTES, directory, name, name_len, version, row_out);
+}
+
+int history_at(struct history_reader *r, uint64_t directory, const void *name, size_t name_len,
+               uint64_t wall_ns, struct version_row *row_out)
+{
+    return read_one(r, ST_AT, directory, name, name_len, wall_ns, row_out);
 }
 
 int history_log(struct history_reader *r, uint64_t after, uint32_t n, void *arg,

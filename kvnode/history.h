@@ -39,6 +39,11 @@ int history_read(struct history_reader *r, uint64_t directory, const void *name,
                  uint64_t version, uint64_t offset, uint32_t len, struct version_row *row_out,
                  struct buffer *out);
 
+/* The newest row under that number: the owner and mode that the version had at
+ * last, be it as a tombstone. */
+int history_attributes(struct history_reader *r, uint64_t directory, const void *name, size_t name_len,
+                       uint64_t version, struct version_row *row_out);
+
 /* The row that was the newest at wall_ns: what `@TIME` means. It may be a tombstone. */
 int history_at(struct history_reader *r, uint64_t directory, const void *name, size_t name_len,
                uint64_t wall_ns, struct version_row *row_out);

@@ -28,6 +28,7 @@ struct question {
     int code;
     bool more;
     uint32_t count;
+    struct version_row last; /* VERSION: owner and mode that it had at last */
     struct buffer rows;
     STAILQ_ENTRY(question) link;
 };
@@ -39,7 +40,8 @@ struct past {
     struct question_list waiting;  /* for the write-behind, or for the worker */
     struct question *working;
     uv_work_t work;
-    bool reopen, closing;
+    bool reopen;        /* state.db is another file: the next question opens it anew */
+    bool worker_reopen; /* the same, for the one under way */
 };
 
 static void work_next(struct past *p);
@@ -133,10 +135,9 @@ static void on_work(uv_work_t *work)
     struct version_row row;
     bool more = false;
 
-    if (p->reopen || p->reader == NULL) {
+    if (p->worker_reopen || p->reader == NULL) {
         history_close(p->reader);
         p->reader = history_open(p->node->state_path);
-        p->reopen = false;
     }
     if (p->reader == NULL) {
         q->code = KV_E_IO;
@@ -151,6 +152,8 @@ static void on_work(uv_work_t *work)
     case MESSAGE_VERSION:
         q->code = history_read(p->reader, q->directory, q->name, q->name_len, q->number, q->offset, q->n,
                                &row, &data);
+        if (q->code == KV_OK)
+            q->code = history_attributes(p->reader, q->directory, q->name, q->name_len, q->number, &q->last);
         if (q->code == KV_OK) {
             version_row_encode(&q->rows, &row);
             buffer_put_string(&q->rows, data.data, data.len);
@@ -216,6 +219,8 @@ static void answer(struct past *p, struct question *q)
     out = answer_begin(c, q->request->id, &at);
     if (out == NULL)
         return;
+    if (q->code == KV_OK && type == MESSAGE_VERSION)
+        q->code = store_permits(&c->who, q->last.uid, q->last.gid, q->last.mode, 4);
     if (q->code == KV_OK) {
         if (type != MESSAGE_VERSION) {
             buffer_put_u8(out, q->more);
@@ -256,6 +261,8 @@ static void work_next(struct past *p)
     }
     STAILQ_REMOVE_HEAD(&p->waiting, link);
     p->working = q;
+    p->worker_reopen = p->reopen;
+    p->reopen = false;
     if (uv_queue_work(&n->loop, &p->work, on_work, on_worked) != 0) {
         p->working = NULL;
         q->code = KV_E_BUSY;
@@ -269,12 +276,35 @@ void past_flushed(struct past *p)
     work_next(p);
 }
 
+/* The directory must let the caller through to the name, and what bears the name
+ * now must be readable, else what was written before it was closed to him would
+ * stay open. The bits that the version had at last are looked at when they are known. */
+static int may_look(struct past *p, struct question *q)
+{
+    const struct caller *who = &q->request->conn->who;
+    struct store *s = p->node->store;
+    struct attr attr;
+    int rv;
+
+    if (q->request->type == MESSAGE_LOG || who->trusted)
+        return KV_OK;
+    rv = store_access(s, who, q->directory, 1);
+    if (rv != KV_OK || q->request->type != MESSAGE_VERSION)
+        return rv;
+    rv = store_lookup(s, who, q->directory, q->name, q->name_len, &attr);
+    if (rv == KV_OK)
+        rv = store_access(s, who, attr.ino, 4);
+    return rv == KV_E_NOENT ? KV_OK : rv;
+}
+
 static void on_current(void *arg, int code)
 {
     struct question *q = arg;
     struct past *p = q->past;
 
-    if (code == KV_OK && q->request->type == MESSAGE_HISTORY)
+    if (code == KV_OK)
+        code = may_look(p, q);
+    if (code == KV_OK && q->request->type != MESSAGE_LOG)
         code = store_history_id(p->node->store, q->directory, &q->directory);
     if (code != KV_OK) {
         q->code = code;
@@ -291,7 +321,6 @@ int past_request(struct past *p, struct client_conn *conn, const struct frame *f
 {
     struct question *q = calloc(1, sizeof *q);
     struct cursor in;
-    int rv;
 
     if (q == NULL)
         return -ENOMEM;
@@ -319,8 +348,7 @@ int past_request(struct past *p, struct client_conn *conn, const struct frame *f
         /* A version never changes: what is found here is right. */
         if (q->n > READ_LENGTH_MAX)
             q->n = READ_LENGTH_MAX;
-        rv = store_history_id(p->node->store, q->directory, &q->directory);
-        on_current(q, rv);
+        on_current(q, KV_OK);
     } else {
         if (q->n > ROWS_MAX)
             q->n = ROWS_MAX;

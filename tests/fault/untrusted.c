@@ -1,0 +1,459 @@
+/* A user who may open the node's socket (its mode is 0666 here) and is neither
+ * root nor the node's own: what he must not read and must not write. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "sync/base/error.h"
+#include "tests/fault/lib/caller.h"
+
+#define USER 12345
+#define CALL_MS 8000
+
+static struct cluster *cluster;
+static struct caller root, user;
+static const char *unavailable;
+static uint64_t private_ino, secret_ino, public_ino, own_ino;
+
+/* The node asks the kernel who we were when we connected. */
+static void connect_as_user(struct caller *c)
+{
+    struct cursor answer;
+
+    caller_init(c, cluster, 0);
+    c->pinned = true;
+    assert_int_equal(setegid(USER), 0);
+    assert_int_equal(seteuid(USER), 0);
+    assert_int_equal(caller_ask(c, MESSAGE_BARRIER, NULL, CALL_MS, &answer), 0);
+    assert_int_equal(seteuid(0), 0);
+    assert_int_equal(setegid(0), 0);
+    assert_false(c->node.trusted);
+}
+
+/* A WRITE with every field as the caller likes it. */
+struct forged {
+    uint8_t has_owner;
+    uint32_t uid;
+    uint16_t flags;
+    uint64_t session, seq, acked_below;
+};
+
+static int forge_bytes(struct caller *c, const struct forged *f, enum command_op op, const void *bytes,
+                       size_t len, struct command_result *result_out)
+{
+    struct buffer b = BUFFER_INIT;
+    struct cursor answer;
+    struct command cmd = {.op = (uint8_t)op,
+                          .flags = f->flags,
+                          .session = f->session,
+                          .seq = f->seq,
+                          .acked_below = f->acked_below,
+                          .uid = f->uid,
+                          .gid = f->uid,
+                          .node = "",
+                          .body = bytes,
+                          .body_len = len};
+    int rv;
+
+    memset(result_out, 0, sizeof *result_out);
+    buffer_put_u8(&b, f->has_owner);
+    buffer_put_u32(&b, f->uid);
+    buffer_put_u32(&b, f->uid);
+    command_encode(&b, &cmd);
+    rv = caller_ask(c, MESSAGE_WRITE, &b, CALL_MS, &answer);
+    buffer_deinit(&b);
+    if (rv != 0)
+        return rv;
+    command_result_decode(&answer, result_out);
+    assert_false(answer.failed);
+    return result_out->code;
+}
+
+static int forge(struct caller *c, const struct forged *f, enum command_op op,
+                 const struct command_body *body)
+{
+    struct command_result result;
+    struct buffer b = BUFFER_INIT;
+    int rv;
+
+    command_body_encode(&b, (uint8_t)op, body);
+    rv = forge_bytes(c, f, op, b.data, b.len, &result);
+    buffer_deinit(&b);
+    return rv;
+}
+
+static struct command_body set_body(const char *key, const char *value)
+{
+    return (struct command_body){.path = (const uint8_t *)key,
+                                 .path_len = strlen(key),
+                                 .flags = SET_PARENTS,
+                                 .mode = 0644,
+                                 .value = (const uint8_t *)value,
+                                 .value_len = strlen(value)};
+}
+
+static struct buffer publish_bytes(uint64_t ino, size_t size)
+{
+    struct buffer b = BUFFER_INIT;
+    uint8_t *data = calloc(1, size);
+
+    memset(data, 'x', size);
+    buffer_put_u64(&b, ino);
+    buffer_put_u8(&b, 0);
+    buffer_put_u64(&b, 0);
+    edit_encode(&b, &(struct edit){.kind = EDIT_WRITE, .data = data, .len = size});
+    free(data);
+    return b;
+}
+
+static void assert_value(const char *key, const char *value)
+{
+    struct attr attr;
+    char got[64];
+    size_t len;
+
+    assert_int_equal(caller_get(&root, key, READ_LINEARIZABLE, CALL_MS, &attr, got, sizeof got, &len), 0);
+    assert_int_equal(len, strlen(value));
+    assert_memory_equal(got, value, len);
+}
+
+static uint64_t make(struct caller *c, const char *key, const char *value, uint16_t mode)
+{
+    struct command_result result;
+    struct command_body body = {.valid = SETATTR_MODE, .mode = mode};
+
+    assert_int_equal(caller_set(c, key, value, strlen(value), CALL_MS, &result), 0);
+    body.ino = result.attr.ino;
+    assert_int_equal(caller_write(c, COMMAND_SETATTR, &body, CALL_MS, &result), 0);
+    return body.ino;
+}
+
+static int setup(void **state)
+{
+    const struct cluster_options options = {.n = 1, .flags = {"node.socket_mode=0666"}};
+    struct command_result result;
+    struct command_body chmod_root = {.ino = KV_ROOT_INO, .valid = SETATTR_MODE, .mode = 0777};
+
+    (void)state;
+    if (geteuid() != 0) {
+        unavailable = "needs root, to be another user";
+        return 0;
+    }
+    cluster = cluster_new(&options, &unavailable);
+    if (cluster == NULL)
+        return -1;
+    chmod(cluster->dir, 0711);
+    caller_init(&root, cluster, 0);
+    assert_int_equal(caller_register(&root, CALL_MS), 0);
+    assert_int_equal(caller_write(&root, COMMAND_SETATTR, &chmod_root, CALL_MS, &result), 0);
+    secret_ino = make(&root, "secret", "first secret", 0600);
+    assert_int_equal(caller_set(&root, "secret", "secret", 6, CALL_MS, &result), 0);
+    make(&root, "private/inside", "hidden", 0600);
+    {
+        struct buffer b = BUFFER_INIT;
+        struct cursor answer;
+        struct attr attr;
+        struct command_body body = {.valid = SETATTR_MODE, .mode = 0700};
+
+        buffer_put_u8(&b, READ_LINEARIZABLE);
+        buffer_put_text(&b, "private");
+        assert_int_equal(caller_ask(&root, MESSAGE_RESOLVE, &b, CALL_MS, &answer), 0);
+        attr_decode(&answer, &attr);
+        buffer_deinit(&b);
+        body.ino = private_ino = attr.ino;
+        assert_int_equal(caller_write(&root, COMMAND_SETATTR, &body, CALL_MS, &result), 0);
+    }
+    public_ino = make(&root, "public", "public", 0644);
+    connect_as_user(&user);
+    assert_int_equal(caller_register(&user, CALL_MS), 0);
+    own_ino = make(&user, "own", "own", 0644);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    if (cluster == NULL)
+        return 0;
+    caller_deinit(&root);
+    caller_deinit(&user);
+    return cluster_free(cluster) ? 0 : -1;
+}
+
+static void need_root(void)
+{
+    if (unavailable != NULL) {
+        print_message("# skipped: %s\n", unavailable);
+        skip();
+    }
+}
+
+static int open_inode(struct caller *c, uint64_t ino, uint8_t access)
+{
+    struct buffer b = BUFFER_INIT;
+    struct cursor answer;
+    int rv;
+
+    buffer_put_u8(&b, READ_LINEARIZABLE);
+    buffer_put_u64(&b, ino);
+    buffer_put_u8(&b, access);
+    rv = caller_ask(c, MESSAGE_OPEN, &b, CALL_MS, &answer);
+    buffer_deinit(&b);
+    return rv;
+}
+
+static void he_reads_no_secret(void **state)
+{
+    struct cursor answer;
+    struct buffer b = BUFFER_INIT;
+    struct attr attr;
+    char got[64];
+    size_t len;
+    uint64_t version;
+
+    (void)state;
+    need_root();
+    assert_int_equal(caller_get(&user, "public", READ_LOCAL, CALL_MS, &attr, got, sizeof got, &len), 0);
+    assert_int_equal(caller_get(&user, "secret", READ_LOCAL, CALL_MS, &attr, got, sizeof got, &len),
+                     KV_E_ACCES);
+    assert_int_equal(caller_get(&user, "private/inside", READ_LOCAL, CALL_MS, &attr, got, sizeof got, &len),
+                     KV_E_ACCES);
+    buffer_put_u8(&b, READ_LOCAL);
+    buffer_put_u64(&b, secret_ino);
+    buffer_put_u64(&b, 0);
+    buffer_put_u32(&b, 100);
+    assert_int_equal(caller_ask(&user, MESSAGE_READ, &b, CALL_MS, &answer), KV_E_ACCES);
+    buffer_clear(&b);
+    buffer_put_u8(&b, READ_LOCAL);
+    buffer_put_u64(&b, private_ino);
+    buffer_put_u64(&b, 0);
+    buffer_put_u32(&b, 100);
+    assert_int_equal(caller_ask(&user, MESSAGE_READDIR, &b, CALL_MS, &answer), KV_E_ACCES);
+    buffer_clear(&b);
+    buffer_put_u8(&b, READ_LOCAL);
+    buffer_put_u64(&b, private_ino);
+    buffer_put_text(&b, "inside");
+    assert_int_equal(caller_ask(&user, MESSAGE_LOOKUP, &b, CALL_MS, &answer), KV_E_ACCES);
+    buffer_clear(&b);
+    buffer_put_u64(&b, private_ino);
+    buffer_put_text(&b, "");
+    buffer_put_u32(&b, 100);
+    assert_int_equal(caller_ask(&user, MESSAGE_NAMES, &b, CALL_MS, &answer), KV_E_ACCES);
+    for (version = 1; version <= 2; version++) {
+        buffer_clear(&b);
+        buffer_put_u64(&b, KV_ROOT_INO);
+        buffer_put_text(&b, "secret");
+        buffer_put_u64(&b, version);
+        buffer_put_u64(&b, 0);
+        buffer_put_u32(&b, 100);
+        assert_int_equal(caller_ask(&user, MESSAGE_VERSION, &b, CALL_MS, &answer), KV_E_ACCES);
+        assert_int_equal(caller_ask(&root, MESSAGE_VERSION, &b, CALL_MS, &answer), 0);
+    }
+    buffer_clear(&b);
+    buffer_put_u64(&b, private_ino);
+    buffer_put_text(&b, "inside");
+    buffer_put_u64(&b, 1);
+    buffer_put_u64(&b, 0);
+    buffer_put_u32(&b, 100);
+    assert_int_equal(caller_ask(&user, MESSAGE_VERSION, &b, CALL_MS, &answer), KV_E_ACCES);
+    buffer_clear(&b);
+    buffer_put_u64(&b, private_ino);
+    buffer_put_text(&b, "inside");
+    buffer_put_u64(&b, 0);
+    buffer_put_u32(&b, 100);
+    assert_int_equal(caller_ask(&user, MESSAGE_HISTORY, &b, CALL_MS, &answer), KV_E_ACCES);
+    assert_int_equal(open_inode(&user, secret_ino, OPEN_READ), KV_E_ACCES);
+    assert_int_equal(open_inode(&user, public_ino, OPEN_READ | OPEN_WRITE), KV_E_ACCES);
+    buffer_deinit(&b);
+}
+
+/* A secret that was once readable, or whose name is gone, or was removed and the
+ * name taken again by something readable. */
+static void old_versions_are_as_secret_as_they_were_or_are(void **state)
+{
+    struct command_result result;
+    struct cursor answer;
+    struct buffer b = BUFFER_INIT;
+    const char *const keys[] = {"closed", "gone", "again"};
+    unsigned i;
+
+    (void)state;
+    need_root();
+    make(&root, "closed", "one", 0644);
+    make(&root, "closed", "two", 0600);
+    for (i = 1; i < 3; i++) {
+        const struct command_body del = {.path = (const uint8_t *)keys[i], .path_len = strlen(keys[i])};
+
+        make(&root, keys[i], "one", 0600);
+        assert_int_equal(caller_write(&root, COMMAND_DEL, &del, CALL_MS, &result), 0);
+    }
+    make(&root, "again", "two", 0644);
+    for (i = 0; i < 3; i++) {
+        buffer_clear(&b);
+        buffer_put_u64(&b, KV_ROOT_INO);
+        buffer_put_text(&b, keys[i]);
+        buffer_put_u64(&b, 1);
+        buffer_put_u64(&b, 0);
+        buffer_put_u32(&b, 100);
+        assert_int_equal(caller_ask(&root, MESSAGE_VERSION, &b, CALL_MS, &answer), 0);
+        assert_int_equal(caller_ask(&user, MESSAGE_VERSION, &b, CALL_MS, &answer), KV_E_ACCES);
+    }
+    buffer_deinit(&b);
+}
+
+static void he_writes_only_what_he_may(void **state)
+{
+    struct forged f = {.session = user.session, .seq = 1000, .acked_below = 1000};
+    struct command_body body;
+    struct command_result result;
+    struct buffer b;
+
+    (void)state;
+    need_root();
+    body = set_body("public", "his");
+    assert_int_equal(forge(&user, &f, COMMAND_SET, &body), KV_E_ACCES);
+    f.seq++;
+    f.flags = COMMAND_TRUSTED;
+    assert_int_equal(forge(&user, &f, COMMAND_SET, &body), KV_E_ACCES);
+    f.seq++;
+    f.flags = 0;
+    f.has_owner = 1;
+    f.uid = 0;
+    assert_int_equal(forge(&user, &f, COMMAND_SET, &body), KV_E_PERM);
+    f.has_owner = 0;
+    body = (struct command_body){
+        .name = (const uint8_t *)"max_keys", .name_len = 8, .value = (const uint8_t *)"1", .value_len = 1};
+    f.seq++;
+    assert_int_equal(forge(&user, &f, COMMAND_SETTING, &body), KV_E_PERM);
+    /* Publishing without having opened; opened for reading; closed again. */
+    b = publish_bytes(public_ino, 10);
+    f.seq++;
+    assert_int_equal(forge_bytes(&user, &f, COMMAND_PUBLISH, b.data, b.len, &result), KV_E_ACCES);
+    assert_int_equal(open_inode(&user, public_ino, OPEN_READ), 0);
+    f.seq++;
+    assert_int_equal(forge_bytes(&user, &f, COMMAND_PUBLISH, b.data, b.len, &result), KV_E_ACCES);
+    buffer_deinit(&b);
+    assert_value("public", "public");
+    user.seq = f.seq;
+}
+
+static int part(struct caller *c, const struct forged *f, const struct buffer *whole, uint32_t number,
+                size_t at, size_t len)
+{
+    struct buffer b = BUFFER_INIT;
+    struct command_result result;
+    int rv;
+
+    buffer_put_u32(&b, number);
+    buffer_put_string(&b, whole->data + at, len);
+    rv = forge_bytes(c, f, COMMAND_PART, b.data, b.len, &result);
+    buffer_deinit(&b);
+    return rv;
+}
+
+/* The inode of a large publication stands in its first part. */
+static void large_publications_cannot_be_swapped_under_way(void **state)
+{
+    struct forged f = {.session = user.session, .seq = 2000, .acked_below = 1};
+    struct buffer own = publish_bytes(own_ino, 1000), other = publish_bytes(public_ino, 1000);
+    struct command_result result;
+    struct caller second;
+
+    (void)state;
+    need_root();
+    connect_as_user(&second);
+    assert_int_equal(caller_register(&second, CALL_MS), 0);
+    assert_int_equal(open_inode(&user, own_ino, OPEN_WRITE), 0);
+    f.flags = COMMAND_PARTS;
+    /* Parts of the one under this session, of the other under another. */
+    assert_int_equal(part(&user, &(struct forged){.session = user.session, .seq = 2000, .acked_below = 1},
+                          &other, 0, 0, 500),
+                     0);
+    assert_int_equal(part(&user, &(struct forged){.session = second.session, .seq = 2000, .acked_below = 1},
+                          &own, 0, 0, 500),
+                     0);
+    assert_int_equal(forge_bytes(&user, &f, COMMAND_PUBLISH, other.data + 500, other.len - 500, &result),
+                     KV_E_ACCES);
+    /* Another connection replaces the first part. */
+    f.seq = 2001;
+    assert_int_equal(part(&user, &(struct forged){.session = user.session, .seq = 2001, .acked_below = 1},
+                          &own, 0, 0, 500),
+                     0);
+    assert_int_equal(part(&second, &(struct forged){.session = user.session, .seq = 2001, .acked_below = 1},
+                          &other, 0, 0, 500),
+                     0);
+    assert_int_equal(forge_bytes(&user, &f, COMMAND_PUBLISH, other.data + 500, other.len - 500, &result),
+                     KV_E_ACCES);
+    /* A first part that ends within the number. */
+    f.seq = 2002;
+    assert_int_equal(part(&user, &(struct forged){.session = user.session, .seq = 2002, .acked_below = 1},
+                          &other, 0, 0, 3),
+                     0);
+    assert_int_equal(part(&user, &(struct forged){.session = user.session, .seq = 2002, .acked_below = 1},
+                          &other, 1, 3, 500),
+                     0);
+    assert_int_equal(forge_bytes(&user, &f, COMMAND_PUBLISH, other.data + 503, other.len - 503, &result),
+                     KV_E_ACCES);
+    assert_value("public", "public");
+    /* And what is allowed works. */
+    f.seq = 2003;
+    assert_int_equal(part(&user, &(struct forged){.session = user.session, .seq = 2003, .acked_below = 1},
+                          &own, 0, 0, 500),
+                     0);
+    assert_int_equal(forge_bytes(&user, &f, COMMAND_PUBLISH, own.data + 500, own.len - 500, &result), 0);
+    user.seq = f.seq;
+    caller_deinit(&second);
+    buffer_deinit(&own);
+    buffer_deinit(&other);
+}
+
+/* Numbers of sessions are easy to guess. */
+static void sessions_of_others_are_out_of_reach(void **state)
+{
+    struct command_result result;
+    struct command_body body = set_body("own", "mine");
+    uint64_t s;
+
+    (void)state;
+    need_root();
+    /* The node's own and root's are among these. */
+    assert_int_equal(run_kvnode(cluster, 0, 5000, NULL, 0, (const char *const[]){"set", "cli", "1", NULL}),
+                     0);
+    for (s = 1; s < 64; s++) {
+        struct forged f = {.session = s, .seq = root.seq + 1, .acked_below = root.seq + 1};
+
+        if (s == user.session)
+            continue;
+        assert_int_not_equal(forge(&user, &f, COMMAND_SET, &body), 0);
+        f.acked_below = UINT64_MAX;
+        f.seq = UINT64_MAX;
+        assert_int_not_equal(forge(&user, &f, COMMAND_SET, &body), 0);
+        assert_int_not_equal(forge(&user, &f, COMMAND_END, &body), 0);
+    }
+    assert_int_equal(caller_set(&root, "public", "public", 6, CALL_MS, &result), 0);
+    assert_int_equal(run_kvnode(cluster, 0, 5000, NULL, 0, (const char *const[]){"set", "cli", "2", NULL}),
+                     0);
+    assert_value("own", "own");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(he_reads_no_secret),
+        cmocka_unit_test(old_versions_are_as_secret_as_they_were_or_are),
+        cmocka_unit_test(sessions_of_others_are_out_of_reach),
+        cmocka_unit_test(he_writes_only_what_he_may),
+        cmocka_unit_test(large_publications_cannot_be_swapped_under_way),
+    };
+
+    cmocka_set_test_filter(getenv("KVFS_FAULT_ONLY"));
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
