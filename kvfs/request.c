@@ -1,6 +1,7 @@
 #include "kvfs/request.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -72,7 +73,11 @@ void request_error(struct fs *fs, struct request *r, int err)
 
 void request_fail(struct fs *fs, struct request *r, int code)
 {
-    request_error(fs, r, request_errno(code));
+    bool writes = r->type == 0 || r->type == MESSAGE_WRITE ||
+                  (r->type == MESSAGE_OPEN && (r->fi.flags & O_ACCMODE) != O_RDONLY);
+
+    /* "Read-only" is no answer to somebody who wants to read. */
+    request_error(fs, r, code == KV_E_ROFS && !writes ? EIO : request_errno(code));
 }
 
 void request_wait(struct request *r, struct request_list *list, request_fn *on_answer)

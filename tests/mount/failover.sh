@@ -76,6 +76,27 @@ sleep 1
 succeeds "with it back writing goes on" sh -c "echo y >'$A/minority'"
 is "on both" "y" "$(cat "$B/minority")"
 
+# Nothing answers at all: a process that waits can be killed, a mount can be taken away.
+mkdir "$BASE/m2"
+succeeds "a mount to be cut off" "$KVFS" "$NODES" "$BASE/m2" -o timeout=20,log="$WORK/m2.log"
+for n in n1 n2 n3; do dev pause $n; done
+cat "$BASE/m2/during" >/dev/null 2>&1 &
+stuck=$!
+sleep 0.5
+kill -9 $stuck
+start=$(now_ms)
+wait $stuck 2>/dev/null
+took=$(($(now_ms) - start))
+[ "$took" -lt 2000 ] && ok "a process that waits for a dead cluster can be killed" ||
+    not_ok "a process that waits for a dead cluster can be killed" "$took ms"
+echo "# $took ms"
+start=$(now_ms)
+succeeds "its mount can be taken away" timeout 20 umount -l "$BASE/m2"
+took=$(($(now_ms) - start))
+[ "$took" -lt 2000 ] && ok "at once" || not_ok "at once" "$took ms"
+for n in n1 n2 n3; do dev resume $n; done
+sleep 2
+
 # A mount that is killed leaves a dead mount; the next one takes its place.
 mkdir "$BASE/m1"
 succeeds "another mount" "$KVFS" "$NODES" "$BASE/m1" -o log="$WORK/m1.log"
