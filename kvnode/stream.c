@@ -258,7 +258,7 @@ static void on_ready(uv_poll_t *poll, int status, int events)
     struct stream *s = poll->data;
 
     if (status < 0) {
-        end(s, status);
+        end(s, -ECONNRESET); /* libuv says EBADF for every error of the socket */
         return;
     }
     if ((events & UV_WRITABLE) != 0)
