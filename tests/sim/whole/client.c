@@ -141,7 +141,7 @@ void clients_host_crashed(struct host *h)
         next = LIST_NEXT(r, link);
         if (r->host != h || !r->kept)
             continue;
-        if (rnd_chance(0.5))
+        if (world.calm || rnd_chance(0.5))
             send_answer(r, answer_new(r, KV_E_UNKNOWN));
         else
             request_free(r);

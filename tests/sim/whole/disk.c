@@ -149,6 +149,10 @@ void disk_crash(struct host *h)
     }
     d->n_queue = 0;
     d->busy = false;
+    if (options.plant == PLANT_LOST_VOTE && d->old_term > 1) {
+        d->term = d->old_term;
+        d->vote = d->old_vote;
+    }
     d->fsync_fails = false; /* the next start works on a copy */
 }
 
@@ -310,12 +314,12 @@ int log_store_save_term(struct log_store *s, uint16_t group, uint64_t term, uint
         fail(s);
     if (s->state == LOG_STORE_FAILED)
         return -EIO;
-    if (options.plant == PLANT_LOST_VOTE && term == d->term && rnd_chance(0.5))
-        return 0;
     if (term < d->term || (term == d->term && d->vote != 0 && vote != d->vote))
         violation("n%d: term %lu and vote %lu are followed by %lu and %lu", s->host->id, d->term, d->vote,
                   term, vote);
     d->exists = true;
+    d->old_term = d->term;
+    d->old_vote = d->vote;
     d->term = term;
     d->vote = vote;
     return 0;

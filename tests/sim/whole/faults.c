@@ -2,6 +2,8 @@
 #include "sync/base/clock.h"
 #include "tests/sim/whole/whole.h"
 
+#define CALM_LEADER (6 * SECOND) /* after the last fault */
+
 static int64_t crash_gap, network_gap, link_gap, disk_gap, clock_gap, transfer_gap, pause_gap;
 
 static struct host *any(void)
@@ -33,7 +35,7 @@ static void crash_one(struct host *h, bool power_cut)
     if (!h->up)
         return;
     host_crash(h, power_cut);
-    if (rnd_chance(0.1))
+    if (rnd_chance(0.1) && options.damage)
         h->state.damaged = h->state.exists;
     queue_at(world.now + (rnd_chance(0.5) ? rnd_range(0, 300 * MS) : rnd_range(0, 6 * SECOND)), NULL, restart,
              h, 0, NULL);
@@ -136,8 +138,24 @@ static void transfer(struct host *none, void *arg, uint64_t number)
     for (int i = 1; i <= world.n; i++)
         if (host_leads(&world.hosts[i]))
             queue_at(world.now, &world.hosts[i], hand_over, NULL, 0, NULL);
-    if (number == 0)
-        next(transfer_gap, transfer);
+    next(transfer_gap, transfer);
+}
+
+/* In the calm: it has to go on without the leader, and answers must not wait for
+ * it to come back. */
+static void lose_leader(struct host *none, void *arg, uint64_t number)
+{
+    for (int i = 1; i <= world.n; i++)
+        if (host_leads(&world.hosts[i])) {
+            if (rnd_chance(0.5)) {
+                queue_at(world.now, &world.hosts[i], hand_over, NULL, 0, NULL);
+            } else {
+                host_crash(&world.hosts[i], false);
+                queue_at(world.now + 5 * SECOND, NULL, restart, &world.hosts[i], 0, NULL);
+            }
+            return;
+        }
+    violation("liveness: no leader %d s after the last fault", CALM_LEADER / SECOND);
 }
 
 static int64_t gap(int64_t from, int64_t to)
@@ -147,8 +165,7 @@ static int64_t gap(int64_t from, int64_t to)
 
 void faults_start(void)
 {
-    /* A change of leadership is no fault: one comes in the calm, too. */
-    queue_at(options.fault_us + 6 * SECOND, NULL, transfer, NULL, 1, NULL);
+    queue_at(options.fault_us + CALM_LEADER, NULL, lose_leader, NULL, 0, NULL);
     transfer_gap = gap(300 * MS, 5 * SECOND);
     next(transfer_gap, transfer);
     if (options.no_faults)

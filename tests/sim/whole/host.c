@@ -168,9 +168,10 @@ static void on_apply(void *arg, uint64_t index, const void *bytes, size_t len)
     uint64_t term = consensus_term(n->consensus);
     struct command_result result;
     uint8_t *copy = NULL;
-    bool lose = options.plant == PLANT_LOST_RESULT && h->applied_term != term;
+    bool lose = options.plant == PLANT_LOST_RESULT && h->applied_term != term && bytes != NULL;
 
-    h->applied_term = term;
+    if (bytes != NULL)
+        h->applied_term = term;
     if (bytes != NULL && (options.plant == PLANT_LOCAL_CLOCK || options.plant == PLANT_NO_SESSION)) {
         copy = malloc(len);
         memcpy(copy, bytes, len);
@@ -181,7 +182,7 @@ static void on_apply(void *arg, uint64_t index, const void *bytes, size_t len)
     }
     if (options.plant == PLANT_APPLY_TWICE && index <= store_applied(n->store) && bytes != NULL)
         store_apply(n->store, index, bytes, len, &result);
-    else if (lose && bytes != NULL && !n->healing && index > store_applied(n->store))
+    else if (lose && !n->healing && index > store_applied(n->store))
         store_apply(n->store, index, bytes, len, &result);
     else
         h->callbacks.apply(n, index, copy != NULL ? copy : bytes, len);
@@ -252,7 +253,7 @@ static void open_log(struct host *h)
                                   .keep_entries = h->config.log_keep_entries,
                                   .keep_bytes = h->config.log_keep_bytes};
     struct snapshot_meta meta = {0};
-    bool exists, damaged = h->state.exists && h->state.damaged;
+    bool exists, damaged = h->state.damaged || h->state.lost;
     int rv;
 
     h->callbacks = callbacks;

@@ -5,7 +5,7 @@
 enum plant {
     PLANT_NONE,
     PLANT_EARLY_ACK,   /* log.db says durable before it is */
-    PLANT_LOST_VOTE,   /* term and vote are not durable when they should be */
+    PLANT_LOST_VOTE,   /* a crash takes the newest term and vote with it */
     PLANT_EARLY_TRIM,  /* state.db says durable when it is only flushed */
     PLANT_LOST_RETRY,  /* a change of leadership is not told to the writes */
     PLANT_LOST_FRAME,  /* a link drops frames and stays up */

@@ -105,7 +105,7 @@ int state_db_install(const char *dir, const char *incoming, uint64_t *index_out,
     close(fd);
     unlink(incoming);
     h->state.exists = true;
-    h->state.damaged = false;
+    h->state.damaged = h->state.lost = false;
     h->state.flushed = h->state.durable = numbers[0];
     *index_out = numbers[1];
     counters.installs++;
@@ -131,7 +131,7 @@ int writeback_start(const char *path, struct journal *j, struct store *s,
     wb->sealed = store_applied(s);
     wb->durable_every_ms = (uint64_t)rnd_range(100, 3000);
     if (!wb->host->state.exists || wb->host->state.damaged)
-        wb->host->state = (struct state_file){.exists = true};
+        wb->host->state = (struct state_file){.exists = true, .lost = wb->host->state.damaged};
     wb->host->state.durable = wb->host->state.flushed; /* opening syncs what was left */
     *wb_out = wb;
     return 0;

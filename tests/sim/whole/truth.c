@@ -174,6 +174,7 @@ static void check_events(struct host *h, uint64_t index)
     bool any = events[h->id].revision == index;
     uint64_t n = any ? events[h->id].n : 0, digest = any ? events[h->id].digest : 0;
 
+    events[h->id].revision = 0; /* another life may apply it again */
     if (!r->events_known) {
         r->events_known = true;
         r->n_events = n;

@@ -40,6 +40,7 @@ struct options {
     int verbose; /* 1: what happens, 2: frames and the nodes' own log too */
     int hosts;   /* 0: 3 to 5 */
     bool no_faults;
+    bool damage;        /* state.db may be found damaged */
     bool sessions_only; /* no requests without a session */
     int64_t fault_us, calm_us;
     enum plant plant;
@@ -84,6 +85,7 @@ struct disk_operation {
 struct disk {
     bool exists;
     uint64_t term, vote;
+    uint64_t old_term, old_vote; /* PLANT_LOST_VOTE: what was saved before */
     uint64_t start_index;
     struct entry **entries;
     size_t n, cap;
@@ -104,6 +106,7 @@ void disk_free(struct host *h);
 /* state.db. */
 struct state_file {
     bool exists, damaged;
+    bool lost;                 /* it was damaged, and nothing has taken its place yet */
     uint64_t flushed, durable; /* survives the end of the process; of the machine */
     int64_t slow_until;
 };
@@ -129,7 +132,7 @@ struct host {
     unsigned state_life;                  /* of the write-behind */
     void *stores[4], *journals[4];        /* alive in its memory */
     struct consensus_callbacks callbacks; /* the node's own */
-    uint64_t applied_term;                /* in which it applied last */
+    uint64_t applied_term;                /* PLANT_LOST_RESULT: in which it applied last */
 };
 
 struct world {
