@@ -12,7 +12,7 @@
 #include "tests/sim/whole/whole.h"
 
 #define MAX_CLIENTS 12
-#define CALM_TIMEOUT (8 * SECOND)
+#define CALM_TIMEOUT (9 * SECOND)
 
 struct client {
     int id, host;
@@ -146,6 +146,17 @@ void clients_host_crashed(struct host *h)
         else
             request_free(r);
     }
+}
+
+/* It never got there. */
+static void request_lost(void *arg)
+{
+    struct request *r = arg;
+
+    if (world.calm)
+        send_answer(r, answer_new(r, KV_E_UNKNOWN));
+    else
+        request_free(r);
 }
 
 static void on_written(void *arg, int code, const struct command_result *result)
@@ -312,7 +323,7 @@ static void ask(struct client *c)
     r->op = c->op;
     r->attempt = c->attempt;
     LIST_INSERT_HEAD(&requests, r, link);
-    queue_at(world.now + rnd_range(10, 300), h, at_node, r, 0, request_free);
+    queue_at(world.now + rnd_range(10, 300), h, at_node, r, 0, request_lost);
     queue_at(world.now + timeout, NULL, on_timeout, c, c->attempt, NULL);
 }
 
@@ -451,7 +462,7 @@ static void begin(struct host *none, void *arg, uint64_t number)
         buffer_clear(&c->body);
         op_body(op, &c->body, &c->command);
         if (op->in_parts) {
-            c->piece = (size_t)rnd_range(20, (int64_t)c->body.len / 2 + 20);
+            c->piece = (size_t)rnd_range(20, (int64_t)c->body.len / 2 + 20) + c->body.len / 40;
             c->n_parts = c->body.len / c->piece;
         }
     }

@@ -30,13 +30,23 @@ static void restart(struct host *none, void *arg, uint64_t number)
         host_start(h);
 }
 
+/* One at a time: a cluster needs an intact state on a node that can lead. */
+static void damage(struct host *h)
+{
+    for (int i = 1; i <= world.n; i++)
+        if (world.hosts[i].state.damaged || world.hosts[i].state.lost)
+            return;
+    trace("n%d: state.db is damaged", h->id);
+    h->state.damaged = h->state.exists;
+}
+
 static void crash_one(struct host *h, bool power_cut)
 {
     if (!h->up)
         return;
     host_crash(h, power_cut);
-    if (rnd_chance(0.1) && options.damage)
-        h->state.damaged = h->state.exists;
+    if (options.damage && rnd_chance(0.1))
+        damage(h);
     queue_at(world.now + (rnd_chance(0.5) ? rnd_range(0, 300 * MS) : rnd_range(0, 6 * SECOND)), NULL, restart,
              h, 0, NULL);
 }
@@ -151,7 +161,7 @@ static void lose_leader(struct host *none, void *arg, uint64_t number)
                 queue_at(world.now, &world.hosts[i], hand_over, NULL, 0, NULL);
             } else {
                 host_crash(&world.hosts[i], false);
-                queue_at(world.now + 5 * SECOND, NULL, restart, &world.hosts[i], 0, NULL);
+                queue_at(world.now + 9 * SECOND, NULL, restart, &world.hosts[i], 0, NULL);
             }
             return;
         }

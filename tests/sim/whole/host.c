@@ -165,7 +165,7 @@ static void on_apply(void *arg, uint64_t index, const void *bytes, size_t len)
 {
     struct node *n = arg;
     struct host *h = host_of_node(n);
-    uint64_t term = consensus_term(n->consensus);
+    uint64_t term = consensus_term(n->consensus), before = store_applied(n->store);
     struct command_result result;
     uint8_t *copy = NULL;
     bool lose = options.plant == PLANT_LOST_RESULT && h->applied_term != term && bytes != NULL;
@@ -187,7 +187,7 @@ static void on_apply(void *arg, uint64_t index, const void *bytes, size_t len)
     else
         h->callbacks.apply(n, index, copy != NULL ? copy : bytes, len);
     free(copy);
-    if (!n->healing && store_applied(n->store) == index)
+    if (!n->healing && before < index)
         truth_applied(h, index, bytes, len);
 }
 
