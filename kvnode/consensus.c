@@ -380,7 +380,7 @@ int consensus_receive(struct consensus *c, uint64_t peer, const void *data, size
     if (rv != 0)
         return rv > 0 ? rv : KV_E_BUSY;
     /* The link is bound to one identity; nobody speaks for another. */
-    if (m->from != peer || m->to != engine_id(c->engine) || m->type == MESSAGE_INSTALL) {
+    if (m->from != peer || m->to != engine_id(c->engine) || m->type == RAFT_MESSAGE_INSTALL) {
         message_free(m);
         return KV_E_PROTOCOL;
     }

@@ -103,7 +103,7 @@ static void translate_message(const struct raft_message *from, uint64_t id, stru
     to->to = from->server_id;
     switch (from->type) {
     case RAFT_APPEND_ENTRIES:
-        to->type = MESSAGE_APPEND;
+        to->type = RAFT_MESSAGE_APPEND;
         to->term = from->append_entries.term;
         to->append.prev_index = from->append_entries.prev_log_index;
         to->append.prev_term = from->append_entries.prev_log_term;
@@ -111,13 +111,13 @@ static void translate_message(const struct raft_message *from, uint64_t id, stru
         to->n_entries = from->append_entries.n_entries;
         break;
     case RAFT_APPEND_ENTRIES_RESULT:
-        to->type = MESSAGE_APPEND_RESULT;
+        to->type = RAFT_MESSAGE_APPEND_RESULT;
         to->term = from->append_entries_result.term;
         to->append_result.rejected = from->append_entries_result.rejected;
         to->append_result.last_index = from->append_entries_result.last_log_index;
         break;
     case RAFT_REQUEST_VOTE:
-        to->type = MESSAGE_VOTE;
+        to->type = RAFT_MESSAGE_VOTE;
         to->term = from->request_vote.term;
         to->vote.last_index = from->request_vote.last_log_index;
         to->vote.last_term = from->request_vote.last_log_term;
@@ -125,17 +125,17 @@ static void translate_message(const struct raft_message *from, uint64_t id, stru
         to->vote.pre_vote = from->request_vote.pre_vote;
         break;
     case RAFT_REQUEST_VOTE_RESULT:
-        to->type = MESSAGE_VOTE_RESULT;
+        to->type = RAFT_MESSAGE_VOTE_RESULT;
         to->term = from->request_vote_result.term;
         to->vote_result.granted = from->request_vote_result.vote_granted;
         to->vote_result.pre_vote = from->request_vote_result.pre_vote;
         break;
     case RAFT_INSTALL_SNAPSHOT:
-        to->type = MESSAGE_INSTALL;
+        to->type = RAFT_MESSAGE_INSTALL;
         to->term = from->install_snapshot.term;
         break;
     case RAFT_TIMEOUT_NOW:
-        to->type = MESSAGE_TIMEOUT_NOW;
+        to->type = RAFT_MESSAGE_TIMEOUT_NOW;
         to->term = from->timeout_now.term;
         to->timeout_now.last_index = from->timeout_now.last_log_index;
         to->timeout_now.last_term = from->timeout_now.last_log_term;
@@ -384,27 +384,27 @@ int core_receive(struct core *c, uint64_t now, const struct engine_message *m, s
     message.server_address = no_address;
     event.receive.message = &message;
     switch (m->type) {
-    case MESSAGE_APPEND:
+    case RAFT_MESSAGE_APPEND:
         return receive_append(c, now, m, first, n, &message, u);
-    case MESSAGE_INSTALL:
+    case RAFT_MESSAGE_INSTALL:
         return receive_install(c, now, m, &message, u);
-    case MESSAGE_VOTE:
+    case RAFT_MESSAGE_VOTE:
         return receive_vote(c, now, m, as_voter, &message, u);
-    case MESSAGE_APPEND_RESULT:
+    case RAFT_MESSAGE_APPEND_RESULT:
         message.type = RAFT_APPEND_ENTRIES_RESULT;
         message.append_entries_result.version = 2;
         message.append_entries_result.term = m->term;
         message.append_entries_result.rejected = m->append_result.rejected;
         message.append_entries_result.last_log_index = m->append_result.last_index;
         break;
-    case MESSAGE_VOTE_RESULT:
+    case RAFT_MESSAGE_VOTE_RESULT:
         message.type = RAFT_REQUEST_VOTE_RESULT;
         message.request_vote_result.version = 2;
         message.request_vote_result.term = m->term;
         message.request_vote_result.vote_granted = m->vote_result.granted;
         message.request_vote_result.pre_vote = m->vote_result.pre_vote;
         break;
-    case MESSAGE_TIMEOUT_NOW:
+    case RAFT_MESSAGE_TIMEOUT_NOW:
         message.type = RAFT_TIMEOUT_NOW;
         message.timeout_now.term = m->term;
         message.timeout_now.last_log_index = m->timeout_now.last_index;

@@ -15,7 +15,7 @@
 
 #define ENTRY_HEADER (1 + 8 + 4) /* type, term, length */
 
-struct engine_message *message_new(enum message_type type, uint64_t from, uint64_t to)
+struct engine_message *message_new(enum raft_message_kind type, uint64_t from, uint64_t to)
 {
     struct engine_message *m = calloc(1, sizeof *m);
 
@@ -30,7 +30,7 @@ struct engine_message *message_new(enum message_type type, uint64_t from, uint64
 struct engine_message *message_new_install(uint64_t from, uint64_t to, uint64_t term,
                                            const struct snapshot_meta *meta)
 {
-    struct engine_message *m = message_new(MESSAGE_INSTALL, from, to);
+    struct engine_message *m = message_new(RAFT_MESSAGE_INSTALL, from, to);
 
     if (m == NULL)
         return NULL;
@@ -72,15 +72,15 @@ void message_free(struct engine_message *m)
 
 void message_encode(const struct engine_message *m, struct buffer *out)
 {
-    assert(m->type != MESSAGE_INSTALL);
-    buffer_put_u8(out, MESSAGE_VERSION);
+    assert(m->type != RAFT_MESSAGE_INSTALL);
+    buffer_put_u8(out, RAFT_MESSAGE_VERSION);
     buffer_put_u8(out, (uint8_t)m->type);
     buffer_put_u64(out, m->from);
     buffer_put_u64(out, m->to);
     buffer_put_u64(out, m->term);
     buffer_put_u64(out, m->sent_ms);
     switch (m->type) {
-    case MESSAGE_APPEND:
+    case RAFT_MESSAGE_APPEND:
         buffer_put_u64(out, m->append.prev_index);
         buffer_put_u64(out, m->append.prev_term);
         buffer_put_u64(out, m->append.leader_commit);
@@ -91,33 +91,33 @@ void message_encode(const struct engine_message *m, struct buffer *out)
             buffer_put_string(out, m->entries[i]->data, m->entries[i]->len);
         }
         break;
-    case MESSAGE_APPEND_RESULT:
+    case RAFT_MESSAGE_APPEND_RESULT:
         buffer_put_u64(out, m->append_result.rejected);
         buffer_put_u64(out, m->append_result.last_index);
         break;
-    case MESSAGE_VOTE:
+    case RAFT_MESSAGE_VOTE:
         buffer_put_u64(out, m->vote.last_index);
         buffer_put_u64(out, m->vote.last_term);
         buffer_put_u8(out, m->vote.disrupt_leader);
         buffer_put_u8(out, m->vote.pre_vote);
         break;
-    case MESSAGE_VOTE_RESULT:
+    case RAFT_MESSAGE_VOTE_RESULT:
         buffer_put_u8(out, m->vote_result.granted);
         buffer_put_u8(out, m->vote_result.pre_vote);
         break;
-    case MESSAGE_TIMEOUT_NOW:
+    case RAFT_MESSAGE_TIMEOUT_NOW:
         buffer_put_u64(out, m->timeout_now.last_index);
         buffer_put_u64(out, m->timeout_now.last_term);
         break;
-    case MESSAGE_PING:
+    case RAFT_MESSAGE_PING:
         buffer_put_u64(out, m->ping.seq);
         break;
-    case MESSAGE_PONG:
+    case RAFT_MESSAGE_PONG:
         buffer_put_u64(out, m->ping.seq);
         buffer_put_u64(out, m->ping.peer_term);
         break;
-    case MESSAGE_ECHO:
-    case MESSAGE_INSTALL:
+    case RAFT_MESSAGE_ECHO:
+    case RAFT_MESSAGE_INSTALL:
         break;
     }
 }
@@ -165,7 +165,7 @@ static int decode_append(struct cursor *c, struct engine_message *m)
     m->append.prev_term = cursor_u64(c);
     m->append.leader_commit = cursor_u64(c);
     n = cursor_u32(c);
-    if (c->failed || n > MESSAGE_MAX_ENTRIES || n > c->len / ENTRY_HEADER ||
+    if (c->failed || n > RAFT_MESSAGE_MAX_ENTRIES || n > c->len / ENTRY_HEADER ||
         (m->append.prev_index == 0) != (m->append.prev_term == 0) ||
         m->append.prev_index >= MESSAGE_MAX_INDEX || m->append.prev_term > m->term)
         return KV_E_PROTOCOL;
@@ -188,36 +188,36 @@ static int decode_append(struct cursor *c, struct engine_message *m)
 static int decode_body(struct cursor *c, struct engine_message *m)
 {
     switch (m->type) {
-    case MESSAGE_APPEND:
+    case RAFT_MESSAGE_APPEND:
         return decode_append(c, m);
-    case MESSAGE_APPEND_RESULT:
+    case RAFT_MESSAGE_APPEND_RESULT:
         m->append_result.rejected = cursor_u64(c);
         m->append_result.last_index = cursor_u64(c);
         return m->append_result.last_index >= MESSAGE_MAX_INDEX ? KV_E_PROTOCOL : 0;
-    case MESSAGE_VOTE:
+    case RAFT_MESSAGE_VOTE:
         m->vote.last_index = cursor_u64(c);
         m->vote.last_term = cursor_u64(c);
         m->vote.disrupt_leader = decode_bool(c);
         m->vote.pre_vote = decode_bool(c);
         return 0;
-    case MESSAGE_VOTE_RESULT:
+    case RAFT_MESSAGE_VOTE_RESULT:
         m->vote_result.granted = decode_bool(c);
         m->vote_result.pre_vote = decode_bool(c);
         return 0;
-    case MESSAGE_TIMEOUT_NOW:
+    case RAFT_MESSAGE_TIMEOUT_NOW:
         m->timeout_now.last_index = cursor_u64(c);
         m->timeout_now.last_term = cursor_u64(c);
         return 0;
-    case MESSAGE_PING:
+    case RAFT_MESSAGE_PING:
         m->ping.seq = cursor_u64(c);
         return 0;
-    case MESSAGE_PONG:
+    case RAFT_MESSAGE_PONG:
         m->ping.seq = cursor_u64(c);
         m->ping.peer_term = cursor_u64(c);
         return 0;
-    case MESSAGE_ECHO:
+    case RAFT_MESSAGE_ECHO:
         return 0;
-    case MESSAGE_INSTALL:
+    case RAFT_MESSAGE_INSTALL:
         break;
     }
     return KV_E_PROTOCOL;
@@ -233,9 +233,9 @@ int message_decode(const void *data, size_t len, struct engine_message **out)
     *out = NULL;
     version = cursor_u8(&c);
     type = cursor_u8(&c);
-    if (c.failed || len > MESSAGE_MAX_LEN || version != MESSAGE_VERSION)
+    if (c.failed || len > RAFT_MESSAGE_MAX_LEN || version != RAFT_MESSAGE_VERSION)
         return KV_E_PROTOCOL;
-    m = message_new((enum message_type)type, 0, 0);
+    m = message_new((enum raft_message_kind)type, 0, 0);
     if (m == NULL)
         return -ENOMEM;
     m->from = cursor_u64(&c);
@@ -246,7 +246,8 @@ int message_decode(const void *data, size_t len, struct engine_message **out)
     if (result == 0 && (!cursor_done(&c) || m->from == 0 || m->to == 0 || m->from == m->to))
         result = KV_E_PROTOCOL;
     /* A refusal can come from a server that has no term yet. */
-    if (result == 0 && m->term == 0 && m->type != MESSAGE_VOTE_RESULT && m->type != MESSAGE_APPEND_RESULT)
+    if (result == 0 && m->term == 0 && m->type != RAFT_MESSAGE_VOTE_RESULT &&
+        m->type != RAFT_MESSAGE_APPEND_RESULT)
         result = KV_E_PROTOCOL;
     if (result != 0) {
         message_free(m);
@@ -265,39 +266,39 @@ void message_format(const struct engine_message *m, char *text, size_t len)
     text += n;
     len -= (size_t)n;
     switch (m->type) {
-    case MESSAGE_APPEND:
+    case RAFT_MESSAGE_APPEND:
         snprintf(text, len, "append term %" PRIu64 " prev %" PRIu64 "^%" PRIu64 " n %u commit %" PRIu64,
                  m->term, m->append.prev_index, m->append.prev_term, m->n_entries, m->append.leader_commit);
         break;
-    case MESSAGE_APPEND_RESULT:
+    case RAFT_MESSAGE_APPEND_RESULT:
         snprintf(text, len, "append result term %" PRIu64 " %s %" PRIu64 " last %" PRIu64, m->term,
                  m->append_result.rejected > 0 ? "rejected" : "accepted", m->append_result.rejected,
                  m->append_result.last_index);
         break;
-    case MESSAGE_VOTE:
+    case RAFT_MESSAGE_VOTE:
         snprintf(text, len, "%svote? term %" PRIu64 " last %" PRIu64 "^%" PRIu64 "%s",
                  m->vote.pre_vote ? "pre-" : "", m->term, m->vote.last_index, m->vote.last_term,
                  m->vote.disrupt_leader ? " disrupt" : "");
         break;
-    case MESSAGE_VOTE_RESULT:
+    case RAFT_MESSAGE_VOTE_RESULT:
         snprintf(text, len, "%svote %s term %" PRIu64, m->vote_result.pre_vote ? "pre-" : "",
                  m->vote_result.granted ? "granted" : "refused", m->term);
         break;
-    case MESSAGE_INSTALL:
+    case RAFT_MESSAGE_INSTALL:
         snprintf(text, len, "install term %" PRIu64 " snapshot %" PRIu64 "^%" PRIu64, m->term, m->meta.index,
                  m->meta.term);
         break;
-    case MESSAGE_TIMEOUT_NOW:
+    case RAFT_MESSAGE_TIMEOUT_NOW:
         snprintf(text, len, "timeout now term %" PRIu64, m->term);
         break;
-    case MESSAGE_PING:
+    case RAFT_MESSAGE_PING:
         snprintf(text, len, "ping term %" PRIu64 " seq %" PRIu64, m->term, m->ping.seq);
         break;
-    case MESSAGE_PONG:
+    case RAFT_MESSAGE_PONG:
         snprintf(text, len, "pong term %" PRIu64 " seq %" PRIu64 " peer term %" PRIu64, m->term, m->ping.seq,
                  m->ping.peer_term);
         break;
-    case MESSAGE_ECHO:
+    case RAFT_MESSAGE_ECHO:
         snprintf(text, len, "echo term %" PRIu64 " sent %" PRIu64, m->term, m->sent_ms);
         break;
     }

@@ -12,30 +12,30 @@
 #include "sync/raft/entry.h"
 #include "sync/raft/snapshot_meta.h"
 
-#define MESSAGE_VERSION 1
+#define RAFT_MESSAGE_VERSION 1
 /* Payload bytes after which an AppendEntries is split; one entry always fits. */
-#define MESSAGE_SPLIT_BYTES (512u * 1024u)
-#define MESSAGE_MAX_ENTRIES 4096u
+#define RAFT_MESSAGE_SPLIT_BYTES (512u * 1024u)
+#define RAFT_MESSAGE_MAX_ENTRIES 4096u
 /* Log positions stay below (they are 48 bits in log.db's keys). */
 #define MESSAGE_MAX_INDEX (UINT64_C(1) << 47)
 /* No encoded message is longer (split bytes, one longest entry, the headers). */
-#define MESSAGE_MAX_LEN (2u * 1024u * 1024u)
+#define RAFT_MESSAGE_MAX_LEN (2u * 1024u * 1024u)
 
 /* The numbers are on the wire. */
-enum message_type {
-    MESSAGE_APPEND = 1,    /* leader -> all: AppendEntries, heartbeat, commit notice (Raft §3.5) */
-    MESSAGE_APPEND_RESULT, /* and its answer */
-    MESSAGE_VOTE,          /* candidate -> voters: RequestVote and pre-vote (Raft §3.4, §9.6) */
-    MESSAGE_VOTE_RESULT,
-    MESSAGE_INSTALL,     /* for a receiver that has the whole state file (Raft §5.3); never on the wire */
-    MESSAGE_TIMEOUT_NOW, /* leader -> its successor (Raft §3.10) */
-    MESSAGE_PING = 16,   /* leader -> voters: is your term above mine? (ReadIndex, Raft §6.4) */
-    MESSAGE_PONG,
-    MESSAGE_ECHO, /* follower -> leader: I accepted what you sent at sent_ms (lease, Raft §6.4.1) */
+enum raft_message_kind {
+    RAFT_MESSAGE_APPEND = 1,    /* leader -> all: AppendEntries, heartbeat, commit notice (Raft §3.5) */
+    RAFT_MESSAGE_APPEND_RESULT, /* and its answer */
+    RAFT_MESSAGE_VOTE,          /* candidate -> voters: RequestVote and pre-vote (Raft §3.4, §9.6) */
+    RAFT_MESSAGE_VOTE_RESULT,
+    RAFT_MESSAGE_INSTALL, /* for a receiver that has the whole state file (Raft §5.3); never on the wire */
+    RAFT_MESSAGE_TIMEOUT_NOW, /* leader -> its successor (Raft §3.10) */
+    RAFT_MESSAGE_PING = 16,   /* leader -> voters: is your term above mine? (ReadIndex, Raft §6.4) */
+    RAFT_MESSAGE_PONG,
+    RAFT_MESSAGE_ECHO, /* follower -> leader: I accepted what you sent at sent_ms (lease, Raft §6.4.1) */
 };
 
 struct engine_message {
-    enum message_type type;
+    enum raft_message_kind type;
     uint64_t from, to; /* server ids; both are on the wire, and the link's peer must equal `from` */
     uint64_t term;     /* sender's term; VOTE: the term it stands for; PONG, ECHO: the term answered */
     uint64_t sent_ms;  /* sender's clock; ECHO: the leader's, echoed */
@@ -68,7 +68,7 @@ struct engine_message {
 };
 
 /* Zeroed but for the arguments; NULL: out of memory. */
-struct engine_message *message_new(enum message_type type, uint64_t from, uint64_t to);
+struct engine_message *message_new(enum raft_message_kind type, uint64_t from, uint64_t to);
 /* The install message that a receiver hands to its engine when the file of a
  * transfer is complete; `term` is the sender's term, carried by the transfer.
  * Copies meta. NULL: out of memory. */

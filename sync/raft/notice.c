@@ -23,7 +23,7 @@ static void notify(struct engine *e, uint64_t id)
     reach = match < e->commit ? match : e->commit;
     if (peer->told_commit >= reach || engine_term_at(e, match) == 0)
         return;
-    m = message_new(MESSAGE_APPEND, e->config.id, id);
+    m = message_new(RAFT_MESSAGE_APPEND, e->config.id, id);
     if (m == NULL)
         return;
     peer->told_commit = reach;

@@ -89,7 +89,7 @@ static void ask(struct engine *e)
 
         if (!core_server_votes(e->core, i) || core_server_id(e->core, i) == e->config.id)
             continue;
-        ping = message_new(MESSAGE_PING, e->config.id, core_server_id(e->core, i));
+        ping = message_new(RAFT_MESSAGE_PING, e->config.id, core_server_id(e->core, i));
         if (ping == NULL)
             return; /* asked again a heartbeat later */
         ping->term = core_term(e->core);

@@ -179,7 +179,7 @@ static int receive_install(struct engine *e, const struct engine_message *m)
 
 static void receive_ping(struct engine *e, const struct engine_message *m)
 {
-    struct engine_message *pong = message_new(MESSAGE_PONG, e->config.id, m->from);
+    struct engine_message *pong = message_new(RAFT_MESSAGE_PONG, e->config.id, m->from);
 
     if (pong == NULL)
         return;
@@ -213,7 +213,7 @@ static void echo(struct engine *e, const struct engine_message *m)
     e->heard_ms = e->now;
     if (e->echoed_term == m->term && m->sent_ms < e->echoed_ms + e->config.heartbeat_ms / 4)
         return;
-    echo = message_new(MESSAGE_ECHO, e->config.id, m->from);
+    echo = message_new(RAFT_MESSAGE_ECHO, e->config.id, m->from);
     if (echo == NULL)
         return;
     e->echoed_term = m->term;
@@ -228,35 +228,35 @@ static int dispatch(struct engine *e, struct engine_message *m)
     int result = 0;
 
     switch (m->type) {
-    case MESSAGE_APPEND:
+    case RAFT_MESSAGE_APPEND:
         e->answering_stale = m->term < core_term(e->core);
         result = receive_append(e, m);
         if (result == 0)
             echo(e, m);
         break;
-    case MESSAGE_INSTALL:
+    case RAFT_MESSAGE_INSTALL:
         e->answering_stale = m->term < core_term(e->core);
         result = receive_install(e, m);
         break;
-    case MESSAGE_APPEND_RESULT:
+    case RAFT_MESSAGE_APPEND_RESULT:
         result = receive_append_result(e, m);
         break;
-    case MESSAGE_VOTE:
+    case RAFT_MESSAGE_VOTE:
         result = receive_vote(e, m);
         break;
-    case MESSAGE_VOTE_RESULT:
+    case RAFT_MESSAGE_VOTE_RESULT:
         result = receive_vote_result(e, m);
         break;
-    case MESSAGE_TIMEOUT_NOW:
+    case RAFT_MESSAGE_TIMEOUT_NOW:
         result = receive_core(e, m, false);
         break;
-    case MESSAGE_PING:
+    case RAFT_MESSAGE_PING:
         receive_ping(e, m);
         break;
-    case MESSAGE_PONG:
+    case RAFT_MESSAGE_PONG:
         reads_on_pong(e, m);
         break;
-    case MESSAGE_ECHO:
+    case RAFT_MESSAGE_ECHO:
         receive_echo(e, m);
         break;
     }

@@ -19,14 +19,14 @@
 
 void step_send(struct engine *e, struct engine_message *m)
 {
-    m->sent_ms = m->type == MESSAGE_ECHO ? m->sent_ms : e->now;
+    m->sent_ms = m->type == RAFT_MESSAGE_ECHO ? m->sent_ms : e->now;
     e->ops.send(e->ops.ctx, m);
 }
 
 /* Lack of memory loses a message, which Raft allows. */
 static void send_append_part(struct engine *e, const struct engine_message *header, uint64_t prev, uint32_t n)
 {
-    struct engine_message *m = message_new(MESSAGE_APPEND, header->from, header->to);
+    struct engine_message *m = message_new(RAFT_MESSAGE_APPEND, header->from, header->to);
     struct peer *peer = engine_peer(e, header->to);
     uint64_t reach = prev + n < header->append.leader_commit ? prev + n : header->append.leader_commit;
 
@@ -76,9 +76,9 @@ static int send_append(struct engine *e, const struct engine_message *header)
         uint32_t part = 0;
         size_t bytes = 0;
 
-        while (part < n && part < MESSAGE_MAX_ENTRIES) {
+        while (part < n && part < RAFT_MESSAGE_MAX_ENTRIES) {
             bytes += entry_log_at(&e->log, prev + part + 1)->len;
-            if (part > 0 && bytes > MESSAGE_SPLIT_BYTES)
+            if (part > 0 && bytes > RAFT_MESSAGE_SPLIT_BYTES)
                 break;
             part++;
         }
@@ -95,17 +95,17 @@ static void send_header(struct engine *e, const struct engine_message *header)
 
     if (m == NULL)
         return;
-    if (m->type == MESSAGE_APPEND_RESULT && e->answering_stale && !e->knobs.no_init_fix) {
+    if (m->type == RAFT_MESSAGE_APPEND_RESULT && e->answering_stale && !e->knobs.no_init_fix) {
         /* The core leaves last_index uninitialised here, and `rejected` can be
          * 0: a leader re-elected in our term would take it as an acknowledgement. */
         m->append_result.last_index = 0;
-    } else if (m->type == MESSAGE_APPEND_RESULT && !e->knobs.no_fast_back) {
+    } else if (m->type == RAFT_MESSAGE_APPEND_RESULT && !e->knobs.no_fast_back) {
         /* The core walks back one entry a round trip. Our commit index is the
          * best safe hint: everything up to it matches every leader's log. */
         if (m->append_result.rejected != 0 && m->append_result.last_index + 1 == m->append_result.rejected &&
             e->commit < m->append_result.last_index)
             m->append_result.last_index = e->commit;
-    } else if (m->type == MESSAGE_VOTE_RESULT && m->vote_result.pre_vote && !m->vote_result.granted &&
+    } else if (m->type == RAFT_MESSAGE_VOTE_RESULT && m->vote_result.pre_vote && !m->vote_result.granted &&
                !e->knobs.no_prevote_fix && m->term < core_term(e->core)) {
         /* The core echoes the candidate's term: it would never learn ours, and
          * long log, low term against short log, high term is a deadlock. */
@@ -120,9 +120,9 @@ static int send_messages(struct engine *e, const struct core_update *u)
         const struct engine_message *header = &u->messages[i];
         int result = 0;
 
-        if (header->type == MESSAGE_APPEND)
+        if (header->type == RAFT_MESSAGE_APPEND)
             result = send_append(e, header);
-        else if (header->type == MESSAGE_INSTALL)
+        else if (header->type == RAFT_MESSAGE_INSTALL)
             snapshot_request(e, header->to);
         else
             send_header(e, header);

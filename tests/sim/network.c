@@ -88,7 +88,7 @@ static void trace_message(const char *what, const struct engine_message *m)
 void network_send(struct node *from, struct engine_message *m)
 {
     counters.messages++;
-    if (m->type == MESSAGE_INSTALL || m->to == 0 || m->to > MAX_NODES || m->from != (uint64_t)from->id)
+    if (m->type == RAFT_MESSAGE_INSTALL || m->to == 0 || m->to > MAX_NODES || m->from != (uint64_t)from->id)
         violation("node %d sends a message of type %d to %lu", from->id, m->type, m->to);
     trace_message("sends  ", m);
     truth_on_acknowledge(from, m);

@@ -286,7 +286,7 @@ void truth_on_acknowledge(struct node *n, const struct engine_message *m)
 {
     uint64_t index, term;
 
-    if (m->type != MESSAGE_APPEND_RESULT || m->append_result.rejected != 0 || m->term != n->disk.term ||
+    if (m->type != RAFT_MESSAGE_APPEND_RESULT || m->append_result.rejected != 0 || m->term != n->disk.term ||
         options.no_acknowledge_check)
         return;
     index = m->append_result.last_index;

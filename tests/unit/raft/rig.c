@@ -185,7 +185,7 @@ void rig_elect(struct rig *r)
 
         if (c.servers[i].id == 1)
             continue;
-        m = message_new(MESSAGE_VOTE_RESULT, c.servers[i].id, 1);
+        m = message_new(RAFT_MESSAGE_VOTE_RESULT, c.servers[i].id, 1);
         m->term = engine_term(r->engine);
         m->vote_result.granted = true;
         assert_int_equal(engine_receive(r->engine, r->now, m), 0);
@@ -194,7 +194,7 @@ void rig_elect(struct rig *r)
     rig_save(r);
 }
 
-struct engine_message *rig_sent(struct rig *r, enum message_type type, uint64_t to)
+struct engine_message *rig_sent(struct rig *r, enum raft_message_kind type, uint64_t to)
 {
     for (unsigned i = r->n_sent; i > 0; i--)
         if (r->sent[i - 1]->type == type && (to == 0 || r->sent[i - 1]->to == to))
@@ -202,7 +202,7 @@ struct engine_message *rig_sent(struct rig *r, enum message_type type, uint64_t 
     return NULL;
 }
 
-unsigned rig_count(const struct rig *r, enum message_type type, uint64_t to)
+unsigned rig_count(const struct rig *r, enum raft_message_kind type, uint64_t to)
 {
     unsigned n = 0;
 
@@ -215,7 +215,7 @@ unsigned rig_count(const struct rig *r, enum message_type type, uint64_t to)
 struct engine_message *rig_append_message(struct rig *r, uint64_t from, uint64_t term, uint64_t prev_index,
                                           uint64_t prev_term, uint64_t commit, const uint64_t *terms)
 {
-    struct engine_message *m = message_new(MESSAGE_APPEND, from, 1);
+    struct engine_message *m = message_new(RAFT_MESSAGE_APPEND, from, 1);
 
     m->term = term;
     m->sent_ms = r->now;
@@ -239,7 +239,7 @@ int rig_append(struct rig *r, uint64_t from, uint64_t term, uint64_t prev_index,
 
 int rig_accept(struct rig *r, uint64_t from, uint64_t index)
 {
-    struct engine_message *m = message_new(MESSAGE_APPEND_RESULT, from, 1);
+    struct engine_message *m = message_new(RAFT_MESSAGE_APPEND_RESULT, from, 1);
 
     m->term = engine_term(r->engine);
     m->append_result.last_index = index;
@@ -248,7 +248,7 @@ int rig_accept(struct rig *r, uint64_t from, uint64_t index)
 
 int rig_reject(struct rig *r, uint64_t from, uint64_t index, uint64_t last)
 {
-    struct engine_message *m = message_new(MESSAGE_APPEND_RESULT, from, 1);
+    struct engine_message *m = message_new(RAFT_MESSAGE_APPEND_RESULT, from, 1);
 
     m->term = engine_term(r->engine);
     m->append_result.rejected = index;
@@ -259,7 +259,7 @@ int rig_reject(struct rig *r, uint64_t from, uint64_t index, uint64_t last)
 int rig_vote_request(struct rig *r, uint64_t from, uint64_t term, uint64_t last_index, uint64_t last_term,
                      bool pre_vote)
 {
-    struct engine_message *m = message_new(MESSAGE_VOTE, from, 1);
+    struct engine_message *m = message_new(RAFT_MESSAGE_VOTE, from, 1);
 
     m->term = term;
     m->vote.last_index = last_index;

@@ -55,8 +55,8 @@ void rig_elect(struct rig *r);
 void rig_save(struct rig *r);
 void rig_forget(struct rig *r); /* what was sent */
 /* The newest message of that type to the server (0: to any); NULL: none. */
-struct engine_message *rig_sent(struct rig *r, enum message_type type, uint64_t to);
-unsigned rig_count(const struct rig *r, enum message_type type, uint64_t to);
+struct engine_message *rig_sent(struct rig *r, enum raft_message_kind type, uint64_t to);
+unsigned rig_count(const struct rig *r, enum raft_message_kind type, uint64_t to);
 
 /* AppendEntries from server `from` with entries of the given terms (0-terminated, or NULL). */
 int rig_append(struct rig *r, uint64_t from, uint64_t term, uint64_t prev_index, uint64_t prev_term,

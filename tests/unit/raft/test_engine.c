@@ -46,8 +46,8 @@ static void submits_many_entries_in_one_message_and_one_write(void **state)
     assert_int_equal(r.n_saves, 1);
     assert_int_equal(r.saved_index, 3);
     assert_int_equal(r.saved_n, 100);
-    assert_int_equal(rig_count(&r, MESSAGE_APPEND, 2), 1);
-    assert_int_equal(rig_sent(&r, MESSAGE_APPEND, 2)->n_entries, 100);
+    assert_int_equal(rig_count(&r, RAFT_MESSAGE_APPEND, 2), 1);
+    assert_int_equal(rig_sent(&r, RAFT_MESSAGE_APPEND, 2)->n_entries, 100);
     rig_deinit(&r);
 }
 
@@ -59,7 +59,7 @@ static void splits_messages_by_size_but_sends_one_entry_at_least(void **state)
 
     lead(&r);
     for (int i = 0; i < 3; i++) {
-        entries[i] = entry_new_reserve(ENTRY_COMMAND, MESSAGE_SPLIT_BYTES - 100 + (i == 1 ? 200u : 0u));
+        entries[i] = entry_new_reserve(ENTRY_COMMAND, RAFT_MESSAGE_SPLIT_BYTES - 100 + (i == 1 ? 200u : 0u));
         memset(entries[i]->data, 0, entries[i]->len);
     }
     assert_int_equal(engine_submit(r.engine, r.now, entries, 3, NULL), 0);
@@ -68,7 +68,7 @@ static void splits_messages_by_size_but_sends_one_entry_at_least(void **state)
     for (unsigned i = 0; i < r.n_sent; i++) {
         const struct engine_message *m = r.sent[i];
 
-        if (m->type != MESSAGE_APPEND || m->to != 2)
+        if (m->type != RAFT_MESSAGE_APPEND || m->to != 2)
             continue;
         assert_int_equal(m->n_entries, 1);
         assert_int_equal(m->append.prev_index, 2 + n);
@@ -102,7 +102,7 @@ static void refuses_submits_while_leadership_is_handed_over(void **state)
     lead(&r);
     assert_int_equal(engine_transfer(r.engine, r.now, 9), KV_E_NOENT);
     assert_int_equal(engine_transfer(r.engine, r.now, 2), 0);
-    assert_non_null(rig_sent(&r, MESSAGE_TIMEOUT_NOW, 2));
+    assert_non_null(rig_sent(&r, RAFT_MESSAGE_TIMEOUT_NOW, 2));
     assert_int_equal(engine_transfer(r.engine, r.now, 3), KV_E_BUSY);
     assert_true(engine_transferring(r.engine));
     assert_int_equal(rig_submit(&r, 1), KV_E_NOTLEADER);
@@ -119,24 +119,24 @@ static void tells_followers_a_commit_that_no_message_carried(void **state)
 
     lead(&r);
     assert_int_equal(engine_flush(r.engine, r.now), 0); /* commit 2 was not told yet */
-    assert_int_equal(rig_count(&r, MESSAGE_APPEND, 2), 1);
+    assert_int_equal(rig_count(&r, RAFT_MESSAGE_APPEND, 2), 1);
     rig_forget(&r);
     rig_submit(&r, 1);
     rig_save(&r);
     rig_accept(&r, 2, 3); /* commits 3; server 3 has not answered */
     rig_forget(&r);
     assert_int_equal(engine_flush(r.engine, r.now), 0);
-    assert_int_equal(rig_count(&r, MESSAGE_APPEND, 2), 1);
-    assert_int_equal(rig_count(&r, MESSAGE_APPEND, 3), 0); /* it is not known to have entry 3 */
-    m = rig_sent(&r, MESSAGE_APPEND, 2);
+    assert_int_equal(rig_count(&r, RAFT_MESSAGE_APPEND, 2), 1);
+    assert_int_equal(rig_count(&r, RAFT_MESSAGE_APPEND, 3), 0); /* it is not known to have entry 3 */
+    m = rig_sent(&r, RAFT_MESSAGE_APPEND, 2);
     assert_int_equal(m->n_entries, 0);
     assert_int_equal(m->append.prev_index, 3);
     assert_int_equal(m->append.leader_commit, 3);
     assert_int_equal(engine_flush(r.engine, r.now), 0);
-    assert_int_equal(rig_count(&r, MESSAGE_APPEND, 2), 1); /* once */
+    assert_int_equal(rig_count(&r, RAFT_MESSAGE_APPEND, 2), 1); /* once */
     rig_accept(&r, 3, 3);
     assert_int_equal(engine_flush(r.engine, r.now), 0);
-    assert_int_equal(rig_count(&r, MESSAGE_APPEND, 3), 1);
+    assert_int_equal(rig_count(&r, RAFT_MESSAGE_APPEND, 3), 1);
     rig_deinit(&r);
 }
 
@@ -172,7 +172,7 @@ static void the_answer_to_a_notice_changes_nothing(void **state)
 
 static void pong(struct rig *r, uint64_t from, uint64_t seq, uint64_t peer_term)
 {
-    struct engine_message *m = message_new(MESSAGE_PONG, from, 1);
+    struct engine_message *m = message_new(RAFT_MESSAGE_PONG, from, 1);
 
     m->term = engine_term(r->engine);
     m->ping.seq = seq;
@@ -188,10 +188,10 @@ static void many_reads_share_a_round(void **state)
     lead(&r);
     for (uint64_t i = 0; i < 10; i++)
         assert_int_equal(engine_read_index(r.engine, r.now, i), 0);
-    assert_int_equal(rig_count(&r, MESSAGE_PING, 0), 0);
+    assert_int_equal(rig_count(&r, RAFT_MESSAGE_PING, 0), 0);
     engine_flush(r.engine, r.now);
-    assert_int_equal(rig_count(&r, MESSAGE_PING, 0), 2);
-    seq = rig_sent(&r, MESSAGE_PING, 2)->ping.seq;
+    assert_int_equal(rig_count(&r, RAFT_MESSAGE_PING, 0), 2);
+    seq = rig_sent(&r, RAFT_MESSAGE_PING, 2)->ping.seq;
     assert_int_equal(engine_read_index(r.engine, r.now, 10), 0); /* too late for this round */
     pong(&r, 2, seq, engine_term(r.engine));
     assert_int_equal(r.n_reads, 10);
@@ -200,7 +200,7 @@ static void many_reads_share_a_round(void **state)
     pong(&r, 3, seq, engine_term(r.engine));
     assert_int_equal(r.n_reads, 10);
     engine_flush(r.engine, r.now);
-    assert_int_equal(rig_sent(&r, MESSAGE_PING, 2)->ping.seq, seq + 1);
+    assert_int_equal(rig_sent(&r, RAFT_MESSAGE_PING, 2)->ping.seq, seq + 1);
     pong(&r, 3, seq, engine_term(r.engine)); /* an old answer proves nothing about a new read */
     assert_int_equal(r.n_reads, 10);
     pong(&r, 3, seq + 1, engine_term(r.engine));
@@ -215,7 +215,7 @@ static void a_voter_with_a_higher_term_does_not_confirm_a_read(void **state)
     lead(&r);
     engine_read_index(r.engine, r.now, 1);
     engine_flush(r.engine, r.now);
-    pong(&r, 2, rig_sent(&r, MESSAGE_PING, 2)->ping.seq, engine_term(r.engine) + 1);
+    pong(&r, 2, rig_sent(&r, RAFT_MESSAGE_PING, 2)->ping.seq, engine_term(r.engine) + 1);
     assert_int_equal(r.n_reads, 0);
     rig_deinit(&r);
 }
@@ -231,7 +231,7 @@ static void asks_again_when_a_round_is_not_answered(void **state)
     r.now += r.config.heartbeat_ms;
     assert_true(engine_timeout(r.engine) <= r.now);
     engine_tick(r.engine, r.now);
-    assert_int_equal(rig_count(&r, MESSAGE_PING, 2), 1);
+    assert_int_equal(rig_count(&r, RAFT_MESSAGE_PING, 2), 1);
     rig_deinit(&r);
 }
 
@@ -262,7 +262,7 @@ static void refuses_reads_before_an_entry_of_its_term_is_committed(void **state)
 
 static void echo(struct rig *r, uint64_t from, uint64_t sent_ms)
 {
-    struct engine_message *m = message_new(MESSAGE_ECHO, from, 1);
+    struct engine_message *m = message_new(RAFT_MESSAGE_ECHO, from, 1);
 
     m->term = engine_term(r->engine);
     m->sent_ms = sent_ms;
@@ -290,7 +290,7 @@ static void a_follower_echoes_what_it_accepts_some_times_a_heartbeat(void **stat
     rig_start(&r, 3, 1, NULL);
     for (int i = 0; i < 100; i++, r.now++)
         rig_append(&r, 2, 2, 1, 1, 1, NULL);
-    assert_int_equal(rig_count(&r, MESSAGE_ECHO, 2), 4);
+    assert_int_equal(rig_count(&r, RAFT_MESSAGE_ECHO, 2), 4);
     rig_deinit(&r);
 }
 
@@ -459,7 +459,7 @@ static void goes_on_behind_a_snapshot_newer_than_the_core_s(void **state)
     rig_forget(&r);
     rig_accept(&r, 2, 100); /* the core's snapshot is at 95 */
     assert_int_equal(engine_match_index(r.engine, 2), 100);
-    m = rig_sent(&r, MESSAGE_APPEND, 2);
+    m = rig_sent(&r, RAFT_MESSAGE_APPEND, 2);
     assert_non_null(m);
     assert_int_equal(m->append.prev_index, 100);
     assert_int_equal(m->n_entries, 2);
@@ -475,7 +475,7 @@ static void says_that_a_snapshot_is_not_needed(void **state)
     assert_int_equal(rig_install(&r, 2, 2, 3, 2), 0);
     assert_false(engine_installing(r.engine));
     assert_int_equal(r.n_installs, 0);
-    assert_int_equal(rig_sent(&r, MESSAGE_APPEND_RESULT, 2)->append_result.last_index, 3);
+    assert_int_equal(rig_sent(&r, RAFT_MESSAGE_APPEND_RESULT, 2)->append_result.last_index, 3);
     rig_deinit(&r);
 }
 
@@ -612,9 +612,9 @@ static void refuses_messages_for_others_and_from_itself(void **state)
     struct rig r;
 
     lead(&r);
-    m = message_new(MESSAGE_PING, 2, 3);
+    m = message_new(RAFT_MESSAGE_PING, 2, 3);
     assert_int_equal(engine_receive(r.engine, r.now, m), KV_E_PROTOCOL);
-    m = message_new(MESSAGE_PING, 1, 1);
+    m = message_new(RAFT_MESSAGE_PING, 1, 1);
     assert_int_equal(engine_receive(r.engine, r.now, m), KV_E_PROTOCOL);
     assert_null(engine_failure(r.engine));
     rig_deinit(&r);

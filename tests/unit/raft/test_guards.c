@@ -34,7 +34,7 @@ static void never_acknowledges_a_tail_that_the_leader_did_not_verify(void **stat
     rig_init(&r, NULL);
     rig_start(&r, 3, 2, TERMS(2));
     assert_int_equal(rig_append(&r, 2, 3, 1, 1, 2, NULL), 0);
-    assert_int_equal(rig_sent(&r, MESSAGE_APPEND_RESULT, 2)->append_result.last_index, 1);
+    assert_int_equal(rig_sent(&r, RAFT_MESSAGE_APPEND_RESULT, 2)->append_result.last_index, 1);
     assert_int_equal(engine_commit_index(r.engine), 1);
     rig_deinit(&r);
 }
@@ -46,8 +46,8 @@ static void answers_a_stale_leader_without_acknowledging_anything(void **state)
     rig_init(&r, NULL);
     rig_start(&r, 3, 7, NULL);
     assert_int_equal(rig_append(&r, 2, 6, 0, 0, 0, NULL), 0);
-    assert_int_equal(rig_sent(&r, MESSAGE_APPEND_RESULT, 2)->term, 7);
-    assert_int_equal(rig_sent(&r, MESSAGE_APPEND_RESULT, 2)->append_result.last_index, 0);
+    assert_int_equal(rig_sent(&r, RAFT_MESSAGE_APPEND_RESULT, 2)->term, 7);
+    assert_int_equal(rig_sent(&r, RAFT_MESSAGE_APPEND_RESULT, 2)->append_result.last_index, 0);
     rig_deinit(&r);
 }
 
@@ -195,8 +195,8 @@ static uint64_t refuse_a_pre_vote(struct rig *r, const struct engine_knobs *knob
     rig_start(r, 3, 7, NULL);
     r->now += 5000;
     rig_vote_request(r, 2, 3, 50, 2, true);
-    assert_false(rig_sent(r, MESSAGE_VOTE_RESULT, 2)->vote_result.granted);
-    return rig_sent(r, MESSAGE_VOTE_RESULT, 2)->term;
+    assert_false(rig_sent(r, RAFT_MESSAGE_VOTE_RESULT, 2)->vote_result.granted);
+    return rig_sent(r, RAFT_MESSAGE_VOTE_RESULT, 2)->term;
 }
 
 static void tells_its_term_when_it_refuses_a_pre_vote(void **state)
@@ -219,7 +219,7 @@ static bool vote_as_standby(struct rig *r, const struct engine_knobs *knobs)
     rig_start_with(r, &c, 7, NULL);
     r->now += 5000;
     rig_vote_request(r, 2, 8, 5, 7, false);
-    return rig_sent(r, MESSAGE_VOTE_RESULT, 2)->vote_result.granted;
+    return rig_sent(r, RAFT_MESSAGE_VOTE_RESULT, 2)->vote_result.granted;
 }
 
 static void votes_although_its_own_log_says_standby(void **state)
@@ -251,7 +251,7 @@ static uint64_t demote_server_3(struct rig *r, const struct engine_knobs *knobs)
     c.servers[2].role = SERVER_STANDBY;
     assert_int_equal(engine_change(r->engine, r->now, &c), 0); /* entry 3 */
     for (unsigned i = 0; i < r->n_sent; i++)
-        if (r->sent[i]->type == MESSAGE_APPEND && r->sent[i]->to == 3)
+        if (r->sent[i]->type == RAFT_MESSAGE_APPEND && r->sent[i]->to == 3)
             reach = r->sent[i]->append.prev_index + r->sent[i]->n_entries;
     return reach;
 }
@@ -273,8 +273,9 @@ static void shows_a_server_its_demotion_only_when_that_is_committed(void **state
         rig_accept(&r, 2, 3);
         rig_reject(&r, 3, 3, 2);
     }
-    assert_int_equal(
-        rig_sent(&r, MESSAGE_APPEND, 3)->append.prev_index + rig_sent(&r, MESSAGE_APPEND, 3)->n_entries, 3);
+    assert_int_equal(rig_sent(&r, RAFT_MESSAGE_APPEND, 3)->append.prev_index +
+                         rig_sent(&r, RAFT_MESSAGE_APPEND, 3)->n_entries,
+                     3);
     rig_deinit(&r);
 
     assert_int_equal(demote_server_3(&r, &off), 3);
@@ -320,11 +321,12 @@ static bool replicate_after_stale_rejection(struct rig *r, const struct engine_k
         r->now = engine_timeout(r->engine);
         engine_tick(r->engine, r->now);
         rig_accept(r, 3, 6);
-        to_2 = rig_sent(r, MESSAGE_APPEND, 2); /* an honest answer acknowledges what the message covers */
+        to_2 =
+            rig_sent(r, RAFT_MESSAGE_APPEND, 2); /* an honest answer acknowledges what the message covers */
         rig_accept(r, 2, to_2->append.prev_index + to_2->n_entries);
     }
     for (unsigned i = 0; i < r->n_sent; i++)
-        if (r->sent[i]->type == MESSAGE_APPEND && r->sent[i]->to == 2 && r->sent[i]->n_entries > 0)
+        if (r->sent[i]->type == RAFT_MESSAGE_APPEND && r->sent[i]->to == 2 && r->sent[i]->n_entries > 0)
             got_entries = true;
     return got_entries;
 }
@@ -345,8 +347,8 @@ static uint64_t hint_for_conflicts(struct rig *r, const struct engine_knobs *kno
     rig_init(r, knobs);
     rig_start(r, 3, 2, TERMS(1, 2, 2, 2, 2, 2, 2));
     rig_append(r, 2, 3, 8, 3, 1, NULL);
-    assert_int_equal(rig_sent(r, MESSAGE_APPEND_RESULT, 2)->append_result.rejected, 8);
-    return rig_sent(r, MESSAGE_APPEND_RESULT, 2)->append_result.last_index;
+    assert_int_equal(rig_sent(r, RAFT_MESSAGE_APPEND_RESULT, 2)->append_result.rejected, 8);
+    return rig_sent(r, RAFT_MESSAGE_APPEND_RESULT, 2)->append_result.last_index;
 }
 
 static void sends_the_leader_back_to_its_commit_index_at_once(void **state)
@@ -366,7 +368,7 @@ static unsigned vote_right_after_start(struct rig *r, const struct engine_knobs 
     rig_start(r, 3, 7, NULL);
     r->now += r->config.election_ms - 1;
     rig_vote_request(r, 2, 8, 5, 7, false);
-    return rig_count(r, MESSAGE_VOTE_RESULT, 2);
+    return rig_count(r, RAFT_MESSAGE_VOTE_RESULT, 2);
 }
 
 static void gives_no_vote_for_an_election_timeout_after_a_restart(void **state)
@@ -377,7 +379,7 @@ static void gives_no_vote_for_an_election_timeout_after_a_restart(void **state)
     assert_int_equal(vote_right_after_start(&r, NULL), 0);
     r.now++;
     rig_vote_request(&r, 2, 8, 5, 7, false);
-    assert_true(rig_sent(&r, MESSAGE_VOTE_RESULT, 2)->vote_result.granted);
+    assert_true(rig_sent(&r, RAFT_MESSAGE_VOTE_RESULT, 2)->vote_result.granted);
     rig_deinit(&r);
     assert_int_equal(vote_right_after_start(&r, &off), 1);
     rig_deinit(&r);
@@ -392,7 +394,7 @@ static uint64_t heartbeat_during_install(struct rig *r, const struct engine_knob
     assert_true(engine_installing(r->engine));
     rig_forget(r);
     assert_int_equal(rig_append(r, 2, 3, 50, 3, 90, NULL), 0);
-    return rig_sent(r, MESSAGE_APPEND_RESULT, 2)->append_result.rejected;
+    return rig_sent(r, RAFT_MESSAGE_APPEND_RESULT, 2)->append_result.rejected;
 }
 
 static void accepts_heartbeats_while_a_snapshot_is_installed(void **state)
@@ -401,12 +403,12 @@ static void accepts_heartbeats_while_a_snapshot_is_installed(void **state)
     struct rig r;
 
     assert_int_equal(heartbeat_during_install(&r, NULL), 0);
-    assert_int_equal(rig_sent(&r, MESSAGE_APPEND_RESULT, 2)->append_result.last_index,
+    assert_int_equal(rig_sent(&r, RAFT_MESSAGE_APPEND_RESULT, 2)->append_result.last_index,
                      0); /* acknowledges nothing */
     assert_int_equal(engine_snapshot_installed(r.engine, r.now), 0);
     assert_int_equal(engine_applied_index(r.engine), 100);
     assert_int_equal(engine_commit_index(r.engine), 100);
-    assert_int_equal(rig_sent(&r, MESSAGE_APPEND_RESULT, 2)->append_result.last_index, 100);
+    assert_int_equal(rig_sent(&r, RAFT_MESSAGE_APPEND_RESULT, 2)->append_result.last_index, 100);
     rig_deinit(&r);
     assert_int_equal(heartbeat_during_install(&r, &off), 50);
     rig_deinit(&r);
@@ -441,7 +443,7 @@ static void counts_a_replaced_write_for_nothing(void **state)
 
 static void ignores_a_vote_that_nobody_waits_for(void **state)
 {
-    struct engine_message *m = message_new(MESSAGE_VOTE_RESULT, 2, 1);
+    struct engine_message *m = message_new(RAFT_MESSAGE_VOTE_RESULT, 2, 1);
     struct rig r;
 
     rig_init(&r, NULL);

@@ -11,7 +11,7 @@
 #include "sync/raft/configuration.h"
 #include "sync/raft/message.h"
 
-static struct engine_message *message(enum message_type type)
+static struct engine_message *message(enum raft_message_kind type)
 {
     struct engine_message *m = message_new(type, 1, 2);
 
@@ -22,7 +22,7 @@ static struct engine_message *message(enum message_type type)
 
 static struct engine_message *append_of(unsigned n)
 {
-    struct engine_message *m = message(MESSAGE_APPEND);
+    struct engine_message *m = message(RAFT_MESSAGE_APPEND);
 
     m->append.prev_index = 10;
     m->append.prev_term = 3;
@@ -92,7 +92,7 @@ static void every_type_survives_its_encoding(void **state)
     assert_memory_equal(m->entries[4]->data, "payl", 4);
     message_free(m);
 
-    m = message(MESSAGE_APPEND_RESULT);
+    m = message(RAFT_MESSAGE_APPEND_RESULT);
     m->append_result.rejected = 5;
     m->append_result.last_index = 4;
     m = over_the_wire(m);
@@ -100,7 +100,7 @@ static void every_type_survives_its_encoding(void **state)
     assert_int_equal(m->append_result.last_index, 4);
     message_free(m);
 
-    m = message(MESSAGE_VOTE);
+    m = message(RAFT_MESSAGE_VOTE);
     m->vote.last_index = 20;
     m->vote.last_term = 6;
     m->vote.disrupt_leader = true;
@@ -111,44 +111,44 @@ static void every_type_survives_its_encoding(void **state)
     assert_false(m->vote.pre_vote);
     message_free(m);
 
-    m = message(MESSAGE_VOTE_RESULT);
+    m = message(RAFT_MESSAGE_VOTE_RESULT);
     m->vote_result.pre_vote = true;
     m = over_the_wire(m);
     assert_true(m->vote_result.pre_vote);
     assert_false(m->vote_result.granted);
     message_free(m);
 
-    m = message(MESSAGE_TIMEOUT_NOW);
+    m = message(RAFT_MESSAGE_TIMEOUT_NOW);
     m->timeout_now.last_index = 33;
     m->timeout_now.last_term = 7;
     m = over_the_wire(m);
     assert_int_equal(m->timeout_now.last_index, 33);
     message_free(m);
 
-    m = message(MESSAGE_PING);
+    m = message(RAFT_MESSAGE_PING);
     m->ping.seq = 99;
     m = over_the_wire(m);
     assert_int_equal(m->ping.seq, 99);
     message_free(m);
 
-    m = message(MESSAGE_PONG);
+    m = message(RAFT_MESSAGE_PONG);
     m->ping.seq = 99;
     m->ping.peer_term = 8;
     m = over_the_wire(m);
     assert_int_equal(m->ping.peer_term, 8);
     message_free(m);
 
-    message_free(over_the_wire(message(MESSAGE_ECHO)));
+    message_free(over_the_wire(message(RAFT_MESSAGE_ECHO)));
 }
 
 static void refuses_every_truncation_and_every_longer_message(void **state)
 {
-    static const enum message_type types[] = {MESSAGE_APPEND,      MESSAGE_APPEND_RESULT, MESSAGE_VOTE,
-                                              MESSAGE_VOTE_RESULT, MESSAGE_TIMEOUT_NOW,   MESSAGE_PING,
-                                              MESSAGE_PONG,        MESSAGE_ECHO};
+    static const enum raft_message_kind types[] = {
+        RAFT_MESSAGE_APPEND,      RAFT_MESSAGE_APPEND_RESULT, RAFT_MESSAGE_VOTE, RAFT_MESSAGE_VOTE_RESULT,
+        RAFT_MESSAGE_TIMEOUT_NOW, RAFT_MESSAGE_PING,          RAFT_MESSAGE_PONG, RAFT_MESSAGE_ECHO};
 
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
-        struct engine_message *m = types[i] == MESSAGE_APPEND ? append_of(4) : message(types[i]);
+        struct engine_message *m = types[i] == RAFT_MESSAGE_APPEND ? append_of(4) : message(types[i]);
         struct buffer b = encode(m);
         size_t whole = b.len;
 
@@ -163,19 +163,19 @@ static void refuses_every_truncation_and_every_longer_message(void **state)
 
 static void refuses_an_unknown_version_and_unknown_types(void **state)
 {
-    struct engine_message *m = message(MESSAGE_ECHO);
+    struct engine_message *m = message(RAFT_MESSAGE_ECHO);
     struct buffer b = encode(m);
 
     assert_int_equal(decode_result(&b), 0);
-    b.data[0] = MESSAGE_VERSION + 1;
+    b.data[0] = RAFT_MESSAGE_VERSION + 1;
     assert_int_equal(decode_result(&b), KV_E_PROTOCOL);
-    b.data[0] = MESSAGE_VERSION;
+    b.data[0] = RAFT_MESSAGE_VERSION;
     for (unsigned type = 0; type < 256; type++) {
         b.data[1] = (uint8_t)type;
-        if (type != MESSAGE_ECHO)
+        if (type != RAFT_MESSAGE_ECHO)
             assert_int_equal(decode_result(&b), KV_E_PROTOCOL);
     }
-    b.data[1] = MESSAGE_INSTALL; /* comes by a transfer only */
+    b.data[1] = RAFT_MESSAGE_INSTALL; /* comes by a transfer only */
     assert_int_equal(decode_result(&b), KV_E_PROTOCOL);
     buffer_deinit(&b);
     message_free(m);
@@ -219,16 +219,16 @@ static void refuses_what_the_core_takes_for_granted(void **state)
     m = append_of(2);
     m->entries[1]->type = ENTRY_CHANGE; /* no configuration in it */
     refused(m);
-    m = message(MESSAGE_PING);
+    m = message(RAFT_MESSAGE_PING);
     m->from = 0;
     refused(m);
-    m = message(MESSAGE_PING);
+    m = message(RAFT_MESSAGE_PING);
     m->to = 1; /* itself */
     refused(m);
-    m = message(MESSAGE_PING);
+    m = message(RAFT_MESSAGE_PING);
     m->term = 0;
     refused(m);
-    m = message(MESSAGE_APPEND_RESULT);
+    m = message(RAFT_MESSAGE_APPEND_RESULT);
     m->append_result.last_index = MESSAGE_MAX_INDEX;
     refused(m);
 }
@@ -241,7 +241,7 @@ static void refuses_a_count_of_entries_beyond_the_bytes_at_hand(void **state)
 
     buffer_set_u32(&b, at, UINT32_MAX);
     assert_int_equal(decode_result(&b), KV_E_PROTOCOL);
-    buffer_set_u32(&b, at, MESSAGE_MAX_ENTRIES);
+    buffer_set_u32(&b, at, RAFT_MESSAGE_MAX_ENTRIES);
     assert_int_equal(decode_result(&b), KV_E_PROTOCOL);
     buffer_set_u32(&b, at, 1);
     assert_int_equal(decode_result(&b), 0);
@@ -251,7 +251,7 @@ static void refuses_a_count_of_entries_beyond_the_bytes_at_hand(void **state)
 
 static void refuses_flags_other_than_0_and_1(void **state)
 {
-    struct engine_message *m = message(MESSAGE_VOTE);
+    struct engine_message *m = message(RAFT_MESSAGE_VOTE);
     struct buffer b = encode(m);
 
     b.data[b.len - 1] = 2;
@@ -262,15 +262,15 @@ static void refuses_flags_other_than_0_and_1(void **state)
 
 static void the_largest_message_fits_its_limit(void **state)
 {
-    struct engine_message *m = append_of(MESSAGE_MAX_ENTRIES);
+    struct engine_message *m = append_of(RAFT_MESSAGE_MAX_ENTRIES);
     struct buffer b;
 
-    entry_put(m->entries[MESSAGE_MAX_ENTRIES - 1]);
-    m->entries[MESSAGE_MAX_ENTRIES - 1] = entry_new_reserve(ENTRY_COMMAND, ENTRY_MAX_LEN);
-    m->entries[MESSAGE_MAX_ENTRIES - 1]->term = 7;
-    memset(m->entries[MESSAGE_MAX_ENTRIES - 1]->data, 1, ENTRY_MAX_LEN);
+    entry_put(m->entries[RAFT_MESSAGE_MAX_ENTRIES - 1]);
+    m->entries[RAFT_MESSAGE_MAX_ENTRIES - 1] = entry_new_reserve(ENTRY_COMMAND, ENTRY_MAX_LEN);
+    m->entries[RAFT_MESSAGE_MAX_ENTRIES - 1]->term = 7;
+    memset(m->entries[RAFT_MESSAGE_MAX_ENTRIES - 1]->data, 1, ENTRY_MAX_LEN);
     b = encode(m);
-    assert_true(b.len + MESSAGE_SPLIT_BYTES <= MESSAGE_MAX_LEN);
+    assert_true(b.len + RAFT_MESSAGE_SPLIT_BYTES <= RAFT_MESSAGE_MAX_LEN);
     assert_int_equal(decode_result(&b), 0);
     buffer_deinit(&b);
     message_free(m);
