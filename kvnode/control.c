@@ -129,19 +129,25 @@ static json_t *warnings(struct node *n, const struct store_usage *usage)
     return list;
 }
 
+static void list_members(struct node *n, struct member_list *l)
+{
+    *l = (struct member_list){.node = n, .array = json_array(), .newest = store_applied(n->store)};
+    l->now_ms = clock_boot_ms();
+    peers_each(n->peers, l, find_newest);
+    consensus_members(n->consensus, l, emit_member);
+}
+
 static json_t *status(struct node *n)
 {
-    struct member_list l = {.node = n, .array = json_array(), .newest = store_applied(n->store)};
+    struct member_list l;
     uint64_t leader = consensus_leader(n->consensus);
     struct store_usage usage;
     char revision[40];
     json_t *o = json_object();
     unsigned majority;
 
-    l.now_ms = clock_boot_ms();
     store_usage(n->store, &usage);
-    peers_each(n->peers, &l, find_newest);
-    consensus_members(n->consensus, &l, emit_member);
+    list_members(n, &l);
     majority = l.voters / 2 + 1;
     snprintf(revision, sizeof revision, "%u-%" PRIu64, NODE_GROUP, store_applied(n->store));
     json_object_set_new(o, "node", json_string(n->config->name));
@@ -230,17 +236,25 @@ static int admin(struct node *n, bool trusted, const void *body, size_t len, cha
 
     if (!cursor_done(&in))
         return KV_E_PROTOCOL;
-    if (!trusted)
-        return KV_E_PERM;
     request = json_loadb((const char *)text, text_len, 0, NULL);
     command = json_string_value(json_object_get(request, "command"));
-    if (command == NULL)
+    if (command == NULL) {
         rv = KV_E_INVAL;
-    else if (strcmp(command, "transfer") == 0)
+    } else if (strcmp(command, "members") == 0) {
+        struct member_list l;
+
+        list_members(n, &l);
+        *text_out = json_dumps(l.array, JSON_COMPACT);
+        json_decref(l.array);
+        rv = *text_out != NULL ? KV_OK : KV_E_BUSY;
+    } else if (!trusted) {
+        rv = KV_E_PERM;
+    } else if (strcmp(command, "transfer") == 0) {
         rv = transfer(n, json_string_value(json_object_get(request, "to")));
+        if (rv == KV_OK)
+            *text_out = strdup("{}");
+    }
     json_decref(request);
-    if (rv == KV_OK)
-        *text_out = strdup("{}");
     return rv;
 }
 
