@@ -331,7 +331,7 @@ static void learn(struct client *c, const struct op *op, const struct answer *a)
 {
     struct known *k = &c->known[op->object];
 
-    if (op->object >= N_PLAIN)
+    if (op->object >= N_PLAIN || op->kind == OP_EXPIRE)
         return;
     k->sure = true;
     if (op->kind == OP_GET) {
@@ -351,6 +351,8 @@ static void learn(struct client *c, const struct op *op, const struct answer *a)
 
 static void session_lost(struct client *c)
 {
+    trace("client %d: its session has ended", c->id);
+    counters.sessions_lost++;
     c->session = 0;
     if (c->op != NULL)
         finish(c, c->doubt ? OUTCOME_OPEN : OUTCOME_NONE, KV_E_SESSION);
@@ -455,6 +457,11 @@ static void begin(struct host *none, void *arg, uint64_t number)
     }
     op = c->op = op_new(c);
     op_choose(op, c->known);
+    if (world.short_sessions && c->id == 1) {
+        world.short_sessions = false;
+        op->kind = OP_EXPIRE;
+        op->in_parts = false;
+    }
     if (op->kind == OP_GET) {
         c->floor = truth_acknowledged();
     } else {
@@ -482,7 +489,7 @@ void clients_start(void)
         c->id = i + 1;
         c->host = (int)rnd_range(1, world.n);
         c->sessionless = !options.sessions_only && rnd_chance(0.25);
-        c->think = think;
+        c->think = rnd_chance(0.1) ? 15 * SECOND : think;
         c->timeout = rnd_range(300 * MS, rnd_chance(0.5) ? 2 * SECOND : 12 * SECOND);
         begin_later(c);
     }

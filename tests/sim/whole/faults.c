@@ -86,6 +86,8 @@ static void spoil_disk(struct host *none, void *arg, uint64_t number)
 
     if (world.calm)
         return;
+    if (until > options.fault_us)
+        until = options.fault_us;
     switch (rnd_range(0, 5)) {
     case 0:
         trace("n%d: log.db has no space", h->id);
@@ -125,6 +127,8 @@ static void pause_one(struct host *none, void *arg, uint64_t number)
 
     if (world.calm)
         return;
+    if (time > options.fault_us - world.now)
+        time = options.fault_us - world.now;
     if (h->up && h->paused_until <= world.now) {
         bool machine = rnd_chance(0.5);
 
@@ -203,8 +207,6 @@ void faults_stop(void)
         struct host *h = &world.hosts[i];
 
         h->disk.fsync_fails = false;
-        if (h->disk.full_until > world.now)
-            h->disk.full_until = world.now;
         if (!h->up)
             host_start(h);
     }

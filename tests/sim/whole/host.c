@@ -63,7 +63,7 @@ bool host_leads(const struct host *h)
 
 bool host_serves(const struct host *h)
 {
-    return h->up && !h->node.healing && h->node.writeback != NULL;
+    return h->up && !h->node.stateless;
 }
 
 /* ---- parts of kvnode that have no part in this ---- */
@@ -273,7 +273,7 @@ static void open_log(struct host *h)
     snapshots_installed(n->group_dir);
     if (!exists)
         found_cluster(h);
-    n->healing = store_applied(n->store) < consensus_log_begins_behind(n->consensus);
+    n->healing = n->stateless = store_applied(n->store) < consensus_log_begins_behind(n->consensus);
     if (n->healing && !damaged)
         violation("n%d: log.db begins behind %lu, state.db ends at %lu", h->id,
                   consensus_log_begins_behind(n->consensus), store_applied(n->store));

@@ -123,6 +123,13 @@ void op_body(const struct op *op, struct buffer *body, uint8_t *command_out)
         f.path = (const uint8_t *)path;
         f.path_len = strlen(path);
         break;
+    case OP_EXPIRE:
+        *command_out = COMMAND_SETTING;
+        f.name = (const uint8_t *)"session_timeout";
+        f.name_len = 15;
+        f.value = (const uint8_t *)"10s";
+        f.value_len = 3;
+        break;
     default:
         *command_out = op->kind == OP_CREATE   ? COMMAND_CREATE
                        : op->kind == OP_UNLINK ? COMMAND_UNLINK
@@ -177,7 +184,7 @@ void op_read(struct host *h, const struct op *op, uint64_t *content_out, struct 
 const char *op_text(const struct op *op)
 {
     static const char *const kinds[OP_KINDS] = {"SET",    "SET if", "CREATE", "APPEND", "OVERWRITE",
-                                                "UNLINK", "DEL",    "RENAME", "GET"};
+                                                "UNLINK", "DEL",    "RENAME", "GET",    "EXPIRE"};
     static char text[128];
     char path[32], other[32];
 

@@ -141,6 +141,7 @@ struct world {
     int64_t now;
     uint64_t seed;
     bool calm; /* no more faults */
+    bool short_sessions;
     struct host *current;
     jmp_buf death;
     bool mortal; /* death is set */
@@ -182,6 +183,7 @@ enum kind {
     OP_DEL,
     OP_RENAME,
     OP_GET,
+    OP_EXPIRE, /* the setting that lets sessions end soon */
     OP_KINDS
 };
 
@@ -264,7 +266,7 @@ void faults_stop(void);
 
 struct counters {
     uint64_t happenings, frames, commits, crashes, starts, deaths, installs, links, leaders, transfers,
-        writes, reads, answered, open, refused, retries, parts, heals;
+        writes, reads, answered, open, refused, retries, parts, heals, sessions_lost;
 };
 extern struct counters counters;
 
