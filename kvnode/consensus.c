@@ -13,8 +13,10 @@
 #include "sync/raft/log_store.h"
 
 #define EXIT_DAMAGED 70
-/* How long a leader with a full disk waits between two tries to hand over. */
+/* How long a leader with a full disk waits between two tries to hand over, and a
+ * node with one before it says so again. */
 #define HAND_OVER_EVERY_MS 2000
+#define SAY_FULL_EVERY_MS 60000
 
 struct consensus {
     struct consensus_config config;
@@ -25,7 +27,7 @@ struct consensus {
     uv_async_t wake;          /* log.db has completions */
     uv_timer_t timer;
     uint64_t timer_at; /* what the timer is set to, 0: nothing */
-    uint64_t hand_over_at;
+    uint64_t hand_over_at, say_full_at;
     unsigned handles; /* not yet closed */
     bool started, closing;
     bool leadership_changed;
@@ -207,7 +209,10 @@ void consensus_turn_end(struct consensus *c)
     checked(c, engine_flush(c->engine, now), "at the end of a turn");
     if (log_store_state(c->store) == LOG_STORE_FULL && now >= c->hand_over_at) {
         c->hand_over_at = now + HAND_OVER_EVERY_MS;
-        log_error("the disk with log.db is full: this node acknowledges nothing; make room on it");
+        if (now >= c->say_full_at) {
+            c->say_full_at = now + SAY_FULL_EVERY_MS;
+            log_error("the disk with log.db is full: this node acknowledges nothing; make room on it");
+        }
         if (engine_role(c->engine) == ENGINE_LEADER)
             checked(c, engine_transfer(c->engine, now, 0), "handing over");
     }

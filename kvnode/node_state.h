@@ -26,6 +26,8 @@
 #define NODE_REQUEST_MS 9500
 /* Without a majority of links for this long a node knows that it is alone. */
 #define NODE_MINORITY_MS 2000
+/* A full disk for this long is not the moment before a trim. */
+#define NODE_FULL_MS 1000
 
 struct events;
 struct past;
@@ -64,6 +66,7 @@ struct node {
     uv_signal_t sigterm, sigint, sigchld;
     uint64_t started_ms;        /* clock_boot_ms() */
     uint64_t minority_since_ms; /* 0: a majority is linked */
+    uint64_t full_since_ms;     /* 0: log.db's disk has room */
     bool healing;               /* state.db was damaged: see snapshots_heal() */
     bool stateless; /* a state file is awaited or being loaded: nobody is served, `store` is empty */
     bool stopping;
@@ -72,6 +75,9 @@ struct node {
 
 /* This node knows that it cannot reach a majority. */
 bool node_in_minority(const struct node *n);
+/* This node's log.db has had no room for a while: it stores and applies nothing, so
+ * that its clients are better served by another node. */
+bool node_disk_full(const struct node *n);
 /* The name of a member by its id: "n2", or "-". Borrowed from the configuration. */
 const char *node_member_name(const struct node *n, uint64_t id);
 /* Makes a fresh store with its journal, events connected. 0 or -ENOMEM. */

@@ -32,6 +32,11 @@ bool node_in_minority(const struct node *n)
     return n->minority_since_ms != 0 && clock_boot_ms() - n->minority_since_ms >= NODE_MINORITY_MS;
 }
 
+bool node_disk_full(const struct node *n)
+{
+    return n->full_since_ms != 0 && clock_boot_ms() - n->full_since_ms >= NODE_FULL_MS;
+}
+
 const char *node_member_name(const struct node *n, uint64_t id)
 {
     const struct config_peer *peer;
@@ -265,6 +270,14 @@ static void watch_majority(struct node *n, uint64_t now)
         n->minority_since_ms = now;
 }
 
+static void watch_disk(struct node *n, uint64_t now)
+{
+    if (!consensus_disk_full(n->consensus))
+        n->full_since_ms = 0;
+    else if (n->full_since_ms == 0)
+        n->full_since_ms = now;
+}
+
 void node_beat(struct node *n)
 {
     uint64_t now = clock_boot_ms();
@@ -272,6 +285,7 @@ void node_beat(struct node *n)
     peers_beat(n->peers, now);
     serve_beat(n->serve, now);
     watch_majority(n, now);
+    watch_disk(n, now);
     if (n->healing)
         snapshots_heal(n->snapshots, now);
     writes_beat(n->writes, now);

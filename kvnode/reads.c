@@ -332,7 +332,8 @@ void reads_beat(struct reads *r, uint64_t now_ms)
 
     r->hold = false;
     expire(&r->gathering, now_ms);
-    expire(&r->applying, now_ms);
+    /* With a full disk nothing is applied here: another node can tell. */
+    expire(&r->applying, node_disk_full(r->node) ? UINT64_MAX : now_ms);
     for (q = TAILQ_FIRST(&r->asked); q != NULL; q = next) {
         next = TAILQ_NEXT(q, link);
         if (q->peer != 0 && now_ms - q->asked_ms > NODE_REQUEST_MS)

@@ -275,7 +275,8 @@ static void on_written(void *arg, int code, const struct command_result *result)
     if (out != NULL) {
         if (code == KV_OK)
             command_result_encode(out, result);
-        answer_end(r->conn, at, code, NULL);
+        answer_end(r->conn, at, code,
+                   code == KV_E_NOSPC ? "the disk of this node is full; another one may have room" : NULL);
     }
     request_end(r);
 }

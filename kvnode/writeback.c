@@ -18,6 +18,9 @@
 #include "sync/base/clock.h"
 #include "sync/base/log.h"
 
+/* At the end: how long a full disk is waited for, and how often it is looked at. */
+#define STOP_FULL_MS 500
+#define STOP_LOOK_MS 100
 #define RETRY_MIN_MS 100
 #define RETRY_MAX_MS 5000
 
@@ -387,8 +390,11 @@ bool writeback_free(struct writeback *wb, bool flush, uint64_t timeout_ms)
     wb->stop = true;
     wb->discard = !flush;
     pthread_cond_broadcast(&wb->wake);
-    while (flush && wb->head != NULL && wb->state != WRITEBACK_FATAL && (now = clock_boot_ms()) < until)
-        wait_ms(wb, until - now);
+    while (flush && wb->head != NULL && wb->state != WRITEBACK_FATAL && (now = clock_boot_ms()) < until) {
+        if (wb->state == WRITEBACK_FULL && now + STOP_FULL_MS < until)
+            until = now + STOP_FULL_MS;
+        wait_ms(wb, until - now < STOP_LOOK_MS ? until - now : STOP_LOOK_MS);
+    }
     wb->discard = true;
     pthread_cond_broadcast(&wb->wake);
     written = wb->head == NULL && wb->state != WRITEBACK_FATAL && flush;

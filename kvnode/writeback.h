@@ -74,7 +74,7 @@ void writeback_error(const struct writeback *wb, char text[STATE_DB_ERROR_MAX]);
 size_t writeback_pending_bytes(const struct writeback *wb);
 
 /* Loop thread: with `flush`, hands over everything, makes it durable and waits
- * for at most timeout_ms; then ends the thread and closes the file. Without it
+ * for at most timeout_ms (500 ms on a full disk); then ends the thread and closes the file. Without it
  * drops what is queued (a snapshot is about to replace the file). Returns true
  * if everything was written. NULL is ignored. */
 bool writeback_free(struct writeback *wb, bool flush, uint64_t timeout_ms);

@@ -453,6 +453,8 @@ int writes_start(struct writes *w, const struct command *cmd, writes_done *done,
 
     if (node_in_minority(w->node))
         return KV_E_ROFS;
+    if (node_disk_full(w->node))
+        return KV_E_NOSPC;
     if (cmd->op == COMMAND_REGISTER) {
         /* No session yet: the nonce tells it from others. */
         rv = command_body_decode(cmd->op, cmd->body, cmd->body_len, &body);
@@ -577,6 +579,7 @@ void writes_recheck(struct writes *w)
 void writes_beat(struct writes *w, uint64_t now_ms)
 {
     struct node *n = w->node;
+    bool full = node_disk_full(n); /* their results would never be seen here */
     struct write *x;
     struct orphan *o;
 
@@ -594,11 +597,11 @@ void writes_beat(struct writes *w, uint64_t now_ms)
     }
     w->last_beat_ms = now_ms;
 
-    while ((x = TAILQ_FIRST(&w->all)) != NULL && x->deadline_ms <= now_ms)
-        answer(w, x, x->sent > 0 ? KV_E_UNKNOWN : KV_E_UNAVAILABLE, NULL);
-    while ((o = STAILQ_FIRST(&w->orphans)) != NULL && o->deadline_ms <= now_ms) {
+    while ((x = TAILQ_FIRST(&w->all)) != NULL && (full || x->deadline_ms <= now_ms))
+        answer(w, x, x->sent > 0 ? KV_E_UNKNOWN : full ? KV_E_NOSPC : KV_E_UNAVAILABLE, NULL);
+    while ((o = STAILQ_FIRST(&w->orphans)) != NULL && (full || o->deadline_ms <= now_ms)) {
         STAILQ_REMOVE_HEAD(&w->orphans, link);
-        o->done(o->arg, KV_E_UNAVAILABLE, NULL);
+        o->done(o->arg, full ? KV_E_NOSPC : KV_E_UNAVAILABLE, NULL);
         orphan_free(o);
     }
     if (!STAILQ_EMPTY(&w->orphans) && w->session_state == SESSION_NONE)

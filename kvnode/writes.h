@@ -22,7 +22,8 @@ struct node;
 struct writes;
 
 /* Called once a write: code 0 and the result, or why there is none
- * (KV_E_UNAVAILABLE: surely not executed; KV_E_UNKNOWN; KV_E_ROFS; KV_E_BUSY). */
+ * (KV_E_UNAVAILABLE: surely not executed; KV_E_NOSPC: neither, this node's disk is
+ * full; KV_E_UNKNOWN; KV_E_ROFS; KV_E_BUSY). */
 typedef void writes_done(void *arg, int code, const struct command_result *result);
 
 struct writes *writes_new(struct node *node); /* NULL: out of memory */

@@ -138,6 +138,27 @@ static int generate(const char *path, const char *comment, char *message, size_t
     return error;
 }
 
+/* Whether the file says that already: a node must start on a full disk. */
+static bool is_written(const char *path, const struct buffer *content, mode_t mode)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    struct stat st;
+    bool same = false;
+    char *text = NULL;
+
+    if (fd < 0)
+        return false;
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 07777) == mode &&
+        st.st_uid == geteuid() && (size_t)st.st_size == content->len)
+        text = malloc(content->len + 1);
+    if (text != NULL)
+        same = read(fd, text, content->len) == (ssize_t)content->len &&
+               memcmp(text, content->data, content->len) == 0;
+    free(text);
+    close(fd);
+    return same;
+}
+
 /* Content, mode 0600 (or mode), durable, all or nothing. */
 static int replace_file(const char *path, const struct buffer *content, mode_t mode, char *message,
                         size_t size)
@@ -148,6 +169,8 @@ static int replace_file(const char *path, const struct buffer *content, mode_t m
 
     if (content->failed)
         return refuse(-ENOMEM, message, size, "out of memory");
+    if (content->len > 0 && is_written(path, content, mode))
+        return 0;
     if (parent_of(path, dir) < 0 || snprintf(temporary, sizeof temporary, "%s.XXXXXX", path) >= PATH_MAX)
         return refuse(-ENAMETOOLONG, message, size, "the path is too long: %s", path);
     fd = mkostemp(temporary, O_CLOEXEC);

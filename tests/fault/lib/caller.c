@@ -65,6 +65,7 @@ static int ask(struct caller *c, enum message_type type, const struct buffer *bo
                unsigned timeout_ms, struct cursor *answer_out)
 {
     uint64_t deadline = clock_boot_ms() + timeout_ms;
+    int last = -ETIMEDOUT;
     bool sent = false;
 
     while (connected(c, deadline)) {
@@ -79,6 +80,12 @@ static int ask(struct caller *c, enum message_type type, const struct buffer *bo
         sent = true;
         rv = client_call(c->client, c->id, ms < TRY_MS || c->pinned ? ms : TRY_MS, answer_out, c->detail,
                          sizeof c->detail);
+        if (rv == KV_E_NOSPC && !c->pinned && left(deadline) > 0) { /* this node's disk */
+            last = rv;
+            drop(c);
+            pause_ms(10);
+            continue;
+        }
         if (rv >= 0 && !is_for_now(rv) && !(rv == KV_E_UNKNOWN && repeat))
             return rv;
         if (rv < 0 && !repeat)
@@ -87,9 +94,10 @@ static int ask(struct caller *c, enum message_type type, const struct buffer *bo
             drop(c);
         if (left(deadline) == 0)
             return is_for_now(rv) && !repeat ? rv : -ETIMEDOUT;
+        last = -ETIMEDOUT;
         pause_ms(10);
     }
-    return -ETIMEDOUT;
+    return last;
 }
 
 int caller_ask(struct caller *c, enum message_type type, const struct buffer *body, unsigned timeout_ms,

@@ -22,7 +22,8 @@
 #include "sync/base/clock.h"
 #include "tests/fault/lib/net.h"
 
-#define TEXT_MAX 65536
+/* Of a mount that is no FUSE mount, for the guard. */
+#define NO_CONNECTION 0xfffffff0u
 
 extern char **environ;
 
@@ -202,6 +203,7 @@ static bool make_node(struct cluster *c, unsigned i, const char *cluster_id)
             complain("tmpfs on %s: %s", n->data, strerror(errno));
             return false;
         }
+        guard_mount(c->guard, NO_CONNECTION - i, n->data);
         /* init wants to make the folder itself. */
         strcat(n->data, "/d");
     }
@@ -506,15 +508,16 @@ bool cluster_free(struct cluster *c)
         if (n->dead || !log_is_clean(c, i))
             ok = false;
     }
-    if (ok && !c->keep && getenv("KVFS_FAULT_KEEP") == NULL) {
-        for (i = 0; i < c->n; i++) {
-            if (c->options.tmpfs_mb[i] != 0) {
-                char mounted[170];
+    for (i = 0; i < c->n; i++) {
+        if (c->options.tmpfs_mb[i] != 0) { /* it is memory: the logs beside it have to do */
+            char mounted[170];
 
-                snprintf(mounted, sizeof mounted, "%s/n%u.data", c->dir, i + 1);
-                umount2(mounted, MNT_DETACH);
-            }
+            snprintf(mounted, sizeof mounted, "%s/n%u.data", c->dir, i + 1);
+            umount2(mounted, MNT_DETACH);
+            guard_mount_gone(c->guard, NO_CONNECTION - i);
         }
+    }
+    if (ok && !c->keep && getenv("KVFS_FAULT_KEEP") == NULL) {
         nftw(c->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
     } else {
         complain("left behind: %s", c->dir);

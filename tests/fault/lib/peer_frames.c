@@ -26,15 +26,15 @@ void peer_hello(struct buffer *b, uint64_t cluster, uint16_t id, const char *nam
 
 static void put_raft(struct buffer *b, uint64_t from, uint64_t to, unsigned n)
 {
-    static const enum message_type types[] = {MESSAGE_APPEND,      MESSAGE_APPEND_RESULT, MESSAGE_VOTE,
-                                              MESSAGE_VOTE_RESULT, MESSAGE_TIMEOUT_NOW,   MESSAGE_PING,
-                                              MESSAGE_PONG,        MESSAGE_ECHO};
+    static const enum raft_message_kind types[] = {
+        RAFT_MESSAGE_APPEND,      RAFT_MESSAGE_APPEND_RESULT, RAFT_MESSAGE_VOTE, RAFT_MESSAGE_VOTE_RESULT,
+        RAFT_MESSAGE_TIMEOUT_NOW, RAFT_MESSAGE_PING,          RAFT_MESSAGE_PONG, RAFT_MESSAGE_ECHO};
     struct engine_message *m = message_new(types[n % 8], from, to);
 
     if (m == NULL)
         return;
     m->term = 1;
-    if (m->type == MESSAGE_APPEND) {
+    if (m->type == RAFT_MESSAGE_APPEND) {
         m->append.prev_index = n;
         m->append.prev_term = 1;
         m->entries = calloc(2, sizeof *m->entries);
@@ -117,7 +117,7 @@ bool peer_counts(const void *frame, size_t len)
 
     if (frame_parse(frame, len, &f) <= 0 || f.type != 101 || message_decode(f.payload, f.len, &m) != 0)
         return false;
-    counts = m->term > 1 || (m->type == MESSAGE_PONG && m->ping.peer_term > 1);
+    counts = m->term > 1 || (m->type == RAFT_MESSAGE_PONG && m->ping.peer_term > 1);
     message_free(m);
     return counts;
 }

@@ -1,5 +1,4 @@
-/* What a node says to another one, made by hand. Apart from the rest because the
- * engine's messages and the clients' have the same names. */
+/* What a node says to another one, made by hand. */
 #ifndef KVFS_TESTS_FAULT_PEER_FRAMES_H
 #define KVFS_TESTS_FAULT_PEER_FRAMES_H
 
