@@ -37,8 +37,8 @@ struct inode {
     /* The content revision whose size the kernel was told last, the count of
      * notifications when it asked for it, and that of the last one about this inode. */
     uint64_t told_revision, told_notice, last_notice;
-    bool told_attr, told_data;   /* attributes, or pages, were given since they were last dropped */
-    bool negatives; /* directory: told that a name in it is missing */
+    bool told_attr, told_data; /* attributes, or pages, were given since they were last dropped */
+    bool negatives;            /* directory: told that a name in it is missing */
 };
 
 struct inode_table {

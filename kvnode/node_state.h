@@ -68,7 +68,8 @@ struct node {
     uint64_t minority_since_ms; /* 0: a majority is linked */
     uint64_t full_since_ms;     /* 0: log.db's disk has room */
     bool healing;               /* state.db was damaged: see snapshots_heal() */
-    bool stateless; /* a state file is awaited or being loaded: nobody is served, `store` is empty */
+    bool stateless;  /* a state file is awaited or being loaded: nobody is served, `store` is empty */
+    bool root_given; /* the owner of a new cluster's root directory is settled */
     bool stopping;
     uint64_t stop_deadline_ms;
 };

@@ -5,6 +5,7 @@
  * proposes writes, flushes the engine, hands changes to the write-behind and
  * writes all output. */
 #include <errno.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "kvnode/events.h"
@@ -278,6 +279,40 @@ static void watch_disk(struct node *n, uint64_t now)
         n->full_since_ms = now;
 }
 
+static void on_root_given(void *arg, int code, const struct command_result *result)
+{
+    struct node *n = arg;
+
+    if (code != KV_OK || result->code != KV_OK)
+        n->root_given = false; /* once more at a later beat */
+}
+
+/* A new cluster's root directory belongs to root. Where the nodes run as an ordinary
+ * user, it is theirs: else nobody could write. */
+static void give_root(struct node *n)
+{
+    struct command_body body = {
+        .ino = KV_ROOT_INO, .valid = SETATTR_UID | SETATTR_GID, .uid = geteuid(), .gid = getegid()};
+    struct command cmd = {.op = COMMAND_SETATTR,
+                          .flags = COMMAND_TRUSTED,
+                          .node = n->config->name,
+                          .node_len = strlen(n->config->name)};
+    struct buffer b = BUFFER_INIT;
+    struct attr root;
+
+    if (n->root_given || n->stateless || !consensus_leader_ready(n->consensus))
+        return;
+    n->root_given = true;
+    if (geteuid() == 0 || store_getattr(n->store, KV_ROOT_INO, &root) != KV_OK || root.revision != 0)
+        return;
+    command_body_encode(&b, cmd.op, &body);
+    cmd.body = b.data;
+    cmd.body_len = b.len;
+    if (b.failed || writes_start(n->writes, &cmd, on_root_given, n) != 0)
+        n->root_given = false;
+    buffer_deinit(&b);
+}
+
 void node_beat(struct node *n)
 {
     uint64_t now = clock_boot_ms();
@@ -288,6 +323,7 @@ void node_beat(struct node *n)
     watch_disk(n, now);
     if (n->healing)
         snapshots_heal(n->snapshots, now);
+    give_root(n);
     writes_beat(n->writes, now);
     reads_beat(n->reads, now);
 }

@@ -528,11 +528,16 @@ void snapshots_heal(struct snapshots *s, uint64_t now_ms)
     struct node *n = s->node;
     uint64_t leader = consensus_leader(n->consensus);
 
+    if (now_ms < s->ask_at)
+        return;
     if (consensus_is_leader(n->consensus)) {
-        consensus_transfer(n->consensus, 0); /* another one has to give the state */
+        /* Another one has to give the state. If all have lost theirs, nobody can. */
+        log_warn("this node leads and has no state of its own: it hands over to one that may have");
+        consensus_transfer(n->consensus, 0);
+        s->ask_at = now_ms + HEAL_ASK_MS;
         return;
     }
-    if (now_ms < s->ask_at || s->install_wanted || s->receiving != RECEIVE_STREAM ||
+    if (s->install_wanted || s->receiving != RECEIVE_STREAM ||
         snapshot_receiver_state(s->receiver) != SNAPSHOT_RECEIVER_IDLE || leader == 0)
         return;
     if (peers_begin(n->peers, leader, PEER_WANT_STATE, 0) == NULL)

@@ -191,11 +191,16 @@ static void dies_with_its_parent(void **state)
     assert_int_equal(pipe(fds), 0);
     child = fork();
     if (child == 0) {
-        struct sshd *s = new_sshd(&config);
-        char message[512];
-        pid_t pid = sshd_start(s, message, sizeof message) == 0 ? sshd_pid(s) : -1;
+        struct sshd *s;
+        char message[512] = "";
+        pid_t pid;
 
-        if (write(fds[1], &pid, sizeof pid) < 0)
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* should the test fail before it kills us */
+        s = new_sshd(&config);
+        pid = sshd_start(s, message, sizeof message) == 0 ? sshd_pid(s) : -1;
+        if (pid < 0)
+            print_error("sshd_start: %s\n", message);
+        if (write(fds[1], &pid, sizeof pid) < 0 || pid < 0)
             _exit(1);
         pause();
     }
