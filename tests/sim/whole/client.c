@@ -1,62 +1,19 @@
 /* Clients: each does one thing after the other. With a session, what is not
  * answered is asked again under its number, of any node; without, its outcome is
  * then unknown. */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "kvnode/reads.h"
-#include "kvnode/writes.h"
 #include "sync/base/error.h"
+#include "tests/sim/whole/client.h"
 #include "tests/sim/whole/linear.h"
-#include "tests/sim/whole/whole.h"
 
 #define MAX_CLIENTS 12
 #define CALM_TIMEOUT (9 * SECOND)
 
-struct client {
-    int id, host;
-    bool sessionless;
-    uint64_t session, seq;
-    uint8_t nonce[16];
-    struct op *op;    /* NULL: idle, or registering */
-    bool registering; /* the session is being asked for */
-    bool doubt;       /* an attempt may have been executed */
-    unsigned tries, tries_max;
-    uint64_t attempt; /* answers to others are ignored */
-    uint64_t floor;   /* what was acknowledged to anybody before this read */
-    /* The command. */
-    uint8_t command;
-    struct buffer body;
-    size_t piece, part, n_parts; /* a body in parts: n_parts before the last piece */
-    int64_t think, timeout;
-    struct known known[N_OBJECTS];
-};
-
-/* A request under way to a node, or kept by it. */
-struct request {
-    struct client *client;
-    struct host *host;
-    struct op *op; /* NULL: a registration */
-    uint64_t attempt;
-    bool kept; /* by the node's writes or reads */
-    LIST_ENTRY(request) link;
-};
-
-struct answer {
-    struct client *client;
-    uint64_t attempt;
-    int code;
-    bool has_result;
-    struct command_result result;
-    uint64_t content, applied;
-    struct attr attr;
-};
-
 static struct client clients[MAX_CLIENTS];
 static int n_clients;
 static bool stopping;
-static LIST_HEAD(, request) requests = LIST_HEAD_INITIALIZER(requests);
 
 static struct op **ops; /* all of the run, by id from 1 */
 static size_t n_ops, cap_ops;
@@ -100,144 +57,6 @@ static struct op *op_new(struct client *c)
 static void begin_later(struct client *c)
 {
     queue_at(world.now + rnd_range(0, c->think), NULL, begin, c, 0, NULL);
-}
-
-/* ---- at the node ---- */
-
-static void request_free(void *arg)
-{
-    struct request *r = arg;
-
-    LIST_REMOVE(r, link);
-    free(r);
-}
-
-static void on_answer(struct host *none, void *arg, uint64_t number);
-
-static struct answer *answer_new(struct request *r, int code)
-{
-    struct answer *a = calloc(1, sizeof *a);
-
-    if (a == NULL)
-        abort();
-    a->client = r->client;
-    a->attempt = r->attempt;
-    a->code = code;
-    return a;
-}
-
-static void send_answer(struct request *r, struct answer *a)
-{
-    request_free(r);
-    queue_at(world.now + rnd_range(10, 300), NULL, on_answer, a, 0, free);
-}
-
-/* What a dead node kept is gone; some of its clients see their connection end. */
-void clients_host_crashed(struct host *h)
-{
-    struct request *r, *next;
-
-    for (r = LIST_FIRST(&requests); r != NULL; r = next) {
-        next = LIST_NEXT(r, link);
-        if (r->host != h || !r->kept)
-            continue;
-        if (world.calm || rnd_chance(0.5))
-            send_answer(r, answer_new(r, KV_E_UNKNOWN));
-        else
-            request_free(r);
-    }
-}
-
-/* It never got there. */
-static void request_lost(void *arg)
-{
-    struct request *r = arg;
-
-    if (world.calm)
-        send_answer(r, answer_new(r, KV_E_UNKNOWN));
-    else
-        request_free(r);
-}
-
-static void on_written(void *arg, int code, const struct command_result *result)
-{
-    struct request *r = arg;
-    struct answer *a = answer_new(r, code);
-
-    if (result != NULL) {
-        a->has_result = true;
-        a->result = *result;
-    }
-    send_answer(r, a);
-}
-
-static void on_readable(void *arg, int code)
-{
-    struct request *r = arg;
-    struct answer *a = answer_new(r, code);
-
-    if (code == KV_OK) {
-        op_read(r->host, r->op, &a->content, &a->attr);
-        a->applied = store_applied(r->host->node.store);
-        if (r->client->attempt == r->attempt && a->applied < r->client->floor)
-            violation("a stale read: n%d serves it at %lu, %lu was acknowledged before it was asked",
-                      r->host->id, a->applied, r->client->floor);
-    }
-    send_answer(r, a);
-}
-
-static void write_at(struct host *h, struct request *r)
-{
-    struct client *c = r->client;
-    char node[COMMAND_NODE_MAX + 1];
-    struct command cmd = {.op = c->command, .flags = COMMAND_TRUSTED, .node = node};
-    struct buffer part = BUFFER_INIT;
-    int rv;
-
-    snprintf(node, sizeof node, "n%d.%lu", h->id, c->op != NULL ? c->op->id : 0);
-    cmd.node_len = strlen(node);
-    cmd.body = c->body.data;
-    cmd.body_len = c->body.len;
-    if (!c->sessionless && !c->registering) {
-        cmd.session = c->session;
-        cmd.seq = cmd.acked_below = c->seq;
-    }
-    if (!c->registering && c->part < c->n_parts) {
-        struct command_body body = {
-            .part = (uint32_t)c->part, .value = c->body.data + c->part * c->piece, .value_len = c->piece};
-
-        cmd.op = COMMAND_PART;
-        command_body_encode(&part, COMMAND_PART, &body);
-        cmd.body = part.data;
-        cmd.body_len = part.len;
-        counters.parts++;
-    } else if (c->n_parts > 0) {
-        cmd.flags |= COMMAND_PARTS;
-        cmd.body = c->body.data + c->n_parts * c->piece;
-        cmd.body_len = c->body.len - c->n_parts * c->piece;
-    }
-    rv = writes_start(h->node.writes, &cmd, on_written, r);
-    buffer_deinit(&part);
-    if (rv != 0)
-        send_answer(r, answer_new(r, rv));
-}
-
-static void at_node(struct host *h, void *arg, uint64_t number)
-{
-    struct request *r = arg;
-    struct client *c = r->client;
-
-    r->kept = true;
-    if (c->attempt != r->attempt) /* it has given up waiting: its connection is closed */
-        request_free(r);
-    else if (!host_serves(h))
-        send_answer(r, answer_new(r, KV_E_UNAVAILABLE));
-    else if (c->op != NULL && c->op->kind == OP_GET && options.plant == PLANT_STALE_READ)
-        on_readable(r, KV_OK);
-    else if (c->op != NULL && c->op->kind == OP_GET)
-        reads_start(h->node.reads, on_readable, r);
-    else
-        write_at(h, r);
 }
 
 /* ---- at the client ---- */
@@ -308,22 +127,13 @@ static void on_timeout(struct host *none, void *arg, uint64_t number)
 static void ask(struct client *c)
 {
     struct host *h = &world.hosts[c->host];
-    struct request *r;
     int64_t timeout = world.calm ? CALM_TIMEOUT : c->timeout;
 
     if (!h->up) {
         retry(c);
         return;
     }
-    r = calloc(1, sizeof *r);
-    if (r == NULL)
-        abort();
-    r->client = c;
-    r->host = h;
-    r->op = c->op;
-    r->attempt = c->attempt;
-    LIST_INSERT_HEAD(&requests, r, link);
-    queue_at(world.now + rnd_range(10, 300), h, at_node, r, 0, request_lost);
+    request_send(c);
     queue_at(world.now + timeout, NULL, on_timeout, c, c->attempt, NULL);
 }
 
@@ -395,7 +205,7 @@ static void on_result(struct client *c, const struct answer *a)
     }
 }
 
-static void on_answer(struct host *none, void *arg, uint64_t number)
+void client_answered(struct host *none, void *arg, uint64_t number)
 {
     struct answer *a = arg;
     struct client *c = a->client;
@@ -510,8 +320,7 @@ bool clients_idle(void)
 
 void clients_free(void)
 {
-    while (!LIST_EMPTY(&requests))
-        request_free(LIST_FIRST(&requests));
+    requests_free();
     for (int i = 0; i < n_clients; i++)
         buffer_deinit(&clients[i].body);
     memset(clients, 0, sizeof clients);

@@ -153,7 +153,7 @@ void disk_crash(struct host *h)
         d->term = d->old_term;
         d->vote = d->old_vote;
     }
-    d->fsync_fails = false; /* the next start works on a copy */
+    d->failed = d->fsync_fails = false; /* the next start works on a copy */
 }
 
 void disk_free(struct host *h)
@@ -193,6 +193,7 @@ static void fail(struct log_store *s)
 {
     trace("n%d: fsync of log.db fails", s->host->id);
     s->state = LOG_STORE_FAILED;
+    s->host->disk.failed = true;
     s->notify(s->arg);
 }
 
@@ -377,6 +378,8 @@ size_t log_store_poll(struct log_store *s, struct log_store_event *events, size_
 {
     size_t n = s->n_events < max ? s->n_events : max;
 
+    if (n == 0)
+        return 0;
     memcpy(events, s->events, n * sizeof *events);
     s->n_events -= n;
     memmove(s->events, s->events + n, s->n_events * sizeof *events);

@@ -329,18 +329,13 @@ static void on_restart(struct host *none, void *arg, uint64_t number)
         host_start(h);
 }
 
-static bool dies_of_its_disk(const struct host *h)
-{
-    return h->disk.fsync_fails;
-}
-
 void host_run(struct host *h, happening *what, void *arg, uint64_t number)
 {
     world.current = h;
     world.mortal = true;
     if (setjmp(world.death) != 0) {
         world.mortal = false;
-        if (!dies_of_its_disk(h))
+        if (!h->disk.failed)
             violation("n%d ends without a reason", h->id);
         counters.deaths++;
         host_crash(h, false);

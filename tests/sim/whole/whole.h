@@ -13,6 +13,7 @@
  *   network.c    peers.h: links that are slow, one-way, cut, and made anew
  *   client.c     clients with sessions: numbering, retries, giving up
  *   request.c    what they ask: choosing operations, encoding, what a read sees
+ *   request_way.c  requests at the node, and on the way
  *   truth.c      what must hold whatever happens
  *   history.c    what clients saw, given to linear.c
  *   linear.c     the checker of linearizability
@@ -95,6 +96,7 @@ struct disk {
     bool busy;
     int64_t slow_until, full_until;
     bool fsync_fails; /* the next one */
+    bool failed;      /* one did: the node has to end */
 };
 
 bool disk_has(const struct host *h, uint64_t index, uint64_t term);
