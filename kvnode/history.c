@@ -135,6 +135,7 @@ static int read_row(struct history_reader *r, sqlite3_stmt *st, uint64_t current
 {
     if (!history_row_read(st, row_out, &r->ids))
         return damaged(r, "row of history of revision", row_out->row.revision);
+    row_out->row.restored = row_out->restored;
     row_out->row.current = current != 0 && row_out->row.revision == current;
     return KV_OK;
 }
@@ -318,7 +319,6 @@ int history_log(struct history_reader *r, uint64_t after, uint32_t n, void *arg,
             .key = {row.directory, row.name, row.name_len},
             .from = {row.from_directory, row.from_name, row.from_len},
             .to = {row.to_directory, row.to_name, row.to_len},
-            .restored = row.restored,
         };
         if (!emit(arg, &entry)) {
             *more_out = true;

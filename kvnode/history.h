@@ -53,7 +53,6 @@ int history_at(struct history_reader *r, uint64_t directory, const void *name, s
 struct history_entry {
     struct version_row row;
     struct history_place key, from, to;
-    uint64_t restored; /* `set` with SET_RESTORE: the version whose content it brought back; else 0 */
 };
 
 /* All rows above revision `after`, oldest first. A command that changed several

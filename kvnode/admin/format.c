@@ -147,5 +147,5 @@ json_t *json_version_row(const struct version_row *row)
                      (json_int_t)row->version, "revision", revision, "time", when, "author", author,
                      "author_uid", (json_int_t)row->author_uid, "author_node", row->author_node, "size",
                      (json_int_t)row->size, "current", row->current != 0, "deleted", row->deleted != 0,
-                     "attributes_only", row->attributes_only != 0, "operation", command_op_name(row->op));
+                     "attributes_only", row->attributes_only != 0, "operation", version_row_op(row));
 }

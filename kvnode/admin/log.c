@@ -54,8 +54,8 @@ static void print_row(struct printer *p, const struct log_row *r)
     bool made = r->row.type == INODE_DIRECTORY && r->row.op == COMMAND_SET;
     bool sized = !r->row.deleted && r->row.type != INODE_DIRECTORY;
     printf("%-19s  %-9s %-10s %10s  %-12s  %.*s%s%.*s\n", when,
-           command_op_name(made ? COMMAND_MKDIR : r->row.op), version, sized ? size : "-", author,
-           (int)r->key_len, (const char *)r->key, r->from_len > 0 ? "  from " : "", (int)r->from_len,
+           made ? command_op_name(COMMAND_MKDIR) : version_row_op(&r->row), version, sized ? size : "-",
+           author, (int)r->key_len, (const char *)r->key, r->from_len > 0 ? "  from " : "", (int)r->from_len,
            (const char *)r->from);
 }
 

@@ -57,6 +57,7 @@ void version_row_encode(struct buffer *b, const struct version_row *r)
     buffer_put_u8(b, r->current);
     buffer_put_u8(b, r->attributes_only);
     buffer_put_u8(b, r->op);
+    buffer_put_u64(b, r->restored);
     buffer_put_u32(b, r->author_uid);
     buffer_put_text(b, r->author_node);
 }
@@ -79,6 +80,7 @@ void version_row_decode(struct cursor *c, struct version_row *r_out)
     r_out->current = cursor_u8(c);
     r_out->attributes_only = cursor_u8(c);
     r_out->op = cursor_u8(c);
+    r_out->restored = cursor_u64(c);
     r_out->author_uid = cursor_u32(c);
     node = cursor_string(c, COMMAND_NODE_MAX, &len);
     if (node != NULL)
@@ -113,4 +115,9 @@ const char *command_op_name(uint8_t op)
     };
 
     return op < COMMAND_OP_COUNT && names[op] != NULL ? names[op] : "?";
+}
+
+const char *version_row_op(const struct version_row *r)
+{
+    return r->restored != 0 ? "restore" : command_op_name(r->op);
 }

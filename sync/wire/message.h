@@ -119,6 +119,7 @@ struct version_row {
     uint8_t current;
     uint8_t attributes_only; /* a change of attributes: version is the content's */
     uint8_t op;              /* enum command_op */
+    uint64_t restored;       /* the version whose content a `restore` brought back, or 0 */
     uint32_t author_uid;
     char author_node[COMMAND_NODE_MAX + 1];
 };
@@ -140,5 +141,7 @@ void log_row_decode(struct cursor *c, struct log_row *r_out);
 
 /* "create", "write", "rename", … for the operation log and the command line. */
 const char *command_op_name(uint8_t op);
+/* The same, with "restore" for a `set` that brought an old version back. */
+const char *version_row_op(const struct version_row *r);
 
 #endif

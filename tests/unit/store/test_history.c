@@ -332,8 +332,8 @@ static bool log_one(void *arg, const struct history_entry *e)
                  (const char *)e->from.name);
     if (e->to.directory != 0)
         snprintf(seen->text + strlen(seen->text), 64, ">%.*s", (int)e->to.name_len, (const char *)e->to.name);
-    if (e->restored != 0)
-        snprintf(seen->text + strlen(seen->text), 64, "=%d", (int)e->restored);
+    if (e->row.restored != 0)
+        snprintf(seen->text + strlen(seen->text), 64, "=%d", (int)e->row.restored);
     assert_int_equal(e->row.author_uid, 0);
     assert_string_equal(e->row.author_node, "n1");
     return true;
