@@ -27,7 +27,8 @@ static bool convert(const struct op *op, struct linear_op *out)
                                            [OP_DEL] = KV_E_NOENT,
                                            [OP_RENAME] = KV_E_NOENT};
     bool publication = op->kind == OP_APPEND || op->kind == OP_OVERWRITE;
-    uint64_t at = op->executed_at != 0 ? op->executed_at : op->revision;
+    bool idle = op->outcome == OUTCOME_OPEN && op->truth.code != KV_OK; /* best left out */
+    uint64_t at = idle ? 0 : op->executed_at != 0 ? op->executed_at : op->revision;
 
     *out = (struct linear_op){.kind = kinds[op->kind],
                               .a = op->a,
@@ -64,7 +65,10 @@ static void check_object(int object)
     result = linear_check(list, n, &stuck);
     if (result != LINEAR_YES)
         for (size_t i = 0; options.verbose > 0 && i < n; i++)
-            trace("%c kind %d %d>%d value %016lx expect %016lx %ld..%ld%s%s hint %ld", i == stuck ? '*' : ' ',
+            trace("%c kind %d %d>%d value %016lx expect %016lx %ld..%ld%s%s hint %ld",
+                  i == stuck                    ? '*'
+                  : i == linear_misfit(list, n) ? '!'
+                                                : ' ',
                   list[i].kind, list[i].a, list[i].b, list[i].value, list[i].expect, list[i].call,
                   list[i].answered, list[i].open ? " open" : "", list[i].refused ? " refused" : "",
                   list[i].hint);

@@ -200,6 +200,20 @@ static enum linear_result search(struct search *x)
     return result;
 }
 
+size_t linear_misfit(const struct linear_op *ops, size_t n)
+{
+    struct state s = {{0}};
+
+    for (size_t i = 0; i < n; i++) {
+        if (!apply(&ops[i], &s) && !ops[i].open)
+            return i;
+        for (size_t k = i + 1; k < n; k++)
+            if (!ops[k].open && ops[k].answered < ops[i].call)
+                return i;
+    }
+    return n;
+}
+
 enum linear_result linear_check(struct linear_op *ops, size_t n, size_t *stuck_out)
 {
     struct search x = {.ops = ops, .n = n};

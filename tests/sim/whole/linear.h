@@ -43,5 +43,9 @@ enum linear_result { LINEAR_YES, LINEAR_NO, LINEAR_GAVE_UP };
 /* Is there an order? Sorts ops. *stuck_out: on NO an operation that found no place
  * in the order that got furthest. */
 enum linear_result linear_check(struct linear_op *ops, size_t n, size_t *stuck_out);
+/* For people: the first that does not fit when all are done in the order of their
+ * hints (as sorted by linear_check()), by its answer or because it was called after
+ * one behind it was answered; n: none. */
+size_t linear_misfit(const struct linear_op *ops, size_t n);
 
 #endif
