@@ -446,6 +446,10 @@ static void stop(struct running *r)
 {
     struct node *n = &r->node;
 
+    if (n->reads != NULL && n->writes != NULL && n->serve != NULL) {
+        reads_stop(n->reads);
+        writes_stop(n->writes);
+    }
     serve_stop(n->serve);
     peers_stop(n->peers);
     sshd_free(r->sshd);

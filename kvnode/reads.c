@@ -344,3 +344,11 @@ void reads_beat(struct reads *r, uint64_t now_ms)
             expire(&q->waiters, now_ms);
     }
 }
+
+void reads_stop(struct reads *r)
+{
+    while (!TAILQ_EMPTY(&r->asked))
+        regather(r, TAILQ_FIRST(&r->asked));
+    expire(&r->gathering, UINT64_MAX);
+    expire(&r->applying, UINT64_MAX);
+}

@@ -16,7 +16,9 @@ struct reads;
 typedef void reads_done(void *arg, int code);
 
 struct reads *reads_new(struct node *node);
-void reads_free(struct reads *r);
+/* The node stops: everything that waits is answered with KV_E_UNAVAILABLE. */
+void reads_stop(struct reads *r);
+void reads_free(struct reads *r); /* calls nobody */
 /* done is called once, perhaps from inside this call. */
 void reads_start(struct reads *r, reads_done *done, void *arg);
 /* Calls back once this revision is applied here. */

@@ -608,3 +608,17 @@ void writes_beat(struct writes *w, uint64_t now_ms)
         ask_for_session(w);
     w->retry = true;
 }
+
+void writes_stop(struct writes *w)
+{
+    struct write *x;
+    struct orphan *o;
+
+    while ((x = TAILQ_FIRST(&w->all)) != NULL)
+        answer(w, x, x->sent > 0 ? KV_E_UNKNOWN : KV_E_UNAVAILABLE, NULL);
+    while ((o = STAILQ_FIRST(&w->orphans)) != NULL) {
+        STAILQ_REMOVE_HEAD(&w->orphans, link);
+        o->done(o->arg, KV_E_UNAVAILABLE, NULL);
+        orphan_free(o);
+    }
+}

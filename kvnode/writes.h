@@ -27,7 +27,9 @@ struct writes;
 typedef void writes_done(void *arg, int code, const struct command_result *result);
 
 struct writes *writes_new(struct node *node); /* NULL: out of memory */
-void writes_free(struct writes *w);           /* calls nobody */
+/* The node stops: everything that waits is answered, as after its deadline. */
+void writes_stop(struct writes *w);
+void writes_free(struct writes *w); /* calls nobody */
 
 /* Starts the write of a command whose author fields are set. Session 0: the
  * node's. 0: done is called once, perhaps from inside this call, at the latest
