@@ -34,6 +34,8 @@
 /* A transfer without an acknowledgement for so long is given up. */
 #define STALL_MS 30000
 #define HEAL_ASK_MS 2000
+/* After a file could not be made. */
+#define MAKE_AGAIN_MS 5000
 
 struct sending {
     uint64_t peer;
@@ -60,6 +62,7 @@ struct snapshots {
     bool digest_known;
     uv_work_t make;
     uint64_t made_index;
+    uint64_t make_at; /* not before */
     int made;
     char made_error[STATE_DB_ERROR_MAX];
 
@@ -177,8 +180,12 @@ static void begin_stream(struct snapshots *s, struct sending *x)
 static void on_make(uv_work_t *work) /* a worker */
 {
     struct snapshots *s = work->data;
+    uint64_t index, digest;
 
     s->made = state_db_snapshot(s->node->state_path, s->out_path, &s->made_index, s->made_error);
+    /* Loading did not look at old versions; what is bad in them must not spread. */
+    if (s->made == 0)
+        s->made = state_db_verify(s->out_path, &index, &digest, s->made_error);
 }
 
 static void on_made(uv_work_t *work, int status)
@@ -188,8 +195,16 @@ static void on_made(uv_work_t *work, int status)
     struct sending *x, *next;
     bool ok = status == 0 && s->made == 0;
 
-    if (!ok)
+    if (!ok) {
         log_error("no state file for a peer: %s", status == 0 ? s->made_error : uv_strerror(status));
+        s->make_at = clock_boot_ms() + MAKE_AGAIN_MS;
+    }
+    if (status == 0 && s->made == -EUCLEAN) {
+        log_error("%s is damaged: another node shall lead and give its state. Stop this one, delete the file "
+                  "and start again: it is fetched from another node",
+                  s->node->state_path);
+        consensus_transfer(c, 0);
+    }
     if (ok && consensus_snapshot_meta(c, s->made_index, &s->meta) == KV_OK) {
         /* From here on the log behind the file itself is what has to stay. */
         uint64_t before = s->pinned;
@@ -314,7 +329,7 @@ void snapshots_turn_end(struct snapshots *s)
         install_begin(s);
     if (TAILQ_EMPTY(&s->sendings))
         return;
-    if (s->file == FILE_NONE && s->node->writeback != NULL)
+    if (s->file == FILE_NONE && s->node->writeback != NULL && now >= s->make_at)
         make_file(s);
     for (x = TAILQ_FIRST(&s->sendings); x != NULL; x = next) {
         next = TAILQ_NEXT(x, link);

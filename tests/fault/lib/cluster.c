@@ -255,7 +255,7 @@ struct cluster *cluster_make(const struct cluster_options *options, const char *
     c->n = options->n;
     /* A socket's path has 107 bytes. */
     snprintf(c->dir, sizeof c->dir, "%s/kvfs-fault-XXXXXX", tmp != NULL && strlen(tmp) < 40 ? tmp : "/tmp");
-    c->guard = guard_start(options->seconds != 0 ? options->seconds : 240);
+    c->guard = guard_start((options->seconds != 0 ? options->seconds : 240) * rounds(1));
     if (c->guard == NULL || mkdtemp(c->dir) == NULL) {
         complain("%s: %s", c->dir, strerror(errno));
         free(c);

@@ -21,7 +21,7 @@ struct cluster_options {
     unsigned tmpfs_mb[CLUSTER_MAX]; /* not 0: that node's data lives on a tmpfs of this size; needs root */
     bool namespaces;                /* each node in a network namespace of its own; needs root */
     unsigned files;                 /* descriptors that a node may have; 0: as it is */
-    unsigned seconds;               /* the guard's limit; 0: 240 */
+    unsigned seconds;               /* the guard's limit, times the rounds; 0: 240 */
 };
 
 struct cluster_node {
