@@ -113,6 +113,20 @@ int state_db_install(const char *dir, const char *incoming, uint64_t *index_out,
     return 0;
 }
 
+int state_db_verify(const char *path, uint64_t *index_out, uint64_t *digest_out,
+                    char error[STATE_DB_ERROR_MAX])
+{
+    uint64_t numbers[2] = {0};
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0 || read(fd, numbers, sizeof numbers) != (ssize_t)sizeof numbers)
+        violation("a state file to be verified is gone");
+    close(fd);
+    *index_out = numbers[1];
+    *digest_out = 0;
+    return 0;
+}
+
 /* ---- writeback.h ---- */
 
 int writeback_start(const char *path, struct journal *j, struct store *s,
