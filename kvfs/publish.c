@@ -36,14 +36,19 @@ static void send_parts(struct fs *fs, struct request *r, struct file *f)
             break;
         link_transmit(fs, r, f->part_next++, COMMAND_PART, 0, piece.data, piece.len);
     }
-    buffer_deinit(&piece);
     if (f->part_next == f->n_parts) {
         size_t done = f->n_parts * size;
 
         f->part_next++;
-        link_transmit(fs, r, LINK_LAST_PART, COMMAND_PUBLISH, f->n_parts > 0 ? COMMAND_PARTS : 0,
-                      f->body.data + done, f->body.len - done);
+        buffer_clear(&piece);
+        if (f->n_parts > 0)
+            buffer_put_u32(&piece, f->n_parts);
+        buffer_put_bytes(&piece, f->body.data + done, f->body.len - done);
+        if (!piece.failed)
+            link_transmit(fs, r, LINK_LAST_PART, COMMAND_PUBLISH, f->n_parts > 0 ? COMMAND_PARTS : 0,
+                          piece.data, piece.len);
     }
+    buffer_deinit(&piece);
 }
 
 static void transmit(struct fs *fs, struct request *r)

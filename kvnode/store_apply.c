@@ -47,18 +47,22 @@ static int execute(struct apply *ap, struct session *ss)
 {
     const struct command *cmd = ap->cmd;
     const void *bytes = cmd->body;
-    size_t len = cmd->body_len;
+    size_t len = cmd->body_len, piece = 0;
     struct command_body body;
     int rv;
 
     if ((cmd->flags & COMMAND_PARTS) != 0) {
         struct upload *up = session_upload(ss, cmd->seq);
+        struct cursor c = cursor_of(cmd->body, cmd->body_len);
+        uint32_t n_parts = cursor_u32(&c);
 
-        if (up == NULL)
+        /* One that was sent ahead of a part that got lost must not do without it. */
+        if (c.failed || up == NULL || up->n_parts != n_parts)
             return KV_E_PART;
+        piece = c.len;
         /* The upload is dropped after this, so the piece may be added to it. Its
          * accounts do not count the piece; take it off again behind the decoding. */
-        buffer_put_bytes(&up->bytes, cmd->body, cmd->body_len);
+        buffer_put_bytes(&up->bytes, c.data, piece);
         if (up->bytes.failed)
             return -ENOMEM;
         bytes = up->bytes.data;
@@ -71,7 +75,7 @@ static int execute(struct apply *ap, struct session *ss)
     if ((cmd->flags & COMMAND_PARTS) != 0) {
         struct upload *up = session_upload(ss, cmd->seq);
 
-        up->bytes.len -= cmd->body_len;
+        up->bytes.len -= piece;
         session_drop_upload(ap->s, ss, up);
     }
     return rv;

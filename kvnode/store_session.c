@@ -311,12 +311,12 @@ int session_part(struct store *s, struct session *ss, uint64_t seq, uint32_t num
     uint32_t present = up != NULL ? up->n_parts : 0;
     int rv;
 
-    if (number > 0 && number < present)
+    /* Whatever its number: a late repetition of part 0 must not begin anew what has
+     * gone on meanwhile. The body of a number never changes. */
+    if (number < present)
         return KV_OK;
     if (number > present)
         return KV_E_PART;
-    if (number == 0 && up != NULL)
-        session_drop_upload(s, ss, up);
     if (ss->upload_bytes + len > s->settings.number[SETTING_VALUE_LIMIT] + 65536)
         return KV_E_FBIG;
     if (s->part_bytes + len > PART_BYTES_MAX)

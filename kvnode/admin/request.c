@@ -290,7 +290,8 @@ int request_write(struct request_link *l, enum command_op op, const struct comma
     /* Parts may have to be sent again from the first when a leader changed on the way. */
     for (int tries = 0; rc == 0 && tries < 5; tries++) {
         size_t at = 0;
-        for (uint32_t part = 0; rc == 0 && b.len - at > l->node.part_size; part++) {
+        uint32_t part;
+        for (part = 0; rc == 0 && b.len - at > l->node.part_size; part++) {
             struct buffer piece = BUFFER_INIT;
             buffer_put_u32(&piece, part);
             buffer_put_string(&piece, b.data + at, l->node.part_size);
@@ -300,8 +301,14 @@ int request_write(struct request_link *l, enum command_op op, const struct comma
             at += l->node.part_size;
             request_restart_clock(l); /* the deadline counts from the last progress */
         }
-        if (rc == 0)
-            rc = write_command(l, op, seq, COMMAND_PARTS, b.data + at, b.len - at, result_out);
+        if (rc == 0) {
+            struct buffer last = BUFFER_INIT;
+            buffer_put_u32(&last, part);
+            buffer_put_bytes(&last, b.data + at, b.len - at);
+            rc = last.failed ? -ENOMEM
+                             : write_command(l, op, seq, COMMAND_PARTS, last.data, last.len, result_out);
+            buffer_deinit(&last);
+        }
         if (rc != KV_E_PART)
             break;
         rc = tries < 4 ? 0 : KV_E_PART;

@@ -54,7 +54,8 @@ enum command_op {
 
 enum {
     COMMAND_TRUSTED = 1 << 0, /* the kernel or root has checked the permissions: do not check them again */
-    COMMAND_PARTS = 1 << 1,   /* the parts stored under (session, seq) come before this body */
+    COMMAND_PARTS = 1 << 1, /* u32 number of parts, then the last piece; the parts stored under (session, seq)
+                               come before that piece, and KV_E_PART if they are not so many */
     COMMAND_FLAGS = 3
 };
 

@@ -166,8 +166,14 @@ int caller_write(struct caller *c, enum command_op op, const struct command_body
             buffer_deinit(&piece);
             at += COMMAND_PART_SIZE;
         }
-        if (rv == 0)
-            rv = write_one(c, op, seq, COMMAND_PARTS, b.data + at, b.len - at, left(deadline), result_out);
+        if (rv == 0) {
+            struct buffer last = BUFFER_INIT;
+
+            buffer_put_u32(&last, part);
+            buffer_put_bytes(&last, b.data + at, b.len - at);
+            rv = write_one(c, op, seq, COMMAND_PARTS, last.data, last.len, left(deadline), result_out);
+            buffer_deinit(&last);
+        }
     } while (rv == KV_E_PART && left(deadline) > 0);
     buffer_deinit(&b);
     return rv;

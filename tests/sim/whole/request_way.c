@@ -128,8 +128,10 @@ static void write_at(struct host *h, struct request *r)
         counters.parts++;
     } else if (c->n_parts > 0) {
         cmd.flags |= COMMAND_PARTS;
-        cmd.body = c->body.data + c->n_parts * c->piece;
-        cmd.body_len = c->body.len - c->n_parts * c->piece;
+        buffer_put_u32(&part, (uint32_t)c->n_parts);
+        buffer_put_bytes(&part, c->body.data + c->n_parts * c->piece, c->body.len - c->n_parts * c->piece);
+        cmd.body = part.data;
+        cmd.body_len = part.len;
     }
     rv = writes_start(h->node.writes, &cmd, on_written, r);
     buffer_deinit(&part);
