@@ -72,7 +72,9 @@ struct snapshots {
     uint64_t from;
     enum receive_state receiving;
     bool install_wanted;
-    uint64_t ask_at; /* healing: when to ask the leader again */
+    bool behind_engine;     /* the install heals state.db, and the log reaches beyond it: it is left alone */
+    uint64_t heal_received; /* healing: bytes of the file that were there at the last look */
+    uint64_t ask_at;        /* healing: when to ask the leader again */
     struct snapshot_meta install_meta;
     uv_work_t work;
     int worked;
@@ -424,10 +426,14 @@ static void on_synced(uv_work_t *work, int status)
         return;
     }
     meta = snapshot_receiver_meta(s->receiver, &term);
-    if (s->node->healing)
+    /* A state beyond the log's end must not come without a log that follows it: the
+     * engine installs it then as for any laggard. */
+    if (s->node->healing && consensus_applied(s->node->consensus) >= meta->index) {
         snapshots_install(s, meta);
-    else if (!consensus_snapshot_received(s->node->consensus, s->from, term, meta))
+        s->behind_engine = true;
+    } else if (!consensus_snapshot_received(s->node->consensus, s->from, term, meta)) {
         unlink(s->in_path); /* not needed after all */
+    }
     snapshot_receiver_finish(s->receiver, &answer);
     reply(s, s->from, &answer);
     buffer_deinit(&answer);
@@ -464,6 +470,7 @@ void snapshots_install(struct snapshots *s, const struct snapshot_meta *meta)
     snapshot_meta_deinit(&s->install_meta);
     snapshot_meta_copy(meta, &s->install_meta);
     s->install_wanted = true;
+    s->behind_engine = false;
     uv_async_send(&s->wake);
 }
 
@@ -517,10 +524,12 @@ static void on_installed(uv_work_t *work, int status)
     s->new_store = NULL;
     s->receiving = RECEIVE_STREAM;
     s->install_wanted = false;
-    if (!n->healing)
-        consensus_reset_log(n->consensus, &s->install_meta);
-    else
+    if (s->behind_engine) {
         node_healed(n);
+    } else {
+        n->healing = n->stateless = false;
+        consensus_reset_log(n->consensus, &s->install_meta);
+    }
     snapshot_meta_deinit(&s->install_meta);
 }
 
@@ -530,7 +539,7 @@ static void install_begin(struct snapshots *s)
 
     s->receiving = RECEIVE_INSTALLING;
     /* A healed state leaves the log alone, so nothing has to be completed later. */
-    if ((!n->healing && write_meta(n->group_dir, &s->install_meta) != 0) ||
+    if ((!s->behind_engine && write_meta(n->group_dir, &s->install_meta) != 0) ||
         node_store_new(n, &s->new_journal, &s->new_store) != 0)
         node_die("a state file cannot be installed: no space or memory");
     node_store_drop(n);
@@ -541,9 +550,9 @@ static void install_begin(struct snapshots *s)
 void snapshots_heal(struct snapshots *s, uint64_t now_ms)
 {
     struct node *n = s->node;
-    uint64_t leader = consensus_leader(n->consensus);
+    uint64_t leader = consensus_leader(n->consensus), received, size;
 
-    if (now_ms < s->ask_at)
+    if (now_ms < s->ask_at || s->install_wanted || s->receiving != RECEIVE_STREAM)
         return;
     if (consensus_is_leader(n->consensus)) {
         /* Another one has to give the state. If all have lost theirs, nobody can. */
@@ -552,9 +561,15 @@ void snapshots_heal(struct snapshots *s, uint64_t now_ms)
         s->ask_at = now_ms + HEAL_ASK_MS;
         return;
     }
-    if (s->install_wanted || s->receiving != RECEIVE_STREAM ||
-        snapshot_receiver_state(s->receiver) != SNAPSHOT_RECEIVER_IDLE || leader == 0)
+    if (leader == 0)
         return;
+    /* A transfer that stands still was given up by its sender. */
+    received = snapshot_receiver_received(s->receiver, &size);
+    if (snapshot_receiver_state(s->receiver) != SNAPSHOT_RECEIVER_IDLE && received != s->heal_received) {
+        s->heal_received = received;
+        s->ask_at = now_ms + HEAL_ASK_MS;
+        return;
+    }
     if (peers_begin(n->peers, leader, PEER_WANT_STATE, 0) == NULL)
         return;
     peers_end(n->peers, leader);
