@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kvfs/fs.h"
+#include "kvfs/process.h"
 #include "kvfs/publish.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
@@ -81,7 +82,7 @@ static bool is_writable(int flags)
     return (flags & O_ACCMODE) != O_RDONLY;
 }
 
-struct handle *file_open(struct fs *fs, struct inode *inode, int flags, pid_t opener)
+struct handle *file_open(struct fs *fs, struct inode *inode, int flags, pid_t thread)
 {
     struct handle *h = calloc(1, sizeof *h);
     struct file *f = h != NULL ? file_get(fs, inode) : NULL;
@@ -92,8 +93,7 @@ struct handle *file_open(struct fs *fs, struct inode *inode, int flags, pid_t op
     }
     h->inode = inode;
     h->flags = flags;
-    h->opener = opener;
-    h->opened_ms = clock_boot_ms();
+    h->opener = is_writable(flags) ? process_of(thread) : 0;
     h->pinned = true;
     TAILQ_INSERT_TAIL(&f->handles, h, link);
     f->n_handles++;
@@ -235,10 +235,25 @@ void file_touched(struct fs *fs, struct file *f, const struct fuse_ctx *who)
     f->uid = who->uid;
     f->gid = who->gid;
     for (i = 0; i < f->n_writers && i < FILE_WRITERS; i++) {
-        if (f->writers[i] == who->pid)
+        if (f->writers[i].thread == who->pid)
             return;
     }
-    f->writers[f->n_writers++ % FILE_WRITERS] = who->pid;
+    i = f->n_writers++ % FILE_WRITERS;
+    f->writers[i].thread = who->pid;
+    f->writers[i].process = process_of(who->pid);
+}
+
+bool file_is_of(const struct file *f, const struct handle *h, pid_t process)
+{
+    unsigned i;
+
+    if (h->opener == process)
+        return true;
+    for (i = 0; i < f->n_writers && i < FILE_WRITERS; i++) {
+        if (f->writers[i].process == process)
+            return true;
+    }
+    return false;
 }
 
 /* Removed while open: the value is fetched, so that it outlives the node. */

@@ -25,9 +25,8 @@ struct handle {
     TAILQ_ENTRY(handle) link;
     struct inode *inode; /* borrowed: a handle keeps it alive */
     int flags;
-    pid_t opener;       /* thread */
-    uint64_t opened_ms; /* CLOCK_BOOTTIME */
-    bool pinned;        /* opened on the present connection */
+    pid_t opener; /* process; 0: unknown */
+    bool pinned;  /* opened on the present connection */
 };
 
 TAILQ_HEAD(handle_list, handle);
@@ -51,8 +50,10 @@ struct file {
     uint64_t dirty_ms;     /* when the oldest edit of `stage` came */
     uint64_t touched_ns;   /* wall clock of the newest: its mtime until it is published */
     bool fresh; /* created here and never published: the first publication replaces the empty creation */
-    uint32_t uid, gid;           /* who wrote last */
-    pid_t writers[FILE_WRITERS]; /* threads that wrote, the last ones */
+    uint32_t uid, gid; /* who wrote last */
+    struct {
+        pid_t thread, process;
+    } writers[FILE_WRITERS]; /* who wrote, the last ones */
     unsigned n_writers;
 
     struct request *publication; /* publish.c */
@@ -69,8 +70,8 @@ struct file *file_get(struct fs *fs, struct inode *inode);
 void file_put(struct fs *fs, struct inode *inode);
 void file_free(struct fs *fs, struct inode *inode);
 
-/* A handle that is already open (pinned) on the node. NULL: out of memory. */
-struct handle *file_open(struct fs *fs, struct inode *inode, int flags, pid_t opener);
+/* A handle that is already open (pinned) on the node, for this thread. NULL: out of memory. */
+struct handle *file_open(struct fs *fs, struct inode *inode, int flags, pid_t thread);
 /* RELEASE: publishes what nobody else will, closes on the node. */
 void file_close(struct fs *fs, struct handle *h);
 /* After a new connection: opens everything there. */
@@ -92,6 +93,8 @@ size_t file_overlay(const struct file *f, uint64_t base_size, uint64_t offset, u
 
 /* An edit was staged by this thread. */
 void file_touched(struct fs *fs, struct file *f, const struct fuse_ctx *who);
+/* Whether the process has opened the handle or written to the file. */
+bool file_is_of(const struct file *f, const struct handle *h, pid_t process);
 /* The last name has gone; by_other: not through this mount. */
 void file_removed(struct fs *fs, struct file *f, const struct attr *attr, bool by_other);
 

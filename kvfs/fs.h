@@ -7,8 +7,8 @@
  *
  * One lock guards all of it. It is never held while waiting for anything: not
  * for the node (requests are state machines, request.h), not in a notification
- * to the kernel (which may wait for answers to requests), not while looking at
- * /proc. Writing an answer to the kernel does not wait and is done under it.
+ * to the kernel (which may wait for answers to requests), not while looking
+ * through the descriptors of a process. Writing an answer to the kernel does not wait and is done under it.
  *
  * Every function of the modules below is called with the lock held unless its
  * header says otherwise. */

@@ -155,25 +155,20 @@ void op_flush(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_enter(req);
     struct file *f = virtual_is(node) ? NULL : file_at(fs, fs_ino(fs, node));
-    pid_t threads[FILE_WRITERS + 1], pid = fuse_req_ctx(req)->pid;
-    uint64_t ino = fs_ino(fs, node), opened_ms;
+    pid_t thread = fuse_req_ctx(req)->pid;
+    uint64_t ino = fs_ino(fs, node);
     bool emptied, ours;
-    size_t n = 0, i;
 
     if (!file_is_dirty(f)) {
         fs_leave(fs);
         fuse_reply_err(req, 0);
         return;
     }
-    threads[n++] = handle_of(fi)->opener;
-    opened_ms = handle_of(fi)->opened_ms;
-    for (i = 0; i < f->n_writers && i < FILE_WRITERS; i++)
-        threads[n++] = f->writers[i];
+    ours = file_is_of(f, handle_of(fi), process_of(thread));
     emptied = f->publication == NULL && stage_only_emptied(&f->stage);
     fs_leave(fs);
 
-    ours = process_is_one_of(pid, threads, n, opened_ms) && !(emptied && process_holds(pid, ino));
-    if (!ours) {
+    if (!ours || (emptied && process_holds(thread, ino))) {
         fuse_reply_err(req, 0);
         return;
     }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* Reads a small file of /proc whole. Length, or -1. */
@@ -65,59 +66,24 @@ bool process_is_killed(pid_t tid)
     return has_signal(status, "SigPnd", SIGKILL) || has_signal(status, "ShdPnd", SIGKILL);
 }
 
-static pid_t process_of(pid_t tid)
+pid_t process_of(pid_t tid)
 {
     char status[4096];
     const char *p;
+    int fd;
 
+    if (tid <= 0)
+        return 0;
+    /* Only a process's first thread, whose number is the process's, has this kind of descriptor. */
+    fd = (int)syscall(SYS_pidfd_open, tid, 0);
+    if (fd >= 0) {
+        close(fd);
+        return tid;
+    }
     if (!read_status(tid, status, sizeof status))
         return 0;
     p = field(status, "Tgid");
     return p == NULL ? 0 : (pid_t)strtol(p, NULL, 10);
-}
-
-/* When the process started, in ms since boot; 0 if unknown. */
-static uint64_t start_ms(pid_t pid)
-{
-    char path[64], stat[2048];
-    const char *p;
-    long ticks = sysconf(_SC_CLK_TCK);
-    unsigned long long start = 0;
-    int i;
-
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    if (ticks <= 0 || read_file(path, stat, sizeof stat) <= 0)
-        return 0;
-    /* The command's name may contain anything; fields count from the last ')'. */
-    p = strrchr(stat, ')');
-    for (i = 0; p != NULL && i < 20; i++) {
-        p = strchr(p, ' ');
-        p = p == NULL ? NULL : p + 1;
-    }
-    if (p != NULL)
-        start = strtoull(p, NULL, 10);
-    return start * 1000 / (unsigned long long)ticks;
-}
-
-bool process_is_one_of(pid_t tid, const pid_t *of, size_t n, uint64_t opened_ms)
-{
-    pid_t pid;
-    size_t i;
-
-    for (i = 0; i < n; i++) {
-        if (of[i] == tid)
-            return true;
-    }
-    pid = process_of(tid);
-    for (i = 0; pid > 0 && i < n; i++) {
-        char path[64];
-
-        snprintf(path, sizeof path, "/proc/%d/task/%d", (int)pid, (int)of[i]);
-        if (of[i] == pid || access(path, F_OK) == 0)
-            return true;
-    }
-    /* A tick of the kernel's clock is the precision of a process's start. */
-    return pid > 0 && start_ms(pid) + 20 < opened_ms;
 }
 
 /* Whether mount `id` of the process is one of kvfs. */

@@ -147,6 +147,71 @@ static void a_child_that_writes_publishes(void)
     CHECK(n_versions("fork2") == 1);
 }
 
+static void run_true(int fd)
+{
+    execl("/bin/true", "true", (char *)NULL);
+    _exit(1);
+}
+
+/* The descriptor is closed in the middle of execve(2), when much of what /proc
+ * tells about the process cannot be read. */
+static void a_program_started_meanwhile_publishes_nothing(void)
+{
+    int fd = open(at(0, "exec"), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+
+    CHECK(write(fd, "half", 4) == 4);
+    in_child(run_true, fd);
+    CHECK(shows(1, "exec", ""));
+    CHECK(write(fd, "whole", 5) == 5);
+    CHECK(close(fd) == 0);
+    CHECK(shows(1, "exec", "halfwhole"));
+    CHECK(n_versions("exec") == 1);
+    /* Emptied only: whether others hold it is looked up as well. */
+    fd = open(at(0, "exec"), O_WRONLY | O_TRUNC | O_CLOEXEC);
+    in_child(run_true, fd);
+    CHECK(shows(1, "exec", "halfwhole"));
+    CHECK(close(fd) == 0);
+    CHECK(shows(1, "exec", ""));
+    CHECK(n_versions("exec") == 2);
+}
+
+static void write_and_run(int fd)
+{
+    if (write(fd, "before", 6) != 6)
+        _exit(1);
+    run_true(fd);
+}
+
+static void a_process_that_writes_and_becomes_another_publishes(void)
+{
+    int fd = open(at(0, "exec2"), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+
+    in_child(write_and_run, fd);
+    CHECK(shows(1, "exec2", "before"));
+    close(fd);
+    CHECK(n_versions("exec2") == 1);
+}
+
+static void *open_and_write(void *arg)
+{
+    int *fd = arg;
+
+    *fd = open(at(0, "thread"), O_WRONLY | O_CREAT, 0644);
+    CHECK(write(*fd, "threads", 7) == 7);
+    return NULL;
+}
+
+static void what_an_ended_thread_wrote_is_its_process_s(void)
+{
+    pthread_t t;
+    int fd = -1;
+
+    pthread_create(&t, NULL, open_and_write, &fd);
+    pthread_join(t, NULL);
+    CHECK(close(fd) == 0);
+    CHECK(shows(1, "thread", "threads"));
+}
+
 static void others_see_it_when_it_is_closed_or_synced(void)
 {
     int fd = open(at(0, "when"), O_RDWR | O_CREAT, 0644);
@@ -557,6 +622,9 @@ int main(int argc, char **argv)
     mounts[1] = argv[2];
     RUN(a_forked_child_publishes_nothing_half_written);
     RUN(a_child_that_writes_publishes);
+    RUN(a_program_started_meanwhile_publishes_nothing);
+    RUN(a_process_that_writes_and_becomes_another_publishes);
+    RUN(what_an_ended_thread_wrote_is_its_process_s);
     RUN(others_see_it_when_it_is_closed_or_synced);
     RUN(what_stays_open_is_published_after_the_commit_time);
     RUN(maps_are_published);

@@ -12,7 +12,6 @@
 #include <cmocka.h>
 
 #include "kvfs/process.h"
-#include "sync/base/clock.h"
 
 static pid_t thread_id(void)
 {
@@ -21,39 +20,36 @@ static pid_t thread_id(void)
 
 static void *other_thread(void *arg)
 {
-    pid_t opener = *(pid_t *)arg;
-
-    return process_is_one_of(thread_id(), &opener, 1, 0) ? arg : NULL;
+    *(pid_t *)arg = process_of(thread_id());
+    return NULL;
 }
 
-static void another_thread_of_the_opener_is_the_opener(void **state)
+static void every_thread_is_of_its_process(void **state)
 {
-    pid_t self = thread_id();
+    pid_t of_other = 0;
     pthread_t t;
-    void *result;
 
-    assert_int_equal(pthread_create(&t, NULL, other_thread, &self), 0);
-    pthread_join(t, &result);
-    assert_non_null(result);
+    assert_int_equal(process_of(thread_id()), getpid());
+    assert_int_equal(pthread_create(&t, NULL, other_thread, &of_other), 0);
+    pthread_join(t, NULL);
+    assert_int_equal(of_other, getpid());
 }
 
-static void a_forked_child_is_not_the_opener(void **state)
+static void a_forked_child_is_a_process_of_its_own(void **state)
 {
-    pid_t self = thread_id(), child = fork();
+    pid_t parent = getpid(), child = fork();
     int status;
 
     if (child == 0)
-        _exit(process_is_one_of(thread_id(), &self, 1, clock_boot_ms()) ? 1 : 0);
+        _exit(process_of(thread_id()) == getpid() && getpid() != parent ? 0 : 1);
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(status, 0);
 }
 
-static void a_process_older_than_the_handle_is_no_child(void **state)
+static void of_what_is_gone_or_out_of_sight_nothing_is_known(void **state)
 {
-    pid_t nobody = 0x3fffff; /* its thread has ended */
-
-    assert_true(process_is_one_of(thread_id(), &nobody, 1, clock_boot_ms() + 60000));
-    assert_false(process_is_one_of(thread_id(), &nobody, 1, 1));
+    assert_int_equal(process_of(0x3fffff), 0);
+    assert_int_equal(process_of(0), 0);
 }
 
 static void a_running_process_is_not_killed(void **state)
@@ -79,9 +75,9 @@ static void a_descriptor_elsewhere_is_not_held(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(another_thread_of_the_opener_is_the_opener),
-        cmocka_unit_test(a_forked_child_is_not_the_opener),
-        cmocka_unit_test(a_process_older_than_the_handle_is_no_child),
+        cmocka_unit_test(every_thread_is_of_its_process),
+        cmocka_unit_test(a_forked_child_is_a_process_of_its_own),
+        cmocka_unit_test(of_what_is_gone_or_out_of_sight_nothing_is_known),
         cmocka_unit_test(a_running_process_is_not_killed),
         cmocka_unit_test(a_descriptor_elsewhere_is_not_held),
     };
