@@ -107,23 +107,37 @@ static void update_pause(struct client_conn *c)
         stream_resume(c->stream);
 }
 
-/* Upper bound of an answer that is given later, so that who asks for much does not
- * get it all at once: answers wait for nobody. */
-static size_t answer_bound(const struct frame *frame)
+static size_t smaller(uint64_t a, uint64_t b)
+{
+    return (size_t)(a < b ? a : b);
+}
+
+/* What an answer that is given later is expected to have at most, so that who asks
+ * for much does not get it all at once: answers wait for nobody. Values are taken
+ * to be as long as they are now. */
+static size_t answer_bound(const struct client_conn *c, const struct frame *frame)
 {
     struct cursor in = cursor_of(frame->payload, frame->len);
-    size_t ignored, bound = 512;
+    struct attr attr;
+    size_t ignored, len, bound = 512;
+    const uint8_t *path, *name;
+    uint64_t ino;
 
     switch (frame->type) {
     case MESSAGE_READ:
+        cursor_u8(&in);
+        ino = cursor_u64(&in);
+        cursor_u64(&in);
+        if (store_getattr(c->node->store, ino, &attr) == KV_OK)
+            bound += smaller(cursor_u32(&in), attr.size);
+        break;
     case MESSAGE_GET:
         cursor_u8(&in);
-        if (frame->type == MESSAGE_READ)
-            cursor_u64(&in);
-        else
-            cursor_string(&in, KV_PATH_MAX + 1, &ignored);
+        path = cursor_string(&in, KV_PATH_MAX + 1, &len);
         cursor_u64(&in);
-        bound += cursor_u32(&in);
+        if (path != NULL &&
+            store_resolve(c->node->store, &c->who, path, len, &attr, &ino, &name, &ignored) == KV_OK)
+            bound += smaller(cursor_u32(&in), attr.size);
         break;
     case MESSAGE_VERSION:
         cursor_u64(&in);
@@ -159,7 +173,7 @@ struct request *request_new(struct client_conn *conn, const struct frame *frame)
     r->id = frame->id;
     r->type = frame->type;
     r->conn = conn;
-    r->promised = answer_bound(frame);
+    r->promised = answer_bound(conn, frame);
     conn->refs++;
     conn->requests++;
     conn->promised += r->promised;

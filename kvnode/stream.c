@@ -159,7 +159,7 @@ static bool may_handle(const struct stream *s)
     return !s->closed && !s->finish && !s->paused && s->out.len - s->out_at < s->pause_at;
 }
 
-/* Hands out what is complete in `in`; false if it stopped at the limit. */
+/* Hands out what is complete in `in`, up to a limit. Whether it was anything. */
 static bool handle_input(struct stream *s)
 {
     unsigned n = 0;
@@ -170,9 +170,9 @@ static bool handle_input(struct stream *s)
         struct frame frame;
         long used;
 
-        if (n++ == FRAMES_PER_TURN) {
+        if (n == FRAMES_PER_TURN) {
             mark_dirty(s);
-            return false;
+            return true;
         }
         if (s->preamble) {
             used = s->callbacks.on_preamble(s->callbacks.arg, data, len);
@@ -194,6 +194,7 @@ static bool handle_input(struct stream *s)
         if (used == 0 && (s->preamble || len < FRAME_HEADER_LEN + FRAME_PAYLOAD_MAX))
             break;
         s->in_at += (size_t)used;
+        n++;
     }
     if (s->in_at == s->in.len) {
         buffer_clear(&s->in);
@@ -202,7 +203,7 @@ static bool handle_input(struct stream *s)
         buffer_consume(&s->in, s->in_at);
         s->in_at = 0;
     }
-    return true;
+    return n > 0;
 }
 
 static void read_input(struct stream *s)
@@ -294,8 +295,9 @@ static void flush_one(struct stream *s)
         write_output(s);
     if (!s->closed && s->finish)
         end(s, s->reason != 0 ? s->reason : -ECANCELED);
-    if (!s->closed && s->in.len > s->in_at && may_handle(s))
-        handle_input(s);
+    /* What came of it is for the end of a turn, and this one is over. */
+    if (!s->closed && s->in.len > s->in_at && may_handle(s) && handle_input(s))
+        mark_dirty(s);
     if (!s->closed) {
         watch(s);
         return;
