@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -255,17 +256,26 @@ uint64_t node_bytes(struct test_node *n)
 
 /* ---- keys, files, sshd ---- */
 
+/* Below the range from which the kernel takes ports of outgoing connections. */
 uint16_t free_port(void)
 {
     struct sockaddr_in a = {.sin_family = AF_INET};
-    socklen_t size = sizeof a;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (bind(fd, (struct sockaddr *)&a, sizeof a) < 0 || getsockname(fd, (struct sockaddr *)&a, &size) < 0)
-        die("no free port");
-    close(fd);
-    return ntohs(a.sin_port);
+    for (int tries = 0; tries < 500; tries++) {
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), rv;
+        uint16_t r = 0;
+
+        if (getrandom(&r, sizeof r, 0) != (ssize_t)sizeof r)
+            die("no random numbers");
+        a.sin_port = htons((uint16_t)(10000 + r % 20000));
+        rv = bind(fd, (struct sockaddr *)&a, sizeof a);
+        close(fd);
+        if (rv == 0)
+            return ntohs(a.sin_port);
+    }
+    die("no free port");
+    return 0;
 }
 
 static void find_bridge(char *out, size_t size)
