@@ -293,6 +293,8 @@ void truth_on_acknowledge(struct node *n, const struct engine_message *m)
     if (index == 0)
         return;
     term = engine_term_at(n->engine, index);
+    if (term == 0 && index <= n->state.applied)
+        term = committed[index].term; /* trimmed, and a snapshot is being installed over it */
     if (!disk_has(&n->disk, index, term))
         violation("node %d acknowledges %lu^%lu, not durable (on disk %lu..%lu)", n->id, index, term,
                   n->disk.start_index, disk_last(&n->disk));
