@@ -40,15 +40,15 @@ unsigned net_new(unsigned n)
     unsigned net = (unsigned)getpid() % 100000 + 1, i;
     bool ok;
 
-    ok = ip("netns add kvf%u-b", net) && ip("-n kvf%u-b link add br type bridge", net) &&
-         ip("-n kvf%u-b link set br up", net);
+    ok = ip("netns add kvf%u-b", net) && ip("-n kvf%u-b link add name br0 type bridge", net) &&
+         ip("-n kvf%u-b link set br0 up", net);
     for (i = 0; ok && i < n; i++) {
         char name[32];
 
         net_name(net, i, name, sizeof name);
         ok = ip("netns add %s", name) &&
              ip("-n kvf%u-b link add p%u type veth peer name e0 netns %s", net, i + 1, name) &&
-             ip("-n kvf%u-b link set p%u master br up", net, i + 1) &&
+             ip("-n kvf%u-b link set p%u master br0 up", net, i + 1) &&
              ip("-n %s addr add 10.91.0.%u/24 dev e0", name, i + 1) && ip("-n %s link set e0 up", name) &&
              ip("-n %s link set lo up", name);
     }
@@ -73,5 +73,17 @@ void net_free(unsigned net, unsigned n)
 
 bool net_cut(unsigned net, unsigned i, bool cut)
 {
-    return ip("-n kvf%u-b link set p%u %s", net, i + 1, cut ? "nomaster" : "master br");
+    return ip("-n kvf%u-b link set p%u %s", net, i + 1, cut ? "nomaster" : "master br0");
+}
+
+bool net_cut_way(unsigned net, unsigned from, unsigned to, bool cut)
+{
+    char name[32];
+
+    net_name(net, from, name, sizeof name);
+    /* The address of no machine: the bridge takes the packets to everyone, and nobody wants them. */
+    if (cut)
+        return ip("-n %s neigh replace 10.91.0.%u lladdr 02:00:00:00:00:99 nud permanent dev e0", name,
+                  to + 1);
+    return ip("-n %s neigh del 10.91.0.%u dev e0", name, to + 1);
 }

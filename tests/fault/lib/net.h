@@ -15,5 +15,7 @@ void net_name(unsigned net, unsigned i, char *out, size_t size);
 void net_address(unsigned net, unsigned i, char *out, size_t size);
 /* Cuts node i off from all others, or joins it again. */
 bool net_cut(unsigned net, unsigned i, bool cut);
+/* The same for what goes from one node to another only: what comes back arrives. */
+bool net_cut_way(unsigned net, unsigned from, unsigned to, bool cut);
 
 #endif
