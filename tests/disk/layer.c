@@ -24,6 +24,7 @@
 #include <fuse_lowlevel.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/falloc.h>
 #include <pthread.h>
 #include <signal.h>
@@ -364,8 +365,16 @@ static void on_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
 
 static void on_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-    (void)ino;
-    fuse_reply_open(req, fi); /* not keep_cache: the pages may be of another life */
+    int error = 0;
+
+    pthread_mutex_lock(&lock);
+    if ((fi->flags & O_TRUNC) != 0 && inode_of(ino)->now.len > 0)
+        error = resize(inode_of(ino), 0);
+    pthread_mutex_unlock(&lock);
+    if (error == 0)
+        fuse_reply_open(req, fi); /* not keep_cache: the pages may be of another life */
+    else
+        fuse_reply_err(req, error);
 }
 
 static void on_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t at, struct fuse_file_info *fi)

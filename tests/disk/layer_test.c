@@ -117,6 +117,10 @@ static void what_was_not_synced_is_forgotten(void **state)
     assert_string_equal(get("a"), "t");
     cut();
     assert_string_equal(get("a"), "three");
+    close(at("a", O_WRONLY | O_TRUNC));
+    assert_string_equal(get("a"), "");
+    cut();
+    assert_string_equal(get("a"), "three");
 }
 
 static void names_are_kept_by_an_fsync_of_their_folder(void **state)
