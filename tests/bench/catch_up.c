@@ -129,6 +129,18 @@ static uint64_t memory_kib(unsigned node, const char *field)
     return kib;
 }
 
+/* The largest so far is what it is now. */
+static void reset_peak(unsigned node)
+{
+    char path[64];
+    FILE *f;
+
+    snprintf(path, sizeof path, "/proc/%d/clear_refs", (int)cluster->nodes[node].pid);
+    f = fopen(path, "we");
+    if (f == NULL || fputs("5", f) < 0 || fclose(f) != 0)
+        die("the largest memory so far cannot be reset");
+}
+
 /* Starts the laggard; ms until it has applied what had been applied when it started. */
 static uint64_t catch_up(unsigned other, double *rate_out)
 {
@@ -214,8 +226,12 @@ static void from_state(unsigned mib)
         pause_ms(50);
     while (cluster_view(cluster, leader, 1000, &v) && v.log_first <= lag_end && !failed);
     steady = rate(STEADY_MS);
-    for (i = 0; i < NODES; i++)
-        rss[i] = i != laggard ? memory_kib(i, "VmRSS") : 0;
+    for (i = 0; i < NODES; i++) {
+        if (i == laggard)
+            continue;
+        reset_peak(i);
+        rss[i] = memory_kib(i, "VmRSS");
+    }
     ms = catch_up(leader, &meanwhile);
     peak = memory_kib(laggard, "VmHWM");
     stop_writers(writers, 2);
