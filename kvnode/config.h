@@ -62,6 +62,8 @@ struct config { /* strings are owned, and never NULL unless said */
     /* [storage] */
     uint32_t flush_ms, flush_commands;
     uint64_t log_keep_entries, log_keep_bytes;
+    uint32_t scrub_interval_s; /* 0: only on request */
+    uint64_t scrub_bytes_per_s;
 
     struct config_peer *peers; /* owned; sorted by id, without this node itself */
     size_t n_peers;

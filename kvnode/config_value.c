@@ -29,6 +29,8 @@ const struct setting config_settings[] = {
     {"storage", "flush_commands", KIND_U32, AT(flush_commands), 1, 100000, "1000"},
     {"storage", "log_keep_entries", KIND_U64, AT(log_keep_entries), 2048, 100000000, "100000"},
     {"storage", "log_keep_bytes", KIND_U64, AT(log_keep_bytes), 1 << 20, UINT64_C(1) << 40, "64MiB"},
+    {"storage", "scrub_interval_s", KIND_U32, AT(scrub_interval_s), 0, 31536000, "86400"},
+    {"storage", "scrub_bytes_per_s", KIND_U64, AT(scrub_bytes_per_s), 1 << 16, UINT64_C(1) << 40, "8MiB"},
 };
 const size_t config_n_settings = sizeof config_settings / sizeof config_settings[0];
 

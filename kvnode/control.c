@@ -9,7 +9,9 @@
 #include "kvnode/events.h"
 #include "kvnode/node_state.h"
 #include "kvnode/peers.h"
+#include "kvnode/scrub.h"
 #include "kvnode/serve.h"
+#include "kvnode/verify.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "sync/wire/message.h"
@@ -107,6 +109,50 @@ static void emit_member(void *arg, uint64_t id, const char *address, bool voter)
     json_array_append_new(l->array, m);
 }
 
+static void warn_of_damage(void *arg, const struct peer_view *view)
+{
+    json_t *list = arg;
+    char text[200];
+
+    if (!view->up || !view->damaged)
+        return;
+    snprintf(text, sizeof text, "%s found damage in its state.db; kvnode status -n %s says more", view->name,
+             view->name);
+    json_array_append_new(list, json_string(text));
+}
+
+static json_t *scrub(struct node *n, json_t *warnings)
+{
+    static const char *const states[] = {
+        [SCRUB_NONE] = NULL,         [SCRUB_RUNNING] = "running", [SCRUB_CLEAN] = "clean",
+        [SCRUB_DAMAGED] = "damaged", [SCRUB_FAILED] = "failed",
+    };
+    struct scrub_view v;
+    json_t *o = json_object();
+
+    scrub_look(n->scrub, &v);
+    json_object_set_new(o, "interval_s", json_integer(n->config->scrub_interval_s));
+    json_object_set_new(o, "running", json_boolean(v.state == SCRUB_RUNNING));
+    json_object_set_new(o, "last", v.last != SCRUB_NONE ? json_string(states[v.last]) : json_null());
+    json_object_set_new(o, "ended_ms_ago",
+                        v.last != SCRUB_NONE ? json_integer((json_int_t)(clock_boot_ms() - v.ended_boot_ms))
+                                             : json_null());
+    json_object_set_new(o, "ended_unix_ms",
+                        v.last != SCRUB_NONE ? json_integer((json_int_t)(v.ended_wall_ns / 1000000))
+                                             : json_null());
+    json_object_set_new(o, "took_ms", json_integer((json_int_t)v.took_ms));
+    json_object_set_new(o, "read_bytes", json_integer((json_int_t)v.last_read));
+    json_object_set_new(o, "error", v.error[0] != '\0' ? json_string(v.error) : json_null());
+    json_object_set_new(o, "mending", json_boolean(n->mending));
+    if (v.damaged || v.last == SCRUB_FAILED)
+        json_array_append_new(warnings, json_string(v.error));
+    if (n->mending)
+        json_array_append_new(warnings,
+                              json_string("state.db is fetched anew from the leader; until then this "
+                                          "node serves from memory"));
+    return o;
+}
+
 static json_t *warnings(struct node *n, const struct store_usage *usage)
 {
     json_t *list = json_array();
@@ -126,6 +172,7 @@ static json_t *warnings(struct node *n, const struct store_usage *usage)
         json_array_append_new(list, json_string("live data is over 80 % of max_bytes"));
     if (usage->keys > usage->max_keys / 100 * BEHIND_WARN_PERCENT)
         json_array_append_new(list, json_string("keys are over 80 % of max_keys"));
+    peers_each(n->peers, list, warn_of_damage);
     return list;
 }
 
@@ -143,7 +190,7 @@ static json_t *status(struct node *n)
     uint64_t leader = consensus_leader(n->consensus);
     struct store_usage usage;
     char revision[40];
-    json_t *o = json_object();
+    json_t *o = json_object(), *warned;
     unsigned majority;
 
     store_usage(n->store, &usage);
@@ -190,7 +237,9 @@ static json_t *status(struct node *n)
     json_object_set_new(o, "clients", json_integer((json_int_t)serve_clients(n->serve)));
     json_object_set_new(o, "subscribers", json_integer((json_int_t)events_subscribers(n->events)));
     json_object_set_new(o, "members", l.array);
-    json_object_set_new(o, "warnings", warnings(n, &usage));
+    warned = warnings(n, &usage);
+    json_object_set_new(o, "scrub", scrub(n, warned));
+    json_object_set_new(o, "warnings", warned);
     return o;
 }
 
@@ -225,6 +274,25 @@ static int transfer(struct node *n, const char *to)
     return consensus_transfer(n->consensus, id);
 }
 
+static int verify(struct node *n, json_t *request, char **text_out)
+{
+    json_int_t run = json_integer_value(json_object_get(request, "run")),
+               rate = json_integer_value(json_object_get(request, "rate"));
+    json_t *answer;
+    int rv;
+
+    if (run <= 0 || rate < 0)
+        return KV_E_INVAL;
+    rv = verify_poll(n->verify, (uint64_t)run, (uint64_t)rate, &answer);
+    if (rv != KV_OK) {
+        *text_out = strdup("another verify is under way");
+        return rv;
+    }
+    *text_out = json_dumps(answer, JSON_COMPACT);
+    json_decref(answer);
+    return *text_out != NULL ? KV_OK : KV_E_BUSY;
+}
+
 static int admin(struct node *n, bool trusted, const void *body, size_t len, char **text_out)
 {
     struct cursor in = cursor_of(body, len);
@@ -253,6 +321,8 @@ static int admin(struct node *n, bool trusted, const void *body, size_t len, cha
         rv = transfer(n, json_string_value(json_object_get(request, "to")));
         if (rv == KV_OK)
             *text_out = strdup("{}");
+    } else if (strcmp(command, "verify") == 0) {
+        rv = verify(n, request, text_out);
     }
     json_decref(request);
     return rv;

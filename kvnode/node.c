@@ -23,8 +23,10 @@
 #include "kvnode/past.h"
 #include "kvnode/peers.h"
 #include "kvnode/reads.h"
+#include "kvnode/scrub.h"
 #include "kvnode/serve.h"
 #include "kvnode/snapshots.h"
+#include "kvnode/verify.h"
 #include "kvnode/writes.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
@@ -67,6 +69,7 @@ static void on_beat(uv_timer_t *timer)
     struct node *n = timer->data;
 
     node_beat(n);
+    scrub_beat(n->scrub, clock_boot_ms());
     if (n->stopping && (!consensus_is_leader(n->consensus) || clock_boot_ms() >= n->stop_deadline_ms))
         stop_loop(n);
 }
@@ -397,18 +400,24 @@ static int start(struct running *r)
     n->reads = reads_new(n);
     n->writes = writes_new(n);
     n->snapshots = snapshots_new(n);
-    if (n->events == NULL || n->past == NULL || n->reads == NULL || n->writes == NULL || n->snapshots == NULL)
+    n->verify = verify_new(n);
+    if (n->events == NULL || n->past == NULL || n->reads == NULL || n->writes == NULL ||
+        n->snapshots == NULL || n->verify == NULL)
         return -ENOMEM;
     rv = open_state(r);
     if (rv != 0)
         return rv;
     events_reset(n->events, store_applied(n->store));
+    digest_ring_reset(&n->digests, store_applied(n->store), store_digest(n->store));
     rv = open_log(r);
     if (rv != 0)
         return rv;
     rv = node_start_writeback(n, r->why);
     if (rv != 0)
         return rv;
+    n->scrub = scrub_new(n);
+    if (n->scrub == NULL)
+        return -ENOMEM;
     rv = start_sshd(r);
     if (rv != 0)
         return rv;
@@ -461,6 +470,8 @@ static void stop(struct running *r)
     if (n->writeback != NULL && !writeback_free(n->writeback, true, FLUSH_MS))
         log_warn("state.db is not up to date; the next start replays log.db");
     n->writeback = NULL;
+    scrub_free(n->scrub);
+    verify_free(n->verify);
     if (n->snapshots != NULL && snapshots_busy(n->snapshots)) {
         log_info("stopped while a state file was being made or installed; the next start goes on");
         _exit(0);

@@ -16,6 +16,7 @@
 
 #include "kvnode/config.h"
 #include "kvnode/consensus.h"
+#include "kvnode/digest_ring.h"
 #include "kvnode/journal.h"
 #include "kvnode/store.h"
 #include "kvnode/stream.h"
@@ -33,8 +34,10 @@ struct events;
 struct past;
 struct peers;
 struct reads;
+struct scrub;
 struct serve;
 struct snapshots;
+struct verify;
 struct writes;
 
 struct node {
@@ -48,6 +51,7 @@ struct node {
     struct writeback *writeback; /* NULL while an install is under way */
     uv_async_t writeback_wake;
     uv_timer_t writeback_timer;
+    struct digest_ring digests;
     uint64_t durable_told; /* what consensus knows to be durable */
     char group_dir[4000];  /* data_dir/groups/0: what belongs to one shard */
     char state_path[4096]; /* group_dir/state.db */
@@ -57,8 +61,10 @@ struct node {
     struct past *past;
     struct peers *peers;
     struct reads *reads;
+    struct scrub *scrub;
     struct serve *serve;
     struct snapshots *snapshots;
+    struct verify *verify;
     struct writes *writes;
 
     uv_prepare_t turn_end;
@@ -68,6 +74,7 @@ struct node {
     uint64_t minority_since_ms; /* 0: a majority is linked */
     uint64_t full_since_ms;     /* 0: log.db's disk has room */
     bool healing;               /* state.db was damaged: see snapshots_heal() */
+    bool mending;               /* state.db is damaged, memory is not: see snapshots_mend() */
     bool stateless;  /* a state file is awaited or being loaded: nobody is served, `store` is empty */
     bool root_given; /* the owner of a new cluster's root directory is settled */
     bool stopping;

@@ -13,6 +13,7 @@
 #include "kvnode/past.h"
 #include "kvnode/peers.h"
 #include "kvnode/reads.h"
+#include "kvnode/scrub.h"
 #include "kvnode/serve.h"
 #include "kvnode/snapshots.h"
 #include "kvnode/writes.h"
@@ -97,6 +98,7 @@ void node_store_drop(struct node *n)
 
     n->stateless = true;
     serve_reset(n->serve);
+    scrub_pause(n->scrub);
     writeback_free(n->writeback, false, 0);
     n->writeback = NULL;
     if (node_store_new(n, &journal, &store) != 0)
@@ -118,6 +120,9 @@ void node_store_replace(struct node *n, struct journal *journal, struct store *s
     if (node_start_writeback(n, why) != 0)
         node_die(why);
     n->stateless = n->healing;
+    digest_ring_reset(&n->digests, store_applied(store), store_digest(store));
+    n->mending = false;
+    scrub_resume(n->scrub);
     events_reset(n->events, store_applied(store));
     past_reopen(n->past);
     writes_recheck(n->writes);
@@ -162,6 +167,7 @@ static void on_apply(void *arg, uint64_t index, const void *bytes, size_t len)
         if (command_decode(bytes, len, &cmd) == KV_OK)
             writes_applied(n->writes, &cmd, &result);
     }
+    digest_ring_note(&n->digests, index, store_digest(n->store));
     reads_applied(n->reads, index);
 }
 
@@ -323,6 +329,8 @@ void node_beat(struct node *n)
     watch_disk(n, now);
     if (n->healing)
         snapshots_heal(n->snapshots, now);
+    else if (n->mending)
+        snapshots_mend(n->snapshots, now);
     give_root(n);
     writes_beat(n->writes, now);
     reads_beat(n->reads, now);

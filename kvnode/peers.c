@@ -13,6 +13,7 @@
 #include "kvnode/node_state.h"
 #include "kvnode/reads.h"
 #include "kvnode/snapshots.h"
+#include "kvnode/verify.h"
 #include "kvnode/writes.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
@@ -207,7 +208,7 @@ static void send_status(struct peer *peer)
     buffer_put_u64(b, store_applied(n->store));
     buffer_put_u64(b, store_applied(n->store));
     buffer_put_u64(b, store_digest(n->store));
-    buffer_put_u8(b, 0);
+    buffer_put_u8(b, n->mending ? PEER_FLAG_DAMAGED : 0);
     end(peer);
 }
 
@@ -270,7 +271,7 @@ static void on_status(struct peer *peer, struct cursor *in)
     v.applied = cursor_u64(in);
     v.digest_index = cursor_u64(in);
     v.digest = cursor_u64(in);
-    cursor_u8(in);
+    v.damaged = (cursor_u8(in) & PEER_FLAG_DAMAGED) != 0;
     if (!in->failed)
         peer->view = v;
 }
@@ -326,6 +327,15 @@ static int on_frame(void *arg, const struct frame *frame)
         break;
     case PEER_WANT_STATE:
         snapshots_wanted(n->snapshots, peer->view.id);
+        break;
+    case PEER_VERIFY:
+        a = cursor_u64(&in);
+        b = cursor_u64(&in);
+        if (cursor_done(&in))
+            verify_peer_asks(n->verify, peer->view.id, frame->id, a, b);
+        break;
+    case PEER_VERIFY_ANSWER:
+        verify_peer_answers(n->verify, peer->view.id, frame->id, &in);
         break;
     default: /* a newer peer's: ignored */
         break;

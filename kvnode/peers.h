@@ -27,6 +27,9 @@ enum peer_frame {
     PEER_SNAPSHOT = 107,     /* to the receiver (sync/raft/PROTOCOL.md) */
     PEER_SNAPSHOT_ACK = 108, /* to the sender */
     PEER_WANT_STATE = 109,   /* empty: the sender's state.db is damaged, its log is not */
+    PEER_VERIFY = 110,       /* id: run; u64 index, u64 rate: see verify.h */
+    PEER_VERIFY_ANSWER =
+        111 /* id: run; u8 place, u64 index, u64 digest, u8 state, u64 read, u64 size, string */
 };
 
 /* What is known of a peer. */
@@ -37,8 +40,10 @@ struct peer_view {
     uint64_t last_seen_ms; /* clock_boot_ms(), 0: never */
     uint64_t applied, digest_index, digest, term;
     uint8_t role;    /* enum peer_role */
+    bool damaged;    /* its scrub found its state.db damaged */
     char error[160]; /* why there is no link, or "" */
 };
+#define PEER_FLAG_DAMAGED 1
 enum peer_role { PEER_FOLLOWER, PEER_CANDIDATE, PEER_LEADER };
 
 /* Opens the peer socket and starts dialling. 0 or -errno with why (512 bytes). */

@@ -34,6 +34,9 @@
 /* A transfer without an acknowledgement for so long is given up. */
 #define STALL_MS 30000
 #define HEAL_ASK_MS 2000
+/* Mending: nobody waits for it, and a file for nothing costs the leader much. */
+#define MEND_ASK_MS 5000
+#define MEND_ASK_MAX_MS 600000
 /* After a file could not be made. */
 #define MAKE_AGAIN_MS 5000
 
@@ -74,7 +77,8 @@ struct snapshots {
     bool install_wanted;
     bool behind_engine;     /* the install heals state.db, and the log reaches beyond it: it is left alone */
     uint64_t heal_received; /* healing: bytes of the file that were there at the last look */
-    uint64_t ask_at;        /* healing: when to ask the leader again */
+    uint64_t ask_at;        /* healing, mending: when to ask the leader again */
+    uint64_t mend_pause_ms; /* mending: between two questions */
     struct snapshot_meta install_meta;
     uv_work_t work;
     int worked;
@@ -428,7 +432,10 @@ static void on_synced(uv_work_t *work, int status)
     meta = snapshot_receiver_meta(s->receiver, &term);
     /* A state beyond the log's end must not come without a log that follows it: the
      * engine installs it then as for any laggard. */
-    if (s->node->healing && consensus_applied(s->node->consensus) >= meta->index) {
+    if (s->node->mending && consensus_first(s->node->consensus) > meta->index + 1) {
+        unlink(s->in_path); /* our log has gone on without it: a newer one is asked for */
+    } else if ((s->node->healing || s->node->mending) &&
+               consensus_applied(s->node->consensus) >= meta->index) {
         snapshots_install(s, meta);
         s->behind_engine = true;
     } else if (!consensus_snapshot_received(s->node->consensus, s->from, term, meta)) {
@@ -524,6 +531,7 @@ static void on_installed(uv_work_t *work, int status)
     s->new_store = NULL;
     s->receiving = RECEIVE_STREAM;
     s->install_wanted = false;
+    s->mend_pause_ms = 0;
     if (s->behind_engine) {
         node_healed(n);
     } else {
@@ -542,6 +550,8 @@ static void install_begin(struct snapshots *s)
     if ((!s->behind_engine && write_meta(n->group_dir, &s->install_meta) != 0) ||
         node_store_new(n, &s->new_journal, &s->new_store) != 0)
         node_die("a state file cannot be installed: no space or memory");
+    if (s->behind_engine)
+        n->healing = true; /* mending: from here on it is the same */
     node_store_drop(n);
     if (uv_queue_work(&n->loop, &s->work, on_install, on_installed) != 0)
         node_die("a state file cannot be installed: no thread");
@@ -574,6 +584,53 @@ void snapshots_heal(struct snapshots *s, uint64_t now_ms)
         return;
     peers_end(n->peers, leader);
     s->ask_at = now_ms + HEAL_ASK_MS;
+}
+
+struct whole_search {
+    uint64_t leader;
+    bool leader_whole, any_whole;
+};
+
+static void find_whole(void *arg, const struct peer_view *view)
+{
+    struct whole_search *w = arg;
+
+    if (!view->up || view->damaged)
+        return;
+    w->any_whole = true;
+    w->leader_whole |= view->id == w->leader;
+}
+
+void snapshots_mend(struct snapshots *s, uint64_t now_ms)
+{
+    struct node *n = s->node;
+    struct whole_search w = {.leader = consensus_leader(n->consensus)};
+    uint64_t received, size;
+
+    if (now_ms < s->ask_at || s->install_wanted || s->receiving != RECEIVE_STREAM || w.leader == 0)
+        return;
+    peers_each(n->peers, &w, find_whole);
+    received = snapshot_receiver_received(s->receiver, &size);
+    if (snapshot_receiver_state(s->receiver) != SNAPSHOT_RECEIVER_IDLE && received != s->heal_received) {
+        s->heal_received = received; /* it is coming */
+        s->ask_at = now_ms + MEND_ASK_MS;
+        return;
+    }
+    if (consensus_is_leader(n->consensus)) {
+        if (w.any_whole) {
+            log_warn("this node leads and its state.db is damaged: it hands over to one that can mend it");
+            consensus_transfer(n->consensus, 0);
+        }
+        s->ask_at = now_ms + MEND_ASK_MS;
+        return;
+    }
+    if (!w.leader_whole || peers_begin(n->peers, w.leader, PEER_WANT_STATE, 0) == NULL)
+        return;
+    peers_end(n->peers, w.leader);
+    s->mend_pause_ms = s->mend_pause_ms == 0 ? MEND_ASK_MS : 2 * s->mend_pause_ms;
+    if (s->mend_pause_ms > MEND_ASK_MAX_MS)
+        s->mend_pause_ms = MEND_ASK_MAX_MS;
+    s->ask_at = now_ms + s->mend_pause_ms;
 }
 
 int snapshots_recover(const char *group_dir, uint64_t applied, struct snapshot_meta *meta_out)

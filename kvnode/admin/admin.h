@@ -58,6 +58,7 @@ enum opt {
     OPT_SIZE,
     OPT_KEYS,
     OPT_OUTSTANDING,
+    OPT_RATE,
     OPT_MAN,
     OPT_COMPLETION,
     OPT_COUNT

@@ -56,6 +56,16 @@ static void print_details(const json_t *s)
     printf("data      %lld of %lld keys, %s of %s; memory %s; %lld sessions\n",
            (long long)cluster_number(s, "keys"), (long long)cluster_number(s, "max_keys"), bytes, max, memory,
            (long long)cluster_number(s, "sessions"));
+    const json_t *scrub = json_object_get(s, "scrub"), *ago = json_object_get(scrub, "ended_ms_ago");
+    char took[32], when[32];
+    format_duration((uint64_t)cluster_number(scrub, "took_ms"), took, sizeof took);
+    format_duration((uint64_t)json_integer_value(ago), when, sizeof when);
+    format_size((uint64_t)cluster_number(scrub, "read_bytes"), bytes, sizeof bytes);
+    if (json_is_integer(ago))
+        printf("scrub     %s, %s ago: %s in %s%s\n", cluster_text(scrub, "last"), when, bytes, took,
+               json_is_true(json_object_get(scrub, "running")) ? "; running" : "");
+    else
+        printf("scrub     %s\n", json_is_true(json_object_get(scrub, "running")) ? "running" : "not yet");
     printf("files     %s, %s\n", cluster_text(s, "data_dir"), cluster_text(s, "socket"));
 }
 

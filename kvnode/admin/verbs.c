@@ -42,6 +42,7 @@ const struct admin_option admin_options[OPT_COUNT] = {
     [OPT_SIZE] = {0, "size", "N", "bytes a value (100)"},
     [OPT_KEYS] = {0, "keys", "N", "number of keys (1000)"},
     [OPT_OUTSTANDING] = {0, "outstanding", "LIST", "requests in flight (1,64)"},
+    [OPT_RATE] = {0, "rate", "N", "MiB a second that each node may read (its scrub_bytes_per_s)"},
     [OPT_MAN] = {0, "man", NULL, "print the man page's source"},
     [OPT_COMPLETION] = {0, "completion", NULL, "print the completion for bash"},
 };
@@ -80,6 +81,14 @@ const struct verb admin_verbs[] = {
     {"members", "", "the nodes of the cluster and their addresses", CLUSTER, CLIENT, 0, 0, verb_members,
      NULL},
     {"transfer", "[NODE]", "hand leadership to another node", CLUSTER, CLIENT, 0, 1, verb_transfer, NULL},
+    {"verify", "", "compare all nodes, and check what they store", CLUSTER, CLIENT | BIT(OPT_RATE), 0, 0,
+     verb_verify,
+     "Compares the digest of every node's state, history included, at one and the same revision, and makes "
+     "each node read its state.db through and check every value and version against its checksum, in the "
+     "background. It takes as long as that takes; --timeout counts from the last progress. Exit status 1: "
+     "a node differs or is damaged; 4: a node could not be asked, the others are well. What is damaged is "
+     "mended by the node itself, with the leader's state. Nodes do the same by themselves every "
+     "scrub_interval_s seconds ([storage]; a day, 0: never); status tells what they found."},
     {"init", "", "make a node: a working cluster of one", NODE,
      BIT(OPT_CONFIG) | BIT(OPT_NAME) | BIT(OPT_ID) | BIT(OPT_LISTEN) | BIT(OPT_CLUSTER) | BIT(OPT_DATA) |
          BIT(OPT_SOCKET),

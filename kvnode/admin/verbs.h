@@ -15,6 +15,7 @@ int verb_log(struct admin *a);
 int verb_status(struct admin *a);
 int verb_members(struct admin *a);
 int verb_transfer(struct admin *a);
+int verb_verify(struct admin *a);
 int verb_init(struct admin *a);
 int verb_run(struct admin *a);
 int verb_config(struct admin *a);

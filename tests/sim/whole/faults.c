@@ -40,6 +40,15 @@ static void damage(struct host *h)
     h->state.damaged = h->state.exists;
 }
 
+/* As if its scrub had found bad old versions: memory is good, and the file loads. */
+static void find_damage(struct host *h)
+{
+    if (!h->up || h->node.stateless || h->node.mending)
+        return;
+    trace("n%d: its state.db is to be mended", h->id);
+    h->node.mending = true;
+}
+
 static void crash_one(struct host *h, bool power_cut)
 {
     if (!h->up)
@@ -60,6 +69,8 @@ static void crash(struct host *none, void *arg, uint64_t number)
             crash_one(&world.hosts[i], true);
     else
         crash_one(any(), rnd_chance(0.5));
+    if (options.damage && rnd_chance(0.4))
+        find_damage(any());
     next(crash_gap, crash);
 }
 

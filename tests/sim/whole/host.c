@@ -8,6 +8,7 @@
 #include "kvnode/events.h"
 #include "kvnode/past.h"
 #include "kvnode/reads.h"
+#include "kvnode/scrub.h"
 #include "kvnode/serve.h"
 #include "kvnode/snapshots.h"
 #include "kvnode/writes.h"
@@ -78,6 +79,14 @@ void events_add(struct events *e, const struct event *event)
 }
 
 void events_reset(struct events *e, uint64_t revision)
+{
+}
+
+void scrub_pause(struct scrub *s)
+{
+}
+
+void scrub_resume(struct scrub *s)
 {
 }
 

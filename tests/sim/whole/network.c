@@ -357,6 +357,18 @@ unsigned peers_up_count(const struct peers *p)
     return n;
 }
 
+void peers_each(const struct peers *p, void *arg, void (*emit)(void *arg, const struct peer_view *view))
+{
+    for (int i = 1; i <= world.n; i++) {
+        struct peer_view view = {.id = (uint64_t)i, .up = p->sides[i].up};
+
+        if (&world.hosts[i] == p->host)
+            continue;
+        view.damaged = world.hosts[i].node.mending;
+        emit(arg, &view);
+    }
+}
+
 void peers_beat(struct peers *p, uint64_t now_ms)
 {
     for (int i = 1; i <= world.n; i++) {
