@@ -21,6 +21,7 @@
 #include "sync/base/digest.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
+#include "sync/raft/snapshot_message.h"
 #include "sync/raft/snapshot_transfer.h"
 
 /* The meta of an install under way: written before state.db is replaced, read at
@@ -74,6 +75,8 @@ struct snapshots {
     char in_path[4200];
     uint64_t from;
     enum receive_state receiving;
+    struct buffer held; /* the BEGIN of a transfer that came meanwhile: its sender waits for an answer */
+    uint64_t held_from;
     bool install_wanted;
     bool behind_engine;     /* the install heals state.db, and the log reaches beyond it: it is left alone */
     uint64_t heal_received; /* healing: bytes of the file that were there at the last look */
@@ -132,6 +135,7 @@ void snapshots_free(struct snapshots *s)
     }
     unlink(s->out_path);
     snapshot_receiver_free(s->receiver);
+    buffer_deinit(&s->held);
     snapshot_meta_deinit(&s->meta);
     snapshot_meta_deinit(&s->install_meta);
     uv_close((uv_handle_t *)&s->wake, on_wake_closed);
@@ -416,6 +420,18 @@ static void on_sync(uv_work_t *work) /* a worker */
     s->worked = snapshot_receiver_sync(s->receiver);
 }
 
+/* The last transfer is over: the one that came meanwhile begins. */
+static void take_held(struct snapshots *s)
+{
+    struct buffer held = s->held;
+
+    if (s->receiving != RECEIVE_STREAM || s->install_wanted || held.len == 0)
+        return;
+    s->held = (struct buffer)BUFFER_INIT;
+    snapshots_receive(s, s->held_from, held.data, held.len);
+    buffer_deinit(&held);
+}
+
 static void on_synced(uv_work_t *work, int status)
 {
     struct snapshots *s = work->data;
@@ -427,6 +443,7 @@ static void on_synced(uv_work_t *work, int status)
     if (status != 0 || s->worked != 0) {
         log_error("%s: %s; it will be sent again", s->in_path, strerror(status != 0 ? EIO : -s->worked));
         snapshot_receiver_drop(s->receiver);
+        take_held(s);
         return;
     }
     meta = snapshot_receiver_meta(s->receiver, &term);
@@ -444,6 +461,22 @@ static void on_synced(uv_work_t *work, int status)
     snapshot_receiver_finish(s->receiver, &answer);
     reply(s, s->from, &answer);
     buffer_deinit(&answer);
+    take_held(s);
+}
+
+/* Only the beginning of a transfer comes unasked; all else is of one that was given up. */
+static void hold(struct snapshots *s, uint64_t peer, const void *data, size_t len)
+{
+    struct snapshot_message m;
+
+    if (snapshot_message_decode(data, len, &m) != 0)
+        return;
+    if (m.type == SNAPSHOT_BEGIN) {
+        buffer_clear(&s->held);
+        buffer_put_bytes(&s->held, data, len);
+        s->held_from = peer;
+    }
+    snapshot_meta_deinit(&m.meta);
 }
 
 int snapshots_receive(struct snapshots *s, uint64_t peer, const void *data, size_t len)
@@ -451,8 +484,10 @@ int snapshots_receive(struct snapshots *s, uint64_t peer, const void *data, size
     struct buffer answer = BUFFER_INIT;
     int rv;
 
-    if (s->receiving != RECEIVE_STREAM || s->install_wanted)
-        return 0; /* busy with the last one; the sender asks again */
+    if (s->receiving != RECEIVE_STREAM || s->install_wanted) {
+        hold(s, peer, data, len);
+        return 0;
+    }
     s->from = peer;
     rv = snapshot_receiver_receive(s->receiver, data, len, &answer);
     reply(s, peer, &answer);
@@ -539,6 +574,7 @@ static void on_installed(uv_work_t *work, int status)
         consensus_reset_log(n->consensus, &s->install_meta);
     }
     snapshot_meta_deinit(&s->install_meta);
+    take_held(s);
 }
 
 static void install_begin(struct snapshots *s)
