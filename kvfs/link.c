@@ -274,6 +274,17 @@ static void lose_session(struct fs *fs, struct request *r)
     l->broken = true;
 }
 
+/* Every node has said that it is in a minority: nobody else is left to ask. One
+ * node says it to every request that was under way, and is counted once. */
+static bool all_refuse(struct link *l)
+{
+    if (l->refused_on != l->connections) {
+        l->refused_on = l->connections;
+        l->refusals++;
+    }
+    return l->refusals >= l->n_paths;
+}
+
 /* Whether the node's code means "ask again", and arranges for that. */
 static bool is_retried(struct fs *fs, struct request *r, int code)
 {
@@ -282,7 +293,8 @@ static bool is_retried(struct fs *fs, struct request *r, int code)
 
     switch (code) {
     case KV_E_ROFS:
-        if (++l->refusals >= l->n_paths)
+        /* "Nothing was written" is true of this time; an earlier one may yet turn out well. */
+        if (all_refuse(l) && (r->seq == 0 || r->sends <= 1))
             return false;
         break;
     case KV_E_UNAVAILABLE:
@@ -344,7 +356,7 @@ static void on_answer_frame(struct fs *fs, const struct frame *frame)
     /* A code inside a result is the command's outcome, and final. */
     if (outer != 0 && is_retried(fs, r, outer))
         return;
-    if (outer == 0)
+    if (outer == 0 && r->seq != 0)
         l->refusals = 0;
     link_deliver(fs, r, code, &body);
 }
@@ -382,7 +394,6 @@ bool link_take_frames(struct fs *fs)
         rc = client_next(l->client, &frame);
         if (rc == 0)
             return true;
-        l->heard_ms = clock_boot_ms();
         if (rc < 0) {
             log_warn("connection to node %s lost: %s", l->node.name, strerror(-rc));
             l->broken = true;

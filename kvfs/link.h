@@ -24,10 +24,11 @@ struct link {
     struct client_node node;
     char *paths[OPTIONS_NODES_MAX]; /* owned; sockets */
     unsigned n_paths, current;
-    bool broken, rotate;           /* the node thread shall drop it, and go on with the next node */
-    bool want_write;               /* the socket is full */
-    uint64_t rotated_ms, heard_ms; /* when it went to another node; when the last frame came */
-    unsigned refusals;             /* nodes in a row that know they are in a minority */
+    bool broken, rotate; /* the node thread shall drop it, and go on with the next node */
+    bool want_write;     /* the socket is full */
+    uint64_t rotated_ms; /* when it went to another node */
+    unsigned refusals;   /* connections in a row to nodes that know they are in a minority */
+    uint64_t refused_on; /* the last of them */
 
     uint64_t session; /* 0: none */
     uint8_t nonce[16];

@@ -26,19 +26,20 @@ static void keepalive(struct fs *fs, uint64_t now_ms)
         link_write(fs, r, COMMAND_KEEPALIVE, &body, link_on_posted);
 }
 
-/* A node that is stopped or cut off keeps its socket open and says nothing. */
+/* A node that is stopped keeps its socket open and says nothing; one that is cut off
+ * from the leader still says what it knows by itself. */
 static void check_silence(struct fs *fs, uint64_t now_ms)
 {
     struct link *l = &fs->link;
     uint64_t limit = fs->options->timeout_ms / 2;
     const struct request *r;
 
-    if (l->client == NULL || l->n_paths < 2 || now_ms - l->heard_ms < limit)
+    if (l->client == NULL || l->n_paths < 2)
         return;
     TAILQ_FOREACH (r, &l->wire, place) {
         if (!r->sent || now_ms - r->sent_ms < limit)
             continue;
-        log_warn("node %s has been silent for %u ms; trying the next one", l->node.name, (unsigned)limit);
+        log_warn("node %s has not answered for %u ms; trying the next one", l->node.name, (unsigned)limit);
         l->rotated_ms = now_ms;
         l->rotate = l->broken = true;
         return;

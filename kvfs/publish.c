@@ -70,6 +70,7 @@ static void on_part(struct fs *fs, struct request *r, unsigned part, int code)
         TAILQ_FOREACH (w, &f->waiters, place)
             request_progress(fs, w);
         request_progress(fs, r);
+        r->sent_ms = clock_boot_ms();
         f->part_acked++;
         if (r->sent)
             send_parts(fs, r, f);

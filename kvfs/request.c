@@ -119,9 +119,9 @@ void request_progress(struct fs *fs, struct request *r)
 /* Why a request that nobody answered in time failed. */
 static int timeout_code(const struct request *r)
 {
-    if (r->last_code == KV_E_ROFS)
-        return KV_E_ROFS;
-    return r->seq != 0 && r->sends > 0 ? KV_E_UNKNOWN : KV_E_UNAVAILABLE;
+    if (r->seq != 0 && r->sends > 0)
+        return KV_E_UNKNOWN;
+    return r->last_code == KV_E_ROFS ? KV_E_ROFS : KV_E_UNAVAILABLE;
 }
 
 static void give_up(struct fs *fs, struct request *r, int code)

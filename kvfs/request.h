@@ -45,15 +45,15 @@ struct request {
     uint8_t type;    /* enum message_type */
     uint8_t op;      /* WRITE: enum command_op */
     struct buffer payload;
-    uint64_t seq;    /* WRITE */
-    unsigned sends;  /* times it was sent in its session */
-    bool sent;       /* on the present connection */
-    bool idempotent; /* may be repeated in another session */
-    bool refused;    /* its session was unknown to the node */
-    bool once;       /* concerns the present connection only: ends with it */
-    uint64_t sent_ms;
-    uint64_t retry_ms;                                  /* not sent again before this time; 0: at once */
-    int last_code;                                      /* why it is being retried */
+    uint64_t seq;      /* WRITE */
+    unsigned sends;    /* times it was sent in its session */
+    bool sent;         /* on the present connection */
+    bool idempotent;   /* may be repeated in another session */
+    bool refused;      /* its session was unknown to the node */
+    bool once;         /* concerns the present connection only: ends with it */
+    uint64_t sent_ms;  /* or when its last part was answered */
+    uint64_t retry_ms; /* not sent again before this time; 0: at once */
+    int last_code;     /* why it is being retried */
     void (*transmit)(struct fs *fs, struct request *r); /* sends by itself (parts); or NULL */
     void (*on_part)(struct fs *fs, struct request *r, unsigned part, int code);
     struct command_result result; /* WRITE: the command's result */
