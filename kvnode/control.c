@@ -146,10 +146,6 @@ static json_t *scrub(struct node *n, json_t *warnings)
     json_object_set_new(o, "mending", json_boolean(n->mending));
     if (v.damaged || v.last == SCRUB_FAILED)
         json_array_append_new(warnings, json_string(v.error));
-    if (n->mending)
-        json_array_append_new(warnings,
-                              json_string("state.db is fetched anew from the leader; until then this "
-                                          "node serves from memory"));
     return o;
 }
 

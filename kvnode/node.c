@@ -467,6 +467,8 @@ static void stop(struct running *r)
         streams_flush(&n->streams);
     }
     consensus_close(n->consensus);
+    if (n->scrub != NULL)
+        scrub_pause(n->scrub);
     if (n->writeback != NULL && !writeback_free(n->writeback, true, FLUSH_MS))
         log_warn("state.db is not up to date; the next start replays log.db");
     n->writeback = NULL;

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -268,9 +269,6 @@ static void tell_end(struct scrub *s, const struct scrub_view *v)
     switch (v->last) {
     case SCRUB_DAMAGED:
         log_error("%s", v->error);
-        if (n->config->n_peers > 0)
-            log_warn("%s: fetched anew from the leader; this node's memory is good, and serves until then",
-                     n->state_path);
         n->mending = n->config->n_peers > 0;
         break;
     case SCRUB_FAILED:
@@ -281,6 +279,18 @@ static void tell_end(struct scrub *s, const struct scrub_view *v)
                  (unsigned long long)v->took_ms);
         n->mending = false;
     }
+}
+
+/* Nobody has to do by hand what the node does by itself. */
+static void say_mend(char error[STATE_DB_ERROR_MAX])
+{
+    char *mend = strstr(error, "; " STATE_DB_MEND);
+    size_t left;
+
+    if (mend == NULL)
+        return;
+    left = STATE_DB_ERROR_MAX - (size_t)(mend - error);
+    snprintf(mend, left, "; the node fetches it anew from the leader and serves from memory until then");
 }
 
 static void collect(struct scrub *s)
@@ -306,6 +316,8 @@ static void collect(struct scrub *s)
                          "it is not the state that memory had at index %llu",
                          (unsigned long long)progress.index);
     }
+    if (s->last.last == SCRUB_DAMAGED && s->node->config->n_peers > 0)
+        say_mend(s->last.error);
     v = s->last;
     pthread_mutex_unlock(&s->lock);
     tell_end(s, &v);

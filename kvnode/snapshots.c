@@ -657,7 +657,7 @@ void snapshots_mend(struct snapshots *s, uint64_t now_ms)
             log_warn("this node leads and its state.db is damaged: it hands over to one that can mend it");
             consensus_transfer(n->consensus, 0);
         }
-        s->ask_at = now_ms + MEND_ASK_MS;
+        s->ask_at = now_ms + (w.any_whole ? HEAL_ASK_MS : MEND_ASK_MS);
         return;
     }
     if (!w.leader_whole || peers_begin(n->peers, w.leader, PEER_WANT_STATE, 0) == NULL)
