@@ -195,8 +195,9 @@ static bool replace(struct worker *w, unsigned key, const char *path)
     if (token < 0)
         return false;
     CALL(w, rv, rename(temporary, path), "rename %s over %s", temporary, path);
-    outcome = outcome_of(w, "rename", key, rv != 0 ? errno : 0, 0);
-    history_answer(history, key, token, outcome, 0);
+    err = rv != 0 ? errno : 0;
+    outcome = outcome_of(w, "rename", key, err, 0);
+    history_answer(history, key, token, outcome, err, 0);
     return outcome == OUTCOME_OK;
 }
 
@@ -238,7 +239,7 @@ static bool look(struct worker *w, unsigned key, const char *path)
         content = history_content(value);
     else if (len > 0)
         violation("worker %u: key %u: %zd bytes are no whole value: %.26s", w->n, key, len, data);
-    history_answer(history, key, token, outcome, content);
+    history_answer(history, key, token, outcome, len < 0 ? (int)-len : 0, content);
     return outcome == OUTCOME_OK || len == -ENOENT;
 }
 
@@ -254,7 +255,7 @@ static bool make(struct worker *w, unsigned key, const char *path)
          path);
     err = fd < 0 ? errno : 0;
     outcome = outcome_of(w, "O_EXCL", key, err, EEXIST);
-    history_answer(history, key, token, outcome, 0);
+    history_answer(history, key, token, outcome, err, 0);
     if (err != 0)
         return err == EEXIST;
     if (dice_roll(&w->dice, 2) == 0)
@@ -275,7 +276,7 @@ static bool take_away(struct worker *w, unsigned key, const char *path)
     CALL(w, rv, unlink(path), "unlink %s", path);
     err = rv != 0 ? errno : 0;
     outcome = outcome_of(w, "unlink", key, err, ENOENT);
-    history_answer(history, key, token, outcome, 0);
+    history_answer(history, key, token, outcome, err, 0);
     return outcome == OUTCOME_OK || err == ENOENT;
 }
 
@@ -334,7 +335,7 @@ static bool ask_for(struct worker *w, struct caller *c, unsigned key, const char
         else
             violation("worker %u: key %u: %zu bytes are no whole value", w->n, key, data.len);
     }
-    history_answer(history, key, token, outcome, content);
+    history_answer(history, key, token, outcome, rv, content);
     buffer_deinit(&data);
     return outcome == OUTCOME_OK;
 }
@@ -342,36 +343,27 @@ static bool ask_for(struct worker *w, struct caller *c, unsigned key, const char
 static bool do_as_caller(struct worker *w, struct caller *c)
 {
     unsigned key = any_key(w);
+    bool sets = key % 2 == 1 && dice_roll(&w->dice, 4) > 0;
+    uint64_t value = history_value(history);
     struct command_result result;
+    char name[64], data[VALUE_SMALL];
+    struct command_body body = {.path = (const uint8_t *)name};
     enum outcome outcome;
-    char name[64];
+    int token, rv;
 
     snprintf(name, sizeof name, "chaos/k%u", key);
-    if (dice_roll(&w->dice, 2) == 0) {
+    if (dice_roll(&w->dice, 2) == 0)
         return ask_for(w, c, key, name);
-    } else if (key % 2 == 1 && dice_roll(&w->dice, 4) > 0) {
-        uint64_t value = history_value(history);
-        int token = history_call(history, key, LINEAR_SET, value);
-        char data[VALUE_SMALL];
-
-        if (token < 0)
-            return false;
-        value_fill(value, data, sizeof data);
-        outcome =
-            outcome_of_answer(w, "set", key, caller_set(c, name, data, sizeof data, CALLER_MS, &result));
-        history_answer(history, key, token, outcome, 0);
-        return outcome == OUTCOME_OK;
-    } else {
-        const struct command_body body = {.path = (const uint8_t *)name, .path_len = strlen(name)};
-        int token = history_call(history, key, LINEAR_DELETE, 0);
-
-        if (token < 0)
-            return false;
-        outcome =
-            outcome_of_answer(w, "delete", key, caller_write(c, COMMAND_DEL, &body, CALLER_MS, &result));
-        history_answer(history, key, token, outcome, 0);
-        return outcome != OUTCOME_UNKNOWN;
-    }
+    token = history_call(history, key, sets ? LINEAR_SET : LINEAR_DELETE, value);
+    if (token < 0)
+        return false;
+    body.path_len = strlen(name);
+    value_fill(value, data, sizeof data);
+    rv = sets ? caller_set(c, name, data, sizeof data, CALLER_MS, &result)
+              : caller_write(c, COMMAND_DEL, &body, CALLER_MS, &result);
+    outcome = outcome_of_answer(w, sets ? "set" : "delete", key, rv);
+    history_answer(history, key, token, outcome, rv, 0);
+    return outcome != OUTCOME_UNKNOWN;
 }
 
 /* ---- the crews ---- */

@@ -12,6 +12,7 @@ struct record {
     enum linear_kind kind;
     uint64_t value;
     int64_t call, answered;
+    int code;
     _Atomic int outcome;
 };
 
@@ -71,13 +72,15 @@ int history_call(struct history *h, unsigned key, enum linear_kind kind, uint64_
     return at;
 }
 
-void history_answer(struct history *h, unsigned key, int token, enum outcome outcome, uint64_t content)
+void history_answer(struct history *h, unsigned key, int token, enum outcome outcome, int code,
+                    uint64_t content)
 {
     struct record *r = &h->keys[key].ops[token];
 
     r->answered = (int64_t)clock_boot_ns();
     if (r->kind == LINEAR_READ)
         r->value = content;
+    r->code = code;
     r->outcome = (int)outcome;
 }
 
@@ -106,19 +109,33 @@ static const char *const kinds[] = {[LINEAR_SET] = "set",       [LINEAR_CAS] = "
                                     [LINEAR_APPEND] = "append", [LINEAR_DELETE] = "delete",
                                     [LINEAR_RENAME] = "rename", [LINEAR_READ] = "read"};
 
-static uint64_t content_of(const struct linear_op *op)
+static uint64_t content_of(enum linear_kind kind, uint64_t value)
 {
-    return op->kind == LINEAR_READ ? op->value : history_content(op->value);
+    return kind == LINEAR_READ ? value : kind == LINEAR_DELETE ? LINEAR_ABSENT : history_content(value);
 }
 
-static void print_ops(const struct linear_op *ops, size_t n, size_t at)
+/* Everything that was under way in the second before the operation was called, until it was answered. */
+static void print_around(const struct key *k, const struct linear_op *op)
 {
-    size_t from = at > 25 ? at - 25 : 0, to = at + 25 < n ? at + 25 : n, i;
+    static const char *const outcomes[] = {[OUTCOME_UNKNOWN] = "unknown",
+                                           [OUTCOME_OK] = "",
+                                           [OUTCOME_REFUSED] = "refused",
+                                           [OUTCOME_NONE] = "does not count"};
+    int64_t from = op->call - 300000000;
+    uint64_t content = content_of(op->kind, op->value);
+    int i;
 
-    for (i = from; i < to; i++)
-        fprintf(stderr, "# %s %-9s %016" PRIx64 " %.6f … %.6f%s%s\n", i == at ? ">" : " ", kinds[ops[i].kind],
-                content_of(&ops[i]), (double)ops[i].call / 1e9, (double)ops[i].answered / 1e9,
-                ops[i].refused ? " refused" : "", ops[i].open ? " unknown" : "");
+    for (i = 0; i < n_ops(k); i++) {
+        const struct record *r = &k->ops[i];
+
+        if ((r->answered < from || r->call > op->answered) && content_of(r->kind, r->value) != content &&
+            r->outcome != OUTCOME_UNKNOWN)
+            continue;
+        fprintf(stderr, "# %s %-9s %016" PRIx64 " %.6f … %.6f %s %d\n",
+                r->kind == op->kind && r->call == op->call ? ">" : " ", kinds[r->kind],
+                content_of(r->kind, r->value), (double)r->call / 1e9, (double)r->answered / 1e9,
+                outcomes[r->outcome], r->code);
+    }
 }
 
 bool history_check(struct history *h, unsigned key)
@@ -155,9 +172,9 @@ bool history_check(struct history *h, unsigned key)
     }
     result = linear_check(ops, n, &stuck);
     if (result != LINEAR_YES) {
-        fprintf(stderr, "# key %u: %s; of %zu operations, in the order of their answers:\n", key,
+        fprintf(stderr, "# key %u: %s; of %zu operations, around the one that finds no place:\n", key,
                 result == LINEAR_NO ? "not linearizable" : "too much to check", n);
-        print_ops(ops, n, stuck);
+        print_around(k, &ops[stuck]);
     }
     free(ops);
     return result == LINEAR_YES;

@@ -35,8 +35,9 @@ uint64_t history_value(struct history *h);
 /* Any thread. Before the call and behind it; the token is -1 when the key's list
  * is full, then the call must not be made. */
 int history_call(struct history *h, unsigned key, enum linear_kind kind, uint64_t value);
-/* A read's content: LINEAR_ABSENT, LINEAR_EMPTY, or history_content(). */
-void history_answer(struct history *h, unsigned key, int token, enum outcome outcome, uint64_t content);
+/* A read's content: LINEAR_ABSENT, LINEAR_EMPTY, or history_content(). code: for people. */
+void history_answer(struct history *h, unsigned key, int token, enum outcome outcome, int code,
+                    uint64_t content);
 /* The content of a key that a write with this value has set. */
 uint64_t history_content(uint64_t value);
 
