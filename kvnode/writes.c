@@ -33,7 +33,7 @@ struct write {
     struct entry *entry; /* owned; the encoded command */
     enum write_state state;
     unsigned sent; /* how often it was handed to a log or a peer: it may have been executed */
-    uint64_t term; /* in which it was sent last */
+    uint64_t term, to; /* in which it was sent last, and to which leader */
     uint64_t deadline_ms;
     writes_done *done;
     void *arg;
@@ -294,6 +294,7 @@ static void dispatch(struct writes *w, struct write *x)
     }
     x->sent++;
     x->term = consensus_term(n->consensus);
+    x->to = consensus_leader(n->consensus);
 }
 
 static int start(struct writes *w, const struct command *cmd, uint64_t deadline_ms, writes_done *done,
@@ -541,12 +542,13 @@ void writes_refused(struct writes *w, uint64_t session, uint64_t seq, uint64_t p
 
 void writes_retry(struct writes *w, bool new_link)
 {
-    uint64_t term = consensus_term(w->node->consensus);
+    uint64_t term = consensus_term(w->node->consensus), leader = consensus_leader(w->node->consensus);
     bool leads = consensus_is_leader(w->node->consensus);
     struct write *x;
 
     TAILQ_FOREACH (x, &w->all, order) {
-        bool same = x->term == term;
+        /* The term may be new while the leader known is still the last one's. */
+        bool same = x->term == term && x->to == leader;
 
         if (x->state == WRITE_SUBMITTED && !(same && leads))
             x->state = WRITE_WAITING;

@@ -15,6 +15,7 @@
 
 #define NODES 3
 #define WRITE_MS 10000
+#define SLOW_MS 3000 /* the nodes' logs are kept then */
 
 static int by_size(const void *a, const void *b)
 {
@@ -59,6 +60,12 @@ static void measure(struct cluster *c, int sig, unsigned n, uint64_t *us)
             took = (clock_boot_ns() - begin) / 1000;
             assert_true(result.revision > before);
             us[i] = took > us[i] ? took : us[i];
+            if (took > SLOW_MS * 1000) {
+                printf("# round %u: %llu ms, %s led before; its answer began at %llu ms of boot\n", i,
+                       (unsigned long long)took / 1000, c->nodes[leader].name,
+                       (unsigned long long)begin / 1000000);
+                c->keep = true;
+            }
         } while (!gone);
         caller_deinit(&w);
         assert_true(cluster_start(c, leader));
