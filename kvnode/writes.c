@@ -32,7 +32,7 @@ struct write {
     struct write_key key;
     struct entry *entry; /* owned; the encoded command */
     enum write_state state;
-    unsigned sent; /* how often it was handed to a log or a peer: it may have been executed */
+    unsigned sent;     /* how often it was handed to a log or a peer: it may have been executed */
     uint64_t term, to; /* in which it was sent last, and to which leader */
     uint64_t deadline_ms;
     writes_done *done;
