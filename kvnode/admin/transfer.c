@@ -9,6 +9,9 @@
 
 #include "sync/base/error.h"
 
+#define LOOK_MS 20
+#define ASK_AGAIN_MS 1000
+
 /* Makes l a connection to the leader. */
 static int go_to_leader(struct admin *a, struct request_link *l)
 {
@@ -32,10 +35,22 @@ static int go_to_leader(struct admin *a, struct request_link *l)
     return EXIT_OK;
 }
 
-/* Waits until this node follows another one. */
-static int wait_for_successor(struct admin *a, struct request_link *l, char *leader_out, size_t size)
+static int ask(struct request_link *l, const char *to)
 {
-    const struct timespec look_again = {.tv_nsec = 20000000};
+    json_t *command = json_pack("{s:s}", "command", "transfer");
+
+    if (to != NULL)
+        json_object_set_new(command, "to", json_string(to));
+    return cluster_admin(l, command, NULL);
+}
+
+/* Waits until this node follows another one. The other one gives up when it does not
+ * catch up or win within an election timeout: then it is asked once more. */
+static int wait_for_successor(struct admin *a, struct request_link *l, const char *to, char *leader_out,
+                              size_t size)
+{
+    const struct timespec look_again = {.tv_nsec = LOOK_MS * 1000000};
+    unsigned looks = 0;
     request_restart_clock(l);
     for (;;) {
         json_t *status;
@@ -50,6 +65,8 @@ static int wait_for_successor(struct admin *a, struct request_link *l, char *lea
             return admin_fail(a, EXIT_FAILED, NULL, "%s still leads after %u s. Try: kvnode status",
                               l->node.name, a->timeout_ms / 1000);
         nanosleep(&look_again, NULL);
+        if (leader_out[0] != '\0' && ++looks % (ASK_AGAIN_MS / LOOK_MS) == 0)
+            ask(l, to); /* refused while the last attempt goes on */
     }
 }
 
@@ -67,17 +84,14 @@ int verb_transfer(struct admin *a)
         return EXIT_OK;
     }
     if (exit == EXIT_OK) {
-        json_t *command = json_pack("{s:s}", "command", "transfer");
-        if (to != NULL)
-            json_object_set_new(command, "to", json_string(to));
-        int rc = cluster_admin(&l, command, NULL);
+        int rc = ask(&l, to);
         if (rc == KV_E_NOENT)
             exit = admin_fail(a, EXIT_REFUSED, to, "no such node. Try: kvnode members");
         else if (rc != 0)
             exit = cluster_fail(&l, to, rc, false);
     }
     if (exit == EXIT_OK)
-        exit = wait_for_successor(a, &l, leader, sizeof leader);
+        exit = wait_for_successor(a, &l, to, leader, sizeof leader);
     if (exit == EXIT_OK && a->opt[OPT_JSON] != NULL)
         json_line(json_pack("{s:s}", "leader", leader));
     else if (exit == EXIT_OK)
