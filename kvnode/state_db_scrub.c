@@ -10,10 +10,13 @@
 
 #include "kvnode/state_db_internal.h"
 #include "kvnode/store_internal.h"
+#include "sync/base/clock.h"
 #include "sync/base/digest.h"
 
-/* A step ends after so many bytes. A row without a value counts as ROW_COST. */
+/* A step ends after so many bytes, or so much time on a disk that has to seek. A row
+ * without a value counts as ROW_COST. */
 #define STEP_BYTES (256 * 1024)
+#define STEP_NS 5000000
 #define ROW_COST 256
 #define LOOKUP_COST 64
 
@@ -44,10 +47,8 @@ struct state_scrub {
     char *error; /* borrowed */
     sqlite3_stmt *st[ST_COUNT];
     int (*phase)(struct state_scrub *s);
-    uint64_t cost; /* of this step */
+    uint64_t cost, until_ns; /* of this step */
     struct state_scrub_progress progress;
-    uint64_t pages; /* read when the step began */
-    uint64_t page_size;
 
     /* rows */
     sqlite3_stmt *table;
@@ -88,7 +89,7 @@ static int damaged(struct state_scrub *s, const char *what, uint64_t number)
 
 static bool step_full(const struct state_scrub *s)
 {
-    return s->cost >= STEP_BYTES;
+    return s->cost >= STEP_BYTES || clock_boot_ns() >= s->until_ns;
 }
 
 /* ---- rows ---- */
@@ -494,15 +495,6 @@ static int history(struct state_scrub *s)
 
 /* ---- the pass ---- */
 
-/* Pages that the connection had to fetch. Values may bypass its cache. */
-static uint64_t pages_read(const struct state_scrub *s)
-{
-    int now = 0, highest = 0;
-
-    sqlite3_db_status(s->db, SQLITE_DBSTATUS_CACHE_MISS, &now, &highest, 0);
-    return (uint64_t)(uint32_t)now;
-}
-
 int state_scrub_open(const char *path, struct state_scrub **out, char error[STATE_DB_ERROR_MAX])
 {
     struct state_scrub *s = calloc(1, sizeof *s);
@@ -515,7 +507,6 @@ int state_scrub_open(const char *path, struct state_scrub **out, char error[STAT
     }
     s->error = error;
     s->phase = start;
-    s->page_size = 4096;
     rv = state_db_open(path, STATE_DB_READ, &s->db, error);
     for (int i = 0; rv == 0 && i < ST_COUNT; i++) {
         code = sqlite3_prepare_v2(s->db, sqls[i], -1, &s->st[i], NULL);
@@ -532,13 +523,12 @@ int state_scrub_open(const char *path, struct state_scrub **out, char error[STAT
 
 int state_scrub_step(struct state_scrub *s, struct state_scrub_progress *progress_out)
 {
-    uint64_t before = pages_read(s), fetched;
     int rv;
 
     s->cost = 0;
+    s->until_ns = clock_boot_ns() + STEP_NS;
     rv = s->phase(s);
-    fetched = (pages_read(s) - before) * s->page_size;
-    s->progress.read += fetched > s->cost ? fetched : s->cost;
+    s->progress.read += s->cost;
     *progress_out = s->progress;
     return rv;
 }

@@ -20,7 +20,7 @@
 struct state_scrub;
 
 struct state_scrub_progress {
-    uint64_t read;          /* bytes read so far, roughly */
+    uint64_t read;          /* bytes looked at so far, roughly */
     uint64_t index, digest; /* the recorded ones, checked when `rows_done` */
     bool rows_done;
 };
