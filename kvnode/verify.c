@@ -131,6 +131,18 @@ static struct answer *answer_of(struct verify *v, uint64_t id)
     return NULL;
 }
 
+/* A digest that is known stays known, also when the node itself has forgotten it. */
+static void take(struct answer *mine, const struct answer *news)
+{
+    struct answer before = *mine;
+
+    *mine = *news;
+    if (before.known && before.place == PLACE_THERE && news->place == PLACE_FORGOTTEN) {
+        mine->place = PLACE_THERE;
+        mine->digest = before.digest;
+    }
+}
+
 void verify_peer_answers(struct verify *v, uint64_t peer, uint64_t run, struct cursor *in)
 {
     struct answer *mine = answer_of(v, peer), a = {.id = peer, .known = true};
@@ -148,7 +160,7 @@ void verify_peer_answers(struct verify *v, uint64_t peer, uint64_t run, struct c
         a.place > PLACE_STATELESS || a.state > SCRUB_FAILED)
         return;
     memcpy(a.error, text, len);
-    *mine = a;
+    take(mine, &a);
 }
 
 static void add_member(void *arg, uint64_t id, const char *address, bool voter)
@@ -185,8 +197,11 @@ static void ask(struct verify *v, struct answer *a)
     struct buffer *b;
 
     if (is_self(v, a)) {
+        struct answer news = {.id = a->id};
+
         serve_run(v, a->id, v->run, v->rate);
-        look(v, v->index, a);
+        look(v, v->index, &news);
+        take(a, &news);
         return;
     }
     b = peers_begin(v->node->peers, a->id, PEER_VERIFY, v->run);
