@@ -149,6 +149,20 @@ static void on_open(struct fs *fs, struct request *r, int code, struct cursor *b
     finish_open(fs, r, inode, &attr);
 }
 
+/* Removed, and kept by those who have it open: only /proc/PID/fd leads to it, and
+ * the node is not asked. But the kernel may not have been told yet that the name is
+ * gone. So it walks again; who comes back here does not come by a name. */
+static void open_orphan(struct fs *fs, struct request *r, struct inode *inode)
+{
+    if (!retry_is_second(fs, r->caller.pid, r->ino)) {
+        walk_again(fs, r);
+        return;
+    }
+    retry_end(fs, r->caller.pid);
+    r->flag = true;
+    finish_open(fs, r, inode, NULL);
+}
+
 void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_enter(req);
@@ -162,8 +176,7 @@ void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
         if (virtual_is(node)) {
             virtual_open(fs, r, node);
         } else if (inode != NULL && inode->file != NULL && inode->file->life == FILE_ORPHAN) {
-            r->flag = true; /* through /proc/PID/fd: there is no name to walk */
-            finish_open(fs, r, inode, NULL);
+            open_orphan(fs, r, inode);
         } else {
             /* The first walk's open was the barrier. */
             put_open(fs, &r->payload, r->ino, fi->flags, retry_holds(fs, r->caller.pid, r->ino));

@@ -350,6 +350,34 @@ static void unlinked_there_still_readable_here(void)
     report(&t, "a file unlinked on the other mount stays readable");
 }
 
+/* An open descriptor here keeps the file, not its name. */
+static void removed_there_not_to_be_opened_here(void)
+{
+    struct tally t = {0};
+    char path[64];
+    int i;
+
+    for (i = 0; i < rounds; i++) {
+        int kept = open(at(0, "co-gone2"), O_RDWR | O_CREAT | O_EXCL, 0644), fd;
+
+        expect_true(&t, i, kept >= 0, "made");
+        if (i % 2 == 1)
+            expect_true(&t, i, write(kept, "kept", 4) == 4 && fsync(kept) == 0, "written");
+        expect_true(&t, i, unlink(at(1, "co-gone2")) == 0, "removed");
+        fd = open(at(0, "co-gone2"), O_RDONLY);
+        expect_true(&t, i, fd < 0 && errno == ENOENT, "what is removed cannot be opened");
+        if (fd >= 0)
+            close(fd);
+        snprintf(path, sizeof path, "/proc/self/fd/%d", kept);
+        fd = open(path, O_RDONLY);
+        expect_true(&t, i, fd >= 0, "but by its descriptor it can");
+        if (fd >= 0)
+            close(fd);
+        close(kept);
+    }
+    report(&t, "removed there, not to be opened here");
+}
+
 /* Both sides append to one file at the same time: nothing is lost. */
 static void append_at_once(void)
 {
@@ -443,6 +471,7 @@ static const struct {
     CHECK(names_follow_soon),
     CHECK(open_what_is_replaced_all_the_time),
     CHECK(unlinked_there_still_readable_here),
+    CHECK(removed_there_not_to_be_opened_here),
     CHECK(append_at_once),
     CHECK(exclusive_creation_has_one_winner),
 };
