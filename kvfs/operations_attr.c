@@ -30,8 +30,16 @@ static void fail_inode(struct fs *fs, struct request *r, int code)
 /* r->flag: the kernel takes the answer without checking its age. */
 static void on_attr(struct fs *fs, struct request *r, int code, struct cursor *body)
 {
+    struct file *removed = removed_file(fs, r->ino);
     struct attr attr;
 
+    /* Removed while the node was asked. The kernel asks between CREATE and the end of
+     * open(2); ESTALE would have it create the file once more. */
+    if (removed != NULL) {
+        attr = removed->attr;
+        reply_attr(fs, r, &attr, REPLY_UNCHECKED);
+        return;
+    }
     if (code != 0) {
         fail_inode(fs, r, code);
         return;

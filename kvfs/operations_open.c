@@ -190,7 +190,14 @@ void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 
 static void on_pinned(struct fs *fs, struct request *r, int code, struct cursor *body)
 {
-    /* An error means that it was removed already: there is nothing to keep. */
+    struct inode *inode = inode_find(fs, r->ino);
+
+    /* It was removed before this mount came to know it, and no event will say so. */
+    if ((code == KV_E_STALE || code == KV_E_NOENT) && inode != NULL && inode->file != NULL) {
+        const struct attr gone = inode->file->attr;
+
+        file_removed(fs, inode->file, &gone, true);
+    }
     request_end(fs, r);
 }
 
@@ -203,7 +210,8 @@ static void pin(struct fs *fs, struct handle *h)
     if (r == NULL)
         return;
     r->once = true;
-    put_open(fs, &r->payload, h->inode->ino, O_RDWR, true);
+    r->ino = h->inode->ino;
+    put_open(fs, &r->payload, r->ino, O_RDWR, true);
     link_send(fs, r, MESSAGE_OPEN, on_pinned);
 }
 

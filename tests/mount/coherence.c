@@ -452,6 +452,45 @@ static void exclusive_creation_has_one_winner(void)
     printf("# %d and %d wins\n", wins[0], wins[1]);
 }
 
+/* Every creation that is reported made one file, and no other did: as many names
+ * go as came, however soon the other side removes them. */
+static void what_is_created_is_removed_once(void)
+{
+    struct tally t = {0};
+    struct {
+        _Atomic int created, removed;
+    } *sum = mmap(NULL, sizeof *sum, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    int who, n = rounds * 3;
+
+    if (sum == MAP_FAILED)
+        return;
+    for (who = 0; who < 4; who++) {
+        const char *path = at(who, "co-once");
+
+        if (fork() != 0)
+            continue;
+        while (sum->created < n) {
+            int fd = who < 2 ? open(path, O_CREAT | O_EXCL | O_WRONLY, 0644) : -1;
+
+            if (fd >= 0) {
+                sum->created++;
+                close(fd);
+            }
+            if (who >= 2 && unlink(path) == 0)
+                sum->removed++;
+        }
+        _exit(0);
+    }
+    while (wait(NULL) > 0)
+        ;
+    sum->removed += unlink(at(0, "co-once")) == 0;
+    errno = 0;
+    expect_true(&t, n, sum->created == sum->removed, "as many created as removed");
+    report(&t, "what is created is removed once");
+    printf("# %d created, %d removed\n", sum->created, sum->removed);
+    munmap(sum, sizeof *sum);
+}
+
 #define CHECK(name)                                                                                          \
     {                                                                                                        \
 #name, name                                                                                          \
@@ -474,6 +513,7 @@ static const struct {
     CHECK(removed_there_not_to_be_opened_here),
     CHECK(append_at_once),
     CHECK(exclusive_creation_has_one_winner),
+    CHECK(what_is_created_is_removed_once),
 };
 
 int main(int argc, char **argv)
