@@ -40,8 +40,9 @@
 #define MOUNTS 2
 #define THREADS 3 /* a mount, and as many callers */
 #define WORKERS ((MOUNTS + 1) * THREADS)
-#define KEYS 6              /* in use at a time; each set for two rounds */
-#define CALL_LIMIT_MS 12000 /* timeout=5, twice, and some */
+#define KEYS 6 /* in use at a time; each set for two rounds */
+/* timeout=5 for each thread: the kernel lets one at a time change a directory. */
+#define CALL_LIMIT_MS (THREADS * 5000 + 3000)
 #define CALLER_MS 12000
 #define RECOVER_MS 25000
 #define ANSWERS 25 /* that each client gets between two faults */
@@ -191,7 +192,7 @@ static bool replace(struct worker *w, unsigned key, const char *path)
         CALL(w, rv, unlink(temporary), "unlink %s", temporary);
         return false;
     }
-    token = history_call(history, key, LINEAR_SET, value);
+    token = history_call(history, key, w->n, LINEAR_SET, value);
     if (token < 0)
         return false;
     CALL(w, rv, rename(temporary, path), "rename %s over %s", temporary, path);
@@ -227,7 +228,7 @@ static bool look(struct worker *w, unsigned key, const char *path)
 {
     static __thread char data[VALUE_MAX + 1];
     uint64_t value, content = LINEAR_EMPTY;
-    int token = history_call(history, key, LINEAR_READ, 0);
+    int token = history_call(history, key, w->n, LINEAR_READ, 0);
     enum outcome outcome;
     ssize_t len;
 
@@ -245,7 +246,7 @@ static bool look(struct worker *w, unsigned key, const char *path)
 
 static bool make(struct worker *w, unsigned key, const char *path)
 {
-    int token = history_call(history, key, LINEAR_CREATE, 0), fd, rv, err;
+    int token = history_call(history, key, w->n, LINEAR_CREATE, 0), fd, rv, err;
     bool close_on_exec = dice_roll(&w->dice, 2) == 0;
     enum outcome outcome;
 
@@ -268,7 +269,7 @@ static bool make(struct worker *w, unsigned key, const char *path)
 
 static bool take_away(struct worker *w, unsigned key, const char *path)
 {
-    int token = history_call(history, key, LINEAR_DELETE, 0), rv, err;
+    int token = history_call(history, key, w->n, LINEAR_DELETE, 0), rv, err;
     enum outcome outcome;
 
     if (token < 0)
@@ -316,7 +317,7 @@ static enum outcome outcome_of_answer(struct worker *w, const char *what, unsign
 
 static bool ask_for(struct worker *w, struct caller *c, unsigned key, const char *name)
 {
-    int token = history_call(history, key, LINEAR_READ, 0), rv;
+    int token = history_call(history, key, w->n, LINEAR_READ, 0), rv;
     struct buffer data = BUFFER_INIT;
     uint64_t value, content = LINEAR_EMPTY;
     enum outcome outcome;
@@ -354,7 +355,7 @@ static bool do_as_caller(struct worker *w, struct caller *c)
     snprintf(name, sizeof name, "chaos/k%u", key);
     if (dice_roll(&w->dice, 2) == 0)
         return ask_for(w, c, key, name);
-    token = history_call(history, key, sets ? LINEAR_SET : LINEAR_DELETE, value);
+    token = history_call(history, key, w->n, sets ? LINEAR_SET : LINEAR_DELETE, value);
     if (token < 0)
         return false;
     body.path_len = strlen(name);

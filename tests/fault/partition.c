@@ -19,6 +19,7 @@
 #include "sync/base/error.h"
 #include "tests/fault/lib/caller.h"
 #include "tests/fault/lib/net.h"
+#include "tests/fault/lib/once.h"
 
 #define NODES 3
 #define GO_ON_MS 8000   /* until the majority writes again: silence is noticed, somebody is elected */
@@ -93,74 +94,6 @@ static void lose_what_it_is_sent(unsigned i)
             lose(k, i);
 }
 
-/* ---- asking one node, once ---- */
-
-static int write_at(unsigned i, const char *key, const char *value, unsigned timeout_ms)
-{
-    const struct command_body body = {.path = (const uint8_t *)key,
-                                      .path_len = strlen(key),
-                                      .flags = SET_PARENTS,
-                                      .mode = 0644,
-                                      .value = (const uint8_t *)value,
-                                      .value_len = strlen(value)};
-    struct buffer bytes = BUFFER_INIT, *b;
-    struct command cmd = {.op = COMMAND_SET, .node = ""};
-    struct command_result result;
-    struct client *client;
-    struct cursor answer;
-    int rv = client_open(cluster->nodes[i].socket, CLIENT_ADMIN, "fault", 0, timeout_ms, &client, NULL);
-
-    if (rv != 0)
-        return rv;
-    command_body_encode(&bytes, COMMAND_SET, &body);
-    cmd.body = bytes.data;
-    cmd.body_len = bytes.len;
-    b = client_queue(client, MESSAGE_WRITE, 1);
-    buffer_put_u8(b, 0);
-    buffer_put_u32(b, 0);
-    buffer_put_u32(b, 0);
-    command_encode(b, &cmd);
-    client_queue_end(client);
-    rv = client_call(client, 1, timeout_ms, &answer, NULL, 0);
-    if (rv == 0) {
-        command_result_decode(&answer, &result);
-        rv = result.code;
-    }
-    buffer_deinit(&bytes);
-    client_close(client);
-    return rv;
-}
-
-static int read_at(unsigned i, const char *key, enum read_at at, unsigned timeout_ms, char *out, size_t size)
-{
-    struct client *client;
-    struct cursor answer;
-    struct buffer *b;
-    const uint8_t *data;
-    struct attr attr;
-    size_t len = 0;
-    int rv = client_open(cluster->nodes[i].socket, CLIENT_ADMIN, "fault", 0, timeout_ms, &client, NULL);
-
-    out[0] = '\0';
-    if (rv != 0)
-        return rv;
-    b = client_queue(client, MESSAGE_GET, 1);
-    buffer_put_u8(b, (uint8_t)at);
-    buffer_put_text(b, key);
-    buffer_put_u64(b, 0);
-    buffer_put_u32(b, READ_LENGTH_MAX);
-    buffer_put_u64(b, 0);
-    client_queue_end(client);
-    rv = client_call(client, 1, timeout_ms, &answer, out, size);
-    if (rv == 0) {
-        attr_decode(&answer, &attr);
-        data = cursor_string(&answer, READ_LENGTH_MAX, &len);
-        snprintf(out, size, "%.*s", (int)len, (const char *)data);
-    }
-    client_close(client);
-    return rv;
-}
-
 /* ---- what is expected ---- */
 
 /* Clients of that node write within the time, again and again. */
@@ -192,7 +125,7 @@ static bool is_alone(void *arg)
     struct view v;
 
     return cluster_view(cluster, i, 1000, &v) && !v.quorum &&
-           write_at(i, "partition/perhaps", "x", 500) == KV_E_ROFS;
+           once_write(cluster, i, "partition/perhaps", "x", 500) == KV_E_ROFS;
 }
 
 static void assert_unavailable(int rv)
@@ -213,21 +146,21 @@ static void assert_refuses(unsigned i, const char *key, struct refusal *refusal_
     int rv;
 
     snprintf(refusal_out->key, sizeof refusal_out->key, "partition/alone-%u", generation);
-    refusal_out->code = write_at(i, refusal_out->key, "x", ANSWER_MS);
+    refusal_out->code = once_write(cluster, i, refusal_out->key, "x", ANSWER_MS);
     printf("#   %s alone: a write: %s after %llu ms\n", cluster->nodes[i].name, error_text(refusal_out->code),
            (unsigned long long)(clock_boot_ms() - begin));
     assert_unavailable(refusal_out->code);
     assert_true(await(KNOW_MS, is_alone, &i));
 
     begin = clock_boot_ms();
-    assert_int_equal(write_at(i, "partition/never", "x", ANSWER_MS), KV_E_ROFS);
+    assert_int_equal(once_write(cluster, i, "partition/never", "x", ANSWER_MS), KV_E_ROFS);
     assert_true(clock_boot_ms() - begin < 1000);
     begin = clock_boot_ms();
-    rv = read_at(i, key, READ_LINEARIZABLE, ANSWER_MS, out, sizeof out);
+    rv = once_read(cluster, i, key, READ_LINEARIZABLE, ANSWER_MS, out, sizeof out);
     printf("#   a read: %s after %llu ms\n", error_text(rv), (unsigned long long)(clock_boot_ms() - begin));
     assert_unavailable(rv);
     begin = clock_boot_ms();
-    assert_int_equal(read_at(i, key, READ_LOCAL, ANSWER_MS, out, sizeof out), 0);
+    assert_int_equal(once_read(cluster, i, key, READ_LOCAL, ANSWER_MS, out, sizeof out), 0);
     assert_string_not_equal(out, "");
     assert_true(clock_boot_ms() - begin < 1000);
     /* The same for people. */
@@ -258,7 +191,7 @@ static void assert_heals(const char *key, const char *value, const struct refusa
         assert_true(cluster_runs(cluster, i));
         assert_true(cluster_serves(cluster, i, HEAL_MS));
         /* Whatever it is asked now it may have to wait for its links. */
-        while (read_at(i, key, READ_LINEARIZABLE, ANSWER_MS, out, sizeof out) != 0)
+        while (once_read(cluster, i, key, READ_LINEARIZABLE, ANSWER_MS, out, sizeof out) != 0)
             assert_true(clock_boot_ms() - begin < HEAL_MS);
         if (i == 0)
             assert_string_equal(out, value);
@@ -266,11 +199,12 @@ static void assert_heals(const char *key, const char *value, const struct refusa
     }
     assert_true(cluster_equal(cluster, HEAL_MS));
     printf("#   healed after %llu ms\n", (unsigned long long)(clock_boot_ms() - begin));
-    assert_int_equal(read_at(0, "partition/never", READ_LINEARIZABLE, ANSWER_MS, out, sizeof out),
+    assert_int_equal(once_read(cluster, 0, "partition/never", READ_LINEARIZABLE, ANSWER_MS, out, sizeof out),
                      KV_E_NOENT);
     /* What was refused did not happen, not even later. */
     if (refusal != NULL && refusal->code != KV_E_UNKNOWN)
-        assert_int_equal(read_at(0, refusal->key, READ_LINEARIZABLE, ANSWER_MS, out, sizeof out), KV_E_NOENT);
+        assert_int_equal(once_read(cluster, 0, refusal->key, READ_LINEARIZABLE, ANSWER_MS, out, sizeof out),
+                         KV_E_NOENT);
 }
 
 static void leave_alone(bool the_leader, void (*cut)(unsigned i))
@@ -363,7 +297,7 @@ static void nobody_writes_when_all_are_alone(void **state)
         cut_cable(i);
     for (i = 0; i < NODES; i++) {
         assert_true(await(KNOW_MS, is_alone, &i));
-        assert_int_equal(read_at(i, key, READ_LOCAL, ANSWER_MS, out, sizeof out), 0);
+        assert_int_equal(once_read(cluster, i, key, READ_LOCAL, ANSWER_MS, out, sizeof out), 0);
         assert_string_equal(out, value);
     }
     assert_heals(key, value, NULL);

@@ -12,6 +12,7 @@ struct record {
     enum linear_kind kind;
     uint64_t value;
     int64_t call, answered;
+    unsigned who;
     int code;
     _Atomic int outcome;
 };
@@ -59,13 +60,14 @@ uint64_t history_content(uint64_t value)
     return linear_fold(LINEAR_EMPTY, value);
 }
 
-int history_call(struct history *h, unsigned key, enum linear_kind kind, uint64_t value)
+int history_call(struct history *h, unsigned key, unsigned who, enum linear_kind kind, uint64_t value)
 {
     struct key *k = &h->keys[key];
     int at = k->n < HISTORY_OPS ? k->n++ : HISTORY_OPS;
 
     if (at >= HISTORY_OPS)
         return -1;
+    k->ops[at].who = who;
     k->ops[at].kind = kind;
     k->ops[at].value = value;
     k->ops[at].call = (int64_t)clock_boot_ns();
@@ -114,25 +116,23 @@ static uint64_t content_of(enum linear_kind kind, uint64_t value)
     return kind == LINEAR_READ ? value : kind == LINEAR_DELETE ? LINEAR_ABSENT : history_content(value);
 }
 
-/* Everything that was under way in the second before the operation was called, until it was answered. */
+/* Everything that was under way within a moment of the operation, and what nobody knows of. */
 static void print_around(const struct key *k, const struct linear_op *op)
 {
     static const char *const outcomes[] = {[OUTCOME_UNKNOWN] = "unknown",
-                                           [OUTCOME_OK] = "",
+                                           [OUTCOME_OK] = "ok",
                                            [OUTCOME_REFUSED] = "refused",
                                            [OUTCOME_NONE] = "does not count"};
-    int64_t from = op->call - 300000000;
-    uint64_t content = content_of(op->kind, op->value);
+    int64_t from = op->call - 300000000, to = op->answered + 100000000;
     int i;
 
     for (i = 0; i < n_ops(k); i++) {
         const struct record *r = &k->ops[i];
 
-        if ((r->answered < from || r->call > op->answered) && content_of(r->kind, r->value) != content &&
-            r->outcome != OUTCOME_UNKNOWN)
+        if (r->outcome != OUTCOME_UNKNOWN && (r->answered < from || r->call > to))
             continue;
-        fprintf(stderr, "# %s %-9s %016" PRIx64 " %.6f … %.6f %s %d\n",
-                r->kind == op->kind && r->call == op->call ? ">" : " ", kinds[r->kind],
+        fprintf(stderr, "# %s client %2u %-9s %016" PRIx64 " %.6f … %.6f %s (%d)\n",
+                r->kind == op->kind && r->call == op->call ? ">" : " ", r->who, kinds[r->kind],
                 content_of(r->kind, r->value), (double)r->call / 1e9, (double)r->answered / 1e9,
                 outcomes[r->outcome], r->code);
     }

@@ -33,8 +33,8 @@ void history_free(struct history *h, unsigned n_keys);
 uint64_t history_value(struct history *h);
 
 /* Any thread. Before the call and behind it; the token is -1 when the key's list
- * is full, then the call must not be made. */
-int history_call(struct history *h, unsigned key, enum linear_kind kind, uint64_t value);
+ * is full, then the call must not be made. who: for people. */
+int history_call(struct history *h, unsigned key, unsigned who, enum linear_kind kind, uint64_t value);
 /* A read's content: LINEAR_ABSENT, LINEAR_EMPTY, or history_content(). code: for people. */
 void history_answer(struct history *h, unsigned key, int token, enum outcome outcome, int code,
                     uint64_t content);
