@@ -35,9 +35,15 @@ struct store;
 #define STATE_DB_APPLICATION_ID 0x6b766673 /* "kvfs" */
 #define STATE_DB_USER_VERSION 1
 
-/* Completes or discards a half-done install in dir. Call before anything else
- * looks at dir/state.db. Blocking. */
+/* Completes or discards a half-done install in dir, and copies a file that is
+ * marked as below to a new one. Call before anything else looks at dir/state.db.
+ * Blocking. */
 int state_db_recover(const char *dir, char error[STATE_DB_ERROR_MAX]);
+
+/* A write or an fsync of the file failed: what the kernel holds in memory and what
+ * is on the disk may differ, and no later fsync will tell. Leaves `PATH.failed`
+ * beside it for the next start. Any thread, also while the file is in use. */
+void state_db_mark_failed(const char *path);
 
 /* Fills s, fresh from store_new(), from the file. -ENOENT leaves s as it is: an
  * empty state at index 0. After any other failure s must be freed. Blocking. */

@@ -1,4 +1,5 @@
-/* Snapshots of state.db: taking and installing.
+/* Snapshots of state.db: taking and installing; and renewing a file that is not
+ * trusted any more.
  *
  * An install is decided by one rename, of the verified and synced file to
  * state.db.install. From then on it is completed, by this call or by the next
@@ -16,6 +17,9 @@
 #include <unistd.h>
 
 #include "kvnode/state_db_internal.h"
+#include "sync/base/log.h"
+
+#define FAILED ".failed"
 
 static int fail_errno(const char *path, const char *what, char error[STATE_DB_ERROR_MAX])
 {
@@ -74,18 +78,6 @@ static int complete_install(const char *dir, char error[STATE_DB_ERROR_MAX])
     return rv == 0 ? sync_path(dir, O_RDONLY | O_DIRECTORY, error) : rv;
 }
 
-int state_db_recover(const char *dir, char error[STATE_DB_ERROR_MAX])
-{
-    char path[PATH_MAX];
-    int rv = path_in(path, dir, ".install", error);
-
-    if (rv < 0)
-        return rv;
-    if (access(path, F_OK) == 0)
-        return complete_install(dir, error);
-    return errno == ENOENT ? 0 : fail_errno(path, "cannot look", error);
-}
-
 /* The file as one piece: without a WAL of its own, checked by SQLite and by us. */
 static int check_incoming(const char *incoming, uint64_t *index_out, char error[STATE_DB_ERROR_MAX])
 {
@@ -134,19 +126,16 @@ int state_db_install(const char *dir, const char *incoming, uint64_t *index_out,
     return rv == 0 ? complete_install(dir, error) : rv;
 }
 
-int state_db_snapshot(const char *path, const char *out_path, uint64_t *index_out,
-                      char error[STATE_DB_ERROR_MAX])
+/* VACUUM INTO. STATE_DB_RECOVER: from a file that nobody else has open, its WAL
+ * included, which is left as it is. */
+static int copy_file(const char *path, enum state_db_mode mode, const char *out_path, uint64_t *index_out,
+                     char error[STATE_DB_ERROR_MAX])
 {
     struct meta_record meta;
     sqlite3 *db, *copy = NULL;
     sqlite3_stmt *st = NULL;
-    int code, rv;
+    int code, rv = state_db_open(path, mode, &db, error);
 
-    if (access(out_path, F_OK) == 0) {
-        errno = EEXIST;
-        return fail_errno(out_path, "cannot be made", error);
-    }
-    rv = state_db_open(path, STATE_DB_READ, &db, error);
     if (rv < 0)
         return rv;
     code = sqlite3_prepare_v2(db, "VACUUM INTO ?", -1, &st, NULL);
@@ -157,6 +146,7 @@ int state_db_snapshot(const char *path, const char *out_path, uint64_t *index_ou
     if (code != SQLITE_DONE)
         rv = state_db_fail(db, code, path, "cannot be copied", error);
     sqlite3_finalize(st);
+    sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     sqlite3_close(db);
     if (rv == 0)
         rv = state_db_open(out_path, STATE_DB_READ, &copy, error);
@@ -171,4 +161,84 @@ int state_db_snapshot(const char *path, const char *out_path, uint64_t *index_ou
     else
         unlink(out_path);
     return rv;
+}
+
+int state_db_snapshot(const char *path, const char *out_path, uint64_t *index_out,
+                      char error[STATE_DB_ERROR_MAX])
+{
+    if (access(out_path, F_OK) == 0) {
+        errno = EEXIST;
+        return fail_errno(out_path, "cannot be made", error);
+    }
+    return copy_file(path, STATE_DB_READ, out_path, index_out, error);
+}
+
+void state_db_mark_failed(const char *path)
+{
+    char mark[PATH_MAX], *slash, error[STATE_DB_ERROR_MAX];
+    int fd;
+
+    if (snprintf(mark, sizeof mark, "%s" FAILED, path) >= PATH_MAX)
+        return;
+    fd = open(mark, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        log_error("%s could not be made: %s", mark, strerror(errno));
+        return;
+    }
+    close(fd);
+    slash = strrchr(mark, '/');
+    if (slash != NULL)
+        *slash = '\0';
+    if (sync_path(slash != NULL ? mark : ".", O_RDONLY | O_DIRECTORY, error) < 0)
+        log_error("%s", error);
+}
+
+/* What reads right is copied to a new file, which is synced before anything is
+ * claimed of it. What does not is left for state_db_load() to find; without a row
+ * that says what it is (the first commit failed), it is put aside. */
+static int renew(const char *dir, char error[STATE_DB_ERROR_MAX])
+{
+    static const char *const files[] = {"-wal", "-shm", ""};
+    char path[PATH_MAX], copy[PATH_MAX], mark[PATH_MAX], aside[PATH_MAX];
+    uint64_t index;
+    int rv = path_in(path, dir, "", error);
+
+    if (rv == 0)
+        rv = path_in(copy, dir, ".rewrite", error);
+    if (rv == 0)
+        rv = path_in(mark, dir, FAILED, error);
+    if (rv < 0 || access(mark, F_OK) != 0)
+        return rv;
+    log_warn("%s: a write had failed: copying it to a new file", path);
+    rv = remove_if_there(copy, error);
+    if (rv == 0)
+        rv = copy_file(path, STATE_DB_RECOVER, copy, &index, error);
+    if (rv == 0)
+        rv = state_db_install(dir, copy, &index, error);
+    unlink(copy);
+    for (size_t i = 0; rv == -ENOENT && i < sizeof files / sizeof files[0]; i++) {
+        if (path_in(path, dir, files[i], error) < 0 ||
+            snprintf(aside, sizeof aside, "%s/" STATE_DB_NAME ".damaged%s", dir, files[i]) >= PATH_MAX)
+            return -ENAMETOOLONG;
+        if (rename(path, aside) < 0 && errno != ENOENT)
+            return fail_errno(path, "cannot be moved", error);
+    }
+    if (rv != 0 && rv != -ENOENT && rv != -EUCLEAN)
+        return rv;
+    rv = remove_if_there(mark, error);
+    return rv == 0 ? sync_path(dir, O_RDONLY | O_DIRECTORY, error) : rv;
+}
+
+int state_db_recover(const char *dir, char error[STATE_DB_ERROR_MAX])
+{
+    char path[PATH_MAX];
+    int rv = path_in(path, dir, ".install", error);
+
+    if (rv < 0)
+        return rv;
+    if (access(path, F_OK) == 0)
+        rv = complete_install(dir, error);
+    else if (errno != ENOENT)
+        rv = fail_errno(path, "cannot look", error);
+    return rv == 0 ? renew(dir, error) : rv;
 }

@@ -23,6 +23,7 @@
 #define STOP_LOOK_MS 100
 #define RETRY_MIN_MS 100
 #define RETRY_MAX_MS 5000
+#define CHECKPOINT_PAGES 4000
 
 struct writeback {
     char *path;        /* owned */
@@ -32,6 +33,7 @@ struct writeback {
     pthread_t thread;
     sqlite3 *db; /* owned; the writer's */
     struct state_writer *writer;
+    int journal_pages; /* the writer's: in the WAL, as of the last commit */
 
     /* Loop thread. */
     uint64_t due_ms;         /* when what is noted must be handed over; 0: nothing waits */
@@ -106,6 +108,33 @@ static void set_state(struct writeback *wb, enum writeback_state state, int code
     }
 }
 
+static int on_commit_to_journal(void *arg, sqlite3 *db, const char *name, int pages)
+{
+    struct writeback *wb = arg;
+
+    (void)db;
+    (void)name;
+    wb->journal_pages = pages;
+    return SQLITE_OK;
+}
+
+/* After a commit: what is in the WAL goes into the database. Not left to SQLite,
+ * whose automatic checkpoint swallows a failed fsync; the next one would succeed
+ * without having written, and call durable what is not. */
+static int checkpoint(struct writeback *wb)
+{
+    int code;
+
+    if (wb->journal_pages < CHECKPOINT_PAGES)
+        return SQLITE_OK;
+    code = sqlite3_wal_checkpoint_v2(wb->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    wb->journal_pages = 0;
+    /* What stays in the WAL because a reader needs it, or the disk is full, is safe there. */
+    return (code & 0xff) == SQLITE_BUSY || (code & 0xff) == SQLITE_LOCKED || is_disk_full(wb, code)
+               ? SQLITE_OK
+               : code;
+}
+
 /* With the lock held; gives it up meanwhile. Commits the head of the queue. */
 static void commit_head(struct writeback *wb, uint64_t *retry_ms)
 {
@@ -115,6 +144,8 @@ static void commit_head(struct writeback *wb, uint64_t *retry_ms)
 
     pthread_mutex_unlock(&wb->lock);
     code = state_writer_apply(wb->writer, b, durable);
+    if (code == SQLITE_OK)
+        code = checkpoint(wb);
     pthread_mutex_lock(&wb->lock);
     if (code == SQLITE_OK) {
         wb->head = b->next;
@@ -137,8 +168,10 @@ static void commit_head(struct writeback *wb, uint64_t *retry_ms)
         set_state(wb, WRITEBACK_FULL, code);
     else if ((code & 0xff) == SQLITE_BUSY || (code & 0xff) == SQLITE_LOCKED)
         set_state(wb, WRITEBACK_BUSY, code);
-    else
+    else {
+        state_db_mark_failed(wb->path);
         set_state(wb, WRITEBACK_FATAL, code);
+    }
     pthread_cond_broadcast(&wb->wake);
     pthread_mutex_unlock(&wb->lock);
     notify(wb);
@@ -176,9 +209,10 @@ static int open_db(struct writeback *wb, char error[STATE_DB_ERROR_MAX])
     if (rv < 0)
         return rv;
     code = sqlite3_exec(wb->db,
-                        "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=4000;"
+                        "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0;"
                         " PRAGMA cache_size=-32768;",
                         NULL, NULL, NULL);
+    sqlite3_wal_hook(wb->db, on_commit_to_journal, wb);
     if (code == SQLITE_OK)
         wb->writer = state_writer_new(wb->db, wb->s->group);
     if (wb->writer == NULL)
@@ -189,10 +223,13 @@ static int open_db(struct writeback *wb, char error[STATE_DB_ERROR_MAX])
     wb->flushed = wb->queued_index = rv == 0 ? meta.applied : 0;
     /* What a crashed process left may still be in the page cache only. */
     code = state_writer_apply(wb->writer, &nothing, true);
-    if (code == SQLITE_OK)
+    if (code == SQLITE_OK) {
         wb->durable = wb->flushed;
-    else if (!is_disk_full(wb, code))
-        return state_db_fail(wb->db, code, wb->path, "cannot be made durable", error);
+    } else if (!is_disk_full(wb, code)) {
+        rv = state_db_fail(wb->db, code, wb->path, "cannot be made durable", error);
+        state_db_mark_failed(wb->path);
+        return rv;
+    }
     return 0;
 }
 
