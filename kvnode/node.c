@@ -29,6 +29,7 @@
 #include "kvnode/verify.h"
 #include "kvnode/writes.h"
 #include "sync/base/clock.h"
+#include "sync/base/disk.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
 #include "sync/raft/configuration.h"
@@ -148,16 +149,24 @@ static int make_folders(struct running *r)
 {
     struct node *n = &r->node;
     char groups[4000];
+    int rv = 0;
 
     snprintf(groups, sizeof groups, "%s/groups", n->config->data_dir);
     snprintf(n->group_dir, sizeof n->group_dir, "%s/groups/%u", n->config->data_dir, NODE_GROUP);
     snprintf(n->state_path, sizeof n->state_path, "%s/" STATE_DB_NAME, n->group_dir);
-    if ((mkdir(groups, 0700) != 0 && errno != EEXIST) ||
-        (mkdir(n->group_dir, 0700) != 0 && errno != EEXIST)) {
-        snprintf(r->why, WHY_MAX, "%.300s: %s", n->group_dir, strerror(errno));
-        return -errno;
-    }
-    return 0;
+    if ((mkdir(groups, 0700) != 0 && errno != EEXIST) || (mkdir(n->group_dir, 0700) != 0 && errno != EEXIST))
+        rv = -errno;
+    /* The way to the data, before anything is promised of it: also what `init` or a copy
+     * has just made. */
+    if (rv == 0)
+        rv = disk_sync_name(n->config->data_dir);
+    if (rv == 0 || rv == -EACCES) /* whoever made it could */
+        rv = disk_sync_directory(n->config->data_dir);
+    if (rv == 0)
+        rv = disk_sync_directory(groups);
+    if (rv < 0)
+        snprintf(r->why, WHY_MAX, "%.300s: %s", n->group_dir, strerror(-rv));
+    return rv;
 }
 
 static int write_identities(struct running *r)

@@ -19,6 +19,7 @@
 #include "kvnode/writes.h"
 #include "sync/base/clock.h"
 #include "sync/base/digest.h"
+#include "sync/base/disk.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
 #include "sync/raft/snapshot_message.h"
@@ -520,7 +521,7 @@ static int write_meta(const char *dir, const struct snapshot_meta *meta)
 {
     char path[4200], temp[4300];
     struct buffer b = BUFFER_INIT;
-    int fd, dir_fd, rv = -EIO;
+    int fd, rv = -EIO;
 
     snprintf(path, sizeof path, "%s/" META_NAME, dir);
     snprintf(temp, sizeof temp, "%s.new", path);
@@ -533,12 +534,9 @@ static int write_meta(const char *dir, const struct snapshot_meta *meta)
         close(fd);
     }
     buffer_deinit(&b);
-    dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (rv == 0 && (dir_fd < 0 || rename(temp, path) != 0 || fsync(dir_fd) != 0))
+    if (rv == 0 && rename(temp, path) != 0)
         rv = -errno;
-    if (dir_fd >= 0)
-        close(dir_fd);
-    return rv;
+    return rv == 0 ? disk_sync_name(path) : rv;
 }
 
 static void on_install(uv_work_t *work) /* a worker */

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "kvnode/state_db_internal.h"
+#include "sync/base/disk.h"
 #include "sync/base/log.h"
 
 #define FAILED ".failed"
@@ -175,8 +176,8 @@ int state_db_snapshot(const char *path, const char *out_path, uint64_t *index_ou
 
 void state_db_mark_failed(const char *path)
 {
-    char mark[PATH_MAX], *slash, error[STATE_DB_ERROR_MAX];
-    int fd;
+    char mark[PATH_MAX];
+    int fd, rv;
 
     if (snprintf(mark, sizeof mark, "%s" FAILED, path) >= PATH_MAX)
         return;
@@ -186,11 +187,9 @@ void state_db_mark_failed(const char *path)
         return;
     }
     close(fd);
-    slash = strrchr(mark, '/');
-    if (slash != NULL)
-        *slash = '\0';
-    if (sync_path(slash != NULL ? mark : ".", O_RDONLY | O_DIRECTORY, error) < 0)
-        log_error("%s", error);
+    rv = disk_sync_name(mark);
+    if (rv < 0)
+        log_error("%s could not be synced: %s", mark, strerror(-rv));
 }
 
 /* What reads right is copied to a new file, which is synced before anything is

@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "sync/base/digest.h"
+#include "sync/base/disk.h"
 #include "sync/raft/log_db_private.h"
-#include "sync/raft/log_rewrite.h"
 
 #define APPLICATION_ID 0x6b76664c /* "kvfL" */
 #define FORMAT_VERSION 1
@@ -247,7 +247,7 @@ static int open_tables(struct log_db *db, bool fresh, char *why)
             return log_db_damaged(db, why, "it is empty, but entries were acknowledged");
         result = create(db);
         if (result == 0)
-            result = log_rewrite_sync_directory(db->path);
+            result = disk_sync_name(db->path);
         return log_db_explain(db, result, why);
     }
     if (application != APPLICATION_ID)

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "sync/base/disk.h"
 #include "sync/base/log.h"
 #include "sync/raft/log_store.h"
 
@@ -18,26 +19,6 @@
 static void name(char out[PATH_MAX], const char *path, const char *suffix)
 {
     snprintf(out, PATH_MAX, "%s%s", path, suffix);
-}
-
-int log_rewrite_sync_directory(const char *path)
-{
-    char directory[PATH_MAX];
-    char *slash;
-    int fd, result;
-
-    snprintf(directory, sizeof directory, "%s", path);
-    slash = strrchr(directory, '/');
-    if (slash == NULL)
-        snprintf(directory, sizeof directory, ".");
-    else
-        slash[slash == directory] = 0;
-    fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    result = fsync(fd) != 0 ? -errno : 0;
-    close(fd);
-    return result;
 }
 
 static int write_mark(const char *path, const char *stage)
@@ -52,7 +33,7 @@ static int write_mark(const char *path, const char *stage)
     if (write(fd, stage, strlen(stage)) < 0 || fsync(fd) != 0)
         result = -errno;
     close(fd);
-    return result != 0 ? result : log_rewrite_sync_directory(path);
+    return result != 0 ? result : disk_sync_name(path);
 }
 
 void log_rewrite_mark(const char *path)
@@ -108,7 +89,7 @@ static int replace(const char *path, const char *copy)
         return -errno;
     if (rename(copy, path) != 0 && errno != ENOENT) /* ENOENT: done before a crash */
         return -errno;
-    return log_rewrite_sync_directory(path);
+    return disk_sync_name(path);
 }
 
 int log_rewrite_if_marked(const char *path, char *why)
@@ -136,7 +117,7 @@ int log_rewrite_if_marked(const char *path, char *why)
     if (result == 0 && unlink(mark) != 0)
         result = -errno;
     if (result == 0)
-        result = log_rewrite_sync_directory(path);
+        result = disk_sync_name(path);
     if (result != 0)
         snprintf(why, LOG_STORE_ERROR_LEN,
                  "%.300s could not be copied after a failed write: %s: if the disk is broken, remove this "

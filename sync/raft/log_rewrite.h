@@ -16,7 +16,5 @@
 void log_rewrite_mark(const char *path);
 /* Before the database is opened. 0, or -errno with why (LOG_STORE_ERROR_LEN). */
 int log_rewrite_if_marked(const char *path, char *why);
-/* fsync of the directory that path lies in. 0 or -errno. */
-int log_rewrite_sync_directory(const char *path);
 
 #endif

@@ -5,8 +5,8 @@
 #include <unistd.h>
 
 #include "sync/base/digest.h"
+#include "sync/base/disk.h"
 #include "sync/base/error.h"
-#include "sync/raft/log_rewrite.h"
 #include "sync/raft/snapshot_message.h"
 #include "sync/raft/snapshot_transfer.h"
 
@@ -196,7 +196,7 @@ int snapshot_receiver_sync(struct snapshot_receiver *r)
         return -EINVAL;
     if (fsync(r->fd) != 0)
         return -errno;
-    result = log_rewrite_sync_directory(r->path);
+    result = disk_sync_name(r->path);
     if (result == 0)
         r->state = SNAPSHOT_RECEIVER_COMPLETE;
     return result;

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "sync/base/buffer.h"
+#include "sync/base/disk.h"
 #include "sync/ssh/bridge.h"
 #include "sync/ssh/process.h"
 
@@ -164,7 +165,7 @@ static int replace_file(const char *path, const struct buffer *content, mode_t m
                         size_t size)
 {
     char temporary[PATH_MAX], dir[PATH_MAX];
-    int fd, dir_fd, error = 0;
+    int fd, error = 0;
     size_t done = 0;
 
     if (content->failed)
@@ -194,12 +195,8 @@ static int replace_file(const char *path, const struct buffer *content, mode_t m
         unlink(temporary);
         return refuse(error, message, size, "cannot write %s: %s", path, strerror(-error));
     }
-    dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir_fd >= 0) {
-        fsync(dir_fd);
-        close(dir_fd);
-    }
-    return 0;
+    error = disk_sync_name(path);
+    return error < 0 ? refuse(error, message, size, "cannot write %s: %s", path, strerror(-error)) : 0;
 }
 
 int identity_ensure(const char *path, const char *comment, char *message_out, size_t message_size)
