@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -20,6 +21,7 @@
 #include <unistd.h>
 
 #include "sync/base/clock.h"
+#include "tests/fault/lib/clocks.h"
 #include "tests/fault/lib/net.h"
 
 /* Of a mount that is no FUSE mount, for the guard. */
@@ -79,7 +81,7 @@ static pid_t spawn(const char *const argv[], int out_fd, unsigned files)
             e++;
         }
     }
-    setenv("ASAN_OPTIONS", "detect_leaks=1:abort_on_error=0:exitcode=99", 0);
+    setenv("ASAN_OPTIONS", "detect_leaks=1:abort_on_error=0:exitcode=99:verify_asan_link_order=0", 0);
     setenv("UBSAN_OPTIONS", "print_stacktrace=1:halt_on_error=1:exitcode=99", 0);
     if (files != 0)
         setrlimit(RLIMIT_NOFILE, &limit);
@@ -178,6 +180,22 @@ static unsigned free_port(void)
     return 0;
 }
 
+static bool make_clock(const struct cluster *c, struct cluster_node *n)
+{
+    char path[100];
+    int fd;
+    void *p = MAP_FAILED;
+
+    snprintf(path, sizeof path, "%s/%s.clock", c->dir, n->name);
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd >= 0 && ftruncate(fd, sizeof *n->clock) == 0)
+        p = mmap(NULL, sizeof *n->clock, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (fd >= 0)
+        close(fd);
+    n->clock = p != MAP_FAILED ? p : NULL;
+    return n->clock != NULL;
+}
+
 static bool make_node(struct cluster *c, unsigned i, const char *cluster_id)
 {
     struct cluster_node *n = &c->nodes[i];
@@ -207,6 +225,8 @@ static bool make_node(struct cluster *c, unsigned i, const char *cluster_id)
         /* init wants to make the folder itself. */
         strcat(n->data, "/d");
     }
+    if (c->options.clocks && !make_clock(c, n))
+        return false;
     const char *const argv[] = {FAULT_KVNODE, "init",     "-c",        n->conf,    "--name",   n->name,
                                 "--id",       id,         "--data",    n->data,    "--socket", n->socket,
                                 "--listen",   n->address, "--cluster", cluster_id, "-q",       NULL};
@@ -310,7 +330,7 @@ bool cluster_start(struct cluster *c, unsigned i)
 {
     struct cluster_node *n = &c->nodes[i];
     const char *argv[2 * FLAGS_MAX + 16];
-    char space[32];
+    char space[32], clock[128];
     size_t k = 0, f;
     int fd;
 
@@ -322,6 +342,12 @@ bool cluster_start(struct cluster *c, unsigned i)
         argv[k++] = "netns";
         argv[k++] = "exec";
         argv[k++] = space;
+    }
+    if (c->options.clocks) {
+        snprintf(clock, sizeof clock, "KVFS_TEST_CLOCK=%s/%s.clock", c->dir, n->name);
+        argv[k++] = "env";
+        argv[k++] = "LD_PRELOAD=" FAULT_CLOCK_SHIFT;
+        argv[k++] = clock;
     }
     argv[k++] = FAULT_KVNODE;
     argv[k++] = "run";
@@ -507,6 +533,8 @@ bool cluster_free(struct cluster *c)
         }
         if (n->dead || !log_is_clean(c, i))
             ok = false;
+        if (n->clock != NULL)
+            munmap(n->clock, sizeof *n->clock);
     }
     for (i = 0; i < c->n; i++) {
         if (c->options.tmpfs_mb[i] != 0) { /* it is memory: the logs beside it have to do */

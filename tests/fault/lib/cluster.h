@@ -12,6 +12,8 @@
 
 #include "tests/fault/lib/guard.h"
 
+struct clock_offsets;
+
 #define CLUSTER_MAX 5
 #define FLAGS_MAX 8
 
@@ -20,6 +22,7 @@ struct cluster_options {
     const char *flags[FLAGS_MAX];   /* "storage.log_keep_entries=2048", …: for every node */
     unsigned tmpfs_mb[CLUSTER_MAX]; /* not 0: that node's data lives on a tmpfs of this size; needs root */
     bool namespaces;                /* each node in a network namespace of its own; needs root */
+    bool clocks;                    /* each node's clocks can be shifted (clocks.h) */
     unsigned files;                 /* descriptors that a node may have; 0: as it is */
     unsigned seconds;               /* the guard's limit, times the rounds; 0: 240 */
 };
@@ -30,6 +33,7 @@ struct cluster_node {
     pid_t pid; /* 0: does not run */
     bool dead; /* it ended, and nobody asked for that */
     int status;
+    struct clock_offsets *clock; /* owned, shared with the node; NULL without `clocks` */
 };
 
 struct cluster {
