@@ -97,8 +97,11 @@ static void store_small_log(struct store_rig *r)
     snapshot_meta_deinit(&meta);
 }
 
+/* KVFS_TEST_FLIPS=N: every N-th byte. */
 static void no_flipped_byte_changes_what_is_loaded(void **state)
 {
+    const char *every = getenv("KVFS_TEST_FLIPS");
+    size_t stride = every != NULL && atoi(every) > 0 ? (size_t)atoi(every) : 37;
     struct store_rig r;
     uint8_t *data;
     size_t len, detected = 0, harmless = 0;
@@ -106,12 +109,14 @@ static void no_flipped_byte_changes_what_is_loaded(void **state)
     store_small_log(&r);
     assert_int_equal(load_and_compare(&r), 0);
     data = read_file(r.path, &len);
-    for (size_t at = 0; at < len; at += at < 1024 ? 1 : 37) {
+    for (size_t at = 0; at < len; at += at < 1024 ? 1 : stride) {
         data[at] ^= (uint8_t)(1u << at % 8);
         write_file(r.path, data, len);
         *(load_and_compare(&r) != 0 ? &detected : &harmless) += 1;
         data[at] ^= (uint8_t)(1u << at % 8);
     }
+    print_message("# %zu of %zu bytes: %zu refused, %zu harmless\n", detected + harmless, len, detected,
+                  harmless);
     assert_true(detected > 100); /* 9 kB of entries are among some 20 kB of pages */
     assert_true(harmless > 10);  /* free space */
     write_file(r.path, data, len);
