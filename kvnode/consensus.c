@@ -281,7 +281,7 @@ err:
 
 uint64_t consensus_log_begins_behind(const struct consensus *c)
 {
-    return c->log.snapshot.index;
+    return c->log.start_index > 0 ? c->log.start_index - 1 : 0;
 }
 
 int consensus_found(struct consensus *c, const struct configuration *founders)

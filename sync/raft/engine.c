@@ -176,9 +176,9 @@ static int check_stored(struct engine *e, const struct engine_stored *s)
     if (s->applied_index > last)
         return engine_die(e, -EBADMSG, "the stored log ends at %" PRIu64 ", but the state contains %" PRIu64,
                           last, s->applied_index);
-    if (s->applied_index < snapshot)
+    if (s->applied_index + 1 < s->start_index)
         return engine_die(e, -EBADMSG, "the state ends at %" PRIu64 ", but the log starts behind %" PRIu64,
-                          s->applied_index, snapshot);
+                          s->applied_index, s->start_index - 1);
     if (s->snapshot != NULL && configuration_decode(s->snapshot->conf->data, s->snapshot->conf->len, &c) != 0)
         return engine_die(e, -EBADMSG, "the stored snapshot's configuration is malformed");
     for (size_t i = 0; i < s->n_entries; i++)
@@ -200,7 +200,8 @@ static int fill_log(struct engine *e, const struct engine_stored *s)
     if (s->snapshot == NULL)
         return 0;
     snapshot_meta_copy(s->snapshot, &e->snapshot);
-    e->applied = s->snapshot->index;
+    /* A state that was replaced by an older one: the log still reaches back to it. */
+    e->applied = s->applied_index < s->snapshot->index ? s->applied_index : s->snapshot->index;
     return snapshot_note_configuration(e, s->snapshot->conf_index, s->snapshot->conf);
 }
 
@@ -225,7 +226,7 @@ int engine_start(struct engine *e, uint64_t now, const struct engine_stored *sto
      * only later. A leader must be able to say so at once: it can depend on a
      * follower that needs a snapshot to commit anything. */
     e->fsm_index = s.applied_index;
-    e->commit = s.applied_index;
+    e->commit = s.applied_index > e->snapshot.index ? s.applied_index : e->snapshot.index;
     result = engine_check(e, core_start(e->core, now, &s, &u), "start");
     if (result == 0)
         result = step_update(e, &u, NULL);

@@ -130,9 +130,9 @@ struct engine_stored {
  * 1, vote 0 and as entry 1, of term 1, the same ENTRY_CHANGE, and starts with
  * that. A joining node starts with nothing: term 0, start_index 1, no entries.
  * -EBADMSG: the parts contradict each other (a gap behind the snapshot; no
- * configuration at index 1; a state older than the snapshot; a log that ends
- * before the snapshot or before applied_index). May call save_term, send,
- * apply, on_role. */
+ * configuration at index 1; a state that ends before the log starts, while one
+ * older than the snapshot is fine; a log that ends before the snapshot or before
+ * applied_index). May call save_term, send, apply, on_role. */
 int engine_start(struct engine *e, uint64_t now, const struct engine_stored *stored);
 
 /* Takes the message, whatever the result. KV_E_PROTOCOL: it contradicts

@@ -276,8 +276,8 @@ static int apply_one(struct engine *e, uint64_t index, struct entry *entry)
         if (result != 0)
             return engine_die(e, result < 0 ? result : -EIO, "entry %" PRIu64 " could not be applied", index);
     }
-    if (entry->type != ENTRY_CHANGE)
-        return 0;
+    if (entry->type != ENTRY_CHANGE || index <= e->snapshot.index)
+        return 0; /* the core has the snapshot's configuration */
     result = snapshot_note_configuration(e, index, entry);
     if (result != 0)
         return result;

@@ -561,6 +561,61 @@ static void what_the_state_contains_is_committed_from_the_start(void **state)
         entry_put(entries[i]);
 }
 
+static int note_applied(void *ctx, uint64_t index, struct entry *entry)
+{
+    struct rig *r = ctx;
+
+    r->applied[r->n_applied++] = index;
+    return 0;
+}
+
+static void a_state_older_than_the_snapshot_is_brought_up_to_it_from_the_log(void **state)
+{
+    struct rig r = {.n_applied = 0};
+    const struct engine_ops ops = {.ctx = &r, .apply = note_applied};
+    struct configuration c = rig_voters(3);
+    struct entry *entries[5];
+    struct snapshot_meta meta = {.index = 10, .term = 1, .conf_index = 9}, label;
+    struct engine_stored s = {.term = 1,
+                              .snapshot = &meta,
+                              .start_index = 7,
+                              .entries = entries,
+                              .n_entries = 5,
+                              .applied_index = 7};
+    struct engine_config config;
+    struct engine *e;
+
+    engine_config_defaults(&config);
+    config.id = 1;
+    for (int i = 0; i < 5; i++) {
+        entries[i] = i == 2 ? configuration_encode(&c) : entry_new(ENTRY_COMMAND, "x", 1);
+        entries[i]->term = 1;
+    }
+    meta.conf = entry_ref(entries[2]);
+    assert_int_equal(engine_new(&config, &ops, &e), 0);
+    assert_int_equal(engine_start(e, 1000, &s), 0);
+    assert_int_equal(r.n_applied, 3);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(r.applied[i], 8 + i);
+    assert_int_equal(engine_applied_index(e), 10);
+    assert_int_equal(engine_commit_index(e), 10);
+    assert_int_equal(engine_snapshot_meta(e, 10, &label), 0);
+    assert_int_equal(label.conf_index, 9);
+    snapshot_meta_deinit(&label);
+    engine_free(e);
+    r.n_applied = 0;
+    s.applied_index = 6; /* right before the log's first */
+    assert_int_equal(engine_new(&config, &ops, &e), 0);
+    assert_int_equal(engine_start(e, 1000, &s), 0);
+    assert_int_equal(r.n_applied, 4);
+    engine_free(e);
+    s.applied_index = 5;
+    assert_int_equal(start_with(&s, "the state ends at 5, but the log starts behind 6"), -EBADMSG);
+    snapshot_meta_deinit(&meta);
+    for (int i = 0; i < 5; i++)
+        entry_put(entries[i]);
+}
+
 /* ---- failing operations ---- */
 
 static void dies_when_its_storage_fails(void **state)
@@ -673,6 +728,7 @@ int main(void)
         cmocka_unit_test(says_that_a_snapshot_is_not_needed),
         cmocka_unit_test(refuses_a_stored_log_that_contradicts_itself),
         cmocka_unit_test(what_the_state_contains_is_committed_from_the_start),
+        cmocka_unit_test(a_state_older_than_the_snapshot_is_brought_up_to_it_from_the_log),
         cmocka_unit_test(dies_when_its_storage_fails),
         cmocka_unit_test(dies_when_a_write_is_reported_that_it_did_not_ask_for),
         cmocka_unit_test(refuses_messages_for_others_and_from_itself),
