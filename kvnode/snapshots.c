@@ -433,6 +433,13 @@ static void take_held(struct snapshots *s)
     buffer_deinit(&held);
 }
 
+/* What the log has begins at the latest right behind the state: else the state
+ * could not be brought up to date, now or after a crash. */
+static bool log_follows(const struct snapshots *s, const struct snapshot_meta *meta)
+{
+    return consensus_first(s->node->consensus) <= meta->index + 1;
+}
+
 static void on_synced(uv_work_t *work, int status)
 {
     struct snapshots *s = work->data;
@@ -450,8 +457,8 @@ static void on_synced(uv_work_t *work, int status)
     meta = snapshot_receiver_meta(s->receiver, &term);
     /* A state beyond the log's end must not come without a log that follows it: the
      * engine installs it then as for any laggard. */
-    if (s->node->mending && consensus_first(s->node->consensus) > meta->index + 1) {
-        unlink(s->in_path); /* our log has gone on without it: a newer one is asked for */
+    if ((s->node->healing || s->node->mending) && !log_follows(s, meta)) {
+        unlink(s->in_path); /* a newer one is asked for */
     } else if ((s->node->healing || s->node->mending) &&
                consensus_applied(s->node->consensus) >= meta->index) {
         snapshots_install(s, meta);
@@ -579,6 +586,14 @@ static void install_begin(struct snapshots *s)
 {
     struct node *n = s->node;
 
+    /* The log may have been trimmed since the file came; from here on it is not. */
+    if (s->behind_engine && !log_follows(s, &s->install_meta)) {
+        unlink(s->in_path);
+        s->install_wanted = false;
+        snapshot_meta_deinit(&s->install_meta);
+        take_held(s);
+        return;
+    }
     s->receiving = RECEIVE_INSTALLING;
     /* A healed state leaves the log alone, so nothing has to be completed later. */
     if ((!s->behind_engine && write_meta(n->group_dir, &s->install_meta) != 0) ||
