@@ -208,7 +208,7 @@ static void send_status(struct peer *peer)
     buffer_put_u64(b, store_applied(n->store));
     buffer_put_u64(b, store_applied(n->store));
     buffer_put_u64(b, store_digest(n->store));
-    buffer_put_u8(b, n->mending ? PEER_FLAG_DAMAGED : 0);
+    buffer_put_u8(b, (n->mending ? PEER_FLAG_DAMAGED : 0) | (n->stateless ? PEER_FLAG_STATELESS : 0));
     end(peer);
 }
 
@@ -265,13 +265,16 @@ static int on_hello(struct connection *c, struct cursor *in)
 static void on_status(struct peer *peer, struct cursor *in)
 {
     struct peer_view v = peer->view;
+    uint8_t flags;
 
     v.role = cursor_u8(in);
     v.term = cursor_u64(in);
     v.applied = cursor_u64(in);
     v.digest_index = cursor_u64(in);
     v.digest = cursor_u64(in);
-    v.damaged = (cursor_u8(in) & PEER_FLAG_DAMAGED) != 0;
+    flags = cursor_u8(in);
+    v.damaged = (flags & PEER_FLAG_DAMAGED) != 0;
+    v.stateless = (flags & PEER_FLAG_STATELESS) != 0;
     if (!in->failed)
         peer->view = v;
 }

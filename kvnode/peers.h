@@ -41,9 +41,11 @@ struct peer_view {
     uint64_t applied, digest_index, digest, term;
     uint8_t role;    /* enum peer_role */
     bool damaged;    /* its scrub found its state.db damaged */
+    bool stateless;  /* it awaits a state, and serves nobody */
     char error[160]; /* why there is no link, or "" */
 };
 #define PEER_FLAG_DAMAGED 1
+#define PEER_FLAG_STATELESS 2
 enum peer_role { PEER_FOLLOWER, PEER_CANDIDATE, PEER_LEADER };
 
 /* Opens the peer socket and starts dialling. 0 or -errno with why (512 bytes). */

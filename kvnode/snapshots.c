@@ -606,17 +606,57 @@ static void install_begin(struct snapshots *s)
         node_die("a state file cannot be installed: no thread");
 }
 
+/* Who can lead instead: at best a peer whose state is good in memory and on the
+ * disk, else one whose memory is. Our log has to reach back to its state: as a
+ * leader without a good file we could not bring it up to date. */
+struct peer_search {
+    uint64_t leader, first; /* first: of our log */
+    bool leader_whole;
+    uint64_t whole, serving; /* the most advanced of each kind, 0: none */
+    uint64_t whole_applied, serving_applied;
+};
+
+static void search_peer(void *arg, const struct peer_view *view)
+{
+    struct peer_search *p = arg;
+
+    if (!view->up || view->stateless)
+        return;
+    p->leader_whole |= view->id == p->leader && !view->damaged;
+    if (view->applied + 1 < p->first)
+        return;
+    if (p->serving == 0 || view->applied > p->serving_applied) {
+        p->serving = view->id;
+        p->serving_applied = view->applied;
+    }
+    if (view->damaged)
+        return;
+    if (p->whole == 0 || view->applied > p->whole_applied) {
+        p->whole = view->id;
+        p->whole_applied = view->applied;
+    }
+}
+
+static void hand_over(struct snapshots *s, uint64_t to /* 0: to any */)
+{
+    if (consensus_transfer(s->node->consensus, to) == KV_E_NOENT) /* it does not vote */
+        consensus_transfer(s->node->consensus, 0);
+}
+
 void snapshots_heal(struct snapshots *s, uint64_t now_ms)
 {
     struct node *n = s->node;
+    struct peer_search found = {.first = consensus_first(n->consensus)};
     uint64_t leader = consensus_leader(n->consensus), received, size;
 
     if (now_ms < s->ask_at || s->install_wanted || s->receiving != RECEIVE_STREAM)
         return;
     if (consensus_is_leader(n->consensus)) {
-        /* Another one has to give the state. If all have lost theirs, nobody can. */
+        /* Another one has to give the state. If we know of none that can, another node
+         * may; if all have lost theirs, nobody can. */
+        peers_each(n->peers, &found, search_peer);
         log_warn("this node leads and has no state of its own: it hands over to one that may have");
-        consensus_transfer(n->consensus, 0);
+        hand_over(s, found.whole != 0 ? found.whole : found.serving);
         s->ask_at = now_ms + HEAL_ASK_MS;
         return;
     }
@@ -635,30 +675,16 @@ void snapshots_heal(struct snapshots *s, uint64_t now_ms)
     s->ask_at = now_ms + HEAL_ASK_MS;
 }
 
-struct whole_search {
-    uint64_t leader;
-    bool leader_whole, any_whole;
-};
-
-static void find_whole(void *arg, const struct peer_view *view)
-{
-    struct whole_search *w = arg;
-
-    if (!view->up || view->damaged)
-        return;
-    w->any_whole = true;
-    w->leader_whole |= view->id == w->leader;
-}
-
 void snapshots_mend(struct snapshots *s, uint64_t now_ms)
 {
     struct node *n = s->node;
-    struct whole_search w = {.leader = consensus_leader(n->consensus)};
+    struct peer_search found = {.leader = consensus_leader(n->consensus),
+                                .first = consensus_first(n->consensus)};
     uint64_t received, size;
 
-    if (now_ms < s->ask_at || s->install_wanted || s->receiving != RECEIVE_STREAM || w.leader == 0)
+    if (now_ms < s->ask_at || s->install_wanted || s->receiving != RECEIVE_STREAM || found.leader == 0)
         return;
-    peers_each(n->peers, &w, find_whole);
+    peers_each(n->peers, &found, search_peer);
     received = snapshot_receiver_received(s->receiver, &size);
     if (snapshot_receiver_state(s->receiver) != SNAPSHOT_RECEIVER_IDLE && received != s->heal_received) {
         s->heal_received = received; /* it is coming */
@@ -666,16 +692,16 @@ void snapshots_mend(struct snapshots *s, uint64_t now_ms)
         return;
     }
     if (consensus_is_leader(n->consensus)) {
-        if (w.any_whole) {
+        if (found.whole != 0) {
             log_warn("this node leads and its state.db is damaged: it hands over to one that can mend it");
-            consensus_transfer(n->consensus, 0);
+            hand_over(s, found.whole);
         }
-        s->ask_at = now_ms + (w.any_whole ? HEAL_ASK_MS : MEND_ASK_MS);
+        s->ask_at = now_ms + (found.whole != 0 ? HEAL_ASK_MS : MEND_ASK_MS);
         return;
     }
-    if (!w.leader_whole || peers_begin(n->peers, w.leader, PEER_WANT_STATE, 0) == NULL)
+    if (!found.leader_whole || peers_begin(n->peers, found.leader, PEER_WANT_STATE, 0) == NULL)
         return;
-    peers_end(n->peers, w.leader);
+    peers_end(n->peers, found.leader);
     s->mend_pause_ms = s->mend_pause_ms == 0 ? MEND_ASK_MS : 2 * s->mend_pause_ms;
     if (s->mend_pause_ms > MEND_ASK_MAX_MS)
         s->mend_pause_ms = MEND_ASK_MAX_MS;

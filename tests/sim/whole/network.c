@@ -364,7 +364,13 @@ void peers_each(const struct peers *p, void *arg, void (*emit)(void *arg, const 
 
         if (&world.hosts[i] == p->host)
             continue;
-        view.damaged = world.hosts[i].node.mending;
+        if (view.up && world.hosts[i].up) {
+            const struct node *other = &world.hosts[i].node;
+
+            view.damaged = other->mending;
+            view.stateless = other->stateless;
+            view.applied = store_applied(other->store);
+        }
         emit(arg, &view);
     }
 }
