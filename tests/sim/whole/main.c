@@ -14,8 +14,7 @@
 
 /* Calm: when clients end, and how soon an answer has to come once things have settled. */
 #define SETTLE (5 * SECOND)
-#define CLIENTS_END (4 * SECOND)  /* before the end */
-#define ANSWER_WITHIN_ELECTIONS 7 /* a tie or two */
+#define CLIENTS_END (4 * SECOND) /* before the end */
 
 struct options options = {.fault_us = 20 * SECOND, .calm_us = 21 * SECOND};
 struct world world;

@@ -263,6 +263,7 @@ void history_check(void);
 
 /* ---- faults ---- */
 
+#define ANSWER_WITHIN_ELECTIONS 7 /* in the calm; a tie or two */
 void faults_start(void);
 void faults_stop(void);
 
