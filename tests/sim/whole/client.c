@@ -109,7 +109,9 @@ static void retry(struct client *c)
         finish(c, OUTCOME_OPEN, 0);
         return;
     }
-    if (rnd_chance(0.7))
+    if (world.calm)
+        c->host = c->host % world.n + 1; /* down its list: chance would find a dead node for ever */
+    else if (rnd_chance(0.7))
         c->host = (int)rnd_range(1, world.n);
     queue_at(world.now + rnd_range(0, 300 * MS), NULL, again, c, c->attempt, NULL);
 }
