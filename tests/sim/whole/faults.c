@@ -5,6 +5,8 @@
 /* After the last fault: when the leader is lost, and when it is back. */
 #define CALM_LEADER (6 * SECOND)
 #define CALM_LEADER_BACK (15 * SECOND)
+/* Two questions of snapshots_heal() after another: to hand over, then for the state. */
+#define HEALING (5 * SECOND)
 
 static int64_t crash_gap, network_gap, link_gap, disk_gap, clock_gap, transfer_gap, pause_gap;
 
@@ -32,12 +34,35 @@ static void restart(struct host *none, void *arg, uint64_t number)
         host_start(h);
 }
 
-/* One at a time: a cluster needs an intact state on a node that can lead. */
+static bool intact(const struct host *h)
+{
+    return h->state.exists && !h->state.damaged && !h->state.lost;
+}
+
+/* The state of w can be brought up to date with any other node's log. */
+static bool can_heal_others(const struct host *w, const struct host *damaged)
+{
+    for (int i = 1; i <= world.n; i++) {
+        const struct host *h = &world.hosts[i];
+
+        if ((h == damaged || !intact(h)) && w->state.durable + 1 < h->disk.start_index)
+            return false;
+    }
+    return true;
+}
+
+/* A cluster needs an intact state on a node that can lead. */
 static void damage(struct host *h)
 {
-    for (int i = 1; i <= world.n; i++)
-        if (world.hosts[i].state.damaged || world.hosts[i].state.lost)
-            return;
+    int healers = 0;
+
+    for (int i = 1; i <= world.n; i++) {
+        const struct host *w = &world.hosts[i];
+
+        healers += w != h && intact(w) && can_heal_others(w, h);
+    }
+    if (healers == 0 || !intact(h))
+        return;
     trace("n%d: state.db is damaged", h->id);
     h->state.damaged = h->state.exists;
 }
@@ -56,7 +81,7 @@ static void crash_one(struct host *h, bool power_cut)
     if (!h->up)
         return;
     host_crash(h, power_cut);
-    if (options.damage && rnd_chance(0.1))
+    if (options.damage && rnd_chance(0.25))
         damage(h);
     queue_at(world.now + (rnd_chance(0.5) ? rnd_range(0, 300 * MS) : rnd_range(0, 6 * SECOND)), NULL, restart,
              h, 0, NULL);
@@ -175,10 +200,14 @@ static void transfer(struct host *none, void *arg, uint64_t number)
 static void lose_leader(struct host *none, void *arg, uint64_t number)
 {
     int64_t late = world.now - options.fault_us - CALM_LEADER;
+    bool all_serve = true;
 
     for (int i = 1; i <= world.n; i++)
+        all_serve = all_serve && host_serves(&world.hosts[i]);
+    for (int i = 1; i <= world.n && all_serve; i++)
         if (host_leads(&world.hosts[i])) {
-            if (rnd_chance(0.5)) {
+            world.settled = world.now;
+            if (rnd_chance(0.5) || late > CALM_LEADER_BACK - 2 * CALM_LEADER) {
                 queue_at(world.now, &world.hosts[i], hand_over, NULL, 0, NULL);
             } else {
                 host_crash(&world.hosts[i], false);
@@ -186,8 +215,9 @@ static void lose_leader(struct host *none, void *arg, uint64_t number)
             }
             return;
         }
-    if (late >= ANSWER_WITHIN_ELECTIONS * (int64_t)world.hosts[1].config.election_ms * MS)
-        violation("liveness: no leader %.1f s after the last fault",
+    if (late >= ANSWER_WITHIN_ELECTIONS * (int64_t)world.hosts[1].config.election_ms * MS +
+                    (options.damage ? HEALING : 0))
+        violation("liveness: %s %.1f s after the last fault", all_serve ? "no leader" : "not all nodes serve",
                   (double)(world.now - options.fault_us) / SECOND);
     queue_at(world.now + 100 * MS, NULL, lose_leader, NULL, 0, NULL);
 }

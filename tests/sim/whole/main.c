@@ -115,7 +115,8 @@ static void free_world(void)
 
 static void check_answers(void)
 {
-    int64_t from = options.fault_us + SETTLE;
+    /* As long as states are damaged, there may be none that answers. */
+    int64_t from = options.damage ? world.settled : options.fault_us + SETTLE;
     int64_t within = ANSWER_WITHIN_ELECTIONS * (int64_t)world.hosts[1].config.election_ms * MS;
 
     if (!clients_idle())

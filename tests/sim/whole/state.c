@@ -163,6 +163,9 @@ static void written(struct host *h, void *arg, uint64_t number)
     h->state.flushed = number >> 1;
     if ((number & 1) != 0)
         h->state.durable = h->state.flushed;
+    /* Filled from the log, as far as that was trimmed. */
+    if (h->state.durable + 1 >= h->disk.start_index)
+        h->state.lost = false;
     wb->options.notify(wb->options.arg);
 }
 

@@ -142,7 +142,8 @@ struct world {
     int n;
     int64_t now;
     uint64_t seed;
-    bool calm; /* no more faults */
+    bool calm;       /* no more faults */
+    int64_t settled; /* then: all serve, with a leader */
     bool short_sessions;
     struct host *current;
     jmp_buf death;
