@@ -1,5 +1,6 @@
 /* Reads of history. Each row carries a checksum and each chunk its own; what
- * does not match is reported as KV_E_IO, never shown. */
+ * does not match is reported as KV_E_IO, never shown. A damaged index can lead to a
+ * good row of another name: that it is the one that was asked for is checked too. */
 #include "kvnode/history.h"
 
 #include <errno.h>
@@ -25,10 +26,10 @@ static const char *const texts[ST_COUNT] = {
     [ST_LOG] = "SELECT " VERSION_COLUMNS " FROM version WHERE revision>?1 ORDER BY revision, directory, name",
     [ST_CHUNK] = "SELECT checksum, data FROM chunk WHERE id=?",
     /* The newest row says whether the key lives, and the number that is current. */
-    [ST_CURRENT] =
-        "SELECT version, deleted, (SELECT max(revision) FROM version WHERE directory=?1 AND name=?2 AND"
-        " version=v.version AND attributes_only=0 AND deleted=0) FROM version AS v"
-        " WHERE directory=?1 AND name=?2 ORDER BY revision DESC LIMIT 1",
+    [ST_CURRENT] = "SELECT directory, name, version, deleted, (SELECT max(revision) FROM version WHERE "
+                   "directory=?1 AND name=?2 AND"
+                   " version=v.version AND attributes_only=0 AND deleted=0) FROM version AS v"
+                   " WHERE directory=?1 AND name=?2 ORDER BY revision DESC LIMIT 1",
 };
 
 struct history_reader {
@@ -36,6 +37,7 @@ struct history_reader {
     sqlite3 *db;
     sqlite3_stmt *st[ST_COUNT];
     struct id_list ids;
+    struct history_place asked; /* during a call; name NULL: rows of any name */
 };
 
 struct history_reader *history_open(const char *path)
@@ -94,10 +96,16 @@ static int damaged(struct history_reader *r, const char *what, uint64_t number)
     return KV_E_IO;
 }
 
-static void bind_place(sqlite3_stmt *st, uint64_t directory, const void *name, size_t name_len)
+static void bind_place(const struct history_reader *r, sqlite3_stmt *st)
 {
-    sqlite3_bind_int64(st, 1, (int64_t)directory);
-    sqlite3_bind_text(st, 2, name, (int)name_len, SQLITE_STATIC);
+    sqlite3_bind_int64(st, 1, (int64_t)r->asked.directory);
+    sqlite3_bind_text(st, 2, (const char *)r->asked.name, (int)r->asked.name_len, SQLITE_STATIC);
+}
+
+static bool is_asked(const struct history_reader *r, uint64_t directory, const void *name, size_t name_len)
+{
+    return r->asked.name == NULL || (directory == r->asked.directory && name_len == r->asked.name_len &&
+                                     memcmp(name, r->asked.name, name_len) == 0);
 }
 
 /* Revision of the row that is the current content, or 0. One read transaction
@@ -107,19 +115,25 @@ static int begin(struct history_reader *r, uint64_t directory, const void *name,
 {
     sqlite3_stmt *st = r->st[ST_CURRENT];
     int code = sqlite3_exec(r->db, "BEGIN", NULL, NULL, NULL);
+    bool found = false;
 
     *current_out = 0;
+    r->asked = (struct history_place){directory, name, name_len};
     if (code != SQLITE_OK)
         return fail(r, code);
     if (name == NULL)
         return KV_OK;
-    bind_place(st, directory, name, name_len);
+    bind_place(r, st);
     code = sqlite3_step(st);
-    if (code == SQLITE_ROW && sqlite3_column_int64(st, 1) == 0)
-        *current_out = (uint64_t)sqlite3_column_int64(st, 2);
+    if (code == SQLITE_ROW) {
+        found = is_asked(r, (uint64_t)sqlite3_column_int64(st, 0), sqlite3_column_text(st, 1),
+                         (size_t)sqlite3_column_bytes(st, 1));
+        if (sqlite3_column_int64(st, 3) == 0)
+            *current_out = (uint64_t)sqlite3_column_int64(st, 4);
+    }
     sqlite3_reset(st);
     if (code == SQLITE_ROW)
-        return KV_OK;
+        return found ? KV_OK : damaged(r, "index of history of directory", directory);
     return code == SQLITE_DONE ? KV_E_NOENT : fail(r, code);
 }
 
@@ -135,6 +149,8 @@ static int read_row(struct history_reader *r, sqlite3_stmt *st, uint64_t current
 {
     if (!history_row_read(st, row_out, &r->ids))
         return damaged(r, "row of history of revision", row_out->row.revision);
+    if (!is_asked(r, row_out->directory, row_out->name, row_out->name_len))
+        return damaged(r, "index of history of directory", r->asked.directory);
     row_out->row.restored = row_out->restored;
     row_out->row.current = current != 0 && row_out->row.revision == current;
     return KV_OK;
@@ -152,7 +168,7 @@ int history_list(struct history_reader *r, uint64_t directory, const void *name,
     *more_out = false;
     if (rv != KV_OK)
         return end(r, NULL, rv);
-    bind_place(st, directory, name, name_len);
+    bind_place(r, st);
     sqlite3_bind_int64(st, 3, before == 0 || before > INT64_MAX ? INT64_MAX : (int64_t)before);
     while (rv == KV_OK && (code = sqlite3_step(st)) == SQLITE_ROW) {
         struct history_row row;
@@ -240,7 +256,7 @@ int history_read(struct history_reader *r, uint64_t directory, const void *name,
 
     if (rv != KV_OK)
         return end(r, NULL, rv);
-    bind_place(st, directory, name, name_len);
+    bind_place(r, st);
     sqlite3_bind_int64(st, 3, (int64_t)version);
     code = sqlite3_step(st);
     if (code == SQLITE_ROW) {
@@ -266,7 +282,7 @@ static int read_one(struct history_reader *r, enum statement which, uint64_t dir
 
     if (rv != KV_OK)
         return end(r, NULL, rv);
-    bind_place(st, directory, name, name_len);
+    bind_place(r, st);
     sqlite3_bind_int64(st, 3, number > INT64_MAX ? INT64_MAX : (int64_t)number);
     code = sqlite3_step(st);
     if (code == SQLITE_ROW) {
@@ -308,6 +324,8 @@ int history_log(struct history_reader *r, uint64_t after, uint32_t n, void *arg,
         struct history_entry entry;
 
         rv = read_row(r, st, 0, &row);
+        if (rv == KV_OK && (row.row.revision <= after || row.row.revision < last))
+            rv = damaged(r, "order of history at revision", row.row.revision);
         if (rv != KV_OK)
             break;
         if (shown >= n && row.row.revision != last) {
