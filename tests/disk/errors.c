@@ -28,18 +28,6 @@ static int teardown(void **state)
     return rig_stop(&rig) ? 0 : -1;
 }
 
-static void assert_right(void)
-{
-    bool right = rig_hold(&rig, 30000) && rig_is_right(&rig);
-
-    if (!right)
-        rig.c->keep = true;
-    if (rig.wrong[0] != '\0')
-        print_message("# %s\n", rig.wrong);
-    assert_true(right);
-    rig_go_on(&rig);
-}
-
 static void assert_writes_go_on(uint64_t n, unsigned timeout_ms)
 {
     bool go_on = rig_progress(&rig, n, timeout_ms);
@@ -116,7 +104,7 @@ static void node_stops_and_comes_back(unsigned i, const char *fault, const char 
         fail();
     }
     assert_writes_go_on(20, 20000);
-    assert_right();
+    rig_assert_right(&rig);
     printf("# %s, \"%s\": ended after %llu ms\n", rig.c->nodes[i].name, fault, (unsigned long long)begin);
 }
 
@@ -128,7 +116,7 @@ static void assert_kept_without_power(void)
     rig_cut(&rig, ALL, false, numbers);
     assert_true(rig_restart(&rig, ALL, 20000));
     assert_writes_go_on(1, 20000);
-    assert_right();
+    rig_assert_right(&rig);
 }
 
 static void begin_writing(const char *what)
@@ -201,7 +189,7 @@ static void a_node_does_not_start_on_a_disk_that_fails(void **state)
         order(i, "write-errors 0");
         assert_true(rig_restart(&rig, 1u << i, 20000));
         assert_writes_go_on(5, 20000);
-        assert_right();
+        rig_assert_right(&rig);
     }
 }
 
@@ -263,7 +251,7 @@ static void a_slow_disk_under_the_leader_starts_no_elections(void **state)
     assert_in_range(p.worst_us, 0, 5000000);
     slow(who, false);
     print_pace("good again", pace(100));
-    assert_right();
+    rig_assert_right(&rig);
 }
 
 static void a_slow_disk_under_a_follower_slows_nobody_else(void **state)
@@ -287,7 +275,7 @@ static void a_slow_disk_under_a_follower_slows_nobody_else(void **state)
     /* Far below what waiting for it would take; the machine may be busy. */
     assert_in_range(p.median_us, 0, 3 * good.median_us + 20000);
     slow(who, false);
-    assert_right();
+    rig_assert_right(&rig);
 }
 
 int main(void)

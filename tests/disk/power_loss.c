@@ -22,18 +22,6 @@ static int teardown(void **state)
     return rig_stop(&rig) ? 0 : -1;
 }
 
-static void assert_right(void)
-{
-    bool right = rig_hold(&rig, 30000) && rig_is_right(&rig);
-
-    if (!right)
-        rig.c->keep = true;
-    if (rig.wrong[0] != '\0')
-        print_message("# %s\n", rig.wrong);
-    assert_true(right);
-    rig_go_on(&rig);
-}
-
 /* Who loses power: mostly all; now and then one, or two. */
 static unsigned choose(unsigned i)
 {
@@ -64,7 +52,7 @@ static void nothing_acknowledged_is_lost_when_the_power_goes(void **state)
         assert_true(rig_progress(&rig, 1, 30000));
         slowest_ms = clock_boot_ms() - begin > slowest_ms ? clock_boot_ms() - begin : slowest_ms;
         if (i % 3 == 2 || i + 1 == n)
-            assert_right();
+            rig_assert_right(&rig);
     }
     for (i = 0; i < RIG_WRITERS; i++)
         writes += rig.writers[i].done + rig.writers[i].appended;

@@ -1,12 +1,17 @@
 #include "tests/disk/lib/rig.h"
 
 #include <errno.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include <cmocka.h>
 
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
@@ -213,6 +218,18 @@ static int by_size(const void *a, const void *b)
     const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
 
     return x < y ? -1 : x > y;
+}
+
+void rig_assert_right(struct rig *r)
+{
+    bool right = rig_hold(r, 30000) && rig_is_right(r);
+
+    if (!right)
+        r->c->keep = true;
+    if (r->wrong[0] != '\0')
+        print_message("# %s\n", r->wrong);
+    assert_true(right);
+    rig_go_on(r);
 }
 
 uint64_t rig_measure(struct rig *r, uint64_t *worst_us_out, size_t *n_out)

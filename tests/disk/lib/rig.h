@@ -63,6 +63,8 @@ void rig_go_on(struct rig *r);
 /* While they are held: every promise was kept, nothing was done twice, all nodes
  * that run have the same state. False: wrong says what is not so. */
 bool rig_is_right(struct rig *r);
+/* Holds the writers, and fails the test if something is not right; then they go on. */
+void rig_assert_right(struct rig *r);
 /* Forgets the times so far; returns the median in microseconds of what is forgotten. */
 uint64_t rig_measure(struct rig *r, uint64_t *worst_us_out, size_t *n_out);
 
