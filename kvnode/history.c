@@ -212,7 +212,7 @@ static int read_chunk(struct history_reader *r, uint64_t id, uint32_t len, uint3
     } else {
         data = sqlite3_column_blob(st, 1);
         stored = (size_t)sqlite3_column_bytes(st, 1);
-        if (stored < len || digest64(0, data, stored) != (uint64_t)sqlite3_column_int64(st, 0))
+        if (stored < len || digest64(id, data, stored) != (uint64_t)sqlite3_column_int64(st, 0))
             rv = damaged(r, "chunk", id);
         else
             buffer_put_bytes(out, data + at, n);

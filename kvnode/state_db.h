@@ -12,10 +12,10 @@
  *   SELECT version, datetime(wall/1e9, 'unixepoch'), op, size FROM version WHERE name = 'x' ORDER BY
  * revision;
  *
- * What checks what: each chunk has its XXH3; each version row a checksum; the
- * digest in meta covers every row but `version` and `chunk`, the values of
- * current inodes through their content, and of each name's history the sum of
- * its rows' digests. Loading checks all but the sums of history, which would
+ * What checks what: each chunk has the XXH3 of its bytes, seeded with its id; each
+ * version row a checksum; the digest in meta covers every row but `version` and
+ * `chunk`, the values of current inodes through their content, and of each name's
+ * history the sum of its rows' digests. Loading checks all but the sums of history, which would
  * take time in proportion to history: those are checked by state_db_verify(),
  * in the background, and each row again whenever it is read.
  *
@@ -33,7 +33,7 @@ struct store;
 #define STATE_DB_NAME "state.db"
 #define STATE_DB_ERROR_MAX 512
 #define STATE_DB_APPLICATION_ID 0x6b766673 /* "kvfs" */
-#define STATE_DB_USER_VERSION 1
+#define STATE_DB_USER_VERSION 2            /* 1: chunks' checksums without their ids */
 
 /* Completes or discards a half-done install in dir, and copies a file that is
  * marked as below to a new one. Call before anything else looks at dir/state.db.

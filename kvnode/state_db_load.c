@@ -85,7 +85,7 @@ static int load_chunk(struct load *l, uint64_t id, uint32_t len, struct chunk **
         data = sqlite3_column_blob(l->chunk, 1);
         stored = (size_t)sqlite3_column_bytes(l->chunk, 1);
         if (stored < len || stored > KV_CHUNK_SIZE ||
-            digest64(0, data, stored) != (uint64_t)sqlite3_column_int64(l->chunk, 0)) {
+            digest64(id, data, stored) != (uint64_t)sqlite3_column_int64(l->chunk, 0)) {
             rv = damaged(l, "chunk", id);
         } else if ((c = chunk_new(id, len)) == NULL) {
             rv = no_memory(l);

@@ -259,7 +259,7 @@ static int check_chunk(struct state_scrub *s, uint64_t id, uint64_t len, const u
     *data_out = sqlite3_column_blob(st, 1);
     stored = (size_t)sqlite3_column_bytes(st, 1);
     s->cost += LOOKUP_COST + stored;
-    if (stored < len || digest64(0, *data_out, stored) != (uint64_t)sqlite3_column_int64(st, 0))
+    if (stored < len || digest64(id, *data_out, stored) != (uint64_t)sqlite3_column_int64(st, 0))
         return damaged(s, "chunk", id);
     return 0;
 }

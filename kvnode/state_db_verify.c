@@ -69,7 +69,7 @@ static int read_term(struct verify *v, size_t i, uint64_t id, uint32_t len, uint
     } else {
         data = sqlite3_column_blob(v->chunk, 1);
         stored = (size_t)sqlite3_column_bytes(v->chunk, 1);
-        if (stored < len || digest64(0, data, stored) != (uint64_t)sqlite3_column_int64(v->chunk, 0))
+        if (stored < len || digest64(id, data, stored) != (uint64_t)sqlite3_column_int64(v->chunk, 0))
             rv = damaged(v, "chunk", id);
         else
             *term_out = chunk_term(i, data, len);

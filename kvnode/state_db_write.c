@@ -133,7 +133,7 @@ static int write_chunk(struct state_writer *w, const struct batch_chunk *bc)
     if (bc->chunk == NULL)
         return SQLITE_OK;
     sqlite3_bind_int64(st, 1, (int64_t)bc->chunk->id);
-    sqlite3_bind_int64(st, 2, (int64_t)digest64(0, bc->chunk->data, bc->len));
+    sqlite3_bind_int64(st, 2, (int64_t)digest64(bc->chunk->id, bc->chunk->data, bc->len));
     sqlite3_bind_blob64(st, 3, bc->chunk->data, bc->len, SQLITE_STATIC);
     return run(st);
 }

@@ -64,7 +64,7 @@ static int execute(sqlite3 *db, const char *sql, int64_t a, int64_t b)
 static int change_value(sqlite3 *db, const char *old, const char *new)
 {
     uint32_t len = (uint32_t)strlen(new);
-    uint64_t checksum = digest64(0, new, len), content = chunk_term(0, (const uint8_t *)new, len);
+    uint64_t content = chunk_term(0, (const uint8_t *)new, len);
     sqlite3_stmt *st;
     int64_t id;
     int code = sqlite3_prepare_v2(db,
@@ -81,7 +81,8 @@ static int change_value(sqlite3 *db, const char *old, const char *new)
     sqlite3_finalize(st);
     if (code != SQLITE_ROW)
         return fail("no such value");
-    if (execute(db, "UPDATE chunk SET checksum = ? WHERE id = ?", (int64_t)checksum, id) != 0)
+    if (execute(db, "UPDATE chunk SET checksum = ? WHERE id = ?", (int64_t)digest64((uint64_t)id, new, len),
+                id) != 0)
         return 1;
     return execute(db, "UPDATE inode SET content = ? WHERE chunks = ?", (int64_t)content, id);
 }
