@@ -131,19 +131,21 @@ static bool without_vote(const struct engine *e)
 
 static int receive_vote(struct engine *e, struct engine_message *m)
 {
+    bool voteless;
+
     /* A restart has forgotten that we had a leader, whose lease may still run:
      * be silent for one election timeout. */
     if (!e->knobs.no_start_guard && !m->vote.disrupt_leader && e->now < e->started_ms + e->config.election_ms)
         return 0;
     /* The core never votes when its own log says that it is no voter, but the
      * candidate's log may know better (Raft §4.1: a server votes whatever its
-     * own configuration says). Nor does a non-voter ever forget its leader. */
-    if (!e->knobs.no_vote_fix && without_vote(e)) {
-        if (e->now >= e->heard_ms + e->config.election_ms)
-            m->vote.disrupt_leader = true;
-        return receive_core(e, m, true);
-    }
-    return receive_core(e, m, false);
+     * own configuration says). Nor does a non-voter ever forget its leader, and a
+     * follower not before its own, random timeout, so that the first candidate
+     * would wait for the last follower: the least timeout is what counts (§4.2.3). */
+    voteless = !e->knobs.no_vote_fix && without_vote(e);
+    if ((voteless || core_role(e->core) == ENGINE_FOLLOWER) && e->now >= e->heard_ms + e->config.election_ms)
+        m->vote.disrupt_leader = true;
+    return receive_core(e, m, voteless);
 }
 
 static int receive_vote_result(struct engine *e, const struct engine_message *m)
