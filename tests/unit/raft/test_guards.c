@@ -385,6 +385,35 @@ static void gives_no_vote_for_an_election_timeout_after_a_restart(void **state)
     rig_deinit(&r);
 }
 
+/* Whether a vote is promised so long after the leader was heard; our own timeout,
+ * which is random, has not fired. */
+static bool promises_vote(uint64_t after_ms)
+{
+    struct rig r;
+    bool granted;
+
+    rig_init(&r, NULL);
+    rig_start(&r, 3, 7, NULL);
+    r.now += 2 * r.config.election_ms; /* the start is forgotten */
+    assert_int_equal(rig_append(&r, 2, 7, 1, 1, 0, NULL), 0);
+    rig_forget(&r);
+    r.now += after_ms;
+    assert_int_equal(rig_vote_request(&r, 3, 8, 5, 7, true), 0);
+    granted = rig_sent(&r, RAFT_MESSAGE_VOTE_RESULT, 3)->vote_result.granted;
+    rig_deinit(&r);
+    return granted;
+}
+
+static void gives_no_vote_for_the_least_election_timeout_after_the_leader(void **state)
+{
+    struct engine_config config;
+
+    engine_config_defaults(&config);
+    assert_false(promises_vote(0));
+    assert_false(promises_vote(config.election_ms - 1));
+    assert_true(promises_vote(config.election_ms));
+}
+
 static uint64_t heartbeat_during_install(struct rig *r, const struct engine_knobs *knobs)
 {
     rig_init(r, knobs);
@@ -503,6 +532,7 @@ int main(void)
         cmocka_unit_test(goes_on_replicating_after_a_stale_rejection),
         cmocka_unit_test(sends_the_leader_back_to_its_commit_index_at_once),
         cmocka_unit_test(gives_no_vote_for_an_election_timeout_after_a_restart),
+        cmocka_unit_test(gives_no_vote_for_the_least_election_timeout_after_the_leader),
         cmocka_unit_test(accepts_heartbeats_while_a_snapshot_is_installed),
         cmocka_unit_test(counts_a_replaced_write_for_nothing),
         cmocka_unit_test(ignores_a_vote_that_nobody_waits_for),
