@@ -17,6 +17,7 @@
 #include "kvnode/config.h"
 #include "kvnode/consensus.h"
 #include "kvnode/digest_ring.h"
+#include "kvnode/heal.h"
 #include "kvnode/journal.h"
 #include "kvnode/store.h"
 #include "kvnode/stream.h"
@@ -73,8 +74,9 @@ struct node {
     uint64_t started_ms;        /* clock_boot_ms() */
     uint64_t minority_since_ms; /* 0: a majority is linked */
     uint64_t full_since_ms;     /* 0: log.db's disk has room */
-    bool healing;               /* state.db was damaged: see snapshots_heal() */
-    bool mending;               /* state.db is damaged, memory is not: see snapshots_mend() */
+    bool healing;               /* state.db was damaged: see heal_state() */
+    bool mending;               /* state.db is damaged, memory is not: see heal_file() */
+    struct heal heal;
     bool stateless;  /* a state file is awaited or being loaded: nobody is served, `store` is empty */
     bool root_given; /* the owner of a new cluster's root directory is settled */
     bool stopping;

@@ -328,9 +328,9 @@ void node_beat(struct node *n)
     watch_majority(n, now);
     watch_disk(n, now);
     if (n->healing)
-        snapshots_heal(n->snapshots, now);
+        heal_state(n, now);
     else if (n->mending)
-        snapshots_mend(n->snapshots, now);
+        heal_file(n, now);
     give_root(n);
     writes_beat(n->writes, now);
     reads_beat(n->reads, now);

@@ -5,7 +5,7 @@
  * at by nobody else until it is needed.
  *
  * Damage is logged, shown by status here and at the peers, and mended
- * (snapshots_mend()). Loop thread only. */
+ * (heal_file()). Loop thread only. */
 #ifndef KVFS_KVNODE_SCRUB_H
 #define KVFS_KVNODE_SCRUB_H
 

@@ -35,10 +35,6 @@
 #define STEPS_PER_TURN 8
 /* A transfer without an acknowledgement for so long is given up. */
 #define STALL_MS 30000
-#define HEAL_ASK_MS 2000
-/* Mending: nobody waits for it, and a file for nothing costs the leader much. */
-#define MEND_ASK_MS 5000
-#define MEND_ASK_MAX_MS 600000
 /* After a file could not be made. */
 #define MAKE_AGAIN_MS 5000
 
@@ -79,10 +75,7 @@ struct snapshots {
     struct buffer held; /* the BEGIN of a transfer that came meanwhile: its sender waits for an answer */
     uint64_t held_from;
     bool install_wanted;
-    bool behind_engine;     /* the install heals state.db, and the log reaches beyond it: it is left alone */
-    uint64_t heal_received; /* healing: bytes of the file that were there at the last look */
-    uint64_t ask_at;        /* healing, mending: when to ask the leader again */
-    uint64_t mend_pause_ms; /* mending: between two questions */
+    bool behind_engine; /* the install heals state.db, and the log reaches beyond it: it is left alone */
     struct snapshot_meta install_meta;
     uv_work_t work;
     int worked;
@@ -571,7 +564,7 @@ static void on_installed(uv_work_t *work, int status)
     s->new_store = NULL;
     s->receiving = RECEIVE_STREAM;
     s->install_wanted = false;
-    s->mend_pause_ms = 0;
+    s->node->heal.pause_ms = 0;
     if (s->behind_engine) {
         node_healed(n);
     } else {
@@ -606,106 +599,14 @@ static void install_begin(struct snapshots *s)
         node_die("a state file cannot be installed: no thread");
 }
 
-/* Who can lead instead: at best a peer whose state is good in memory and on the
- * disk, else one whose memory is. Our log has to reach back to its state: as a
- * leader without a good file we could not bring it up to date. */
-struct peer_search {
-    uint64_t leader, first; /* first: of our log */
-    bool leader_whole;
-    uint64_t whole, serving; /* the most advanced of each kind, 0: none */
-    uint64_t whole_applied, serving_applied;
-};
-
-static void search_peer(void *arg, const struct peer_view *view)
+enum snapshots_incoming snapshots_incoming(const struct snapshots *s, uint64_t *received_out)
 {
-    struct peer_search *p = arg;
+    uint64_t size;
 
-    if (!view->up || view->stateless)
-        return;
-    p->leader_whole |= view->id == p->leader && !view->damaged;
-    if (view->applied + 1 < p->first)
-        return;
-    if (p->serving == 0 || view->applied > p->serving_applied) {
-        p->serving = view->id;
-        p->serving_applied = view->applied;
-    }
-    if (view->damaged)
-        return;
-    if (p->whole == 0 || view->applied > p->whole_applied) {
-        p->whole = view->id;
-        p->whole_applied = view->applied;
-    }
-}
-
-static void hand_over(struct snapshots *s, uint64_t to /* 0: to any */)
-{
-    if (consensus_transfer(s->node->consensus, to) == KV_E_NOENT) /* it does not vote */
-        consensus_transfer(s->node->consensus, 0);
-}
-
-void snapshots_heal(struct snapshots *s, uint64_t now_ms)
-{
-    struct node *n = s->node;
-    struct peer_search found = {.first = consensus_first(n->consensus)};
-    uint64_t leader = consensus_leader(n->consensus), received, size;
-
-    if (now_ms < s->ask_at || s->install_wanted || s->receiving != RECEIVE_STREAM)
-        return;
-    if (consensus_is_leader(n->consensus)) {
-        /* Another one has to give the state. If we know of none that can, another node
-         * may; if all have lost theirs, nobody can. */
-        peers_each(n->peers, &found, search_peer);
-        log_warn("this node leads and has no state of its own: it hands over to one that may have");
-        hand_over(s, found.whole != 0 ? found.whole : found.serving);
-        s->ask_at = now_ms + HEAL_ASK_MS;
-        return;
-    }
-    if (leader == 0)
-        return;
-    /* A transfer that stands still was given up by its sender. */
-    received = snapshot_receiver_received(s->receiver, &size);
-    if (snapshot_receiver_state(s->receiver) != SNAPSHOT_RECEIVER_IDLE && received != s->heal_received) {
-        s->heal_received = received;
-        s->ask_at = now_ms + HEAL_ASK_MS;
-        return;
-    }
-    if (peers_begin(n->peers, leader, PEER_WANT_STATE, 0) == NULL)
-        return;
-    peers_end(n->peers, leader);
-    s->ask_at = now_ms + HEAL_ASK_MS;
-}
-
-void snapshots_mend(struct snapshots *s, uint64_t now_ms)
-{
-    struct node *n = s->node;
-    struct peer_search found = {.leader = consensus_leader(n->consensus),
-                                .first = consensus_first(n->consensus)};
-    uint64_t received, size;
-
-    if (now_ms < s->ask_at || s->install_wanted || s->receiving != RECEIVE_STREAM || found.leader == 0)
-        return;
-    peers_each(n->peers, &found, search_peer);
-    received = snapshot_receiver_received(s->receiver, &size);
-    if (snapshot_receiver_state(s->receiver) != SNAPSHOT_RECEIVER_IDLE && received != s->heal_received) {
-        s->heal_received = received; /* it is coming */
-        s->ask_at = now_ms + MEND_ASK_MS;
-        return;
-    }
-    if (consensus_is_leader(n->consensus)) {
-        if (found.whole != 0) {
-            log_warn("this node leads and its state.db is damaged: it hands over to one that can mend it");
-            hand_over(s, found.whole);
-        }
-        s->ask_at = now_ms + (found.whole != 0 ? HEAL_ASK_MS : MEND_ASK_MS);
-        return;
-    }
-    if (!found.leader_whole || peers_begin(n->peers, found.leader, PEER_WANT_STATE, 0) == NULL)
-        return;
-    peers_end(n->peers, found.leader);
-    s->mend_pause_ms = s->mend_pause_ms == 0 ? MEND_ASK_MS : 2 * s->mend_pause_ms;
-    if (s->mend_pause_ms > MEND_ASK_MAX_MS)
-        s->mend_pause_ms = MEND_ASK_MAX_MS;
-    s->ask_at = now_ms + s->mend_pause_ms;
+    *received_out = snapshot_receiver_received(s->receiver, &size);
+    if (s->install_wanted || s->receiving != RECEIVE_STREAM)
+        return SNAPSHOTS_INSTALLING;
+    return snapshot_receiver_state(s->receiver) == SNAPSHOT_RECEIVER_IDLE ? SNAPSHOTS_NONE : SNAPSHOTS_COMING;
 }
 
 int snapshots_recover(const char *group_dir, uint64_t applied, struct snapshot_meta *meta_out)

@@ -23,15 +23,9 @@ void snapshots_free(struct snapshots *s);
 void snapshots_send(struct snapshots *s, uint64_t peer);
 /* The peer asks for one by itself, because its own is damaged. */
 void snapshots_wanted(struct snapshots *s, uint64_t peer);
-/* This node's state.db is damaged and its log does not reach back to the beginning:
- * asks the leader for its state, and puts it in force when it has come. Until then
- * node->healing is set: nothing is applied and nobody is served. Every heartbeat. */
-void snapshots_heal(struct snapshots *s, uint64_t now_ms);
-/* This node's state.db is damaged, its memory is not: asks the leader for its state
- * while it goes on serving, and puts it in force when all of it is there. A leader
- * hands over first, if another node has a good file. Every heartbeat while
- * node->mending is set. */
-void snapshots_mend(struct snapshots *s, uint64_t now_ms);
+/* What there is of a file from another node; received: its bytes so far. */
+enum snapshots_incoming { SNAPSHOTS_NONE, SNAPSHOTS_COMING, SNAPSHOTS_INSTALLING };
+enum snapshots_incoming snapshots_incoming(const struct snapshots *s, uint64_t *received_out);
 /* The engine takes the file that was received: put it in force. */
 void snapshots_install(struct snapshots *s, const struct snapshot_meta *meta);
 /* Before anything is opened at start-up: what an interrupted install left in the

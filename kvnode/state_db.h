@@ -15,9 +15,9 @@
  * What checks what: each chunk has the XXH3 of its bytes, seeded with its id; each
  * version row a checksum; the digest in meta covers every row but `version` and
  * `chunk`, the values of current inodes through their content, and of each name's
- * history the sum of its rows' digests. Loading checks all but the sums of history, which would
- * take time in proportion to history: those are checked by state_db_verify(),
- * in the background, and each row again whenever it is read.
+ * history the sum of its rows' digests. Loading checks all but the sums of history,
+ * which would take time in proportion to history: those are checked by
+ * state_db_verify(), in the background, and each row again whenever it is read.
  *
  * Functions return 0 or a negative errno; `error` then says what and how to mend
  * it, in one clause that names the file. -ENOENT: no such file. -EUCLEAN: the

@@ -84,6 +84,9 @@ static bool is_disk_full(const struct writeback *wb, int code)
         return true;
     if ((code & 0xff) != SQLITE_IOERR && (code & 0xff) != SQLITE_CANTOPEN)
         return false;
+    /* Whatever the reason: what a failed fsync did not write no later one will. */
+    if (code == SQLITE_IOERR_FSYNC || code == SQLITE_IOERR_DIR_FSYNC)
+        return false;
     if (error == ENOSPC || error == EDQUOT)
         return true;
     return (code == SQLITE_IOERR_SHMSIZE || code == SQLITE_IOERR_SHMMAP) && statvfs(wb->path, &fs) == 0 &&

@@ -57,21 +57,6 @@ static void order(unsigned i, const char *what)
     assert_true(disk_order(&rig.disks[i], what, NULL));
 }
 
-/* What the node has said from that place of its log on; valid until the next call. */
-static const char *news(unsigned i, size_t from)
-{
-    static char text[16384];
-    FILE *f = fopen(rig.c->nodes[i].log, "re");
-    size_t n = 0;
-
-    if (f != NULL && fseek(f, (long)from, SEEK_SET) == 0)
-        n = fread(text, 1, sizeof text - 1, f);
-    if (f != NULL)
-        fclose(f);
-    text[n] = '\0';
-    return text;
-}
-
 /* Gives the order to the disk of node i, on which the node must end by itself and
  * name the file. Then the disk is good again; power: it also loses what it had not
  * kept. The node comes back, and everything is right. */
@@ -88,7 +73,7 @@ static void node_stops_and_comes_back(unsigned i, const char *fault, const char 
         fail();
     }
     begin = clock_boot_ms() - begin;
-    said = news(i, from);
+    said = cluster_log_since(rig.c, i, from);
     if (!WIFEXITED(rig.c->nodes[i].status) || WEXITSTATUS(rig.c->nodes[i].status) != EXIT_DAMAGED ||
         strstr(said, file) == NULL || strstr(said, "this process ends") == NULL) {
         print_message("# after \"%s\" status %d, it says: %s\n", fault, rig.c->nodes[i].status, said);
@@ -183,7 +168,7 @@ static void a_node_does_not_start_on_a_disk_that_fails(void **state)
             rig.c->keep = true;
             fail();
         }
-        print_message("# \"%s\": %s", faults[k], news(i, from));
+        print_message("# \"%s\": %s", faults[k], cluster_log_since(rig.c, i, from));
         assert_true(WIFEXITED(rig.c->nodes[i].status) && WEXITSTATUS(rig.c->nodes[i].status) != 0);
         order(i, "fsync-errors 0");
         order(i, "write-errors 0");

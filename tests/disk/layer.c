@@ -8,6 +8,7 @@
  *
  *   fsync-errors N [PART]  the next N fsyncs (-1: all) fail with EIO; what they were to
  *                          write is never written (as Linux does it)
+ *   fsync-full N [PART]    the same with ENOSPC
  *   write-errors N [PART]  the next N writes and changes of length fail with EIO
  *   space BYTES            from now on this much more fits, then ENOSPC; -1: no limit
  *   delay MS [PART]        every fsync takes that much longer
@@ -48,7 +49,7 @@ struct fault {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* over all that follows */
 static struct image *image;
-static struct fault fsync_errors, write_errors, delay; /* delay.left: milliseconds */
+static struct fault fsync_errors, fsync_full, write_errors, delay; /* delay.left: milliseconds */
 static uint64_t space;
 static bool lying, stopped;
 static uint64_t syncs;
@@ -477,12 +478,14 @@ static void on_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
         fuse_reply_err(req, EIO);
         return;
     }
-    if (fails(&fsync_errors, in)) {
-        image_sync_fails(in);
+    if (fails(&fsync_errors, in))
         error = EIO;
-    } else if (!lying) {
+    else if (fails(&fsync_full, in))
+        error = ENOSPC;
+    if (error != 0)
+        image_sync_fails(in);
+    else if (!lying)
         image_sync(in);
-    }
     pthread_mutex_unlock(&lock);
     fuse_reply_err(req, error);
 }
@@ -530,6 +533,8 @@ static void obey(const char *line, char *answer, size_t size)
     snprintf(answer, size, "ok");
     if (strcmp(word, "fsync-errors") == 0) {
         set_fault(&fsync_errors, n, part);
+    } else if (strcmp(word, "fsync-full") == 0) {
+        set_fault(&fsync_full, n, part);
     } else if (strcmp(word, "write-errors") == 0) {
         set_fault(&write_errors, n, part);
     } else if (strcmp(word, "delay") == 0) {

@@ -103,21 +103,6 @@ static off_t size_of(const char *file)
     return stat(path, &st) == 0 ? st.st_size : 0;
 }
 
-/* What the victim has logged since it was stopped; valid until the next call. */
-static const char *news(void)
-{
-    static char text[65536];
-    FILE *f = fopen(cluster->nodes[VICTIM].log, "re");
-    size_t n = 0;
-
-    if (f != NULL && fseek(f, (long)log_at, SEEK_SET) == 0)
-        n = fread(text, 1, sizeof text - 1, f);
-    if (f != NULL)
-        fclose(f);
-    text[n] = '\0';
-    return text;
-}
-
 /* Reads everything from the victim's own memory and history. */
 static void assert_right(void)
 {
@@ -200,7 +185,7 @@ static enum outcome start(const char *file)
 
     assert_true(cluster_start(cluster, VICTIM));
     assert_true(await(20000, has_decided, &s));
-    text = news();
+    text = cluster_log_since(cluster, VICTIM, log_at);
     if (s.ended) {
         assert_true(WIFEXITED(cluster->nodes[VICTIM].status));
         assert_int_not_equal(WEXITSTATUS(cluster->nodes[VICTIM].status), 0);

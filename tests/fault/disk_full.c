@@ -17,6 +17,7 @@
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "tests/fault/lib/caller.h"
+#include "tests/fault/lib/needed.h"
 
 #define NODES 3
 #define SMALL_MB 16
@@ -35,10 +36,7 @@ static struct cluster *new_cluster(unsigned small_nodes)
     for (i = 0; i < NODES; i++)
         options.tmpfs_mb[i] = (small_nodes >> i & 1) != 0 ? SMALL_MB : LARGE_MB;
     c = cluster_new(&options, &unavailable);
-    if (c == NULL && unavailable != NULL) {
-        print_message("# skipped: %s\n", unavailable);
-        skip();
-    }
+    needed(c == NULL ? unavailable : NULL);
     assert_non_null(c);
     return c;
 }

@@ -6,7 +6,6 @@
  *
  * The calls are made by a process of its own, a thread each, in folders of their
  * own (the kernel lets one thread at a time change a directory). */
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -31,8 +30,10 @@
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "tests/fault/lib/caller.h"
+#include "tests/fault/lib/needed.h"
 #include "tests/fault/lib/net.h"
 #include "tests/fault/lib/once.h"
+#include "tests/fault/lib/sshd.h"
 #include "tests/fault/lib/watch.h"
 
 #define NODES 3
@@ -98,16 +99,6 @@ static struct cluster *cluster;
 static struct shared *shared;
 static struct watch *watch;
 static const char *unavailable;
-
-static void need_mounts(void)
-{
-    if (cluster != NULL)
-        return;
-    if (getenv("CI") != NULL)
-        fail_msg("%s", unavailable);
-    print_message("# skipped: %s\n", unavailable);
-    skip();
-}
 
 /* ---- the calls ---- */
 
@@ -319,7 +310,7 @@ static void begin_scene_on(const char *name, const unsigned *nodes, unsigned n_n
     char path[100];
     unsigned n = last - first + 1;
 
-    need_mounts();
+    needed(unavailable);
     watch = watch_new();
     assert_non_null(watch);
     assert_true(mount_start(&scene.mount, cluster, name, nodes, n_nodes, "timeout=5,commit=600"));
@@ -436,8 +427,7 @@ static void its_node_is_cut_off(void **state)
     unsigned node = 0, i;
 
     (void)state;
-    if (cluster != NULL && !cluster->options.namespaces)
-        skip();
+    needed(cluster != NULL && !cluster->options.namespaces ? "needs network namespaces" : unavailable);
     begin_scene("cut", node, 0, CALLS - 1);
     assert_true(net_cut(cluster->net, node, true));
     assert_true(await(RECOVER_MS, knows, &node));
@@ -455,63 +445,19 @@ static void its_node_is_cut_off(void **state)
 
 /* ---- the sshd ---- */
 
-/* Ends with the words of an sshd of that configuration, or is a child of one. */
-static unsigned find_sshd(const char *configuration, pid_t *pids, unsigned max)
-{
-    struct dirent *entry;
-    unsigned n = 0, round;
-
-    for (round = 0; round < 2; round++) {
-        DIR *dir = opendir("/proc");
-        unsigned listeners = n;
-
-        while (dir != NULL && (entry = readdir(dir)) != NULL && n < max) {
-            char path[300], text[1024] = "";
-            int parent = 0;
-            FILE *f;
-            size_t len, i;
-
-            if (!isdigit((unsigned char)entry->d_name[0]))
-                continue;
-            snprintf(path, sizeof path, "/proc/%s/%s", entry->d_name, round == 0 ? "cmdline" : "status");
-            f = fopen(path, "re");
-            len = f != NULL ? fread(text, 1, sizeof text - 1, f) : 0;
-            if (f != NULL)
-                fclose(f);
-            for (i = 0; i < len; i++)
-                text[i] = text[i] == '\0' ? ' ' : text[i];
-            if (round == 0) {
-                if (strstr(text, "sshd") != NULL && strstr(text, configuration) != NULL)
-                    pids[n++] = (pid_t)atoi(entry->d_name);
-                continue;
-            }
-            if (strstr(text, "PPid:") != NULL)
-                parent = atoi(strstr(text, "PPid:") + 5);
-            for (i = 0; i < listeners && n < max; i++)
-                if (parent == pids[i])
-                    pids[n++] = (pid_t)atoi(entry->d_name);
-        }
-        if (dir != NULL)
-            closedir(dir);
-    }
-    return n;
-}
-
 /* Links are lost and come back: calls may take that long, and may succeed. */
 static void its_sshd_is_killed(void **state)
 {
     unsigned leader, node, i, n, wrong = 0;
-    char configuration[200];
     pid_t pids[64];
 
     (void)state;
-    need_mounts();
+    needed(unavailable);
     leader = cluster_leader(cluster, RECOVER_MS);
     assert_int_not_equal(leader, CLUSTER_MAX);
     node = (leader + 1) % NODES;
     begin_scene("sshd", node, 0, CALLS - 1);
-    snprintf(configuration, sizeof configuration, "%s/ssh/sshd_config", cluster->nodes[node].data);
-    n = find_sshd(configuration, pids, 64);
+    n = sshd_find(cluster, node, pids, 64);
     assert_true(n > 0);
     for (i = 0; i < n; i++)
         kill(pids[i], SIGKILL);
@@ -629,8 +575,7 @@ static void a_mount_leaves_a_node_that_is_alone(void **state)
     unsigned i, node = 0;
 
     (void)state;
-    if (cluster != NULL && !cluster->options.namespaces)
-        skip();
+    needed(cluster != NULL && !cluster->options.namespaces ? "needs network namespaces" : unavailable);
     begin_scene_on("leaves", order, NODES, 0, CALLS - 1);
     assert_true(net_cut(cluster->net, node, true));
     assert_true(await(RECOVER_MS, knows, &node));

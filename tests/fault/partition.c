@@ -18,6 +18,7 @@
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "tests/fault/lib/caller.h"
+#include "tests/fault/lib/needed.h"
 #include "tests/fault/lib/net.h"
 #include "tests/fault/lib/once.h"
 
@@ -31,16 +32,6 @@ static struct cluster *cluster;
 static const char *unavailable;
 static unsigned generation;
 static bool lost[NODES][NODES]; /* from, to */
-
-static void need_namespaces(void)
-{
-    if (cluster != NULL)
-        return;
-    if (getenv("CI") != NULL)
-        fail_msg("%s", unavailable);
-    print_message("# skipped: %s\n", unavailable);
-    skip();
-}
 
 /* ---- links ---- */
 
@@ -213,7 +204,7 @@ static void leave_alone(bool the_leader, void (*cut)(unsigned i))
     struct refusal refusal;
     char key[40], value[64];
 
-    need_namespaces();
+    needed(unavailable);
     leader = cluster_leader(cluster, HEAL_MS);
     assert_int_not_equal(leader, CLUSTER_MAX);
     alone = the_leader ? leader : (leader + 1) % NODES;
@@ -272,7 +263,7 @@ static void two_nodes_that_do_not_hear_each_other_do_not_stop_the_third(void **s
     char value[64], key[40];
 
     (void)state;
-    need_namespaces();
+    needed(unavailable);
     leader = cluster_leader(cluster, HEAL_MS);
     assert_int_not_equal(leader, CLUSTER_MAX);
     third = (leader + 2) % NODES;
@@ -289,7 +280,7 @@ static void nobody_writes_when_all_are_alone(void **state)
     unsigned i;
 
     (void)state;
-    need_namespaces();
+    needed(unavailable);
     snprintf(key, sizeof key, "partition/key-%u", ++generation);
     assert_goes_on(0, key, value, sizeof value);
     assert_true(cluster_equal(cluster, HEAL_MS));

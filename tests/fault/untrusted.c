@@ -14,6 +14,7 @@
 
 #include "sync/base/error.h"
 #include "tests/fault/lib/caller.h"
+#include "tests/fault/lib/needed.h"
 
 #define USER 12345
 #define CALL_MS 8000
@@ -188,14 +189,6 @@ static int teardown(void **state)
     return cluster_free(cluster) ? 0 : -1;
 }
 
-static void need_root(void)
-{
-    if (unavailable != NULL) {
-        print_message("# skipped: %s\n", unavailable);
-        skip();
-    }
-}
-
 static int open_inode(struct caller *c, uint64_t ino, uint8_t access)
 {
     struct buffer b = BUFFER_INIT;
@@ -220,7 +213,7 @@ static void he_reads_no_secret(void **state)
     uint64_t version;
 
     (void)state;
-    need_root();
+    needed(unavailable);
     assert_int_equal(caller_get(&user, "public", READ_LOCAL, CALL_MS, &attr, got, sizeof got, &len), 0);
     assert_int_equal(caller_get(&user, "secret", READ_LOCAL, CALL_MS, &attr, got, sizeof got, &len),
                      KV_E_ACCES);
@@ -286,7 +279,7 @@ static void old_versions_are_as_secret_as_they_were_or_are(void **state)
     unsigned i;
 
     (void)state;
-    need_root();
+    needed(unavailable);
     make(&root, "closed", "one", 0644);
     make(&root, "closed", "two", 0600);
     for (i = 1; i < 3; i++) {
@@ -317,7 +310,7 @@ static void he_writes_only_what_he_may(void **state)
     struct buffer b;
 
     (void)state;
-    need_root();
+    needed(unavailable);
     body = set_body("public", "his");
     assert_int_equal(forge(&user, &f, COMMAND_SET, &body), KV_E_ACCES);
     f.seq++;
@@ -382,7 +375,7 @@ static void large_publications_cannot_be_swapped_under_way(void **state)
     struct caller second;
 
     (void)state;
-    need_root();
+    needed(unavailable);
     connect_as_user(&second);
     assert_int_equal(caller_register(&second, CALL_MS), 0);
     assert_int_equal(open_inode(&user, own_ino, OPEN_WRITE), 0);
@@ -434,7 +427,7 @@ static void sessions_of_others_are_out_of_reach(void **state)
     uint64_t s;
 
     (void)state;
-    need_root();
+    needed(unavailable);
     /* The node's own and root's are among these. */
     assert_int_equal(run_kvnode(cluster, 0, 5000, NULL, 0, (const char *const[]){"set", "cli", "1", NULL}),
                      0);

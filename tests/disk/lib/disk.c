@@ -1,12 +1,5 @@
 #include "tests/disk/lib/disk.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -19,6 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/fault/lib/needed.h"
+
 #define ORDER_MS 10000
 
 const char *disk_unavailable(void)
@@ -30,13 +25,7 @@ const char *disk_unavailable(void)
 
 void disk_needed(void)
 {
-    const char *why = disk_unavailable();
-
-    if (why == NULL)
-        return;
-    print_message("# skipped: %s\n", why);
-    assert_null(getenv("CI"));
-    skip();
+    needed(disk_unavailable());
 }
 
 /* The kernel's word, without touching the mount itself. */

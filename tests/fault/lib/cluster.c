@@ -482,6 +482,20 @@ size_t cluster_log_size(const struct cluster *c, unsigned i)
     return stat(c->nodes[i].log, &st) == 0 ? (size_t)st.st_size : 0;
 }
 
+const char *cluster_log_since(const struct cluster *c, unsigned i, size_t from)
+{
+    static char text[65536];
+    FILE *f = fopen(c->nodes[i].log, "re");
+    size_t n = 0;
+
+    if (f != NULL && fseek(f, (long)from, SEEK_SET) == 0)
+        n = fread(text, 1, sizeof text - 1, f);
+    if (f != NULL)
+        fclose(f);
+    text[n] = '\0';
+    return text;
+}
+
 /* ---- the end ---- */
 
 static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at)

@@ -85,6 +85,8 @@ bool cluster_logged(const struct cluster *c, unsigned i, const char *text);
 /* Waits until it is there. */
 bool cluster_logs(const struct cluster *c, unsigned i, const char *text, unsigned timeout_ms);
 size_t cluster_log_size(const struct cluster *c, unsigned i);
+/* What it has logged from there on (the first 64 KiB); valid until the next call. */
+const char *cluster_log_since(const struct cluster *c, unsigned i, size_t from);
 
 /* Runs a program with its output in out (NUL-terminated) and ends it after the
  * time. Exit status, or -1. */

@@ -5,7 +5,7 @@
 /* After the last fault: when the leader is lost, and when it is back. */
 #define CALM_LEADER (6 * SECOND)
 #define CALM_LEADER_BACK (15 * SECOND)
-/* Two questions of snapshots_heal() after another: to hand over, then for the state. */
+/* Two questions of heal_state() after another: to hand over, then for the state. */
 #define HEALING (5 * SECOND)
 
 static int64_t crash_gap, network_gap, link_gap, disk_gap, clock_gap, transfer_gap, pause_gap;
