@@ -60,9 +60,18 @@ static void find_view(void *arg, const struct peer_view *view)
     }
 }
 
+/* What the peer said last may be a heartbeat old; who leads this node knows itself. */
+static const char *peer_role(const struct node *n, const struct peer_view *v)
+{
+    if (v->id == consensus_leader(n->consensus))
+        return "leader";
+    if (v->role == PEER_CANDIDATE)
+        return "candidate";
+    return v->role == PEER_LEADER && v->term >= consensus_term(n->consensus) ? "leader" : "follower";
+}
+
 static void emit_member(void *arg, uint64_t id, const char *address, bool voter)
 {
-    static const char *const roles[] = {"follower", "candidate", "leader"};
     struct member_list *l = arg;
     struct node *n = l->node;
     struct view_search s = {.id = id};
@@ -79,8 +88,7 @@ static void emit_member(void *arg, uint64_t id, const char *address, bool voter)
     behind = l->newest > applied ? l->newest - applied : 0;
     if (self || s.view.up) {
         state = behind > BEHIND_REVISIONS ? "behind" : "healthy";
-        role = self ? (consensus_is_leader(n->consensus) ? "leader" : "follower")
-                    : roles[s.view.role <= PEER_LEADER ? s.view.role : 0];
+        role = !self ? peer_role(n, &s.view) : consensus_is_leader(n->consensus) ? "leader" : "follower";
     }
     if (self && (consensus_disk_full(n->consensus) ||
                  (n->writeback != NULL && writeback_state(n->writeback) == WRITEBACK_FULL)))

@@ -5,11 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
+#include "kvnode/bridges.h"
 #include "kvnode/node_state.h"
 #include "kvnode/reads.h"
 #include "kvnode/snapshots.h"
@@ -18,7 +16,7 @@
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
-#include "sync/ssh/bridge.h"
+#include "sync/ssh/identity.h"
 #include "sync/ssh/link.h"
 
 #define PEER_MAGIC "kvfs-peer-1"
@@ -28,8 +26,7 @@
 /* A connection has this long to say HELLO; of more than so many that have not, the
  * oldest goes. */
 #define HELLO_MS 5000
-#define UNKNOWN_MAX 64
-#define ACCEPTS_PER_TURN 32
+#define UNKNOWN_MAX 16
 /* A peer that is back waits no longer than this for the one that dials it. */
 #define BACKOFF_MAX_MS 1500
 #define PAUSE_AT (64 * 1024 * 1024)
@@ -38,8 +35,9 @@
 
 struct connection {
     struct peers *peers; /* borrowed */
-    struct peer *peer;   /* borrowed; NULL until the preamble */
+    struct peer *peer;   /* borrowed */
     struct stream *stream;
+    int bridge; /* owned: the socket of the process that handed the stream over, or -1 */
     bool hello; /* received */
     bool evicted;
     uint64_t opened_ms, heard_ms;
@@ -67,11 +65,9 @@ struct peers {
     struct peer *all;
     size_t n;
     struct connection *connections;
-    int listen_fd;
-    uv_poll_t listen_poll;
+    struct bridges *bridges; /* owned */
     uv_async_t wake;
     pthread_mutex_t lock;
-    char socket_path[CONFIG_SOCKET_PATH_MAX + 1];
     bool stopped;
 };
 
@@ -362,7 +358,7 @@ static void on_closed(void *arg, int reason)
             break;
         }
     }
-    if (c->peer != NULL && c->peer->connection == c) {
+    if (c->peer->connection == c) {
         c->peer->connection = NULL;
         if (!p->stopped) {
             if (c->hello)
@@ -373,45 +369,33 @@ static void on_closed(void *arg, int reason)
             snapshots_link_lost(p->node->snapshots, c->peer->view.id);
         }
     }
+    if (c->bridge >= 0)
+        close(c->bridge);
     free(c);
 }
 
-static long on_preamble(void *arg, const void *data, size_t len)
+/* bridge: -1 on the dialling side. Takes the descriptors, also on failure. */
+static struct connection *open_connection(struct peers *p, struct peer *peer, int in, int out, int bridge)
 {
-    struct connection *c = arg;
-    char name[SSH_PEER_NAME_MAX + 1];
-    int n = bridge_preamble_parse(data, len, name);
-
-    if (n <= 0)
-        return n;
-    c->peer = peer_by_name(c->peers, name);
-    if (c->peer == NULL) {
-        log_warn("a bridge for an unknown peer %s; refused", name);
-        return -EPROTO;
-    }
-    if (c->peer->link != NULL) {
-        log_warn("%s dials, but this node (the lower id) does; refused", name);
-        return -EPROTO;
-    }
-    stream_frames_follow(c->stream);
-    return n;
-}
-
-static struct connection *open_connection(struct peers *p, struct peer *peer, int fd)
-{
-    struct stream_callbacks callbacks = {
-        .on_preamble = peer == NULL ? on_preamble : NULL, .on_frame = on_frame, .on_closed = on_closed};
+    struct stream_callbacks callbacks = {.on_frame = on_frame, .on_closed = on_closed};
     struct connection *c = calloc(1, sizeof *c);
 
     if (c == NULL) {
-        close(fd);
+        close(in);
+        if (out != in)
+            close(out);
+        if (bridge >= 0)
+            close(bridge);
         return NULL;
     }
     c->peers = p;
     c->peer = peer;
+    c->bridge = bridge;
     c->opened_ms = c->heard_ms = clock_boot_ms();
     callbacks.arg = c;
-    if (stream_open(&p->node->streams, fd, &callbacks, PAUSE_AT, &c->stream) != 0) {
+    if (stream_open(&p->node->streams, in, out, &callbacks, PAUSE_AT, &c->stream) != 0) {
+        if (bridge >= 0)
+            close(bridge);
         free(c);
         return NULL;
     }
@@ -478,7 +462,7 @@ static void on_wake(uv_async_t *wake)
         }
         if (peer->connection != NULL)
             stream_close(peer->connection->stream);
-        c = open_connection(p, peer, fd);
+        c = open_connection(p, peer, fd, fd, -1);
         peer->connection = c;
         if (c != NULL)
             send_hello(c);
@@ -494,7 +478,7 @@ static void limit_unknown(struct peers *p)
     unsigned n = 0;
 
     for (c = p->connections; c != NULL; c = c->next) { /* the newest comes first */
-        if (!c->hello && !c->evicted && (c->peer == NULL || c->peer->link == NULL)) {
+        if (!c->hello && !c->evicted && c->peer->link == NULL) {
             oldest = c;
             n++;
         }
@@ -505,59 +489,38 @@ static void limit_unknown(struct peers *p)
     stream_close(oldest->stream);
 }
 
-static void on_listen(uv_poll_t *poll, int status, int events)
+/* A peer's key has logged in. */
+static void on_stream(void *arg, const char *name, int in, int out, int bridge)
 {
-    struct peers *p = poll->data;
-    unsigned n;
+    struct peers *p = arg;
+    struct peer *peer = peer_by_name(p, name);
 
-    (void)events;
-    if (status < 0)
+    if (peer == NULL)
+        log_warn("a bridge for an unknown peer %s; refused", name);
+    else if (peer->link != NULL)
+        log_warn("%s dials, but this node (the lower id) does; refused", name);
+    if (peer == NULL || peer->link != NULL) {
+        close(in);
+        close(out);
+        close(bridge);
         return;
-    for (n = 0; n < ACCEPTS_PER_TURN; n++) {
-        int fd = accept4(p->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-
-        if (fd < 0)
-            return;
-        if (bridge_accept_check(fd) != 0) {
-            log_warn("peer socket: a process of another user; refused");
-            close(fd);
-            continue;
-        }
-        limit_unknown(p);
-        open_connection(p, NULL, fd);
     }
+    limit_unknown(p);
+    open_connection(p, peer, in, out, bridge);
 }
 
-static int listen_on(struct peers *p, char *why)
+static int listen_for_bridges(struct peers *p, char *why)
 {
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    mode_t mask;
+    char path[CONFIG_SOCKET_PATH_MAX + 1];
     int rv;
 
-    if (config_peer_socket(p->node->config, p->socket_path) != 0 ||
-        strlen(p->socket_path) >= sizeof addr.sun_path) {
+    if (config_peer_socket(p->node->config, path) != 0) {
         snprintf(why, 512, "the path of the peer socket is too long");
         return -ENAMETOOLONG;
     }
-    memcpy(addr.sun_path, p->socket_path, strlen(p->socket_path) + 1);
-    p->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (p->listen_fd < 0)
-        return -errno;
-    unlink(p->socket_path);
-    mask = umask(0177);
-    rv = bind(p->listen_fd, (struct sockaddr *)&addr, sizeof addr) != 0 ? -errno : 0;
-    umask(mask);
-    if (rv == 0 && listen(p->listen_fd, 64) != 0)
-        rv = -errno;
-    if (rv != 0) {
-        snprintf(why, 512, "%s: %s", p->socket_path, strerror(-rv));
-        return rv;
-    }
-    rv = uv_poll_init(&p->node->loop, &p->listen_poll, p->listen_fd);
-    if (rv == 0) {
-        p->listen_poll.data = p;
-        rv = uv_poll_start(&p->listen_poll, UV_READABLE, on_listen);
-    }
+    rv = bridges_listen(&p->node->loop, path, on_stream, p, &p->bridges);
+    if (rv != 0)
+        snprintf(why, 512, "%s: %s", path, strerror(-rv));
     return rv;
 }
 
@@ -573,7 +536,6 @@ int peers_start(struct node *node, struct peers **out, char *why)
         return -ENOMEM;
     p->node = node;
     p->n = config->n_peers;
-    p->listen_fd = -1;
     pthread_mutex_init(&p->lock, NULL);
     p->all = calloc(p->n > 0 ? p->n : 1, sizeof *p->all);
     if (p->all == NULL) {
@@ -596,7 +558,7 @@ int peers_start(struct node *node, struct peers **out, char *why)
         set_error(peer, "not linked yet");
     }
     *out = p;
-    rv = listen_on(p, why);
+    rv = listen_for_bridges(p, why);
     if (rv != 0)
         return rv;
     for (i = 0; i < p->n; i++) {
@@ -638,11 +600,7 @@ void peers_stop(struct peers *p)
     }
     for (c = p->connections; c != NULL; c = c->next)
         stream_close(c->stream);
-    if (p->listen_fd >= 0) {
-        if (p->listen_poll.data != NULL)
-            uv_close((uv_handle_t *)&p->listen_poll, NULL);
-        unlink(p->socket_path);
-    }
+    bridges_close(p->bridges);
     uv_close((uv_handle_t *)&p->wake, NULL);
 }
 
@@ -650,8 +608,7 @@ void peers_free(struct peers *p)
 {
     if (p == NULL)
         return;
-    if (p->listen_fd >= 0)
-        close(p->listen_fd);
+    bridges_free(p->bridges);
     pthread_mutex_destroy(&p->lock);
     free(p->all);
     free(p);
@@ -665,6 +622,7 @@ void peers_beat(struct peers *p, uint64_t now_ms)
 
     if (silent < SILENT_MIN_MS)
         silent = SILENT_MIN_MS;
+    bridges_beat(p->bridges, now_ms);
     for (c = p->connections; c != NULL; c = c->next) {
         if (!c->hello && now_ms - c->opened_ms > HELLO_MS)
             stream_close(c->stream);

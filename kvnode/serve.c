@@ -602,7 +602,7 @@ static void accept_one(struct serve *s, int fd)
         return;
     }
     callbacks.arg = c;
-    if (stream_open(&s->node->streams, fd, &callbacks, PAUSE_AT, &c->stream) != 0) {
+    if (stream_open(&s->node->streams, fd, fd, &callbacks, PAUSE_AT, &c->stream) != 0) {
         free(c);
         return;
     }

@@ -1,10 +1,7 @@
 #include "kvnode/stream.h"
 
-#include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #define READ_SIZE (256 * 1024)
@@ -15,17 +12,19 @@
 #define COMPACT_AT (64 * 1024)
 
 struct stream {
-    uv_poll_t poll;
     struct streams *all; /* borrowed */
-    int fd;
+    int in_fd, out_fd;   /* owned; the same one for a socket */
+    uv_poll_t in_poll;   /* for a socket it watches both ways */
+    uv_poll_t out_poll;  /* used if there are two descriptors */
+    unsigned open_polls; /* not yet closed by the loop */
     struct stream_callbacks callbacks;
     struct buffer in;
     size_t in_at; /* bytes of `in` already handled */
     struct buffer out;
     size_t out_at; /* bytes of `out` already written */
     size_t pause_at;
-    int events; /* what poll watches */
-    bool preamble, paused, closed, finish, dirty;
+    int in_events, out_events; /* what the polls watch */
+    bool paused, closed, finish, dirty;
     int reason;
     TAILQ_ENTRY(stream) link; /* in all->dirty */
 };
@@ -56,61 +55,91 @@ static void end(struct stream *s, int reason)
     mark_dirty(s);
 }
 
+static void watch_poll(struct stream *s, uv_poll_t *poll, int *watched, int events)
+{
+    if (events == *watched)
+        return;
+    *watched = events;
+    if (events == 0)
+        uv_poll_stop(poll);
+    else if (uv_poll_start(poll, events, on_ready) != 0)
+        end(s, -EIO);
+}
+
+static bool is_pair(const struct stream *s)
+{
+    return s->in_fd != s->out_fd;
+}
+
 static void watch(struct stream *s)
 {
-    int events = 0;
+    int in = 0, out = 0;
 
     if (s->closed)
         return;
     if (!s->paused && s->out.len - s->out_at < s->pause_at)
-        events |= UV_READABLE;
+        in = UV_READABLE;
     if (s->out.len > s->out_at)
-        events |= UV_WRITABLE;
-    if (events == s->events)
-        return;
-    s->events = events;
-    if (events == 0)
-        uv_poll_stop(&s->poll);
-    else if (uv_poll_start(&s->poll, events, on_ready) != 0)
-        end(s, -EIO);
+        out = UV_WRITABLE;
+    if (is_pair(s))
+        watch_poll(s, &s->out_poll, &s->out_events, out);
+    else
+        in |= out;
+    watch_poll(s, &s->in_poll, &s->in_events, in);
 }
 
-int stream_open(struct streams *all, int fd, const struct stream_callbacks *callbacks, size_t pause_at,
-                struct stream **stream_out)
+static void free_stream(struct stream *s)
+{
+    close(s->in_fd);
+    if (is_pair(s))
+        close(s->out_fd);
+    buffer_deinit(&s->in);
+    buffer_deinit(&s->out);
+    free(s);
+}
+
+/* The half-made stream of a failed stream_open() is freed after its poll. */
+static void on_unused_closed(uv_handle_t *handle)
+{
+    free_stream(handle->data);
+}
+
+int stream_open(struct streams *all, int in, int out, const struct stream_callbacks *callbacks,
+                size_t pause_at, struct stream **stream_out)
 {
     struct stream *s = calloc(1, sizeof *s);
-    int rv = -ENOMEM;
+    int rv;
 
     *stream_out = NULL;
-    if (s == NULL)
-        goto err_close;
+    if (s == NULL) {
+        close(in);
+        if (out != in)
+            close(out);
+        return -ENOMEM;
+    }
     s->all = all;
-    s->fd = fd;
+    s->in_fd = in;
+    s->out_fd = out;
     s->callbacks = *callbacks;
     s->pause_at = pause_at;
-    s->preamble = callbacks->on_preamble != NULL;
-    if (fcntl(fd, F_SETFL, O_NONBLOCK) != 0) {
-        rv = -errno;
-        goto err_free;
+    s->in_poll.data = s->out_poll.data = s;
+    rv = uv_poll_init(all->loop, &s->in_poll, in); /* makes it non-blocking */
+    if (rv != 0) {
+        free_stream(s);
+        return rv;
     }
-    rv = uv_poll_init(all->loop, &s->poll, fd);
-    if (rv != 0)
-        goto err_free;
-    s->poll.data = s;
+    s->open_polls = 1;
+    if (is_pair(s)) {
+        rv = uv_poll_init(all->loop, &s->out_poll, out);
+        if (rv != 0) {
+            uv_close((uv_handle_t *)&s->in_poll, on_unused_closed);
+            return rv;
+        }
+        s->open_polls = 2;
+    }
     watch(s);
     *stream_out = s;
     return 0;
-
-err_free:
-    free(s);
-err_close:
-    close(fd);
-    return rv;
-}
-
-void stream_frames_follow(struct stream *s)
-{
-    s->preamble = false;
 }
 
 struct buffer *stream_output(struct stream *s)
@@ -149,11 +178,6 @@ void stream_finish(struct stream *s)
     mark_dirty(s);
 }
 
-int stream_fd(const struct stream *s)
-{
-    return s->fd;
-}
-
 static bool may_handle(const struct stream *s)
 {
     return !s->closed && !s->finish && !s->paused && s->out.len - s->out_at < s->pause_at;
@@ -174,16 +198,12 @@ static bool handle_input(struct stream *s)
             mark_dirty(s);
             return true;
         }
-        if (s->preamble) {
-            used = s->callbacks.on_preamble(s->callbacks.arg, data, len);
-        } else {
-            used = frame_parse(data, len, &frame);
-            if (used > 0) {
-                int rv = s->callbacks.on_frame(s->callbacks.arg, &frame);
+        used = frame_parse(data, len, &frame);
+        if (used > 0) {
+            int rv = s->callbacks.on_frame(s->callbacks.arg, &frame);
 
-                if (rv < 0)
-                    used = rv;
-            }
+            if (rv < 0)
+                used = rv;
         }
         if (used < 0) {
             /* An answer that says why may wait in `out`: let it leave. */
@@ -191,7 +211,7 @@ static bool handle_input(struct stream *s)
             stream_finish(s);
             return true;
         }
-        if (used == 0 && (s->preamble || len < FRAME_HEADER_LEN + FRAME_PAYLOAD_MAX))
+        if (used == 0 && len < FRAME_HEADER_LEN + FRAME_PAYLOAD_MAX)
             break;
         s->in_at += (size_t)used;
         n++;
@@ -215,7 +235,7 @@ static void read_input(struct stream *s)
         return;
     }
     do
-        n = recv(s->fd, s->in.data + s->in.len, s->in.cap - s->in.len, 0);
+        n = read(s->in_fd, s->in.data + s->in.len, s->in.cap - s->in.len);
     while (n < 0 && errno == EINTR);
     if (n > 0) {
         s->in.len += (size_t)n;
@@ -230,7 +250,7 @@ static void read_input(struct stream *s)
 static void write_output(struct stream *s)
 {
     while (s->out.len > s->out_at) {
-        ssize_t n = send(s->fd, s->out.data + s->out_at, s->out.len - s->out_at, MSG_NOSIGNAL);
+        ssize_t n = write(s->out_fd, s->out.data + s->out_at, s->out.len - s->out_at);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -268,18 +288,17 @@ static void on_ready(uv_poll_t *poll, int status, int events)
         read_input(s);
 }
 
-static void on_handle_closed(uv_handle_t *handle)
+static void on_poll_closed(uv_handle_t *handle)
 {
     struct stream *s = handle->data;
 
-    close(s->fd);
+    if (--s->open_polls > 0)
+        return;
     s->callbacks.on_closed(s->callbacks.arg, s->reason);
     /* An answer that came between uv_close() and this has gone to the sink. */
     if (s->dirty)
         TAILQ_REMOVE(&s->all->dirty, s, link);
-    buffer_deinit(&s->in);
-    buffer_deinit(&s->out);
-    free(s);
+    free_stream(s);
 }
 
 static void on_idle(uv_idle_t *idle)
@@ -306,9 +325,10 @@ static void flush_one(struct stream *s)
         TAILQ_REMOVE(&s->all->dirty, s, link);
         s->dirty = false;
     }
-    if (!uv_is_closing((uv_handle_t *)&s->poll)) {
-        uv_poll_stop(&s->poll);
-        uv_close((uv_handle_t *)&s->poll, on_handle_closed);
+    if (!uv_is_closing((uv_handle_t *)&s->in_poll)) {
+        uv_close((uv_handle_t *)&s->in_poll, on_poll_closed);
+        if (is_pair(s))
+            uv_close((uv_handle_t *)&s->out_poll, on_poll_closed);
     }
 }
 

@@ -1,5 +1,6 @@
-/* A stream socket on the node's loop, with bounded buffers in both directions.
- * Clients and peer links are both streams. Loop thread only.
+/* A byte stream on the node's loop, with bounded buffers in both directions: a
+ * socket, or a descriptor for each direction. Clients and peer links are both
+ * streams. Loop thread only; SIGPIPE is ignored.
  *
  * Output is collected during a turn of the loop and written once at its end
  * (streams_flush), so that many small answers cost one system call. When the
@@ -28,10 +29,6 @@ struct streams {
 
 struct stream_callbacks {
     void *arg;
-    /* Bytes before the first frame (a preamble), until stream_frames_follow().
-     * Returns how many were used, 0: more are needed, negative errno: close.
-     * NULL: frames from the start. */
-    long (*on_preamble)(void *arg, const void *data, size_t len);
     /* One frame; borrowed for the call. 0, or a negative errno: close. */
     int (*on_frame)(void *arg, const struct frame *frame);
     /* The stream has ended (0: end of file) or broke (negative errno), or
@@ -42,11 +39,10 @@ struct stream_callbacks {
 
 void streams_init(struct streams *all, uv_loop_t *loop);
 void streams_deinit(struct streams *all); /* all streams are gone */
-/* Takes fd (also on failure): non-blocking from here on. 0 or a negative errno. */
-int stream_open(struct streams *all, int fd, const struct stream_callbacks *callbacks, size_t pause_at,
-                struct stream **stream_out);
-/* The preamble is complete: what follows are frames. */
-void stream_frames_follow(struct stream *s);
+/* Takes the descriptor to read from and the one to write to, which may be the same
+ * (also on failure): non-blocking from here on. 0 or a negative errno. */
+int stream_open(struct streams *all, int in, int out, const struct stream_callbacks *callbacks,
+                size_t pause_at, struct stream **stream_out);
 /* Where to append output; it leaves at the end of the turn. After stream_close()
  * a sink whose content is thrown away. */
 struct buffer *stream_output(struct stream *s);
@@ -57,7 +53,6 @@ void stream_resume(struct stream *s);
 void stream_close(struct stream *s);
 /* Closes after what is pending was written (at most what the socket takes now). */
 void stream_finish(struct stream *s);
-int stream_fd(const struct stream *s);
 /* End of a turn: writes, closes, handles input that had to wait. */
 void streams_flush(struct streams *all);
 

@@ -138,8 +138,8 @@ static int enqueue(struct log_store *s, struct operation *o)
     list_push(&s->queue, o);
     s->n_queued++;
     s->queued_bytes += o->bytes;
-    pthread_cond_signal(&s->work);
     pthread_mutex_unlock(&s->lock);
+    pthread_cond_signal(&s->work); /* outside: it would wake up into the lock */
     return 0;
 }
 

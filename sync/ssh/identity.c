@@ -17,7 +17,6 @@
 
 #include "sync/base/buffer.h"
 #include "sync/base/disk.h"
-#include "sync/ssh/bridge.h"
 #include "sync/ssh/process.h"
 
 #define KEYGEN_MS 10000

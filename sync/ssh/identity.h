@@ -43,6 +43,7 @@ int identity_fingerprint(const char *public_key, char out[static IDENTITY_FINGER
 /* The same of a key in its binary form (RFC 4253 §6.6). */
 void identity_fingerprint_blob(const void *blob, size_t len, char out[static IDENTITY_FINGERPRINT_MAX]);
 
+#define SSH_PEER_NAME_MAX 32
 /* 1 to 32 characters of A-Z a-z 0-9 . _ -, not beginning with a dash or dot. */
 bool identity_peer_name_valid(const char *name);
 

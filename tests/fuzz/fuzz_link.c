@@ -1,4 +1,4 @@
-/* Fuzzes what comes over a link besides Raft messages: the bridge's preamble, and
+/* Fuzzes what comes over a link besides Raft messages: what a bridge says, and
  * both sides of a state file's transfer. */
 #include <fcntl.h>
 #include <stdio.h>
@@ -8,18 +8,15 @@
 
 #include "sync/base/error.h"
 #include "sync/raft/snapshot_transfer.h"
-#include "sync/ssh/bridge.h"
+#include "sync/ssh/handover.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void try_preamble(const uint8_t *data, size_t size)
+static void try_handover(const uint8_t *data, size_t size)
 {
     char name[SSH_PEER_NAME_MAX + 1];
-    int n = bridge_preamble_parse(data, size, name);
 
-    if (n > 0 && ((size_t)n > size || strlen(name) == 0))
-        abort();
-    if (n == 0 && size >= BRIDGE_PREAMBLE_MAX)
+    if (handover_parse(data, size, name) == 0 && (strlen(name) == 0 || size > HANDOVER_MAX))
         abort();
 }
 
@@ -77,7 +74,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size == 0)
         return 0;
     if (data[0] % 3 == 0)
-        try_preamble(data + 1, size - 1);
+        try_handover(data + 1, size - 1);
     else if (data[0] % 3 == 1)
         try_receiver(data + 1, size - 1);
     else

@@ -1,16 +1,55 @@
 #include "tests/fault/lib/peer_frames.h"
 
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
+#include "sync/base/clock.h"
 #include "sync/raft/message.h"
-#include "sync/ssh/bridge.h"
+#include "sync/ssh/handover.h"
 #include "sync/wire/command.h"
 #include "sync/wire/frame.h"
 
-void peer_preamble(struct buffer *b, const char *name)
+int peer_open(const char *socket_path)
 {
-    bridge_preamble_put(b, name);
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    uint64_t until = clock_boot_ms() + 5000;
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    snprintf(a.sun_path, sizeof a.sun_path, "%s", socket_path);
+    while (fd >= 0 && connect(fd, (struct sockaddr *)&a, sizeof a) != 0) {
+        if (errno == EAGAIN && clock_boot_ms() < until) { /* the backlog is full */
+            poll(NULL, 0, 1);
+            continue;
+        }
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+int peer_stream(const char *socket_path, const char *name)
+{
+    int bridge = peer_open(socket_path), pair[2];
+
+    if (bridge < 0)
+        return -1;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) {
+        close(bridge);
+        return -1;
+    }
+    if (handover_send(bridge, name, pair[1], pair[1]) != 0) {
+        close(pair[0]);
+        pair[0] = -1;
+    }
+    close(pair[1]);
+    close(bridge);
+    return pair[0];
 }
 
 void peer_hello(struct buffer *b, uint64_t cluster, uint16_t id, const char *name)

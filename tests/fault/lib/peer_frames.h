@@ -12,7 +12,10 @@
 #define PEER_FIRST 100
 #define PEER_LAST 109
 
-void peer_preamble(struct buffer *b, const char *name);
+/* Connects to a peer socket, as a bridge does; non-blocking. -1: refused. */
+int peer_open(const char *socket_path);
+/* Hands a stream over there under that name; our end of it, non-blocking, or -1. */
+int peer_stream(const char *socket_path, const char *name);
 void peer_hello(struct buffer *b, uint64_t cluster, uint16_t id, const char *name);
 /* One valid frame of that type from `from` to `to`, of a term that has long gone. n chooses among
  * the engine's messages. */

@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #include "sync/base/clock.h"
-#include "sync/ssh/identity.h"
+#include "sync/ssh/handover.h"
 #include "sync/ssh/process.h"
 
 #define N_CONNECTIONS 16
@@ -56,26 +56,53 @@ static void wait_on(pthread_cond_t *cond, pthread_mutex_t *lock, const char *wha
 /* ---- the node ---- */
 
 struct connection {
-    int fd;
-    bool named, ended;
+    int bridge, in, out; /* in, out: -1 until they are handed over */
+    bool ended;
     uint8_t queue[256 * 1024];
     size_t len;
 };
 
-static void take_name(struct test_node *n, struct connection *c)
+static void open_connection(struct connection *c, int bridge)
+{
+    c->bridge = bridge;
+    c->in = c->out = -1;
+    c->ended = false;
+    c->len = 0;
+}
+
+static void close_connection(struct connection *c)
+{
+    if (c->in >= 0) {
+        close(c->in);
+        close(c->out);
+    }
+    if (c->bridge >= 0)
+        close(c->bridge);
+    open_connection(c, -1);
+}
+
+static void nonblocking(int fd)
+{
+    if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+        die("fcntl: %s", strerror(errno));
+}
+
+static void take_stream(struct test_node *n, struct connection *c)
 {
     char name[SSH_PEER_NAME_MAX + 1];
-    int used = bridge_preamble_parse(c->queue, c->len, name);
+    int rv = handover_receive(c->bridge, name, &c->in, &c->out);
+    struct ucred who;
+    socklen_t size = sizeof who;
 
-    if (used < 0)
-        die("bad preamble");
-    if (used == 0)
+    if (rv == -EAGAIN)
         return;
-    c->named = true;
-    c->len -= (size_t)used;
-    memmove(c->queue, c->queue + used, c->len);
+    if (rv < 0 || getsockopt(c->bridge, SOL_SOCKET, SO_PEERCRED, &who, &size) < 0)
+        die("no handover: %s", strerror(-rv));
+    nonblocking(c->in);
+    nonblocking(c->out);
     pthread_mutex_lock(&n->lock);
     snprintf(n->peer, sizeof n->peer, "%s", name);
+    n->bridge = who.pid;
     n->n_accepted++;
     pthread_cond_broadcast(&n->changed);
     pthread_mutex_unlock(&n->lock);
@@ -86,8 +113,12 @@ static void serve(struct test_node *n, struct connection *c, enum node_mode mode
     ssize_t got;
     size_t sent = 0;
 
+    if (c->in < 0)
+        take_stream(n, c);
+    if (c->in < 0)
+        return;
     if (!c->ended && c->len < sizeof c->queue) {
-        got = recv(c->fd, c->queue + c->len, sizeof c->queue - c->len, 0);
+        got = read(c->in, c->queue + c->len, sizeof c->queue - c->len);
         if (got > 0) {
             c->len += (size_t)got;
         } else if (got == 0 || errno != EAGAIN) {
@@ -98,27 +129,23 @@ static void serve(struct test_node *n, struct connection *c, enum node_mode mode
             pthread_mutex_unlock(&n->lock);
         }
     }
-    if (!c->named)
-        take_name(n, c);
-    if (c->named && mode == NODE_SOURCE) {
+    if (mode == NODE_SOURCE) {
         memset(c->queue, 'x', sizeof c->queue);
         c->len = sizeof c->queue;
     }
-    while (c->named && sent < c->len) {
-        got = send(c->fd, c->queue + sent, c->len - sent, MSG_NOSIGNAL);
-        if (got <= 0)
+    while (sent < c->len) {
+        got = write(c->out, c->queue + sent, c->len - sent);
+        if (got < 0 && errno == EAGAIN)
             break;
-        sent += (size_t)got;
+        sent += got > 0 ? (size_t)got : c->len - sent; /* nobody reads: let it go */
     }
     c->len -= sent;
     memmove(c->queue, c->queue + sent, c->len);
     pthread_mutex_lock(&n->lock);
     n->n_bytes += sent;
     pthread_mutex_unlock(&n->lock);
-    if ((c->ended && c->len == 0) || (c->named && mode == NODE_CLOSE) || (c->ended && mode == NODE_SOURCE)) {
-        close(c->fd);
-        c->fd = -1;
-    }
+    if ((c->ended && c->len == 0) || mode == NODE_CLOSE || (c->ended && mode == NODE_SOURCE))
+        close_connection(c);
 }
 
 static void *node_main(void *arg)
@@ -130,18 +157,24 @@ static void *node_main(void *arg)
     uint64_t count;
 
     for (int i = 0; i < N_CONNECTIONS; i++)
-        c[i].fd = -1;
+        open_connection(&c[i], -1);
     while (!stop) {
-        struct pollfd p[N_CONNECTIONS + 2] = {{.fd = n->listen_fd, .events = POLLIN},
-                                              {.fd = n->wake_fd, .events = POLLIN}};
+        struct pollfd p[2 * N_CONNECTIONS + 2] = {{.fd = n->listen_fd, .events = POLLIN},
+                                                  {.fd = n->wake_fd, .events = POLLIN}};
         bool drop;
 
         for (int i = 0; i < N_CONNECTIONS; i++) {
-            p[i + 2].fd = c[i].fd;
-            p[i + 2].events = (short)((!c[i].ended && c[i].len < sizeof c[i].queue ? POLLIN : 0) |
-                                      (c[i].named && (c[i].len > 0 || mode == NODE_SOURCE) ? POLLOUT : 0));
+            struct pollfd *in = &p[2 * i + 2], *out = &p[2 * i + 3];
+
+            *in = *out = (struct pollfd){.fd = -1};
+            if (c[i].in < 0)
+                *in = (struct pollfd){.fd = c[i].bridge, .events = POLLIN};
+            else if (!c[i].ended && c[i].len < sizeof c[i].queue)
+                *in = (struct pollfd){.fd = c[i].in, .events = POLLIN};
+            if (c[i].in >= 0 && (c[i].len > 0 || mode == NODE_SOURCE))
+                *out = (struct pollfd){.fd = c[i].out, .events = POLLOUT};
         }
-        poll(p, N_CONNECTIONS + 2, -1);
+        poll(p, 2 * N_CONNECTIONS + 2, -1);
         if (p[1].revents != 0 && read(n->wake_fd, &count, sizeof count) < 0)
             die("eventfd");
         pthread_mutex_lock(&n->lock);
@@ -151,18 +184,16 @@ static void *node_main(void *arg)
         n->drop = false;
         pthread_mutex_unlock(&n->lock);
         for (int i = 0; i < N_CONNECTIONS; i++) {
-            if (c[i].fd >= 0 && (drop || stop)) {
-                close(c[i].fd);
-                c[i].fd = -1;
-            }
-            if (c[i].fd >= 0 && p[i + 2].revents != 0)
+            if (drop || stop)
+                close_connection(&c[i]);
+            else if (c[i].bridge >= 0 && (p[2 * i + 2].revents != 0 || p[2 * i + 3].revents != 0))
                 serve(n, &c[i], mode);
         }
         for (int i = 0; i < N_CONNECTIONS && p[0].revents != 0; i++) {
-            if (c[i].fd >= 0)
+            if (c[i].bridge >= 0)
                 continue;
-            c[i] = (struct connection){.fd = accept4(n->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)};
-            if (c[i].fd >= 0 && bridge_accept_check(c[i].fd) < 0)
+            open_connection(&c[i], accept4(n->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC));
+            if (c[i].bridge >= 0 && handover_check_peer(c[i].bridge) < 0)
                 die("another user's bridge");
             break;
         }
@@ -183,13 +214,14 @@ void node_start(struct test_node *n, const char *path)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
 
+    signal(SIGPIPE, SIG_IGN);
     memset(n, 0, sizeof *n);
     pthread_mutex_init(&n->lock, NULL);
     pthread_cond_init(&n->changed, NULL);
     snprintf(a.sun_path, sizeof a.sun_path, "%s", path);
     unlink(path);
     n->wake_fd = eventfd(0, EFD_CLOEXEC);
-    n->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    n->listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (bind(n->listen_fd, (struct sockaddr *)&a, sizeof a) < 0 || listen(n->listen_fd, 16) < 0)
         die("cannot listen at %s: %s", path, strerror(errno));
     pthread_create(&n->thread, NULL, node_main, n);
@@ -222,6 +254,13 @@ void node_drop(struct test_node *n)
     n->drop = true;
     pthread_mutex_unlock(&n->lock);
     wake(n);
+}
+
+void node_kill_bridge(struct test_node *n)
+{
+    pthread_mutex_lock(&n->lock);
+    kill(n->bridge, SIGKILL);
+    pthread_mutex_unlock(&n->lock);
 }
 
 void node_expect_accepted(struct test_node *n, unsigned count)

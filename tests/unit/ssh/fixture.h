@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "sync/ssh/bridge.h"
+#include "sync/ssh/handover.h"
 #include "sync/ssh/link.h"
 #include "sync/ssh/sshd.h"
 
@@ -18,7 +18,8 @@
 
 enum node_mode { NODE_ECHO, NODE_SOURCE, NODE_CLOSE };
 
-/* The dialled node: accepts, checks the preamble, then does what mode says. */
+/* The dialled node: takes what the bridges hand over, then does what mode says.
+ * SIGPIPE is ignored. */
 struct test_node {
     pthread_t thread;
     int listen_fd, wake_fd; /* owned */
@@ -27,9 +28,10 @@ struct test_node {
     /* under lock */
     enum node_mode mode;
     bool stop, drop;                  /* drop: close the connections there are */
-    unsigned n_accepted, n_ended;     /* connections with a good preamble; such that read end of file */
+    unsigned n_accepted, n_ended;     /* streams handed over; those that read end of file */
     uint64_t n_bytes;                 /* echoed or sent */
-    char peer[SSH_PEER_NAME_MAX + 1]; /* of the last preamble */
+    pid_t bridge;                     /* the process that handed the last one over */
+    char peer[SSH_PEER_NAME_MAX + 1]; /* of the last one */
 };
 
 struct fixture {
@@ -75,6 +77,8 @@ void node_start(struct test_node *n, const char *path);
 void node_stop(struct test_node *n);
 void node_set_mode(struct test_node *n, enum node_mode mode);
 void node_drop(struct test_node *n);
+/* Kills the process that handed over the last stream. */
+void node_kill_bridge(struct test_node *n);
 void node_expect_accepted(struct test_node *n, unsigned count);
 void node_expect_ended(struct test_node *n, unsigned count);
 uint64_t node_bytes(struct test_node *n);

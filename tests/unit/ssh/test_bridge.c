@@ -1,4 +1,4 @@
-/* The bridge between two sockets of the test, without SSH; and the preamble. */
+/* The bridge with a socket of the test in sshd's place. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -19,78 +19,6 @@
 #include "sync/ssh/bridge.h"
 #include "sync/ssh/process.h"
 #include "tests/unit/ssh/fixture.h"
-
-static void parses_what_it_writes_at_every_cut(void **state)
-{
-    struct buffer b = BUFFER_INIT;
-    char name[SSH_PEER_NAME_MAX + 1];
-    size_t size;
-
-    (void)state;
-    bridge_preamble_put(&b, "rack-3.n_2");
-    size = b.len;
-    buffer_put_bytes(&b, "stream", 6);
-    for (size_t len = 0; len < size; len++)
-        assert_int_equal(bridge_preamble_parse(b.data, len, name), 0);
-    assert_int_equal(bridge_preamble_parse(b.data, size, name), (int)size);
-    assert_string_equal(name, "rack-3.n_2");
-    assert_int_equal(bridge_preamble_parse(b.data, b.len, name), (int)size);
-    buffer_deinit(&b);
-}
-
-static void refuses_a_preamble_at_its_first_wrong_byte(void **state)
-{
-    static const struct {
-        const char *bytes;
-        size_t len;
-    } bad[] = {
-        {"X", 1},
-        {"KVBX", 4},
-        {"SSH-2.0", 7},
-        {"KVBR\2", 5},
-        {"KVBR\1\0\0\0\0", 9},
-        {"KVBR\1\0\0\0\41", 9},
-        {"KVBR\1\377\377\377\377", 9},
-        {"KVBR\1\0\0\0\2a b", 12},
-        {"KVBR\1\0\0\0\2a\0", 11},
-        {"KVBR\1\0\0\0\2..", 11},
-        {"KVBR\1\0\0\0\2-a", 11},
-    };
-    char name[SSH_PEER_NAME_MAX + 1];
-
-    (void)state;
-    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
-        assert_int_equal(bridge_preamble_parse(bad[i].bytes, bad[i].len, name), -EPROTO);
-}
-
-/* Random bytes, and random changes of a good preamble, in memory of the exact
- * size, so that the sanitizers see every step beyond it. */
-static void survives_random_preambles(void **state)
-{
-    unsigned seed = 1;
-
-    (void)state;
-    for (int round = 0; round < 200000; round++) {
-        size_t len = (size_t)(rand_r(&seed) % (BRIDGE_PREAMBLE_MAX + 8));
-        uint8_t *data = malloc(len > 0 ? len : 1);
-        char name[SSH_PEER_NAME_MAX + 1] = "";
-        struct buffer b = BUFFER_INIT;
-        int used;
-
-        bridge_preamble_put(&b, "abcdefghijklmnopqrstuvwxyz");
-        for (size_t i = 0; i < len; i++)
-            data[i] = round % 2 == 0 || i >= b.len ? (uint8_t)rand_r(&seed) : b.data[i];
-        for (int flips = rand_r(&seed) % 3; round % 2 == 1 && len > 0 && flips > 0; flips--)
-            data[(size_t)rand_r(&seed) % len] = (uint8_t)rand_r(&seed);
-        used = bridge_preamble_parse(data, len, name);
-        assert_true(used == -EPROTO || (used >= 0 && (size_t)used <= len));
-        assert_true(used != 0 || len < BRIDGE_PREAMBLE_MAX);
-        if (used > 0)
-            assert_int_equal(strlen(name), used - 9);
-        buffer_deinit(&b);
-        free(data);
-    }
-}
 
 struct bridge {
     struct test_node node;
@@ -165,7 +93,7 @@ static int teardown(void **state)
     return 0;
 }
 
-static void relays_both_ways_and_names_the_peer(void **state)
+static void gives_both_ways_to_the_node_and_names_the_peer(void **state)
 {
     struct bridge *b = *state;
     char reply[5];
@@ -279,15 +207,9 @@ static void refuses_standard_input_that_is_not_sshds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(parses_what_it_writes_at_every_cut),
-        cmocka_unit_test(refuses_a_preamble_at_its_first_wrong_byte),
-        cmocka_unit_test(survives_random_preambles),
-        T(relays_both_ways_and_names_the_peer),
-        T(passes_a_half_close_on_and_the_rest_back),
-        T(delivers_what_was_written_before_the_closing),
-        T(ends_when_the_node_closes),
-        T(tells_in_one_line_that_no_node_answers),
-        T(refuses_bad_names_and_paths),
+        T(gives_both_ways_to_the_node_and_names_the_peer), T(passes_a_half_close_on_and_the_rest_back),
+        T(delivers_what_was_written_before_the_closing),   T(ends_when_the_node_closes),
+        T(tells_in_one_line_that_no_node_answers),         T(refuses_bad_names_and_paths),
         T(refuses_standard_input_that_is_not_sshds),
     };
 

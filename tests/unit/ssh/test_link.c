@@ -365,6 +365,24 @@ static void comes_back_after_its_session_was_killed(void **state)
     ssh_link_stop(link);
 }
 
+/* The node holds the stream, but sshd ends the session with its command. */
+static void comes_back_after_its_bridge_was_killed(void **state)
+{
+    struct fixture *f = *state;
+    struct ssh_link *link = fixture_link(f);
+    int fd = fixture_expect_connected(f);
+
+    echo(fd);
+    node_kill_bridge(&f->node);
+    node_expect_ended(&f->node, 1);
+    assert_int_equal(read_to_end(fd), 0);
+    close(fd);
+    fd = fixture_expect_connected(f);
+    echo(fd);
+    close(fd);
+    ssh_link_stop(link);
+}
+
 static void comes_back_after_sshd_was_restarted(void **state)
 {
     struct fixture *f = *state;
@@ -569,6 +587,7 @@ int main(void)
         T(stops_within_moments_in_every_state),
         T(hurry_cuts_the_delay_short),
         T(comes_back_after_its_session_was_killed),
+        T(comes_back_after_its_bridge_was_killed),
         T(comes_back_after_sshd_was_restarted),
         T(comes_back_after_the_peers_node_closed),
         T(slows_down_while_the_peers_command_ends_at_once),
