@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 #include <time.h>
 
 #include "kvnode/journal.h"
@@ -24,6 +26,8 @@
 #define RETRY_MIN_MS 100
 #define RETRY_MAX_MS 5000
 #define CHECKPOINT_PAGES 4000
+#define WRITER_NICE 10
+#define BUSY_COMMANDS 8 /* times `commands` in one batch, while the writer is busy */
 
 struct writeback {
     char *path;        /* owned */
@@ -190,6 +194,8 @@ static void *writer_main(void *arg)
     struct writeback *wb = arg;
     uint64_t retry_ms = RETRY_MIN_MS;
 
+    /* Nobody waits for it; the loop and log.db's committer come first. */
+    setpriority(PRIO_PROCESS, (id_t)gettid(), WRITER_NICE);
     pthread_mutex_lock(&wb->lock);
     while (!wb->discard && wb->state != WRITEBACK_FATAL) {
         if (wb->head != NULL)
@@ -327,6 +333,27 @@ static int hand_over(struct writeback *wb, bool sync)
     return 0;
 }
 
+static bool is_busy(struct writeback *wb)
+{
+    bool busy;
+
+    pthread_mutex_lock(&wb->lock);
+    busy = wb->head != NULL;
+    pthread_mutex_unlock(&wb->lock);
+    return busy;
+}
+
+/* While the writer has something in hand, more is gathered: a row that changes
+ * again is written once, and a larger transaction writes fewer pages a command. */
+static bool is_due(struct writeback *wb, uint64_t now_ms)
+{
+    const struct writeback_options *o = &wb->options;
+
+    if (journal_bytes(wb->j) >= o->bytes || journal_commands(wb->j) >= BUSY_COMMANDS * o->commands)
+        return true;
+    return (now_ms >= wb->due_ms || journal_commands(wb->j) >= o->commands) && !is_busy(wb);
+}
+
 uint64_t writeback_poll(struct writeback *wb, uint64_t now_ms, int *error_out)
 {
     const struct writeback_options *o = &wb->options;
@@ -338,15 +365,14 @@ uint64_t writeback_poll(struct writeback *wb, uint64_t now_ms, int *error_out)
         wb->due_ms = now_ms + o->interval_ms;
     sync =
         (wb->durable_due_ms != 0 && now_ms >= wb->durable_due_ms) || wb->volatile_bytes >= o->durable_bytes;
-    if (sync || (waiting && (now_ms >= wb->due_ms || journal_commands(wb->j) >= o->commands ||
-                             journal_bytes(wb->j) >= o->bytes))) {
+    if (sync || (waiting && is_due(wb, now_ms))) {
         *error_out = hand_over(wb, sync);
         if (!sync && wb->durable_due_ms == 0)
             wb->durable_due_ms = now_ms + o->durable_ms;
         waiting = false;
     }
     next = UINT64_MAX;
-    if (waiting)
+    if (waiting && wb->due_ms > now_ms) /* else the writer is busy: it will notify */
         next = wb->due_ms - now_ms;
     if (wb->durable_due_ms != 0 && wb->durable_due_ms > now_ms && wb->durable_due_ms - now_ms < next)
         next = wb->durable_due_ms - now_ms;

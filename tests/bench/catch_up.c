@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "sync/base/clock.h"
 #include "tests/fault/lib/caller.h"
@@ -129,6 +130,28 @@ static uint64_t memory_kib(unsigned node, const char *field)
     return kib;
 }
 
+/* What a node's process has used of the processors since its start, in seconds. */
+static double cpu_s(unsigned node)
+{
+    char path[64], text[1024];
+    unsigned long user = 0, system = 0;
+    const char *p;
+    size_t n;
+    FILE *f;
+
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)cluster->nodes[node].pid);
+    f = fopen(path, "re");
+    if (f == NULL)
+        return 0;
+    n = fread(text, 1, sizeof text - 1, f);
+    fclose(f);
+    text[n] = '\0';
+    p = strrchr(text, ')'); /* behind it: state, ten fields, utime, stime (proc(5)) */
+    if (p == NULL || sscanf(p, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
+        return 0;
+    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+}
+
 /* The largest so far is what it is now. */
 static void reset_peak(unsigned node)
 {
@@ -170,7 +193,7 @@ static void finish(void)
 static void from_log(uint64_t commands)
 {
     struct writer writers[WRITERS] = {0};
-    double steady, meanwhile;
+    double steady, meanwhile, cpu;
     uint64_t from, ms;
     unsigned leader = cluster_leader(cluster, 15000);
 
@@ -183,11 +206,12 @@ static void from_log(uint64_t commands)
     while (applied(leader) < from + commands && !failed)
         pause_ms(50);
     ms = catch_up(leader, &meanwhile);
+    cpu = cpu_s(laggard);
     stop_writers(writers, WRITERS);
     finish();
-    printf("{\"catch_up\": \"log\", \"commands\": %llu, \"ms\": %llu, \"writes_per_s\": %.0f, "
-           "\"writes_per_s_meanwhile\": %.0f, \"slowest_write_ms\": %.1f}\n",
-           (unsigned long long)commands, (unsigned long long)ms, steady, meanwhile,
+    printf("{\"catch_up\": \"log\", \"commands\": %llu, \"ms\": %llu, \"laggard_cpu_s\": %.2f, "
+           "\"writes_per_s\": %.0f, \"writes_per_s_meanwhile\": %.0f, \"slowest_write_ms\": %.1f}\n",
+           (unsigned long long)commands, (unsigned long long)ms, cpu, steady, meanwhile,
            (double)slowest_us / 1000);
 }
 

@@ -17,6 +17,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <sqlite3.h>
+
 #include "sync/base/clock.h"
 #include "tests/unit/store/place.h"
 
@@ -526,6 +528,37 @@ static void time_alone_makes_it_flushed_and_durable(void **state)
     assert_int_equal(writeback_durable_index(p->wb), p->w.index);
 }
 
+/* The writer has a batch in hand that it cannot commit: somebody else writes to
+ * the file. */
+static void while_the_writer_is_busy_more_is_gathered(void **state)
+{
+    struct place *p = *state;
+    uint64_t now = clock_boot_ms(), until = now + 30000;
+    sqlite3 *other;
+    int error;
+
+    place_flush(p);
+    assert_int_equal(sqlite3_open(p->path, &other), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+    world_set(&p->w, "k", "v");
+    assert_int_equal(writeback_flush(p->wb), 0);
+    for (int i = 0; i < 7999; i++)
+        world_set(&p->w, "k", i % 2 == 0 ? "even" : "odd");
+    writeback_poll(p->wb, now, &error);
+    assert_true(writeback_poll(p->wb, now + 300, &error) > 1000); /* no hurry: the writer will say */
+    assert_int_equal(journal_commands(p->w.j), 7999);
+    world_set(&p->w, "k", "last");
+    writeback_poll(p->wb, now + 300, &error);
+    assert_int_equal(journal_commands(p->w.j), 0);
+    assert_int_equal(sqlite3_exec(other, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(other);
+    while (writeback_flushed_index(p->wb) < p->w.index && clock_boot_ms() < until)
+        usleep(100);
+    assert_int_equal(writeback_flushed_index(p->wb), p->w.index);
+    place_restart(p);
+    assert_true(place_verifies(p));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -539,6 +572,7 @@ int main(void)
         TEST(a_damaged_snapshot_is_not_installed),
         TEST(an_idle_sync_makes_what_was_committed_durable),
         TEST(time_alone_makes_it_flushed_and_durable),
+        TEST(while_the_writer_is_busy_more_is_gathered),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
