@@ -38,7 +38,7 @@ die() {
 wanted='gcc libc6-dev meson ninja-build pkg-config libuv1-dev libsqlite3-dev libraft-dev libssh2-1-dev libssl-dev
     libfuse3-dev fuse3 libxxhash-dev libinih-dev libjansson-dev libbsd-dev uthash-dev
     openssh-server openssh-client'
-[ $level = run ] || wanted="$wanted libcmocka-dev vim nano rsync git sqlite3 strace procps util-linux attr"
+[ $level = run ] || wanted="$wanted libcmocka-dev vim nano rsync git sqlite3 strace procps util-linux e2fsprogs attr"
 [ $level != dev ] || wanted="$wanted clang libclang-rt-dev clang-format clang-tidy shellcheck scdoc man-db ca-certificates"
 
 installed() {

@@ -1,7 +1,8 @@
 /* Everything at once: clients of the nodes' sockets and programs on two mounts
- * write and read a few keys while nodes are killed, stopped and cut off. In the
- * end the history of every key has to be linearizable, every acknowledged write has to
- * be there, the nodes have to be equal; and at no time may a call on a mount hang.
+ * write and read a few keys while nodes are killed, stopped and cut off, disks fail,
+ * fill up and lose their power, and clocks jump (chaos_faults.c). In the end the history of every key has to
+ * be linearizable, every acknowledged write has to be there, the nodes have to be equal; and at no time may a
+ * call on a mount hang.
  *
  * How a mount's calls are read: a rename over a key sets it; an open for reading
  * is a read of the content; O_CREAT|O_EXCL creates; unlink deletes; EIO is an
@@ -30,10 +31,9 @@
 
 #include "sync/base/clock.h"
 #include "tests/fault/chaos_clients.h"
+#include "tests/fault/chaos_faults.h"
 #include "tests/fault/lib/needed.h"
-#include "tests/fault/lib/net.h"
 
-#define NODES 3
 /* timeout=5 for each thread: the kernel lets one at a time change a directory. */
 #define CALL_LIMIT_MS (THREADS * 5000 + 3000)
 #define RECOVER_MS 25000
@@ -43,6 +43,7 @@
 static struct mounted mounts[MOUNTS];
 static unsigned n_rounds, n_keys;
 static pid_t crews[MOUNTS + 1];
+static struct dice dice;
 static const char *unavailable;
 
 /* ---- the crews ---- */
@@ -102,56 +103,7 @@ static void end_crews(void)
     }
 }
 
-/* ---- faults ---- */
-
-static bool down[NODES], stopped[NODES], cut[NODES], mute[NODES], deaf[NODES];
-
-static void stop(unsigned i)
-{
-    cluster_signal(cluster, i, SIGSTOP);
-    stopped[i] = true;
-}
-
-static void kill_node(unsigned i)
-{
-    cluster_signal(cluster, i, SIGKILL);
-    down[i] = true;
-}
-
-static void cut_off(unsigned i)
-{
-    cut[i] = net_cut(cluster->net, i, true);
-}
-
-/* Only what it sends, or only what it is sent, is lost. */
-static void cut_one_way(unsigned i, bool out, bool on)
-{
-    unsigned k;
-
-    for (k = 0; k < NODES; k++)
-        if (k != i)
-            net_cut_way(cluster->net, out ? i : k, out ? k : i, on);
-    *(out ? &mute[i] : &deaf[i]) = on;
-}
-
-static void heal(void)
-{
-    unsigned i;
-
-    for (i = 0; i < NODES; i++) {
-        if (mute[i])
-            cut_one_way(i, true, false);
-        if (deaf[i])
-            cut_one_way(i, false, false);
-        if (stopped[i])
-            cluster_signal(cluster, i, SIGCONT);
-        if (cut[i])
-            net_cut(cluster->net, i, false);
-        if (down[i])
-            cluster_start(cluster, i);
-        stopped[i] = down[i] = cut[i] = false;
-    }
-}
+/* ---- rounds ---- */
 
 /* Every worker has had some answers since. */
 static bool all_go_on(void *arg)
@@ -178,74 +130,6 @@ static bool wait_for_progress(void)
             violation("worker %u got %u answers in %u s; last call: %s", i,
                       shared->acknowledged[i] - before[i], RECOVER_MS / 1000, watch->slots[i].what);
     return false;
-}
-
-static void strike(struct dice *dice, const char **what_out)
-{
-    unsigned leader = cluster_leader(cluster, 15000), other, third, i;
-
-    assert_int_not_equal(leader, CLUSTER_MAX);
-    other = (leader + 1 + (unsigned)dice_roll(dice, 2)) % NODES;
-    third = NODES - leader - other;
-    switch (dice_roll(dice, cluster->options.namespaces ? 13 : 8)) {
-    case 0:
-        *what_out = "the leader is killed";
-        kill_node(leader);
-        break;
-    case 1:
-        *what_out = "a follower is killed";
-        kill_node(other);
-        break;
-    case 2:
-        *what_out = "leader and follower are killed";
-        kill_node(leader);
-        kill_node(other);
-        break;
-    case 3:
-        *what_out = "both followers are killed";
-        kill_node(other);
-        kill_node(third);
-        break;
-    case 4:
-        *what_out = "all are killed";
-        for (i = 0; i < NODES; i++)
-            kill_node(i);
-        break;
-    case 5:
-        *what_out = "the leader is stopped";
-        stop(leader);
-        break;
-    case 6:
-        *what_out = "a follower is stopped";
-        stop(other);
-        break;
-    case 7:
-        *what_out = "leader and follower are stopped";
-        stop(leader);
-        stop(other);
-        break;
-    case 8:
-        *what_out = "the leader is cut off";
-        cut_off(leader);
-        break;
-    case 9:
-        *what_out = "what the leader sends is lost";
-        cut_one_way(leader, true, true);
-        break;
-    case 10:
-        *what_out = "what the leader is sent is lost";
-        cut_one_way(leader, false, true);
-        break;
-    case 11:
-        *what_out = "a follower is cut off";
-        cut_off(other);
-        break;
-    default:
-        *what_out = "the leader is cut off, a follower is killed";
-        cut_off(leader);
-        kill_node(other);
-        break;
-    }
 }
 
 /* ---- the test ---- */
@@ -301,32 +185,30 @@ static void print_sums(uint64_t ms)
         n_rounds, (unsigned long long)ms / 1000, (unsigned long long)sums.ops,
         (unsigned long long)sums.acknowledged, (unsigned long long)sums.refused,
         (unsigned long long)sums.unknown, shared->programs, shared->stale);
+    faults_print();
     printf("# the longest call: %llu ms: %s\n", (unsigned long long)longest->longest_ms, longest->longest);
 }
 
 static void histories_are_linearizable_and_nothing_hangs(void **state)
 {
-    struct dice dice;
     uint64_t begin = clock_boot_ms();
     unsigned round, key;
     bool equal;
 
     (void)state;
-    dice_init(&dice, "chaos");
     for (round = 0; round < n_rounds && shared->violations == 0 && !watch->hung; round++) {
-        const char *what = "";
+        char what[160] = "";
         unsigned ms = 200 + (unsigned)dice_roll(&dice, 3500);
 
         shared->generation = round / 2;
         if (!wait_for_progress())
             break;
-        strike(&dice, &what);
-        pause_ms(ms); /* the fault's length */
-        heal();
+        faults_strike(&dice, ms, what, sizeof what);
+        faults_heal();
         printf("# round %u: %s for %u ms\n", round + 1, what, ms);
         fflush(stdout);
     }
-    heal();
+    faults_heal();
     if (!watch->hung)
         wait_for_progress();
     end_crews();
@@ -344,7 +226,7 @@ static void histories_are_linearizable_and_nothing_hangs(void **state)
 
 static int setup(void **state)
 {
-    struct cluster_options options = {.n = NODES, .namespaces = geteuid() == 0};
+    struct cluster_options options = {.n = NODES, .clocks = true, .namespaces = geteuid() == 0};
     const char *why = unavailable = mount_unavailable();
     struct command_result result;
     struct caller c;
@@ -361,13 +243,16 @@ static int setup(void **state)
     watch = watch_new();
     if (shared == MAP_FAILED || history == NULL || watch == NULL)
         return -1;
-    cluster = cluster_new(&options, &why);
+    cluster = cluster_make(&options, &why);
     if (cluster == NULL && why != NULL) { /* without cuts, then */
         print_message("# nothing is cut off: %s\n", why);
         options.namespaces = false;
-        cluster = cluster_new(&options, &why);
+        cluster = cluster_make(&options, &why);
     }
     if (cluster == NULL)
+        return -1;
+    dice_init(&dice, "chaos");
+    if (!faults_init(&dice) || !cluster_up(cluster))
         return -1;
     caller_init(&c, cluster, 0);
     i = caller_register(&c, 10000) == 0 && caller_set(&c, "chaos/ready", "1", 1, 10000, &result) == 0;
@@ -387,13 +272,14 @@ static int teardown(void **state)
     (void)state;
     if (cluster == NULL)
         return 0;
-    heal();
+    faults_heal();
     end_crews();
     for (i = 0; i < MOUNTS; i++)
         ok = mount_stop(&mounts[i]) && ok;
     ok = watch_free(watch) && ok;
     if (!ok || shared->violations > 0)
         cluster->keep = true;
+    ok = faults_deinit() && ok;
     ok = cluster_free(cluster) && ok;
     history_free(history, n_keys);
     return ok ? 0 : -1;

@@ -1,4 +1,4 @@
-/* Nodes whose data lies on a small tmpfs, which is filled. What was acknowledged
+/* Nodes whose data lies on a small disk (lib/small_disk.h), which is filled. What was acknowledged
  * stays, what cannot be stored is refused or goes through the others, and room is
  * all that it takes to mend it. */
 #include <errno.h>
@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 
 #include <cmocka.h>
 
@@ -18,10 +17,11 @@
 #include "sync/base/error.h"
 #include "tests/fault/lib/caller.h"
 #include "tests/fault/lib/needed.h"
+#include "tests/fault/lib/small_disk.h"
 
 #define NODES 3
 #define SMALL_MB 16
-#define LARGE_MB 400
+#define LARGE_MB SMALL_DISK_MAX_MB
 #define VALUE_SIZE (128 * 1024)
 #define KEYS_MAX 1024
 
@@ -34,7 +34,7 @@ static struct cluster *new_cluster(unsigned small_nodes)
     unsigned i;
 
     for (i = 0; i < NODES; i++)
-        options.tmpfs_mb[i] = (small_nodes >> i & 1) != 0 ? SMALL_MB : LARGE_MB;
+        options.disk_mb[i] = (small_nodes >> i & 1) != 0 ? SMALL_MB : LARGE_MB;
     c = cluster_new(&options, &unavailable);
     needed(c == NULL ? unavailable : NULL);
     assert_non_null(c);
@@ -43,11 +43,10 @@ static struct cluster *new_cluster(unsigned small_nodes)
 
 static void resize(struct cluster *c, unsigned i, unsigned mb)
 {
-    char path[200], how[64];
+    char folder[200];
 
-    snprintf(path, sizeof path, "%s/n%u.data", c->dir, i + 1);
-    snprintf(how, sizeof how, "size=%um", mb);
-    assert_int_equal(mount("tmpfs", path, "tmpfs", MS_REMOUNT, how), 0);
+    snprintf(folder, sizeof folder, "%s/n%u.data", c->dir, i + 1);
+    assert_true(small_disk_grow(folder, mb));
 }
 
 /* The value of key n, the same every time. */

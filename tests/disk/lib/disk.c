@@ -139,6 +139,34 @@ failed:
     return false;
 }
 
+bool disks_cut(struct disk *disks, struct cluster *c, unsigned mask, bool torn, uint64_t numbers_out[2])
+{
+    bool ok = true;
+    unsigned i;
+
+    numbers_out[0] = numbers_out[1] = 0;
+    for (i = 0; i < c->n; i++)
+        if ((mask >> i & 1) != 0)
+            disk_order(&disks[i], "stop", NULL);
+    for (i = 0; i < c->n; i++)
+        if ((mask >> i & 1) != 0 && c->nodes[i].pid != 0)
+            kill(c->nodes[i].pid, SIGKILL);
+    for (i = 0; i < c->n; i++) {
+        uint64_t numbers[2] = {0};
+
+        if ((mask >> i & 1) == 0)
+            continue;
+        if (!cluster_ended(c, i, 20000)) {
+            fprintf(stderr, "# %s does not end when killed\n", c->nodes[i].name);
+            ok = false;
+        }
+        ok = disk_order(&disks[i], torn ? "tear" : "drop", numbers) && ok;
+        numbers_out[0] += numbers[0];
+        numbers_out[1] += numbers[1];
+    }
+    return ok;
+}
+
 static bool has_ended(void *arg)
 {
     struct disk *d = arg;
@@ -163,4 +191,32 @@ void disk_stop(struct disk *d)
     if (d->connection != 0)
         guard_mount_gone(d->guard, d->connection);
     d->pid = 0;
+}
+
+static void save(const struct disk *d, const struct cluster *c, unsigned i)
+{
+    char to[200], out[256];
+    const char *const copy[] = {"cp", "-a", c->nodes[i].data, to, NULL};
+
+    snprintf(to, sizeof to, "%s/%s.saved", c->dir, c->nodes[i].name);
+    if (d->pid != 0)
+        run_program(copy, 20000, out, sizeof out);
+}
+
+bool disks_stop(struct disk *disks, struct cluster *c)
+{
+    bool right = true;
+    unsigned i;
+
+    for (i = 0; i < c->n; i++) {
+        if (c->nodes[i].pid != 0)
+            cluster_signal(c, i, SIGTERM);
+        right = right && !c->nodes[i].dead;
+    }
+    for (i = 0; i < c->n; i++) {
+        if (!right || c->keep)
+            save(&disks[i], c, i);
+        disk_stop(&disks[i]);
+    }
+    return right;
 }

@@ -24,7 +24,15 @@ bool disk_start(struct disk *d, struct guard *g, const char *path, uint64_t seed
 bool disk_under(struct disk *d, struct cluster *c, unsigned i, uint64_t seed);
 /* Gives an order (layer.c); the answer's numbers. False: it failed, with the reason on stderr. */
 bool disk_order(struct disk *d, const char *order, uint64_t numbers_out[2]);
+/* The power of the nodes of the mask goes, at once: what was not synced is
+ * forgotten (torn: some of it, layer.c), their processes have ended. Numbers of
+ * changes that were forgotten and that torn cuts kept. False: the reason is on stderr. */
+bool disks_cut(struct disk *disks, struct cluster *c, unsigned mask, bool torn, uint64_t numbers_out[2]);
 /* Unmounts. Nobody may have a file open. */
 void disk_stop(struct disk *d);
+/* Ends the nodes that run and unmounts all their disks; those are memory, so with
+ * c->keep, or when a node was dead, what is on them is copied beside the logs first.
+ * False: a node was dead. */
+bool disks_stop(struct disk *disks, struct cluster *c);
 
 #endif

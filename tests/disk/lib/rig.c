@@ -357,27 +357,8 @@ bool rig_is_right(struct rig *r)
 
 void rig_cut(struct rig *r, unsigned mask, bool torn, uint64_t numbers_out[2])
 {
-    unsigned i;
-
-    numbers_out[0] = numbers_out[1] = 0;
-    for (i = 0; i < RIG_NODES; i++)
-        if ((mask >> i & 1) != 0)
-            disk_order(&r->disks[i], "stop", NULL);
-    for (i = 0; i < RIG_NODES; i++)
-        if ((mask >> i & 1) != 0 && r->c->nodes[i].pid != 0)
-            kill(r->c->nodes[i].pid, SIGKILL);
-    for (i = 0; i < RIG_NODES; i++) {
-        uint64_t numbers[2] = {0};
-
-        if ((mask >> i & 1) == 0)
-            continue;
-        if (!cluster_ended(r->c, i, 20000))
-            found_wrong(r, "%s does not end when killed", r->c->nodes[i].name);
-        if (!disk_order(&r->disks[i], torn ? "tear" : "drop", numbers))
-            found_wrong(r, "%s: the disk does not answer", r->c->nodes[i].name);
-        numbers_out[0] += numbers[0];
-        numbers_out[1] += numbers[1];
-    }
+    if (!disks_cut(r->disks, r->c, mask, torn, numbers_out))
+        found_wrong(r, "the power does not go as it should");
 }
 
 /* Why a node ended, from its log. */
@@ -450,24 +431,10 @@ bool rig_start(struct rig *r, const char *what)
     return rig_restart(r, (1u << RIG_NODES) - 1, 15000);
 }
 
-/* The disks are memory: what the nodes left on them is copied beside their logs. */
-static void save(struct rig *r)
-{
-    char to[200], out[256];
-
-    for (unsigned i = 0; i < RIG_NODES; i++) {
-        const char *const copy[] = {"cp", "-a", r->c->nodes[i].data, to, NULL};
-
-        snprintf(to, sizeof to, "%s/%s.saved", r->c->dir, r->c->nodes[i].name);
-        if (r->disks[i].pid != 0)
-            run_program(copy, 20000, out, sizeof out);
-    }
-}
-
 bool rig_stop(struct rig *r)
 {
-    bool right = true;
     unsigned i;
+    bool right;
 
     if (r->c == NULL)
         return true;
@@ -475,19 +442,11 @@ bool rig_stop(struct rig *r)
     r->stop = true;
     pthread_cond_broadcast(&r->change);
     pthread_mutex_unlock(&r->lock);
-    for (i = 0; i < RIG_NODES; i++) {
-        if (r->c->nodes[i].pid != 0)
-            cluster_signal(r->c, i, SIGTERM);
-        right = right && !r->c->nodes[i].dead;
-    }
     if (r->wrong[0] != '\0') {
         fprintf(stderr, "# %s\n", r->wrong);
         r->c->keep = true;
     }
-    if (!right || r->c->keep)
-        save(r);
-    for (i = 0; i < RIG_NODES; i++)
-        disk_stop(&r->disks[i]);
+    right = disks_stop(r->disks, r->c);
     for (i = 0; i < RIG_WRITERS; i++) {
         struct writer *w = &r->writers[i];
 

@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -23,6 +22,7 @@
 #include "sync/base/clock.h"
 #include "tests/fault/lib/clocks.h"
 #include "tests/fault/lib/net.h"
+#include "tests/fault/lib/small_disk.h"
 
 /* Of a mount that is no FUSE mount, for the guard. */
 #define NO_CONNECTION 0xfffffff0u
@@ -213,14 +213,9 @@ static bool make_node(struct cluster *c, unsigned i, const char *cluster_id)
         net_address(c->net, i, n->address, sizeof n->address);
     else
         snprintf(n->address, sizeof n->address, "127.0.0.1:%u", free_port());
-    if (c->options.tmpfs_mb[i] != 0) {
-        char how[64];
-
-        snprintf(how, sizeof how, "size=%um,mode=0700", c->options.tmpfs_mb[i]);
-        if (mkdir(n->data, 0700) != 0 || mount("tmpfs", n->data, "tmpfs", 0, how) != 0) {
-            complain("tmpfs on %s: %s", n->data, strerror(errno));
+    if (c->options.disk_mb[i] != 0) {
+        if (mkdir(n->data, 0700) != 0 || !small_disk_mount(n->data, c->options.disk_mb[i]))
             return false;
-        }
         guard_mount(c->guard, NO_CONNECTION - i, n->data);
         /* init wants to make the folder itself. */
         strcat(n->data, "/d");
@@ -265,7 +260,7 @@ struct cluster *cluster_make(const struct cluster_options *options, const char *
     *skip_out = NULL;
     signal(SIGPIPE, SIG_IGN);
     for (i = 0; i < options->n; i++)
-        if ((options->tmpfs_mb[i] != 0 || options->namespaces) && geteuid() != 0)
+        if ((options->disk_mb[i] != 0 || options->namespaces) && geteuid() != 0)
             *skip_out = "needs root";
     if (c == NULL || *skip_out != NULL) {
         free(c);
@@ -302,26 +297,32 @@ failed:
     return NULL;
 }
 
+bool cluster_up(struct cluster *c)
+{
+    bool up = true;
+    unsigned i;
+
+    for (i = 0; i < c->n && up; i++)
+        up = cluster_start(c, i);
+    up = up && cluster_leader(c, 15000) != CLUSTER_MAX;
+    for (i = 0; i < c->n && up; i++)
+        up = cluster_serves(c, i, 10000);
+    if (!up) {
+        complain("the cluster does not come up");
+        c->keep = true;
+    }
+    return up;
+}
+
 struct cluster *cluster_new(const struct cluster_options *options, const char **skip_out)
 {
     struct cluster *c = cluster_make(options, skip_out);
-    unsigned i;
 
-    if (c == NULL)
+    if (c != NULL && !cluster_up(c)) {
+        cluster_free(c);
         return NULL;
-    for (i = 0; i < c->n; i++)
-        if (!cluster_start(c, i))
-            break;
-    if (i == c->n && cluster_leader(c, 15000) != CLUSTER_MAX) {
-        for (i = 0; i < c->n && cluster_serves(c, i, 10000); i++)
-            ;
-        if (i == c->n)
-            return c;
     }
-    complain("the cluster does not come up");
-    c->keep = true;
-    cluster_free(c);
-    return NULL;
+    return c;
 }
 
 /* ---- processes ---- */
@@ -555,11 +556,11 @@ bool cluster_free(struct cluster *c)
             munmap(n->clock, sizeof *n->clock);
     }
     for (i = 0; i < c->n; i++) {
-        if (c->options.tmpfs_mb[i] != 0) { /* it is memory: the logs beside it have to do */
+        if (c->options.disk_mb[i] != 0) { /* the logs beside it have to do */
             char mounted[170];
 
             snprintf(mounted, sizeof mounted, "%s/n%u.data", c->dir, i + 1);
-            umount2(mounted, MNT_DETACH);
+            small_disk_unmount(mounted);
             guard_mount_gone(c->guard, NO_CONNECTION - i);
         }
     }

@@ -19,12 +19,13 @@ struct clock_offsets;
 
 struct cluster_options {
     unsigned n;
-    const char *flags[FLAGS_MAX];   /* "storage.log_keep_entries=2048", …: for every node */
-    unsigned tmpfs_mb[CLUSTER_MAX]; /* not 0: that node's data lives on a tmpfs of this size; needs root */
-    bool namespaces;                /* each node in a network namespace of its own; needs root */
-    bool clocks;                    /* each node's clocks can be shifted (clocks.h) */
-    unsigned files;                 /* descriptors that a node may have; 0: as it is */
-    unsigned seconds;               /* the guard's limit, times the rounds; 0: 240 */
+    const char *flags[FLAGS_MAX]; /* "storage.log_keep_entries=2048", …: for every node */
+    unsigned
+        disk_mb[CLUSTER_MAX]; /* not 0: that node's data lies on a small_disk with this room; needs root */
+    bool namespaces;          /* each node in a network namespace of its own; needs root */
+    bool clocks;              /* each node's clocks can be shifted (clocks.h) */
+    unsigned files;           /* descriptors that a node may have; 0: as it is */
+    unsigned seconds;         /* the guard's limit, times the rounds; 0: 240 */
 };
 
 struct cluster_node {
@@ -61,6 +62,9 @@ struct view {
 struct cluster *cluster_new(const struct cluster_options *options, const char **skip_out);
 /* The same without starting them. */
 struct cluster *cluster_make(const struct cluster_options *options, const char **skip_out);
+/* Starts them and waits until one leads and all serve. False: they do not; the
+ * reason is printed, the folder is kept. */
+bool cluster_up(struct cluster *c);
 /* Stops all. False: something was wrong with the nodes; the folder is kept and named. */
 bool cluster_free(struct cluster *c);
 
