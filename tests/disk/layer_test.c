@@ -202,7 +202,7 @@ static void without_power_nothing_is_kept_any_more(void **state)
 
 static void it_fills_up_fails_to_write_and_is_slow(void **state)
 {
-    char block[4096];
+    char block[4096], path[128];
     uint64_t begin;
     int fd;
 
@@ -210,10 +210,15 @@ static void it_fills_up_fails_to_write_and_is_slow(void **state)
     disk_needed();
     memset(block, 'x', sizeof block);
     fd = at("a", O_RDWR | O_CREAT);
+    assert_int_equal(put("in the way", 0, "xx", true), 0);
     assert_true(disk_order(&disk, "space 4096", NULL));
     assert_int_equal(write(fd, block, sizeof block), sizeof block);
     assert_int_equal(write(fd, block, 1), -1);
     assert_int_equal(errno, ENOSPC);
+    snprintf(path, sizeof path, "%s/in the way", folder);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(write(fd, block, 1), 1);
+    assert_int_equal(write(fd, block, 2), -1);
     assert_true(disk_order(&disk, "space -1", NULL));
     assert_true(disk_order(&disk, "write-errors 1 other", NULL));
     assert_int_equal(write(fd, block, 1), 1);

@@ -68,6 +68,7 @@ static const struct fault faults[] = {
 
 static bool down[NODES], stopped[NODES], asleep[NODES], cut[NODES], mute[NODES], deaf[NODES];
 static bool full[NODES], fails[NODES];
+static size_t log_from[NODES]; /* what they said since the round began */
 static struct disk disks[NODES];
 static bool has_disks;
 static unsigned deck[N_FAULTS], deck_left;
@@ -80,6 +81,25 @@ static struct {
 
 /* ---- processes and network ---- */
 
+/* On a bad disk a node that was only just starting gives that up. */
+static bool gave_up_starting(unsigned i)
+{
+    const struct cluster_node *n = &cluster->nodes[i];
+
+    return WIFEXITED(n->status) && WEXITSTATUS(n->status) == 1 &&
+           strstr(cluster_log_since(cluster, i, log_from[i]), "cannot start") != NULL;
+}
+
+/* A node that nothing was done to runs, and on a full disk as well. */
+static void look_after(unsigned i)
+{
+    if (down[i] || !cluster_ended(cluster, i, 0))
+        return;
+    down[i] = true;
+    if (!full[i] || !gave_up_starting(i))
+        violation("%s ended by itself, status %d", cluster->nodes[i].name, cluster->nodes[i].status);
+}
+
 static void stop(unsigned i)
 {
     cluster_signal(cluster, i, SIGSTOP);
@@ -89,6 +109,7 @@ static void stop(unsigned i)
 
 static void kill_node(unsigned i)
 {
+    look_after(i);
     cluster_signal(cluster, i, SIGKILL);
     down[i] = true;
     counts.killed++;
@@ -173,12 +194,11 @@ static bool ends_by_itself(unsigned i, const char *fault)
         violation("%s goes on after \"%s\"", n->name, fault);
         return false;
     }
-    if (!WIFEXITED(n->status) || WEXITSTATUS(n->status) != EXIT_DAMAGED) {
-        violation("%s: after \"%s\" status %d", n->name, fault, n->status);
-        return false;
-    }
     down[i] = true;
-    return true;
+    if ((WIFEXITED(n->status) && WEXITSTATUS(n->status) == EXIT_DAMAGED) || gave_up_starting(i))
+        return true;
+    violation("%s: after \"%s\" status %d", n->name, fault, n->status);
+    return false;
 }
 
 static void cut_power(struct dice *dice, unsigned mask)
@@ -190,7 +210,7 @@ static void cut_power(struct dice *dice, unsigned mask)
     for (i = 0; i < NODES; i++) {
         if ((mask >> i & 1) == 0)
             continue;
-        cluster_runs(cluster, i); /* notes whoever had ended before */
+        look_after(i);
         down[i] = true;
         counts.unpowered++;
         counts.torn += torn;
@@ -260,6 +280,8 @@ bool faults_strike(struct dice *dice, unsigned ms, char *text_out, size_t size)
     }
     nodes[1] = (nodes[0] + 1 + (unsigned)dice_roll(dice, 2)) % NODES;
     nodes[2] = NODES - nodes[0] - nodes[1];
+    for (i = 0; i < NODES; i++)
+        log_from[i] = cluster_log_size(cluster, i);
     if (dice_roll(dice, 2) == 0)
         jump(dice, also, sizeof also);
     snprintf(text_out, size, "%s%s", f->name, also);
@@ -293,6 +315,7 @@ void faults_heal(void)
     unsigned i;
 
     for (i = 0; i < NODES; i++) {
+        look_after(i);
         mend_disk(i);
         if (mute[i])
             cut_one_way(i, true, false);

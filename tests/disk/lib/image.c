@@ -13,7 +13,7 @@ struct change_of_names {
 };
 
 struct image {
-    uint64_t dice, next_number, used;
+    uint64_t dice, next_number;
     struct image_inode *all, *root;
     struct change_of_names *names, **names_end; /* between kept_entries and now_entries, all directories */
 };
@@ -137,9 +137,21 @@ struct image_inode *image_root(struct image *im)
     return im->root;
 }
 
+static uint64_t used_below(const struct image_inode *dir)
+{
+    uint64_t used = 0;
+
+    for (size_t i = 0; i < dir->now_entries.n; i++) {
+        const struct image_inode *in = dir->now_entries.list[i].inode;
+
+        used += S_ISDIR(in->mode) ? used_below(in) : in->now.len;
+    }
+    return used;
+}
+
 uint64_t image_used(const struct image *im)
 {
-    return im->used;
+    return used_below(im->root);
 }
 
 struct image_inode *image_inode_new(struct image *im, mode_t mode, uid_t uid, gid_t gid)
@@ -188,7 +200,6 @@ void image_unref(struct image_inode *in, uint64_t n)
     while (*link != in)
         link = &(*link)->next;
     *link = in->next;
-    in->image->used -= in->now.len;
     changes_clear(in);
     bytes_free(&in->now);
     bytes_free(&in->kept);
@@ -261,20 +272,14 @@ static void note(struct image_inode *in, uint64_t offset, const void *data, size
 
 void image_write(struct image_inode *in, uint64_t offset, const void *data, size_t len)
 {
-    size_t before = in->now.len;
-
     note(in, offset, data, len);
     bytes_write(&in->now, offset, data, len);
-    in->image->used += in->now.len - before;
 }
 
 void image_resize(struct image_inode *in, uint64_t len)
 {
-    size_t before = in->now.len;
-
     note(in, len, NULL, 0);
     bytes_resize(&in->now, len);
-    in->image->used += in->now.len - before;
 }
 
 /* ---- what reaches the disk ---- */
@@ -441,10 +446,8 @@ void image_cut(struct image *im, bool torn, uint64_t *forgotten, uint64_t *torn_
         *forgotten += n - kept;
         *torn_kept += kept;
         changes_clear(in);
-        im->used -= in->now.len;
         bytes_resize(&in->now, 0);
         bytes_write(&in->now, 0, in->kept.data, in->kept.len);
-        im->used += in->now.len;
     }
     for (in = im->all; in != NULL; in = in->next) {
         if (!S_ISDIR(in->mode))

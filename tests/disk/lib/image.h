@@ -77,7 +77,8 @@ struct image_naming {
 struct image *image_new(uint64_t seed);
 void image_free(struct image *im);
 struct image_inode *image_root(struct image *im);
-/* Bytes of all files. */
+/* Bytes of all files that have a name: one that is removed gives its room back at
+ * once, as file systems see to when they are full, although the removal may yet be forgotten. */
 uint64_t image_used(const struct image *im);
 
 /* A new inode with one reference, the caller's. */
