@@ -274,8 +274,8 @@ static void lose_session(struct fs *fs, struct request *r)
     l->broken = true;
 }
 
-/* Every node has said that it is in a minority: nobody else is left to ask. One
- * node says it to every request that was under way, and is counted once. */
+/* Every node has said that it is in a minority, or its disk full: nobody else is left
+ * to ask. One node says it to every request that was under way, and is counted once. */
 static bool all_refuse(struct link *l)
 {
     if (l->refused_on != l->connections) {
@@ -285,14 +285,14 @@ static bool all_refuse(struct link *l)
     return l->refusals >= l->n_paths;
 }
 
-/* Whether the node's code means "ask again", and arranges for that. */
-static bool is_retried(struct fs *fs, struct request *r, int code)
+bool link_retries(struct fs *fs, struct request *r, int code)
 {
     struct link *l = &fs->link;
     uint64_t now = clock_boot_ms();
 
     switch (code) {
     case KV_E_ROFS:
+    case KV_E_NOSPC: /* on this node's disk: for what the cluster has no room is told in a result */
         /* "Nothing was written" is true of this time; an earlier one may yet turn out well. */
         if (all_refuse(l) && (r->seq == 0 || r->sends <= 1))
             return false;
@@ -305,6 +305,8 @@ static bool is_retried(struct fs *fs, struct request *r, int code)
     default:
         return false;
     }
+    if (!r->sent)
+        return true; /* arranged for, on the answer to an earlier part */
     if (l->n_paths > 1 && code != KV_E_BUSY && now - l->rotated_ms > ROTATE_MS) {
         l->rotated_ms = now;
         l->rotate = l->broken = true;
@@ -354,7 +356,7 @@ static void on_answer_frame(struct fs *fs, const struct frame *frame)
         return;
     }
     /* A code inside a result is the command's outcome, and final. */
-    if (outer != 0 && is_retried(fs, r, outer))
+    if (outer != 0 && link_retries(fs, r, outer))
         return;
     if (outer == 0 && r->seq != 0)
         l->refusals = 0;

@@ -27,7 +27,7 @@ struct link {
     bool broken, rotate; /* the node thread shall drop it, and go on with the next node */
     bool want_write;     /* the socket is full */
     uint64_t rotated_ms; /* when it went to another node */
-    unsigned refusals;   /* connections in a row to nodes that know they are in a minority */
+    unsigned refusals;   /* connections in a row to nodes in a minority, or with a full disk */
     uint64_t refused_on; /* the last of them */
 
     uint64_t session; /* 0: none */
@@ -75,6 +75,9 @@ void link_write_parts(struct fs *fs, struct request *r, enum command_op op, requ
 /* From r->transmit: one WRITE frame with r's head; op, flags and body as given. */
 void link_transmit(struct fs *fs, struct request *r, unsigned part, uint8_t op, uint16_t flags,
                    const void *body, size_t len);
+/* Whether the code of the node's answer means "ask again", and arranges for that, also
+ * with another node. From r->on_part; other answers are asked about before on_answer. */
+bool link_retries(struct fs *fs, struct request *r, int code);
 /* Takes a request back; its answer will be ignored. */
 void link_cancel(struct fs *fs, struct request *r);
 

@@ -76,11 +76,6 @@ static void on_part(struct fs *fs, struct request *r, unsigned part, int code)
             send_parts(fs, r, f);
         break;
     case KV_E_PART:
-    case KV_E_UNAVAILABLE:
-    case KV_E_NOTLEADER:
-    case KV_E_BUSY:
-    case KV_E_UNKNOWN:
-    case KV_E_ROFS:
         /* All over again; the answers to the pieces behind this one say the same. */
         r->sent = false;
         r->last_code = code;
@@ -91,6 +86,8 @@ static void on_part(struct fs *fs, struct request *r, unsigned part, int code)
     default: {
         struct cursor nothing = cursor_of(NULL, 0);
 
+        if (link_retries(fs, r, code))
+            break;
         link_cancel(fs, r);
         on_published(fs, r, code, &nothing);
     }

@@ -121,7 +121,7 @@ static int timeout_code(const struct request *r)
 {
     if (r->seq != 0 && r->sends > 0)
         return KV_E_UNKNOWN;
-    return r->last_code == KV_E_ROFS ? KV_E_ROFS : KV_E_UNAVAILABLE;
+    return r->last_code == KV_E_ROFS || r->last_code == KV_E_NOSPC ? r->last_code : KV_E_UNAVAILABLE;
 }
 
 static void give_up(struct fs *fs, struct request *r, int code)

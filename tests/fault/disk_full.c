@@ -2,6 +2,7 @@
  * stays, what cannot be stored is refused or goes through the others, and room is
  * all that it takes to mend it. */
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -10,13 +11,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "tests/fault/lib/caller.h"
+#include "tests/fault/lib/mount.h"
 #include "tests/fault/lib/needed.h"
+#include "tests/fault/lib/once.h"
 #include "tests/fault/lib/small_disk.h"
 
 #define NODES 3
@@ -295,6 +301,143 @@ static void a_full_node_that_ends_comes_back(void **state)
     assert_true(cluster_free(c));
 }
 
+/* ---- programs on a mount ---- */
+
+#define LARGE_SIZE 3000000 /* more parts than are sent at a time */
+
+/* Has a new file open, and writes it when told to. */
+struct program {
+    pid_t pid;
+    int go;
+    int status;
+};
+
+static int write_and_close(int fd)
+{
+    static char data[LARGE_SIZE];
+    size_t at = 0;
+    ssize_t n = 1;
+
+    memset(data, 'p', sizeof data);
+    for (; at < sizeof data && n > 0; at += (size_t)n)
+        n = write(fd, data + at, sizeof data - at);
+    if (n <= 0)
+        return errno;
+    return close(fd) == 0 ? 0 : errno;
+}
+
+static void program_start(struct program *p, struct cluster *c, const char *path)
+{
+    int go[2], ready[2], fd;
+    char byte;
+
+    assert_int_equal(pipe2(go, O_CLOEXEC), 0);
+    assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
+    p->pid = fork();
+    if (p->pid == 0) {
+        close(go[1]);
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        if (fd < 0 || write(ready[1], "r", 1) != 1 || read(go[0], &byte, 1) != 1)
+            _exit(255);
+        _exit(write_and_close(fd));
+    }
+    guard_process(c->guard, p->pid);
+    close(go[0]);
+    close(ready[1]);
+    p->go = go[1];
+    assert_int_equal(read(ready[0], &byte, 1), 1);
+    close(ready[0]);
+}
+
+static bool has_ended(void *arg)
+{
+    struct program *p = arg;
+
+    return waitpid(p->pid, &p->status, WNOHANG) == p->pid;
+}
+
+/* What its write or its close failed with, or 0. */
+static int program_writes(struct program *p, struct cluster *c)
+{
+    assert_int_equal(write(p->go, "g", 1), 1);
+    close(p->go);
+    assert_true(await(30000, has_ended, p));
+    guard_process_gone(c->guard, p->pid);
+    assert_true(WIFEXITED(p->status));
+    return WEXITSTATUS(p->status);
+}
+
+static bool refuses(void *arg)
+{
+    struct full *f = arg;
+
+    return once_write(f->c, f->i, "full/asked", "x", 3000) == KV_E_NOSPC;
+}
+
+static void programs_write_through_a_node_that_has_room(void **state)
+{
+    static const unsigned order[NODES] = {2, 0, 1};
+    struct cluster *c;
+    struct full f = {.i = 2};
+    struct program p;
+    struct mounted m;
+    struct caller w;
+    char path[100];
+    unsigned n;
+
+    (void)state;
+    needed(mount_unavailable());
+    f.c = c = new_cluster(4);
+    lead(c, 0);
+    assert_true(mount_start(&m, c, "m", order, NODES, "timeout=10"));
+    snprintf(path, sizeof path, "%s/file", m.path);
+    program_start(&p, c, path);
+    caller_init(&w, c, 0);
+    assert_int_equal(caller_register(&w, 10000), 0);
+    for (n = 0; n < 150; n++)
+        assert_int_equal(put(&w, n, 20000), 0);
+    assert_true(await(10000, refuses, &f));
+    assert_int_equal(program_writes(&p, c), 0);
+    resize(c, 2, LARGE_MB);
+    assert_true(cluster_equal(c, 30000));
+    assert_true(mount_stop(&m));
+    caller_deinit(&w);
+    assert_true(cluster_free(c));
+}
+
+static void programs_are_told_when_all_are_full(void **state)
+{
+    static const unsigned order[NODES] = {0, 1, 2};
+    struct program p;
+    struct cluster *c;
+    struct mounted m;
+    struct caller w;
+    char path[100];
+    unsigned n, i;
+    int rv = 0;
+
+    (void)state;
+    needed(mount_unavailable());
+    c = new_cluster(7);
+    assert_true(mount_start(&m, c, "m", order, NODES, "timeout=10"));
+    snprintf(path, sizeof path, "%s/file", m.path);
+    program_start(&p, c, path);
+    caller_init(&w, c, 0);
+    assert_int_equal(caller_register(&w, 10000), 0);
+    for (n = 0; n < 200 && rv == 0; n++)
+        rv = put(&w, n, 6000);
+    for (i = 0; i < NODES; i++)
+        assert_true(await(20000, refuses, &(struct full){c, i}));
+    assert_int_equal(program_writes(&p, c), ENOSPC);
+    for (i = 0; i < NODES; i++)
+        resize(c, i, LARGE_MB);
+    assert_true(cluster_equal(c, 30000));
+    assert_true(mount_stop(&m));
+    caller_deinit(&w);
+    assert_true(cluster_free(c));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -302,6 +445,8 @@ int main(void)
         cmocka_unit_test(a_full_leader_hands_over),
         cmocka_unit_test(all_full_refuse_and_recover),
         cmocka_unit_test(a_full_node_that_ends_comes_back),
+        cmocka_unit_test(programs_write_through_a_node_that_has_room),
+        cmocka_unit_test(programs_are_told_when_all_are_full),
     };
 
     cmocka_set_test_filter(getenv("KVFS_FAULT_ONLY"));

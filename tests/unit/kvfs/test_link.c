@@ -24,7 +24,7 @@
 #define WRITES_MAX 32
 
 /* What the node does with a write. */
-enum act { ACT_DONE, ACT_HANG_UP, ACT_UNAVAILABLE, ACT_SESSION, ACT_SILENT, ACT_REFUSE };
+enum act { ACT_DONE, ACT_HANG_UP, ACT_UNAVAILABLE, ACT_SESSION, ACT_SILENT, ACT_REFUSE, ACT_FULL };
 
 struct fake_node {
     char path[108];
@@ -97,6 +97,9 @@ static bool on_write(struct fake_node *n, int fd, const struct frame *frame)
         return false;
     case ACT_UNAVAILABLE:
         send_answer(fd, frame->id, KV_E_UNAVAILABLE, NULL);
+        return true;
+    case ACT_FULL:
+        send_answer(fd, frame->id, KV_E_NOSPC, NULL);
         return true;
     case ACT_SESSION:
         send_answer(fd, frame->id, KV_E_SESSION, NULL);
@@ -187,7 +190,7 @@ static void *run_node(void *arg)
     return NULL;
 }
 
-static int setup(void **state)
+static int setup_nodes(void **state, unsigned n)
 {
     struct fixture *f = calloc(1, sizeof *f);
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -201,8 +204,9 @@ static int setup(void **state)
     f->node.listener = socket(AF_UNIX, SOCK_STREAM, 0);
     assert_int_equal(bind(f->node.listener, (struct sockaddr *)&addr, sizeof addr), 0);
     assert_int_equal(listen(f->node.listener, 8), 0);
-    f->options.nodes[0] = f->node.path;
-    f->options.n_nodes = 1;
+    for (unsigned i = 0; i < n; i++)
+        f->options.nodes[i] = f->node.path;
+    f->options.n_nodes = n;
     f->options.timeout_ms = 1000;
     f->options.commit_ms = 1000;
     pthread_cond_init(&f->answered, NULL);
@@ -212,6 +216,17 @@ static int setup(void **state)
     assert_int_equal(link_start(&f->fs), 0);
     *state = f;
     return 0;
+}
+
+static int setup(void **state)
+{
+    return setup_nodes(state, 1);
+}
+
+/* One that is met under two names. */
+static int setup_two(void **state)
+{
+    return setup_nodes(state, 2);
 }
 
 static int teardown(void **state)
@@ -365,6 +380,40 @@ static void what_a_lost_session_may_have_done_is_not_repeated(void **state)
     assert_int_equal(f->node.writes[2].seq, 1);
 }
 
+static void a_full_disk_everywhere_is_an_answer(void **state)
+{
+    struct fixture *f = *state;
+
+    f->node.acts[0] = f->node.acts[1] = ACT_FULL;
+    start_write(f);
+    assert_int_equal(wait_answers(f, 1), KV_E_NOSPC);
+    assert_int_equal(f->node.n_writes, 2);
+}
+
+static void a_full_disk_sends_the_write_to_the_next_node(void **state)
+{
+    struct fixture *f = *state;
+
+    f->node.acts[0] = ACT_FULL;
+    start_write(f);
+    assert_int_equal(wait_answers(f, 1), 0);
+    assert_int_equal(f->node.n_connections, 2);
+    assert_int_equal(f->node.writes[1].seq, f->node.writes[0].seq);
+}
+
+/* The first time it was sent it may have been done. */
+static void a_full_disk_tells_nothing_of_a_write_whose_answer_was_lost(void **state)
+{
+    struct fixture *f = *state;
+
+    f->node.acts[0] = ACT_HANG_UP;
+    f->node.acts[1] = f->node.acts[2] = ACT_FULL;
+    start_write(f);
+    assert_int_equal(wait_answers(f, 1), 0);
+    assert_int_equal(f->node.n_writes, 4);
+    assert_int_equal(f->node.writes[3].seq, f->node.writes[0].seq);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -376,6 +425,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_lost_session_is_replaced_and_the_refused_write_repeated, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(what_a_lost_session_may_have_done_is_not_repeated, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_full_disk_everywhere_is_an_answer, setup_two, teardown),
+        cmocka_unit_test_setup_teardown(a_full_disk_sends_the_write_to_the_next_node, setup_two, teardown),
+        cmocka_unit_test_setup_teardown(a_full_disk_tells_nothing_of_a_write_whose_answer_was_lost, setup,
+                                        teardown),
     };
 
     return cmocka_run_group_tests_name("link", tests, NULL, NULL);
