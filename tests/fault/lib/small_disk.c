@@ -23,8 +23,8 @@ static void say_once(const char *kind, const char *why)
     static bool said;
 
     if (!said)
-        printf("# small disks are %s%s%s\n", kind, why[0] != '\0' ? ", as there can be no loop device: " : "",
-               why);
+        printf("# small disks are %s%s%s\n", kind,
+               why[0] != '\0' ? ", as there can be no ext4 on a loop device: " : "", why);
     said = true;
 }
 
