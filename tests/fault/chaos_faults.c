@@ -186,19 +186,17 @@ static void fill_disk(struct dice *dice, unsigned i)
 }
 
 /* A node whose disk failed stops itself, and says so. */
-static bool ends_by_itself(unsigned i, const char *fault)
+static void ends_by_itself(unsigned i, const char *fault)
 {
     const struct cluster_node *n = &cluster->nodes[i];
 
     if (!cluster_ended(cluster, i, DAMAGED_MS)) {
         violation("%s goes on after \"%s\"", n->name, fault);
-        return false;
+        return;
     }
     down[i] = true;
-    if ((WIFEXITED(n->status) && WEXITSTATUS(n->status) == EXIT_DAMAGED) || gave_up_starting(i))
-        return true;
-    violation("%s: after \"%s\" status %d", n->name, fault, n->status);
-    return false;
+    if ((!WIFEXITED(n->status) || WEXITSTATUS(n->status) != EXIT_DAMAGED) && !gave_up_starting(i))
+        violation("%s: after \"%s\" status %d", n->name, fault, n->status);
 }
 
 static void cut_power(struct dice *dice, unsigned mask)
@@ -266,17 +264,16 @@ static const struct fault *next_fault(struct dice *dice)
     for (unsigned each = 0; each < NODES; each++)                                                            \
         if (((roles) >> each & 1) != 0 && ((i) = (nodes)[each], true))
 
-bool faults_strike(struct dice *dice, unsigned ms, char *text_out, size_t size)
+void faults_strike(struct dice *dice, unsigned ms, char *text_out, size_t size)
 {
     const struct fault *f = next_fault(dice);
     unsigned nodes[NODES], power = 0, i;
     char also[80] = "";
-    bool ok = true;
 
     nodes[0] = cluster_leader(cluster, 15000);
     if (nodes[0] == CLUSTER_MAX) {
         violation("there is no leader");
-        return false;
+        return;
     }
     nodes[1] = (nodes[0] + 1 + (unsigned)dice_roll(dice, 2)) % NODES;
     nodes[2] = NODES - nodes[0] - nodes[1];
@@ -304,10 +301,9 @@ bool faults_strike(struct dice *dice, unsigned ms, char *text_out, size_t size)
     EACH(f->sleep, nodes, i) put_to_sleep(dice, i);
     pause_ms(ms);
     EACH(f->full, nodes, i) counts.said_full += says_full(i);
-    EACH(f->disk, nodes, i) ok = ends_by_itself(i, f->order) && ok;
+    EACH(f->disk, nodes, i) ends_by_itself(i, f->order);
     if (power != 0 && (f->disk | f->full) != 0)
         cut_power(dice, power);
-    return ok;
 }
 
 void faults_heal(void)
@@ -333,11 +329,12 @@ void faults_heal(void)
 
 void faults_print(void)
 {
-    printf("# nodes killed %u times, stopped %u, asleep %u, cut off %u, one way %u; disks failed %u, full %u "
-           "(%u "
-           "said so), without power %u (torn %u, %" PRIu64 " changes forgotten); clocks set %u\n",
-           counts.killed, counts.stopped, counts.asleep, counts.cut, counts.one_way, counts.failed,
-           counts.full, counts.said_full, counts.unpowered, counts.torn, counts.forgotten, counts.jumps);
+    printf("# nodes killed %u times, stopped %u, asleep %u, cut off %u, one way %u; ", counts.killed,
+           counts.stopped, counts.asleep, counts.cut, counts.one_way);
+    printf("disks failed %u, full %u (%u said so), without power %u (torn %u, %" PRIu64
+           " changes forgotten); ",
+           counts.failed, counts.full, counts.said_full, counts.unpowered, counts.torn, counts.forgotten);
+    printf("clocks set %u\n", counts.jumps);
 }
 
 /* ---- life ---- */

@@ -14,8 +14,9 @@
  * none here (disk_unavailable()) disks do not fail. False: the reason is on stderr. */
 bool faults_init(struct dice *dice);
 /* Strikes with the next fault and lets it last; text_out says what it was. It goes
- * on until faults_heal(). False: there is no leader, or a node went on on a disk that fails. */
-bool faults_strike(struct dice *dice, unsigned ms, char *text_out, size_t size);
+ * on until faults_heal(). Without a leader, or when a node goes on on a disk that fails,
+ * that is a violation. */
+void faults_strike(struct dice *dice, unsigned ms, char *text_out, size_t size);
 /* All is well again: nodes that are down are started. */
 void faults_heal(void);
 /* How often there was what. */
