@@ -8,9 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/statvfs.h>
-#include <unistd.h>
 #include <time.h>
 
 #include "kvnode/journal.h"
@@ -26,7 +24,6 @@
 #define RETRY_MIN_MS 100
 #define RETRY_MAX_MS 5000
 #define CHECKPOINT_PAGES 4000
-#define WRITER_NICE 10
 #define BUSY_COMMANDS 8 /* times `commands` in one batch, while the writer is busy */
 
 struct writeback {
@@ -194,8 +191,6 @@ static void *writer_main(void *arg)
     struct writeback *wb = arg;
     uint64_t retry_ms = RETRY_MIN_MS;
 
-    /* Nobody waits for it; the loop and log.db's committer come first. */
-    setpriority(PRIO_PROCESS, (id_t)gettid(), WRITER_NICE);
     pthread_mutex_lock(&wb->lock);
     while (!wb->discard && wb->state != WRITEBACK_FATAL) {
         if (wb->head != NULL)
