@@ -17,6 +17,12 @@
  * node with one before it says so again. */
 #define HAND_OVER_EVERY_MS 2000
 #define SAY_FULL_EVERY_MS 60000
+/* A node that lags by more takes in no more than this a second, so that the leader
+ * and those whom it serves hardly notice (DESIGN.md). */
+#define PACE_BEHIND 10000
+#define PACE_PER_S 30000
+#define PACE_BURST_NS 20000000
+#define PACE_MAX_MS 20 /* at a time */
 
 struct consensus {
     struct consensus_config config;
@@ -26,7 +32,11 @@ struct consensus {
     struct log_store_log log; /* what was loaded, until the start */
     uv_async_t wake;          /* log.db has completions */
     uv_timer_t timer;
-    uint64_t timer_at; /* what the timer is set to, 0: nothing */
+    uv_timer_t pace; /* runs while completions have to wait: */
+    bool paced;
+    uint64_t leader_commit; /* as the leader said last */
+    uint64_t paced_until;   /* clock_boot_ns() */
+    uint64_t timer_at;      /* what the timer is set to, 0: nothing */
     uint64_t hand_over_at, say_full_at;
     unsigned handles; /* not yet closed */
     bool started, closing;
@@ -62,11 +72,24 @@ static int op_save_term(void *ctx, uint64_t term, uint64_t vote)
     return log_store_save_term(c->store, c->config.group, term, vote);
 }
 
+/* n entries are to be stored: when may the leader learn of it, and send more? */
+static void pace(struct consensus *c, uint64_t last, size_t n)
+{
+    uint64_t now = clock_boot_ns();
+
+    if (c->leader_commit < last + PACE_BEHIND)
+        return;
+    if (c->paced_until + PACE_BURST_NS < now)
+        c->paced_until = now - PACE_BURST_NS;
+    c->paced_until += n * (1000000000 / PACE_PER_S);
+}
+
 static int op_save_entries(void *ctx, uint64_t index, struct entry *const *entries, size_t n, bool flush)
 {
     struct consensus *c = ctx;
     int rv = log_store_append(c->store, c->config.group, index, entries, n);
 
+    pace(c, index + n, n);
     if (rv == 0 && flush)
         rv = log_store_sync(c->store);
     return rv;
@@ -140,16 +163,11 @@ static void on_log_notify(void *arg) /* the committer's thread */
     uv_async_send(&c->wake);
 }
 
-static void on_wake(uv_async_t *wake)
+static void take_completions(struct consensus *c)
 {
-    struct consensus *c = wake->data;
     struct log_store_event events[64];
     size_t n, i;
 
-    if (c->closing)
-        return;
-    if (log_store_state(c->store) == LOG_STORE_FAILED)
-        die(c, "writing log.db");
     do {
         n = log_store_poll(c->store, events, 64);
         for (i = 0; i < n; i++) {
@@ -163,6 +181,33 @@ static void on_wake(uv_async_t *wake)
                 checked(c, engine_snapshot_installed(c->engine, now), "after an install");
         }
     } while (n == 64);
+}
+
+static void on_pace(uv_timer_t *timer)
+{
+    struct consensus *c = timer->data;
+
+    c->paced = false;
+    if (!c->closing)
+        take_completions(c);
+}
+
+static void on_wake(uv_async_t *wake)
+{
+    struct consensus *c = wake->data;
+    uint64_t now = clock_boot_ns(), ms;
+
+    if (c->closing)
+        return;
+    if (log_store_state(c->store) == LOG_STORE_FAILED)
+        die(c, "writing log.db");
+    ms = c->paced_until > now ? (c->paced_until - now) / 1000000 : 0;
+    if (ms == 0) {
+        take_completions(c);
+    } else if (!c->paced) {
+        c->paced = true;
+        uv_timer_start(&c->pace, on_pace, ms < PACE_MAX_MS ? ms : PACE_MAX_MS, 0);
+    }
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -244,14 +289,15 @@ int consensus_open(const struct consensus_config *config, uv_loop_t *loop,
         return -ENOMEM;
     c->config = *config;
     c->callbacks = *callbacks;
-    c->wake.data = c->timer.data = c;
+    c->wake.data = c->timer.data = c->pace.data = c;
     rv = uv_async_init(loop, &c->wake, on_wake);
     if (rv != 0) {
         free(c);
         return rv;
     }
     uv_timer_init(loop, &c->timer);
-    c->handles = 2;
+    uv_timer_init(loop, &c->pace);
+    c->handles = 3;
     rv = log_store_open(config->log_path, on_log_notify, c, &c->store, why);
     if (rv != 0)
         goto err;
@@ -373,6 +419,7 @@ void consensus_close(struct consensus *c)
     log_store_log_deinit(&c->log);
     uv_close((uv_handle_t *)&c->wake, on_closed);
     uv_close((uv_handle_t *)&c->timer, on_closed);
+    uv_close((uv_handle_t *)&c->pace, on_closed);
 }
 
 /* ---- requests ---- */
@@ -393,6 +440,8 @@ int consensus_receive(struct consensus *c, uint64_t peer, const void *data, size
         message_free(m);
         return 0;
     }
+    if (m->type == RAFT_MESSAGE_APPEND)
+        c->leader_commit = m->append.leader_commit;
     return checked(c, engine_receive(c->engine, clock_boot_ms(), m), "on a message");
 }
 
