@@ -1,8 +1,8 @@
 /* Everything at once: clients of the nodes' sockets and programs on two mounts
  * write and read a few keys while nodes are killed, stopped and cut off, disks fail,
- * fill up and lose their power, and clocks jump (chaos_faults.c). In the end the history of every key has to
- * be linearizable, every acknowledged write has to be there, the nodes have to be equal; and at no time may a
- * call on a mount hang.
+ * fill up and lose their power, and clocks jump (chaos_faults.c). In the end the
+ * history of every key has to be linearizable, every acknowledged write has to be
+ * there, the nodes have to be equal; and at no time may a call on a mount hang.
  *
  * How a mount's calls are read: a rename over a key sets it; an open for reading
  * is a read of the content; O_CREAT|O_EXCL creates; unlink deletes; EIO is an

@@ -20,12 +20,12 @@ struct clock_offsets;
 struct cluster_options {
     unsigned n;
     const char *flags[FLAGS_MAX]; /* "storage.log_keep_entries=2048", …: for every node */
-    unsigned
-        disk_mb[CLUSTER_MAX]; /* not 0: that node's data lies on a small_disk with this room; needs root */
-    bool namespaces;          /* each node in a network namespace of its own; needs root */
-    bool clocks;              /* each node's clocks can be shifted (clocks.h) */
-    unsigned files;           /* descriptors that a node may have; 0: as it is */
-    unsigned seconds;         /* the guard's limit, times the rounds; 0: 240 */
+    /* Not 0: that node's data lies on a small_disk with this room; needs root. */
+    unsigned disk_mb[CLUSTER_MAX];
+    bool namespaces;  /* each node in a network namespace of its own; needs root */
+    bool clocks;      /* each node's clocks can be shifted (clocks.h) */
+    unsigned files;   /* descriptors that a node may have; 0: as it is */
+    unsigned seconds; /* the guard's limit, times the rounds; 0: 240 */
 };
 
 struct cluster_node {
