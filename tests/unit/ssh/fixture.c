@@ -121,6 +121,9 @@ static void serve(struct test_node *n, struct connection *c, enum node_mode mode
         got = read(c->in, c->queue + c->len, sizeof c->queue - c->len);
         if (got > 0) {
             c->len += (size_t)got;
+            pthread_mutex_lock(&n->lock);
+            n->n_read += (uint64_t)got;
+            pthread_mutex_unlock(&n->lock);
         } else if (got == 0 || errno != EAGAIN) {
             c->ended = true;
             pthread_mutex_lock(&n->lock);
@@ -142,7 +145,7 @@ static void serve(struct test_node *n, struct connection *c, enum node_mode mode
     c->len -= sent;
     memmove(c->queue, c->queue + sent, c->len);
     pthread_mutex_lock(&n->lock);
-    n->n_bytes += sent;
+    n->n_written += sent;
     pthread_mutex_unlock(&n->lock);
     if ((c->ended && c->len == 0) || mode == NODE_CLOSE || (c->ended && mode == NODE_SOURCE))
         close_connection(c);
@@ -283,12 +286,22 @@ void node_expect_ended(struct test_node *n, unsigned count)
     pthread_mutex_unlock(&n->lock);
 }
 
-uint64_t node_bytes(struct test_node *n)
+uint64_t node_read(struct test_node *n)
 {
     uint64_t bytes;
 
     pthread_mutex_lock(&n->lock);
-    bytes = n->n_bytes;
+    bytes = n->n_read;
+    pthread_mutex_unlock(&n->lock);
+    return bytes;
+}
+
+uint64_t node_written(struct test_node *n)
+{
+    uint64_t bytes;
+
+    pthread_mutex_lock(&n->lock);
+    bytes = n->n_written;
     pthread_mutex_unlock(&n->lock);
     return bytes;
 }
@@ -376,6 +389,7 @@ void fixture_kill_sshd(struct fixture *f)
     }
 }
 
+/* Parents first: sshd must not be told that its command has ended. */
 static unsigned kill_below(pid_t pid, bool itself)
 {
     char path[64], text[4096];
@@ -389,10 +403,10 @@ static unsigned kill_below(pid_t pid, bool itself)
     if (fd >= 0)
         close(fd);
     text[len > 0 ? len : 0] = '\0';
-    for (char *s = text, *end; strtol(s, &end, 10) > 0; s = end)
-        n += kill_below((pid_t)strtol(s, NULL, 10), true);
     if (itself)
         kill(pid, SIGKILL);
+    for (char *s = text, *end; strtol(s, &end, 10) > 0; s = end)
+        n += kill_below((pid_t)strtol(s, NULL, 10), true);
     return n + (itself ? 1 : 0);
 }
 

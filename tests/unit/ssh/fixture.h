@@ -29,7 +29,7 @@ struct test_node {
     enum node_mode mode;
     bool stop, drop;                  /* drop: close the connections there are */
     unsigned n_accepted, n_ended;     /* streams handed over; those that read end of file */
-    uint64_t n_bytes;                 /* echoed or sent */
+    uint64_t n_read, n_written;       /* bytes */
     pid_t bridge;                     /* the process that handed the last one over */
     char peer[SSH_PEER_NAME_MAX + 1]; /* of the last one */
 };
@@ -81,7 +81,8 @@ void node_drop(struct test_node *n);
 void node_kill_bridge(struct test_node *n);
 void node_expect_accepted(struct test_node *n, unsigned count);
 void node_expect_ended(struct test_node *n, unsigned count);
-uint64_t node_bytes(struct test_node *n);
+uint64_t node_read(struct test_node *n);
+uint64_t node_written(struct test_node *n);
 
 /* A port that nothing listens on at this moment. */
 uint16_t free_port(void);

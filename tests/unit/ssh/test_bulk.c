@@ -128,7 +128,7 @@ static void a_caller_that_does_not_read_stops_the_peer(void **state)
     for (uint64_t deadline = clock_boot_ms() + WAIT_MS; still < 20; before = bytes) {
         assert_true(clock_boot_ms() < deadline);
         poll(NULL, 0, 20);
-        bytes = node_bytes(&f->node);
+        bytes = node_written(&f->node);
         still = bytes > 0 && bytes == before ? still + 1 : 0;
     }
     assert_true(bytes < (uint64_t)16 * 1024 * 1024);

@@ -79,7 +79,7 @@ static void delivers_what_was_written_before_the_closing(void **state)
     write_all(fd, data, sizeof data);
     close(fd);
     node_expect_ended(&f->node, 1);
-    assert_int_equal(node_bytes(&f->node), sizeof data);
+    assert_int_equal(node_read(&f->node), sizeof data);
     /* And dials again, without calling that a failure. */
     fd = fixture_expect_connected(f);
     echo(fd);
