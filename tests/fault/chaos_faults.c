@@ -19,6 +19,7 @@
 #define ALL (LEADER | FOLLOWER | OTHER)
 #define EXIT_DAMAGED 70
 #define DAMAGED_MS 20000 /* until a node has met its disk's fault: it writes its state now and then */
+#define SERVES_MS 120000
 #define SECOND INT64_C(1000000000)
 #define HOUR (3600 * SECOND)
 
@@ -285,6 +286,9 @@ void faults_strike(struct dice *dice, unsigned ms, char *text_out, size_t size)
 
     EACH(f->disk, nodes, i)
     {
+        /* One that copies what an earlier fault left doubtful would not meet this one. */
+        if (!cluster_serves(cluster, i, SERVES_MS))
+            violation("%s does not serve", cluster->nodes[i].name);
         order(i, f->order);
         fails[i] = true;
         counts.failed++;
