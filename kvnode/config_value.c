@@ -26,7 +26,7 @@ const struct setting config_settings[] = {
     {"raft", "election_ms", KIND_U32, AT(election_ms), 50, 60000, "500"},
     {"raft", "heartbeat_ms", KIND_U32, AT(heartbeat_ms), 5, 10000, "50"},
     {"storage", "flush_ms", KIND_U32, AT(flush_ms), 1, 60000, "200"},
-    {"storage", "flush_commands", KIND_U32, AT(flush_commands), 1, 100000, "1000"},
+    {"storage", "flush_commands", KIND_U32, AT(flush_commands), 1, 100000, "8000"},
     {"storage", "log_keep_entries", KIND_U64, AT(log_keep_entries), 2048, 100000000, "100000"},
     {"storage", "log_keep_bytes", KIND_U64, AT(log_keep_bytes), 1 << 20, UINT64_C(1) << 40, "64MiB"},
     {"storage", "scrub_interval_s", KIND_U32, AT(scrub_interval_s), 0, 31536000, "86400"},

@@ -23,8 +23,8 @@
 #define STOP_LOOK_MS 100
 #define RETRY_MIN_MS 100
 #define RETRY_MAX_MS 5000
-#define CHECKPOINT_PAGES 4000
-#define BUSY_COMMANDS 8 /* times `commands` in one batch, while the writer is busy */
+#define CHECKPOINT_PAGES 8000
+#define BUSY_COMMANDS 2 /* times `commands` in one batch, while the writer is busy */
 
 struct writeback {
     char *path;        /* owned */
@@ -258,7 +258,7 @@ int writeback_start(const char *path, struct journal *j, struct store *s,
     if (wb->options.interval_ms == 0)
         wb->options.interval_ms = 200;
     if (wb->options.commands == 0)
-        wb->options.commands = 1000;
+        wb->options.commands = 8000;
     if (wb->options.bytes == 0)
         wb->options.bytes = 16 << 20;
     if (wb->options.durable_ms == 0)

@@ -29,7 +29,8 @@ struct writeback;
 #define WRITEBACK_PENDING_MAX (256UL << 20) /* enforced by the node */
 
 struct writeback_options {
-    /* A batch is handed over when one of these is reached; 0: 200 ms, 1,000, 16 MiB. */
+    /* A batch is handed over when one of these is reached; 0: 200 ms, 8,000, 16 MiB.
+     * While the writer is busy, only at twice as many commands, or the bytes. */
     uint64_t interval_ms, commands;
     size_t bytes;
     /* A batch is made durable when one of these is reached; 0: 5 s, 64 MiB. */

@@ -542,11 +542,11 @@ static void while_the_writer_is_busy_more_is_gathered(void **state)
     assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
     world_set(&p->w, "k", "v");
     assert_int_equal(writeback_flush(p->wb), 0);
-    for (int i = 0; i < 7999; i++)
+    for (int i = 0; i < 15999; i++)
         world_set(&p->w, "k", i % 2 == 0 ? "even" : "odd");
     writeback_poll(p->wb, now, &error);
     assert_true(writeback_poll(p->wb, now + 300, &error) > 1000); /* no hurry: the writer will say */
-    assert_int_equal(journal_commands(p->w.j), 7999);
+    assert_int_equal(journal_commands(p->w.j), 15999);
     world_set(&p->w, "k", "last");
     writeback_poll(p->wb, now + 300, &error);
     assert_int_equal(journal_commands(p->w.j), 0);
