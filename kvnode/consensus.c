@@ -18,9 +18,11 @@
 #define HAND_OVER_EVERY_MS 2000
 #define SAY_FULL_EVERY_MS 60000
 /* A node that lags by more takes in no more than this a second, so that the leader
- * and those whom it serves hardly notice (DESIGN.md). */
+ * and those whom it serves hardly notice (DESIGN.md); and always twice as much as
+ * the leader commits, so that it does catch up. */
 #define PACE_BEHIND 10000
 #define PACE_PER_S 30000
+#define COMMIT_RATE_MS 200 /* measured over so long */
 #define PACE_BURST_NS 20000000
 #define PACE_MAX_MS 20 /* at a time */
 
@@ -35,8 +37,9 @@ struct consensus {
     uv_timer_t pace; /* runs while completions have to wait: */
     bool paced;
     uint64_t leader_commit; /* as the leader said last */
-    uint64_t paced_until;   /* clock_boot_ns() */
-    uint64_t timer_at;      /* what the timer is set to, 0: nothing */
+    uint64_t rate_from, rate_since_ms, commits_per_s;
+    uint64_t paced_until; /* clock_boot_ns() */
+    uint64_t timer_at;    /* what the timer is set to, 0: nothing */
     uint64_t hand_over_at, say_full_at;
     unsigned handles; /* not yet closed */
     bool started, closing;
@@ -72,16 +75,30 @@ static int op_save_term(void *ctx, uint64_t term, uint64_t vote)
     return log_store_save_term(c->store, c->config.group, term, vote);
 }
 
+static void note_leader_commit(struct consensus *c, uint64_t commit)
+{
+    uint64_t now = clock_boot_ms(), ms = now - c->rate_since_ms;
+
+    c->leader_commit = commit;
+    if (c->rate_since_ms != 0 && commit >= c->rate_from && ms < COMMIT_RATE_MS)
+        return;
+    c->commits_per_s =
+        c->rate_since_ms != 0 && commit > c->rate_from ? (commit - c->rate_from) * 1000 / ms : 0;
+    c->rate_from = commit;
+    c->rate_since_ms = now;
+}
+
 /* n entries are to be stored: when may the leader learn of it, and send more? */
 static void pace(struct consensus *c, uint64_t last, size_t n)
 {
+    uint64_t per_s = 2 * c->commits_per_s > PACE_PER_S ? 2 * c->commits_per_s : PACE_PER_S;
     uint64_t now = clock_boot_ns();
 
     if (c->leader_commit < last + PACE_BEHIND)
         return;
     if (c->paced_until + PACE_BURST_NS < now)
         c->paced_until = now - PACE_BURST_NS;
-    c->paced_until += n * (1000000000 / PACE_PER_S);
+    c->paced_until += n * UINT64_C(1000000000) / per_s;
 }
 
 static int op_save_entries(void *ctx, uint64_t index, struct entry *const *entries, size_t n, bool flush)
@@ -441,7 +458,7 @@ int consensus_receive(struct consensus *c, uint64_t peer, const void *data, size
         return 0;
     }
     if (m->type == RAFT_MESSAGE_APPEND)
-        c->leader_commit = m->append.leader_commit;
+        note_leader_commit(c, m->append.leader_commit);
     return checked(c, engine_receive(c->engine, clock_boot_ms(), m), "on a message");
 }
 
