@@ -367,12 +367,34 @@ void fixture_pin(struct fixture *f, const char *key_path)
         die("known_hosts: %s", message);
 }
 
+static bool is_listening(uint16_t port)
+{
+    char line[256], wanted[64];
+    bool found = false;
+    FILE *tcp = fopen("/proc/net/tcp", "re");
+
+    snprintf(wanted, sizeof wanted, " 0100007F:%04X 00000000:0000 0A ",
+             port); /* 127.0.0.1, LISTEN: proc(5) */
+    while (tcp != NULL && !found && fgets(line, sizeof line, tcp) != NULL)
+        found = strstr(line, wanted) != NULL;
+    if (tcp != NULL)
+        fclose(tcp);
+    return found;
+}
+
+/* Until it listens: it has read its configuration then, which a test may write anew. */
 void fixture_start_sshd(struct fixture *f)
 {
+    uint64_t deadline = clock_boot_ms() + WAIT_MS;
     char message[512];
 
     if (sshd_start(f->sshd, message, sizeof message) < 0)
         die("sshd: %s", message);
+    while (!is_listening(f->port)) {
+        if (clock_boot_ms() >= deadline)
+            die("sshd does not listen at port %u", f->port);
+        poll(NULL, 0, 2);
+    }
 }
 
 void fixture_kill_sshd(struct fixture *f)
