@@ -21,7 +21,7 @@
  * and those whom it serves hardly notice (DESIGN.md); and always twice as much as
  * the leader commits, so that it does catch up. */
 #define PACE_BEHIND 10000
-#define PACE_PER_S 30000
+#define PACE_PER_S 35000
 #define COMMIT_RATE_MS 200 /* measured over so long */
 #define PACE_BURST_NS 20000000
 #define PACE_MAX_MS 20 /* at a time */
