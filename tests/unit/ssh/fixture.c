@@ -286,24 +286,24 @@ void node_expect_ended(struct test_node *n, unsigned count)
     pthread_mutex_unlock(&n->lock);
 }
 
-uint64_t node_read(struct test_node *n)
+static uint64_t locked(struct test_node *n, const uint64_t *bytes)
 {
-    uint64_t bytes;
+    uint64_t value;
 
     pthread_mutex_lock(&n->lock);
-    bytes = n->n_read;
+    value = *bytes;
     pthread_mutex_unlock(&n->lock);
-    return bytes;
+    return value;
+}
+
+uint64_t node_read(struct test_node *n)
+{
+    return locked(n, &n->n_read);
 }
 
 uint64_t node_written(struct test_node *n)
 {
-    uint64_t bytes;
-
-    pthread_mutex_lock(&n->lock);
-    bytes = n->n_written;
-    pthread_mutex_unlock(&n->lock);
-    return bytes;
+    return locked(n, &n->n_written);
 }
 
 /* ---- keys, files, sshd ---- */
