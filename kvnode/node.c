@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "kvnode/events.h"
+#include "kvnode/health.h"
 #include "kvnode/node_state.h"
 #include "kvnode/past.h"
 #include "kvnode/peers.h"
@@ -69,6 +70,7 @@ static void on_beat(uv_timer_t *timer)
 {
     struct node *n = timer->data;
 
+    health_beat(n, clock_boot_ms());
     node_beat(n);
     scrub_beat(n->scrub, clock_boot_ms());
     if (n->stopping && (!consensus_is_leader(n->consensus) || clock_boot_ms() >= n->stop_deadline_ms))

@@ -74,8 +74,14 @@ struct node {
     uint64_t started_ms;        /* clock_boot_ms() */
     uint64_t minority_since_ms; /* 0: a majority is linked */
     uint64_t full_since_ms;     /* 0: log.db's disk has room */
-    bool healing;               /* state.db was damaged: see heal_state() */
-    bool mending;               /* state.db is damaged, memory is not: see heal_file() */
+    struct {
+        uv_fs_t request;
+        bool asked;                          /* the request is under way */
+        uint64_t at_ms;                      /* clock_boot_ms() of the last one */
+        uint64_t disk_free, disk_total, rss; /* bytes; 0: not known yet */
+    } probe;                                 /* see health_beat() */
+    bool healing;                            /* state.db was damaged: see heal_state() */
+    bool mending;                            /* state.db is damaged, memory is not: see heal_file() */
     struct heal heal;
     bool stateless;  /* a state file is awaited or being loaded: nobody is served, `store` is empty */
     bool root_given; /* the owner of a new cluster's root directory is settled */

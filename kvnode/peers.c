@@ -191,7 +191,7 @@ static void send_hello(struct connection *c)
     frame_end(b, frame);
 }
 
-static void send_status(struct peer *peer)
+static void send_status(struct peer *peer, const struct health *health)
 {
     struct node *n = peer->peers->node;
     struct buffer *b = begin(peer, PEER_STATUS, 0);
@@ -205,6 +205,7 @@ static void send_status(struct peer *peer)
     buffer_put_u64(b, store_applied(n->store));
     buffer_put_u64(b, store_digest(n->store));
     buffer_put_u8(b, (n->mending ? PEER_FLAG_DAMAGED : 0) | (n->stateless ? PEER_FLAG_STATELESS : 0));
+    health_encode(b, health);
     end(peer);
 }
 
@@ -219,6 +220,7 @@ static int on_hello(struct connection *c, struct cursor *in)
 {
     const struct config *config = c->peers->node->config;
     struct peer *peer = c->peer;
+    struct health health;
     size_t magic_len, name_len;
     const uint8_t *magic = cursor_string(in, 64, &magic_len);
     uint64_t cluster = cursor_u64(in);
@@ -251,14 +253,15 @@ static int on_hello(struct connection *c, struct cursor *in)
     if (peer->link == NULL)
         send_hello(c);
     log_info("linked with %s", peer->config->name);
-    send_status(peer);
+    health_look(c->peers->node, &health);
+    send_status(peer, &health);
     reads_retry(c->peers->node->reads);
     writes_retry(c->peers->node->writes, true);
     snapshots_linked(c->peers->node->snapshots, peer->view.id);
     return 0;
 }
 
-static void on_status(struct peer *peer, struct cursor *in)
+static int on_status(struct peer *peer, struct cursor *in)
 {
     struct peer_view v = peer->view;
     uint8_t flags;
@@ -271,8 +274,11 @@ static void on_status(struct peer *peer, struct cursor *in)
     flags = cursor_u8(in);
     v.damaged = (flags & PEER_FLAG_DAMAGED) != 0;
     v.stateless = (flags & PEER_FLAG_STATELESS) != 0;
-    if (!in->failed)
-        peer->view = v;
+    if (!health_decode(in, &v.health))
+        return KV_E_PROTOCOL;
+    v.status_ms = clock_boot_ms();
+    peer->view = v;
+    return KV_OK;
 }
 
 static int on_frame(void *arg, const struct frame *frame)
@@ -316,7 +322,7 @@ static int on_frame(void *arg, const struct frame *frame)
             reads_peer_answers(n->reads, frame->id, (int)a, b);
         break;
     case PEER_STATUS:
-        on_status(peer, &in);
+        rv = on_status(peer, &in);
         break;
     case PEER_SNAPSHOT:
         rv = snapshots_receive(n->snapshots, peer->view.id, frame->payload, frame->len);
@@ -617,6 +623,7 @@ void peers_free(struct peers *p)
 void peers_beat(struct peers *p, uint64_t now_ms)
 {
     uint64_t silent = (uint64_t)p->node->config->heartbeat_ms * SILENT_BEATS;
+    struct health health;
     struct connection *c;
     size_t i;
 
@@ -629,19 +636,24 @@ void peers_beat(struct peers *p, uint64_t now_ms)
         else if (c->hello && now_ms - c->heard_ms > silent)
             stream_close(c->stream);
     }
+    health_look(p->node, &health);
     for (i = 0; i < p->n; i++)
         if (is_up(&p->all[i]))
-            send_status(&p->all[i]);
+            send_status(&p->all[i], &health);
 }
 
 void peers_each(const struct peers *p, void *arg, void (*emit)(void *arg, const struct peer_view *view))
 {
+    uint64_t now = clock_boot_ms(), fresh = (uint64_t)p->node->config->heartbeat_ms * 3;
     size_t i;
 
+    if (fresh < PEER_FRESH_MS)
+        fresh = PEER_FRESH_MS;
     for (i = 0; i < p->n; i++) {
         struct peer_view view = p->all[i].view;
 
         view.up = is_up(&p->all[i]);
+        view.fresh = view.up && view.status_ms != 0 && now - view.status_ms <= fresh;
         emit(arg, &view);
     }
 }

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "kvnode/health.h"
 #include "sync/base/buffer.h"
 
 struct node;
@@ -23,7 +24,8 @@ enum peer_frame {
     PEER_REFUSED = 103,      /* u64 session, u64 seq, u64 part: not the leader */
     PEER_READ = 104,         /* id: token; a ReadIndex for a follower */
     PEER_READ_ANSWER = 105,  /* id: token; u16 code, u64 index */
-    PEER_STATUS = 106,       /* u8 role, u64 term, u64 applied, u64 digest index, u64 digest, u8 flags */
+    PEER_STATUS = 106,       /* u8 role, u64 term, u64 applied, u64 digest index, u64 digest, u8 flags,
+                                fields (health.h) */
     PEER_SNAPSHOT = 107,     /* to the receiver (sync/raft/PROTOCOL.md) */
     PEER_SNAPSHOT_ACK = 108, /* to the sender */
     PEER_WANT_STATE = 109,   /* empty: the sender's state.db is damaged, its log is not */
@@ -37,13 +39,18 @@ struct peer_view {
     uint64_t id;
     const char *name, *address; /* borrowed from the configuration */
     bool up;
+    bool fresh;            /* up, and its last status is no older than PEER_FRESH_MS */
     uint64_t last_seen_ms; /* clock_boot_ms(), 0: never */
+    uint64_t status_ms;    /* clock_boot_ms() when the last status came, 0: none came yet */
+    struct health health;  /* what it said of itself then */
     uint64_t applied, digest_index, digest, term;
     uint8_t role;    /* enum peer_role */
     bool damaged;    /* its scrub found its state.db damaged */
     bool stateless;  /* it awaits a state, and serves nobody */
     char error[160]; /* why there is no link, or "" */
 };
+/* A peer's status that is older says nothing of it any more (three heartbeats, if they are longer). */
+#define PEER_FRESH_MS 1500
 #define PEER_FLAG_DAMAGED 1
 #define PEER_FLAG_STATELESS 2
 enum peer_role { PEER_FOLLOWER, PEER_CANDIDATE, PEER_LEADER };
