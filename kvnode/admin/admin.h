@@ -43,6 +43,7 @@ enum opt {
     OPT_TTL,
     OPT_RECURSIVE,
     OPT_LONG,
+    OPT_RAW,
     OPT_WATCH,
     OPT_FOLLOW,
     OPT_LAST,
@@ -53,6 +54,7 @@ enum opt {
     OPT_DATA,
     OPT_SOCKET,
     OPT_PEER,
+    OPT_SETTINGS,
     OPT_BRIDGE_PEER,
     OPT_SECONDS,
     OPT_SIZE,
@@ -98,6 +100,7 @@ struct admin {
     char **args; /* borrowed from argv */
     unsigned timeout_ms;
     bool color;
+    bool quote; /* names go to a terminal: those that could act on it are quoted */
     int (*node_run)(const struct config *config); /* kvnode run, from main() */
 };
 
@@ -124,6 +127,9 @@ int admin_fail(const struct admin *a, int exit, const char *subject, const char 
 int admin_fail_code(const struct admin *a, const char *subject, int code, const char *detail, bool written);
 /* The exit status of a code. */
 int admin_exit_of(int code, bool written);
+/* A key that a verb was given: EXIT_OK, or the failure's exit status after a message
+ * that says which rule it breaks. directory: the root and a slash at the end are fine. */
+int admin_key(const struct admin *a, const char *key, bool directory, bool written);
 /* To standard error unless -q. */
 void admin_say(const struct admin *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* To standard error with -v. */

@@ -1,4 +1,5 @@
 #include "kvnode/admin/cluster.h"
+#include "kvnode/admin/format.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -67,9 +68,38 @@ static void name_unreachable(const json_t *status, char *out, size_t size)
         snprintf(out, size, "%zu of %zu nodes unreachable: %s", n, json_array_size(members), names);
 }
 
+/* A refusal by the state machine, which has no detail: which limit it was. */
+static int fail_full(struct request_link *l, const char *subject, const json_t *status)
+{
+    json_int_t keys = cluster_number(status, "keys"), max_keys = cluster_number(status, "max_keys");
+    json_int_t bytes = cluster_number(status, "bytes"), max_bytes = cluster_number(status, "max_bytes");
+    char limit[32], used[32];
+    if (keys >= max_keys)
+        return admin_fail(
+            l->admin, EXIT_REFUSED, subject,
+            "the cluster is at its limit of %lld keys (max_keys); nothing was written. Delete, or raise "
+            "it with: kvnode config --cluster max_keys=N",
+            (long long)max_keys);
+    bool full = bytes > max_bytes - max_bytes / 10;
+    format_size((uint64_t)max_bytes, limit, sizeof limit);
+    format_size((uint64_t)bytes, used, sizeof used);
+    return admin_fail(l->admin, EXIT_REFUSED, subject,
+                      "live data %s the cluster's limit of %s (max_bytes; %s are used); nothing was written. "
+                      "Delete, or raise it with: kvnode config --cluster max_bytes=SIZE",
+                      full ? "is at" : "would pass", limit, used);
+}
+
 int cluster_fail(struct request_link *l, const char *subject, int code, bool written)
 {
     json_t *status = NULL;
+    if (code == KV_E_NOSPC && l->detail[0] == '\0' && l->client != NULL) {
+        l->deadline_ms = clock_boot_ms() + 500;
+        if (cluster_status(l, &status) == 0) {
+            int exit = fail_full(l, subject, status);
+            json_decref(status);
+            return exit;
+        }
+    }
     if ((code == KV_E_UNAVAILABLE || code == KV_E_ROFS) && l->detail[0] == '\0' && l->client != NULL) {
         l->deadline_ms = clock_boot_ms() + 500;
         if (cluster_status(l, &status) == 0)

@@ -1,11 +1,15 @@
-/* config: every setting with its source; --peer: what other machines need. */
+/* config: every setting with its source; --peer: what other machines need;
+ * --cluster: the replicated settings. */
+#include "kvnode/admin/cluster.h"
 #include "kvnode/admin/format.h"
 #include "kvnode/admin/verbs.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "kvnode/config.h"
+#include "sync/base/error.h"
 #include "sync/ssh/identity.h"
 
 #define SYSTEM_HOST_KEY "/etc/ssh/ssh_host_ed25519_key.pub"
@@ -81,8 +85,93 @@ static int print_own_section(const struct admin *a, const struct config *c)
     return EXIT_OK;
 }
 
+static int read_settings(struct request_link *l, json_t **settings_out)
+{
+    struct cursor answer;
+    size_t len;
+    *settings_out = NULL;
+    int rc = request_ask(l, MESSAGE_SETTINGS, NULL, &answer);
+    const uint8_t *text = rc == 0 ? cursor_string(&answer, FRAME_PAYLOAD_MAX, &len) : NULL;
+    if (text != NULL)
+        *settings_out = json_loadb((const char *)text, len, 0, NULL);
+    return rc != 0 ? rc : *settings_out != NULL ? 0 : -EPROTO;
+}
+
+/* One NAME=VALUE. What is wrong with it is said before anything is sent, where that can be seen. */
+static int change_setting(struct admin *a, struct request_link *l, const json_t *settings, const char *text)
+{
+    const char *equals = strchr(text, '=');
+    char name[64];
+    if (equals == NULL || equals == text || (size_t)(equals - text) >= sizeof name)
+        return admin_usage(a, "%s: use NAME=VALUE", text);
+    snprintf(name, sizeof name, "%.*s", (int)(equals - text), text);
+    if (json_object_get(settings, name) == NULL)
+        return admin_fail(a, EXIT_REFUSED, name,
+                          "no such setting; kvnode config --cluster lists them; nothing was written");
+    const struct command_body body = {.name = (const uint8_t *)name,
+                                      .name_len = strlen(name),
+                                      .value = (const uint8_t *)equals + 1,
+                                      .value_len = strlen(equals + 1)};
+    struct command_result result;
+    request_restart_clock(l);
+    int rc = request_write(l, COMMAND_SETTING, &body, &result);
+    if (rc == KV_E_INVAL)
+        return admin_fail(
+            a, EXIT_REFUSED, name,
+            "%s is no value for it, or out of its bounds (now %s; by default %s); nothing was written",
+            equals + 1, cluster_text(json_object_get(settings, name), "value"),
+            cluster_text(json_object_get(settings, name), "default"));
+    return rc == 0 ? EXIT_OK : cluster_fail(l, name, rc, true);
+}
+
+static void print_settings(const struct admin *a, json_t *settings)
+{
+    const char *name;
+    json_t *o;
+    json_object_foreach(settings, name, o)
+    {
+        const char *value = cluster_text(o, "value"), *fallback = cluster_text(o, "default");
+        char setting[160];
+        if (a->opt[OPT_JSON] != NULL) {
+            json_line(json_pack("{s:s, s:s, s:s}", "name", name, "value", value, "default", fallback));
+            continue;
+        }
+        snprintf(setting, sizeof setting, "%s = %s", name, value);
+        if (strcmp(value, fallback) == 0)
+            printf("%s = %s\n", name, value);
+        else
+            printf("%-30s ; default: %s\n", setting, fallback);
+    }
+}
+
+static int cluster_settings(struct admin *a)
+{
+    struct request_link l;
+    json_t *settings = NULL;
+    int exit = request_open(a, &l);
+    if (exit != EXIT_OK)
+        return exit;
+    int rc = read_settings(&l, &settings);
+    for (int i = 0; rc == 0 && i < a->n_args && exit == EXIT_OK; i++)
+        exit = change_setting(a, &l, settings, a->args[i]);
+    if (rc != 0)
+        exit = cluster_fail(&l, NULL, rc, false);
+    else if (a->n_args == 0)
+        print_settings(a, settings);
+    json_decref(settings);
+    request_close(&l);
+    return exit;
+}
+
 int verb_config(struct admin *a)
 {
+    if (a->opt[OPT_SETTINGS] != NULL)
+        return a->opt[OPT_PEER] != NULL ? admin_usage(a, "--cluster and --peer exclude each other")
+                                        : cluster_settings(a);
+    if (a->n_args > 0)
+        return admin_usage(
+            a, "%s: settings of a node are changed in its file; those of the cluster with --cluster",
+            a->args[0]);
     struct config *c;
     const char *last = NULL;
     int exit = admin_config(a, &c);

@@ -17,6 +17,11 @@ int verb_del(struct admin *a)
         const struct command_body body = {
             .path = (const uint8_t *)key, .path_len = strlen(key), .flags = a->opt[OPT_RECURSIVE] != NULL};
         struct command_result result;
+        int refused = admin_key(a, key, false, true);
+        if (refused != EXIT_OK) {
+            exit = exit != EXIT_OK ? exit : refused;
+            continue;
+        }
         request_restart_clock(&l);
         int rc = request_write(&l, COMMAND_DEL, &body, &result);
         if (rc != 0) {

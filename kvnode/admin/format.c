@@ -42,22 +42,53 @@ void format_revision(uint64_t revision, char *out, size_t size)
     snprintf(out, size, "0-%" PRIu64, revision);
 }
 
-void format_user(uint32_t uid, char *out, size_t size)
+/* Of many in a row most are of one account, and a look-up reads files. */
+struct known {
+    uint32_t id;
+    char name[64]; /* "": none yet */
+};
+
+static void format_known(struct known *k, uint32_t id, const char *(*find)(uint32_t id), char *out,
+                         size_t size)
+{
+    if (k->name[0] == '\0' || k->id != id) {
+        const char *name = find(id);
+
+        k->id = id;
+        if (name != NULL)
+            snprintf(k->name, sizeof k->name, "%s", name);
+        else
+            snprintf(k->name, sizeof k->name, "%" PRIu32, id);
+    }
+    snprintf(out, size, "%s", k->name);
+}
+
+static const char *find_user(uint32_t uid)
 {
     const struct passwd *p = getpwuid(uid);
-    if (p != NULL)
-        snprintf(out, size, "%s", p->pw_name);
-    else
-        snprintf(out, size, "%" PRIu32, uid);
+
+    return p != NULL ? p->pw_name : NULL;
+}
+
+static const char *find_group(uint32_t gid)
+{
+    const struct group *g = getgrgid(gid);
+
+    return g != NULL ? g->gr_name : NULL;
+}
+
+void format_user(uint32_t uid, char *out, size_t size)
+{
+    static struct known last;
+
+    format_known(&last, uid, find_user, out, size);
 }
 
 void format_group(uint32_t gid, char *out, size_t size)
 {
-    const struct group *g = getgrgid(gid);
-    if (g != NULL)
-        snprintf(out, size, "%s", g->gr_name);
-    else
-        snprintf(out, size, "%" PRIu32, gid);
+    static struct known last;
+
+    format_known(&last, gid, find_group, out, size);
 }
 
 void format_author(uint32_t uid, const char *node, char *out, size_t size)
@@ -94,6 +125,63 @@ void format_duration(uint64_t ms, char *out, size_t size)
         snprintf(out, size, "%" PRIu64 " h", ms / 3600000);
     else
         snprintf(out, size, "%" PRIu64 " d", ms / (24 * 3600 * 1000));
+}
+
+/* Bytes of the character at s that a terminal may be shown as it is, or 0: a control
+ * character (C0, DEL, C1), or no UTF-8 (RFC 3629). */
+static size_t printable(const uint8_t *s, size_t len)
+{
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    size_t n = s[0] < 0x80 ? 1 : s[0] >= 0xF0 ? 4 : s[0] >= 0xE0 ? 3 : s[0] >= 0xC2 ? 2 : 0;
+    uint32_t c = n == 1 ? s[0] : s[0] & (0x7Fu >> n);
+
+    if (n == 0 || n > len || s[0] > 0xF4)
+        return 0;
+    for (size_t i = 1; i < n; i++) {
+        if ((s[i] & 0xC0) != 0x80)
+            return 0;
+        c = c << 6 | (s[i] & 0x3F);
+    }
+    if (c < least[n] || c > 0x10FFFF || (c >= 0xD800 && c < 0xE000) || c < 0x20 || (c >= 0x7F && c < 0xA0) ||
+        (c >= 0x200E && c <= 0x200F) || (c >= 0x2028 && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069))
+        return 0; /* among them those that turn the direction of writing */
+    return n;
+}
+
+static bool harmless(const uint8_t *s, size_t len)
+{
+    if (len >= 2 && s[0] == '$' && s[1] == '\'')
+        return false;
+    for (size_t i = 0, n; i < len; i += n)
+        if ((n = printable(s + i, len - i)) == 0)
+            return false;
+    return true;
+}
+
+void format_name(FILE *out, const void *name, size_t len, bool quote)
+{
+    static const char letters[] = "abtnvfr"; /* 7 to 13 */
+    const uint8_t *s = name;
+
+    if (!quote || harmless(s, len)) {
+        fwrite(s, 1, len, out);
+        return;
+    }
+    fputs("$'", out);
+    for (size_t i = 0; i < len;) {
+        size_t n = printable(s + i, len - i);
+
+        if (n == 1 && (s[i] == '\\' || s[i] == '\''))
+            fputc('\\', out);
+        if (n > 0)
+            fwrite(s + i, 1, n, out);
+        else if (s[i] >= 7 && s[i] <= 13)
+            fprintf(out, "\\%c", letters[s[i] - 7]);
+        else
+            fprintf(out, "\\%03o", s[i]);
+        i += n > 0 ? n : 1;
+    }
+    fputc('\'', out);
 }
 
 void json_line(json_t *object)

@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "sync/wire/message.h"
 
@@ -25,6 +26,11 @@ void format_group(uint32_t gid, char *out, size_t size);
 void format_mode(uint8_t type, uint16_t mode, char out[static 11]);
 /* "0.4 s", "35 s", "12 min". */
 void format_duration(uint64_t ms, char *out, size_t size);
+
+/* A name or key, which may hold any byte. quote: one that a terminal would act on
+ * (control characters, bytes that are no UTF-8), or that could be taken for a quoted
+ * one, is written as $'a\nb', which shells read back; else the bytes as they are. */
+void format_name(FILE *out, const void *name, size_t len, bool quote);
 
 /* Takes over the object, prints it on one line and frees it. */
 void json_line(json_t *object);

@@ -30,9 +30,12 @@ int verb_get(struct admin *a)
         !admin_parse_number(a->opt[OPT_AT_VERSION], 1, UINT64_MAX, &version))
         return admin_usage(a, "--version %s: use a version's number; kvnode history lists them",
                            a->opt[OPT_AT_VERSION]);
+    int exit = admin_key(a, key, false, false);
+    if (exit != EXIT_OK)
+        return exit;
     struct request_link l;
     struct value v = {.data = BUFFER_INIT};
-    int exit = request_open(a, &l);
+    exit = request_open(a, &l);
     if (exit != EXIT_OK)
         return exit;
     int rc = version != 0 ? fetch_version(&l, key, version, &v)

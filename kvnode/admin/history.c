@@ -62,7 +62,10 @@ int verb_history(struct admin *a)
         return admin_usage(a, "--last %s: use a number from 1", a->opt[OPT_LAST]);
     bool content_seen = false;
     struct request_link l;
-    int exit = request_open(a, &l);
+    int exit = admin_key(a, key, false, false);
+    if (exit != EXIT_OK)
+        return exit;
+    exit = request_open(a, &l);
     if (exit != EXIT_OK)
         return exit;
     int rc = request_parent(&l, key, &directory, &name, &name_len);

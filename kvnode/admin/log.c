@@ -53,10 +53,15 @@ static void print_row(struct printer *p, const struct log_row *r)
     /* A directory that `set` made on the way is no set. */
     bool made = r->row.type == INODE_DIRECTORY && r->row.op == COMMAND_SET;
     bool sized = !r->row.deleted && r->row.type != INODE_DIRECTORY;
-    printf("%-19s  %-9s %-10s %10s  %-12s  %.*s%s%.*s\n", when,
+    printf("%-19s  %-9s %-10s %10s  %-12s  ", when,
            made ? command_op_name(COMMAND_MKDIR) : version_row_op(&r->row), version, sized ? size : "-",
-           author, (int)r->key_len, (const char *)r->key, r->from_len > 0 ? "  from " : "", (int)r->from_len,
-           (const char *)r->from);
+           author);
+    format_name(stdout, r->key, r->key_len, p->a->quote);
+    if (r->from_len > 0) {
+        fputs("  from ", stdout);
+        format_name(stdout, r->from, r->from_len, p->a->quote);
+    }
+    putchar('\n');
 }
 
 /* Reads all rows after *after and moves it. 0, KV_E_*, -errno. */
@@ -164,7 +169,10 @@ int verb_watch(struct admin *a)
     struct printer p = {.a = a, .below = a->n_args > 0 ? a->args[0] : ""};
     struct request_link l;
     uint64_t after = 0;
-    int exit = request_open(a, &l);
+    int exit = admin_key(a, p.below, true, false);
+    if (exit != EXIT_OK)
+        return exit;
+    exit = request_open(a, &l);
     if (exit != EXIT_OK)
         return exit;
     int rc = barrier(&l, &after);

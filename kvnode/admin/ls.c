@@ -1,4 +1,4 @@
-/* ls: the entries of a directory in listing order, or one key. */
+/* ls: the entries of a directory, sorted by their names' bytes, or one key. */
 #include "kvnode/admin/cluster.h"
 #include "kvnode/admin/format.h"
 #include "kvnode/admin/request.h"
@@ -11,45 +11,99 @@
 
 #include "sync/base/error.h"
 
-#define PAGE 256
+#define PAGE 1000
+#define AUTHORS_WINDOW 256 /* questions in flight */
 
 struct entry {
     char *name; /* owned */
     size_t len;
     struct attr attr;
+    char author[100]; /* who wrote the current version; "-": not known */
 };
 
-/* Who wrote the current version: the first row of the history, or "-". */
-static void find_author(struct request_link *l, uint64_t directory, const char *name, size_t len, char *out,
-                        size_t size)
+struct listing {
+    struct entry *entries; /* owned */
+    size_t n, cap;
+};
+
+static void listing_free(struct listing *t)
 {
-    struct buffer body = BUFFER_INIT;
-    struct cursor answer;
-    struct version_row row;
-    snprintf(out, size, "-");
-    buffer_put_u64(&body, directory);
-    buffer_put_string(&body, name, len);
-    buffer_put_u64(&body, 0);
-    buffer_put_u32(&body, 1);
-    if (request_ask(l, MESSAGE_HISTORY, &body, &answer) == 0) {
-        (void)cursor_u8(&answer);
-        if (cursor_u32(&answer) == 1) {
-            version_row_decode(&answer, &row);
-            if (!answer.failed)
-                format_author(row.author_uid, row.author_node, out, size);
-        }
-    }
-    buffer_deinit(&body);
+    for (size_t i = 0; i < t->n; i++)
+        free(t->entries[i].name);
+    free(t->entries);
 }
 
-static void print_entry(struct request_link *l, uint64_t directory, const struct entry *e)
+static struct entry *listing_add(struct listing *t, const void *name, size_t len)
 {
-    const struct admin *a = l->admin;
+    if (t->n == t->cap) {
+        size_t cap = t->cap == 0 ? 64 : t->cap * 2;
+        struct entry *grown = reallocarray(t->entries, cap, sizeof *grown);
+        if (grown == NULL)
+            return NULL;
+        t->entries = grown;
+        t->cap = cap;
+    }
+    struct entry *e = &t->entries[t->n];
+    *e = (struct entry){.name = malloc(len + 1), .len = len, .author = "-"};
+    if (e->name == NULL)
+        return NULL;
+    memcpy(e->name, name, len);
+    e->name[len] = '\0';
+    t->n++;
+    return e;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    const struct entry *x = a, *y = b;
+    int order = memcmp(x->name, y->name, x->len < y->len ? x->len : y->len);
+    return order != 0 ? order : (x->len > y->len) - (x->len < y->len);
+}
+
+/* The newest row of each file's history names its author. Asked for many at a time. */
+static int find_authors(struct request_link *l, uint64_t directory, struct listing *t)
+{
+    uint64_t first = l->last_id + 1;
+    size_t sent = 0, answered = 0;
+    int rc = 0;
+    while (rc == 0 && answered < t->n) {
+        struct frame frame;
+        for (; sent < t->n && sent - answered < AUTHORS_WINDOW; sent++) {
+            const struct entry *e = &t->entries[sent];
+            struct buffer *body = client_queue(l->client, MESSAGE_HISTORY, first + sent);
+            buffer_put_u64(body, directory);
+            buffer_put_string(body, e->name, e->len);
+            buffer_put_u64(body, 0);
+            buffer_put_u32(body, 1);
+            client_queue_end(l->client);
+        }
+        rc = client_wait(l->client, request_left(l), &frame);
+        for (; rc == 1; rc = client_next(l->client, &frame)) {
+            struct cursor answer;
+            struct version_row row;
+            if (frame.type != MESSAGE_ANSWER || frame.id < first || frame.id - first >= t->n)
+                continue;
+            answered++;
+            if (client_answer(&frame, &answer, NULL, 0) != 0)
+                continue; /* removed meanwhile, or not to be seen */
+            (void)cursor_u8(&answer);
+            if (cursor_u32(&answer) != 1)
+                continue;
+            version_row_decode(&answer, &row);
+            struct entry *e = &t->entries[frame.id - first];
+            if (!answer.failed)
+                format_author(row.author_uid, row.author_node, e->author, sizeof e->author);
+        }
+    }
+    l->last_id = first + sent;
+    return rc;
+}
+
+static void print_entry(const struct admin *a, const struct entry *e)
+{
     const struct attr *t = &e->attr;
     static const char *const types[] = {"?", "file", "directory", "symlink"};
-    char author[128] = "-", mode[11], user[64], group[64], when[32];
-    if (a->opt[OPT_LONG] != NULL && t->type == INODE_FILE && directory != 0)
-        find_author(l, directory, e->name, e->len, author, sizeof author);
+    char mode[11], user[64], group[64], when[32];
     if (a->opt[OPT_JSON] != NULL) {
         format_time_utc(t->mtime_ns, when, sizeof when);
         json_t *object = json_pack(
@@ -58,7 +112,7 @@ static void print_entry(struct request_link *l, uint64_t directory, const struct
             "time", when, "version", (json_int_t)t->version, "ino", (json_int_t)t->ino);
         json_set_bytes(object, "name", e->name, e->len);
         if (a->opt[OPT_LONG] != NULL)
-            json_object_set_new(object, "author", json_string(author));
+            json_object_set_new(object, "author", json_string(e->author));
         json_line(object);
         return;
     }
@@ -71,20 +125,18 @@ static void print_entry(struct request_link *l, uint64_t directory, const struct
         if (t->version != 0)
             snprintf(version, sizeof version, "v%" PRIu64, t->version);
         printf("%s %-8s %-8s %10" PRIu64 " %s %-6s %-12s ", mode, user, group, t->size, when, version,
-               author);
+               e->author);
     }
     const char *on = a->color && t->type == INODE_DIRECTORY ? "\033[1;34m" : "";
-    printf("%s%.*s%s%s\n", on, (int)e->len, e->name, on[0] != '\0' ? "\033[0m" : "",
-           t->type == INODE_DIRECTORY ? "/" : "");
+    fputs(on, stdout);
+    format_name(stdout, e->name, e->len, a->quote);
+    printf("%s%s\n", on[0] != '\0' ? "\033[0m" : "", t->type == INODE_DIRECTORY ? "/" : "");
 }
 
-/* One page of entries, copied, since printing may ask further. */
-static int read_page(struct request_link *l, uint64_t ino, uint64_t *cookie, bool *eof_out,
-                     struct entry *entries, size_t *n_out)
+static int read_page(struct request_link *l, uint64_t ino, uint64_t *cookie, bool *eof_out, struct listing *t)
 {
     struct buffer body = BUFFER_INIT;
     struct cursor answer;
-    *n_out = 0;
     buffer_put_u8(&body, l->admin->opt[OPT_LOCAL] != NULL ? READ_LOCAL : READ_LINEARIZABLE);
     buffer_put_u64(&body, ino);
     buffer_put_u64(&body, *cookie);
@@ -95,66 +147,76 @@ static int read_page(struct request_link *l, uint64_t ino, uint64_t *cookie, boo
         return rc;
     *eof_out = cursor_u8(&answer) != 0;
     uint32_t count = cursor_u32(&answer);
-    for (uint32_t i = 0; i < count && i < PAGE; i++) {
-        struct entry *e = &entries[*n_out];
+    for (uint32_t i = 0; i < count; i++) {
+        size_t len;
         *cookie = cursor_u64(&answer);
-        const uint8_t *name = cursor_string(&answer, KV_NAME_MAX, &e->len);
+        const uint8_t *name = cursor_string(&answer, KV_NAME_MAX, &len);
+        struct entry *e = answer.failed ? NULL : listing_add(t, name, len);
+        if (e == NULL)
+            return answer.failed ? -EPROTO : -ENOMEM;
         attr_decode(&answer, &e->attr);
         if (answer.failed)
             return -EPROTO;
-        e->name = strndup((const char *)name, e->len);
-        if (e->name == NULL)
-            return -ENOMEM;
-        (*n_out)++;
     }
     if (count == 0)
         *eof_out = true;
     return 0;
 }
 
-static int list(struct request_link *l, uint64_t ino)
+static int read_directory(struct request_link *l, uint64_t ino, struct listing *t)
 {
     uint64_t cookie = 0;
     bool eof = false;
-    struct entry *entries = calloc(PAGE, sizeof *entries);
-    int rc = entries == NULL ? -ENOMEM : 0;
+    int rc = 0;
     while (rc == 0 && !eof) {
-        size_t n;
-        rc = read_page(l, ino, &cookie, &eof, entries, &n);
-        for (size_t i = 0; i < n; i++) {
-            if (rc == 0)
-                print_entry(l, ino, &entries[i]);
-            free(entries[i].name);
-        }
-        request_restart_clock(l);
+        rc = read_page(l, ino, &cookie, &eof, t);
+        request_restart_clock(l); /* the deadline counts from the last progress */
     }
-    free(entries);
+    if (t->n > 0)
+        qsort(t->entries, t->n, sizeof t->entries[0], by_name);
+    return rc;
+}
+
+static int list(struct request_link *l, const char *key, const struct attr *attr, struct listing *t)
+{
+    uint64_t directory = attr->ino;
+    int rc = 0;
+    if (attr->type == INODE_DIRECTORY) {
+        rc = read_directory(l, attr->ino, t);
+    } else {
+        const char *name;
+        size_t len;
+        rc = request_parent(l, key, &directory, &name, &len);
+        struct entry *e = rc == 0 ? listing_add(t, name, len) : NULL;
+        if (e != NULL)
+            e->attr = *attr;
+        else if (rc == 0)
+            rc = -ENOMEM;
+    }
+    if (rc == 0 && l->admin->opt[OPT_LONG] != NULL)
+        rc = find_authors(l, directory, t);
     return rc;
 }
 
 int verb_ls(struct admin *a)
 {
     const char *key = a->n_args > 0 ? a->args[0] : "";
+    struct listing t = {0};
     struct request_link l;
     struct attr attr;
-    int exit = request_open(a, &l);
+    int exit = admin_key(a, key, true, false);
+    if (exit == EXIT_OK)
+        exit = request_open(a, &l);
     if (exit != EXIT_OK)
         return exit;
     int rc = request_resolve(&l, key, a->opt[OPT_LOCAL] != NULL, &attr);
-    if (rc == 0 && attr.type == INODE_DIRECTORY) {
-        rc = list(&l, attr.ino);
-    } else if (rc == 0) {
-        struct entry e = {.attr = attr};
-        uint64_t directory;
-        const char *name;
-        rc = request_parent(&l, key, &directory, &name, &e.len);
-        e.name = rc == 0 ? strndup(name, e.len) : NULL;
-        if (e.name != NULL)
-            print_entry(&l, directory, &e);
-        free(e.name);
-    }
+    if (rc == 0)
+        rc = list(&l, key, &attr, &t);
+    for (size_t i = 0; rc == 0 && i < t.n; i++)
+        print_entry(a, &t.entries[i]);
     if (rc != 0)
         exit = cluster_fail(&l, key[0] != '\0' ? key : "/", rc, false);
+    listing_free(&t);
     request_close(&l);
     return exit;
 }

@@ -149,6 +149,7 @@ static int decide_color(struct admin *a)
                    (term == NULL || strcmp(term, "dumb") != 0);
     else
         return admin_usage(a, "--color %s: use auto, always or never", when);
+    a->quote = isatty(STDOUT_FILENO) && a->opt[OPT_RAW] == NULL;
     return EXIT_OK;
 }
 

@@ -1,6 +1,7 @@
 /* What went wrong, said once and in one form: who, what, why, what happened to
  * the data, and what to try. This is the one place where a code becomes an exit
  * status. */
+#include "kvnode/admin/format.h"
 #include "kvnode/admin/admin.h"
 
 #include <errno.h>
@@ -10,13 +11,36 @@
 #include "kvnode/config.h"
 #include "sync/base/error.h"
 
+/* Longer subjects are shown by their beginning and their end. */
+#define SUBJECT_MAX 120
+
+static void put_subject(const char *subject)
+{
+    size_t len = strlen(subject), half = SUBJECT_MAX / 2;
+
+    if (len <= SUBJECT_MAX) {
+        format_name(stderr, subject, len, true);
+        return;
+    }
+    while (half > 0 && (subject[half] & 0xC0) == 0x80) /* not inside a character */
+        half--;
+    format_name(stderr, subject, half, true);
+    fputs("…", stderr);
+    subject += len - SUBJECT_MAX / 2;
+    while ((*subject & 0xC0) == 0x80)
+        subject++;
+    format_name(stderr, subject, strlen(subject), true);
+}
+
 static void prefix(const struct admin *a, const char *subject)
 {
     fputs("kvnode:", stderr);
     if (a->verb != NULL)
         fprintf(stderr, " %s", a->verb->name);
-    if (subject != NULL)
-        fprintf(stderr, " %s", subject);
+    if (subject != NULL) {
+        fputc(' ', stderr);
+        put_subject(subject);
+    }
     fputs(a->verb != NULL || subject != NULL ? ": " : " ", stderr);
 }
 
@@ -161,6 +185,17 @@ int admin_fail_code(const struct admin *a, const char *subject, int code, const 
     return admin_fail(a, exit, subject, "%s%s%s%s%s%s", text, say_detail ? " (" : "",
                       say_detail ? detail : "", say_detail ? ")" : "", written ? outcome(exit) : "",
                       advice(exit, code));
+}
+
+int admin_key(const struct admin *a, const char *key, bool directory, bool written)
+{
+    char why[400];
+    int code = key_check(key, directory, why, sizeof why);
+
+    if (code == KV_OK)
+        return EXIT_OK;
+    return admin_fail(a, EXIT_REFUSED, key[0] != '\0' ? key : NULL, "%s%s", why,
+                      written ? "; nothing was written" : "");
 }
 
 int admin_config(const struct admin *a, struct config **config_out)

@@ -1,3 +1,4 @@
+#include "kvnode/admin/format.h"
 #include "kvnode/admin/request.h"
 
 #include <errno.h>
@@ -6,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -33,12 +35,29 @@ static void pause_ms(unsigned ms)
     nanosleep(&t, NULL);
 }
 
+/* Who may use a socket, or the folder of sockets, that this account may not. */
+static void tell_denied(const char *path, char *out, size_t size)
+{
+    char me[64], owner[64], group[64];
+    struct stat st;
+    format_user(geteuid(), me, sizeof me);
+    if (stat(path, &st) != 0) {
+        snprintf(out, size, "%s may not reach %s", me, path);
+        return;
+    }
+    format_user(st.st_uid, owner, sizeof owner);
+    format_group(st.st_gid, group, sizeof group);
+    snprintf(out, size, "%s may not use %s, which is for %s and the group %s", me, path, owner, group);
+}
+
 /* Tries one socket. */
 static int try_socket(struct request_link *l, const char *socket, unsigned timeout_ms)
 {
     int rc = client_open(socket, CLIENT_ADMIN, CLIENT_NAME, 0, timeout_ms, &l->client, &l->node);
     if (rc == 0)
         snprintf(l->socket, sizeof l->socket, "%s", socket);
+    if (rc == -EACCES)
+        tell_denied(socket, l->denied, sizeof l->denied);
     return rc;
 }
 
@@ -52,6 +71,10 @@ static int try_all(struct request_link *l, char *failures_out, size_t size)
     if (rc != 0) {
         snprintf(failures_out, size, "the socket directory's path is too long");
         return rc;
+    }
+    if (access(dir, R_OK | X_OK) != 0 && errno == EACCES) {
+        tell_denied(dir, l->denied, sizeof l->denied);
+        return -EACCES;
     }
     snprintf(pattern, sizeof pattern, "%s/*.sock", dir);
     if (glob(pattern, 0, NULL, &found) != 0) {
@@ -106,6 +129,12 @@ int request_open(const struct admin *a, struct request_link *l_out)
     if (rc != 0) {
         const char *node = named_node(a), *subject = a->n_args > 0 ? a->args[0] : NULL;
         int exit = rc > 0 ? admin_exit_of(rc, false) : EXIT_UNAVAILABLE;
+        if (l_out->denied[0] != '\0')
+            return admin_fail(
+                a, EXIT_REFUSED, subject,
+                "%s; nothing was done. [node] socket_group = GROUP in the node's configuration lets a "
+                "group's members use it",
+                l_out->denied);
         if (node != NULL)
             return admin_fail(a, exit, subject,
                               "node %s does not answer (%s); nothing was done. Try: kvnode doctor", node,

@@ -21,6 +21,7 @@ struct request_link {
     uint64_t session;        /* 0: none; exactly-once writes */
     uint64_t seq;            /* of the session's last write */
     bool told;               /* that this takes long */
+    char denied[DETAIL_MAX]; /* why a socket may not be used, or "" */
     char detail[DETAIL_MAX]; /* the node's text of the last failure, may be "" */
 };
 

@@ -42,7 +42,10 @@ int verb_restore(struct admin *a)
     struct request_link l;
     struct value old = {.data = BUFFER_INIT};
     struct command_result result;
-    int exit = request_open(a, &l);
+    int exit = admin_key(a, key, false, true);
+    if (exit != EXIT_OK)
+        return exit;
+    exit = request_open(a, &l);
     if (exit != EXIT_OK)
         return exit;
     int rc = fetch_version(&l, key, version, &old);

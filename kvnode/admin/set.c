@@ -79,11 +79,14 @@ int verb_set(struct admin *a)
                                a->opt[OPT_IF_VERSION]);
         flags |= SET_IF_VERSION;
     }
+    int exit = admin_key(a, key, false, true);
+    if (exit != EXIT_OK)
+        return exit;
     if (given == NULL && isatty(STDIN_FILENO))
         return admin_usage(a, "no VALUE, and standard input is a terminal; give VALUE, or - to type it");
     struct request_link l;
     struct buffer value = BUFFER_INIT;
-    int exit = request_open(a, &l);
+    exit = request_open(a, &l);
     if (exit != EXIT_OK)
         return exit;
     int rc = 0;

@@ -1,5 +1,6 @@
 #include "sync/wire/attr.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "sync/base/error.h"
@@ -51,5 +52,41 @@ int name_check(const void *name, size_t len)
         return KV_E_INVAL;
     if (name_is(name, len, ".versions") || name_is(name, len, ".kvfs"))
         return KV_E_PERM;
+    return KV_OK;
+}
+
+int key_check(const char *key, bool directory, char *why_out, size_t size)
+{
+    size_t len = strlen(key);
+    const char *p = key[0] == '/' ? key + 1 : key;
+
+    if (len > KV_PATH_MAX) {
+        snprintf(why_out, size, "path is %zu bytes; the limit is %d", len, KV_PATH_MAX);
+        return KV_E_NAMETOOLONG;
+    }
+    if (*p == '\0' && !directory) {
+        snprintf(why_out, size, len == 0 ? "the key is empty" : "/ is the root directory, not a key");
+        return KV_E_INVAL;
+    }
+    for (const char *end = key + len; p < end;) {
+        const char *slash = memchr(p, '/', (size_t)(end - p)), *stop = slash != NULL ? slash : end;
+        int code = name_check(p, (size_t)(stop - p));
+
+        if (code == KV_E_NAMETOOLONG)
+            snprintf(why_out, size, "a name is %td bytes; the limit is %d", stop - p, KV_NAME_MAX);
+        else if (code == KV_E_PERM)
+            snprintf(why_out, size, "the name %.*s is reserved", (int)(stop - p), p);
+        else if (code != KV_OK && stop == p)
+            snprintf(why_out, size, "a key has no empty part (two slashes in a row)");
+        else if (code != KV_OK)
+            snprintf(why_out, size, "a key has no `%.*s` part", (int)(stop - p), p);
+        if (code != KV_OK)
+            return code;
+        p = slash != NULL ? slash + 1 : end;
+        if (slash != NULL && p == end && !directory) {
+            snprintf(why_out, size, "a key does not end in a slash");
+            return KV_E_INVAL;
+        }
+    }
     return KV_OK;
 }

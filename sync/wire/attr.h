@@ -35,4 +35,9 @@ void attr_decode(struct cursor *c, struct attr *a_out);
  * KV_E_PERM (".versions", ".kvfs": reserved). */
 int name_check(const void *name, size_t len);
 
+/* The same for a key a/b/c as people write it, of at most KV_PATH_MAX bytes. With
+ * `directory` it may be the root ("" or "/") and end in a slash. On a code other
+ * than 0 why_out (size bytes) says which rule was broken, as the rest of a sentence. */
+int key_check(const char *key, bool directory, char *why_out, size_t size);
+
 #endif

@@ -39,6 +39,63 @@ expect 6 kvnode set app/.versions/x y
 expect 6 kvnode set "$(printf 'n%.0s' {1..300})" y
 has "$err" "name"
 
+say "keys that are none: which rule"
+expect 6 kvnode set a/../b v
+has "$err" "kvnode: set a/../b: a key has no \`..\` part; nothing was written"
+expect 6 kvnode set x/ v
+has "$err" "does not end in a slash"
+expect 6 kvnode get ""
+has "$err" "kvnode: get: the key is empty"
+expect 6 kvnode get "$(printf 'a/%.0s' {1..2206})"
+has "$err" "path is 4412 bytes; the limit is 4095"
+[ ${#err} -lt 300 ] || die "a long key is shown whole: ${#err} bytes"
+
+say "names that a terminal would act on"
+expect 0 kvnode set $'odd/a\nb' 1
+expect 0 kvnode set odd/B 1
+expect 0 kvnode set odd/a 1
+expect 0 kvnode ls odd
+[ "$out" = $'B\na\na\nb' ] || die "ls in a pipe, sorted by bytes: $out"
+on_terminal() {
+    script -qec "$*" /dev/null </dev/null | tr -d '\r'
+}
+[ "$(on_terminal kvnode ls odd)" = $'B\na\n$\'a\\nb\'' ] || die "ls on a terminal: $(on_terminal kvnode ls odd)"
+[ "$(on_terminal kvnode ls --raw odd)" = $'B\na\na\nb' ] || die "ls --raw: $(on_terminal kvnode ls --raw odd)"
+has "$(on_terminal kvnode log --last 3)" $'$\'odd/a\\nb\''
+expect 0 kvnode ls --json odd
+has "$out" '"name":"a\nb"'
+expect 3 kvnode get $'none\nhere'
+has "$err" $'get $\'none\\nhere\': no such key'
+expect 0 kvnode del -r odd
+
+say "settings of the cluster"
+expect 0 kvnode config --cluster
+has "$out" "max_bytes = 1GiB"
+expect 0 kvnode config --cluster max_bytes=1MiB
+expect 0 kvnode config --cluster
+has "$out" "max_bytes = 1MiB"
+head -c 2000000 /dev/zero | kvnode set too-much - 2>"$work/stderr"
+[ $? = 6 ] || die "2 MB in a cluster of 1 MiB: $(cat "$work/stderr")"
+has "$(cat "$work/stderr")" "the cluster's limit of 1.0 MiB (max_bytes"
+has "$(cat "$work/stderr")" "kvnode config --cluster max_bytes=SIZE"
+expect 6 kvnode config --cluster max_keys=-1
+has "$err" "-1 is no value for it"
+expect 6 kvnode config --cluster nonsense=1
+has "$err" "no such setting"
+expect 2 kvnode config --cluster max_keys
+expect 2 kvnode config max_keys=5
+has "$err" "--cluster"
+expect 0 kvnode config --cluster max_bytes=default
+expect 0 kvnode config --cluster
+has "$out" "max_bytes = 1GiB"
+
+if [ "$(id -u)" = 0 ]; then
+    say "a socket of somebody else: exit 6, and who may use it"
+    expect 6 setpriv --reuid=20001 --regid=20001 --clear-groups "$(command -v kvnode)" -n n1 get k
+    has "$err" "20001 may not"
+    has "$err" "[node] socket_group"
+fi
+
 say "values: empty, from standard input, with a NUL, of several parts"
 expect 0 kvnode set empty ""
 expect 0 kvnode get empty

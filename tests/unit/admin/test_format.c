@@ -123,6 +123,37 @@ static void closes_a_status_with_what_may_fail(void **state)
              "The cluster works. It has one node only, which may not fail.");
 }
 
+static void quoted(const char *name, size_t len, bool quote, const char *expected)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+
+    assert_non_null(out);
+    format_name(out, name, len, quote);
+    fclose(out);
+    assert_string_equal(text, expected);
+    free(text);
+}
+
+static void quotes_names_that_a_terminal_would_act_on(void **state)
+{
+    quoted("plain name", 10, true, "plain name");
+    quoted("gr\303\274n", 5, true, "gr\303\274n");
+    quoted("a\nb", 3, true, "$'a\\nb'");
+    quoted("a\nb", 3, false, "a\nb");
+    quoted("\033[31mred", 8, true, "$'\\033[31mred'");
+    quoted("it's\t\\", 6, true, "$'it\\'s\\t\\\\'");
+    quoted("\177", 1, true, "$'\\177'");
+    quoted("\302\233"
+           "31m",
+           5, true, "$'\\302\\23331m'");                         /* C1: a CSI of one character */
+    quoted("\300\212", 2, true, "$'\\300\\212'");                /* an overlong newline */
+    quoted("\342\200\256txt", 6, true, "$'\\342\\200\\256txt'"); /* right to left */
+    quoted("cut\303", 4, true, "$'cut\\303'");
+    quoted("$'a'", 4, true, "$'$\\'a\\''");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -130,6 +161,7 @@ int main(void)
         cmocka_unit_test(shows_times),
         cmocka_unit_test(shows_durations),
         cmocka_unit_test(shows_modes),
+        cmocka_unit_test(quotes_names_that_a_terminal_would_act_on),
         cmocka_unit_test(names_authors_by_account_or_number),
         cmocka_unit_test(gives_base64_for_what_is_not_utf8),
         cmocka_unit_test(closes_a_status_with_what_may_fail),
