@@ -44,10 +44,11 @@ void control_lookup_root(struct fs *fs, struct request *r)
         return;
     }
     v->ops = &root_ops;
-    v->attr = (struct attr){.type = INODE_DIRECTORY, .mode = 0555, .nlink = 2, .mtime_ns = clock_wall_ns()};
+    v->attr = (struct attr){
+        .type = INODE_DIRECTORY, .mode = 0555, .nlink = 2, .mtime_ns = (int64_t)clock_wall_ns()};
     v->attr.uid = geteuid();
     v->attr.gid = getegid();
-    v->attr.ctime_ns = v->attr.mtime_ns;
+    v->attr.ctime_ns = v->attr.atime_ns = v->attr.btime_ns = v->attr.mtime_ns;
     virtual_reply_entry(fs, r, v, false);
 }
 

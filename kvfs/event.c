@@ -6,6 +6,7 @@
 
 #include "kvfs/fs.h"
 #include "kvfs/publish.h"
+#include "sync/base/clock.h"
 
 /* The directory's times and counts. */
 static void directory_changed(struct fs *fs, uint64_t ino)
@@ -99,6 +100,7 @@ void event_handle(struct fs *fs, const struct event *e)
     struct inode *inode = e->ino != 0 ? inode_find(fs, e->ino) : NULL;
     bool own = e->session != 0 && e->session == fs->link.session;
 
+    stamp_learn(&fs->stamp, e->wall_ns, clock_boot_ns());
     switch (e->kind) {
     case EVENT_CREATE:
         if (!own) {

@@ -182,8 +182,13 @@ void file_view(const struct file *f, struct attr *attr)
     attr->size = stage_size(&f->stage, stage_size(&f->inflight, stage_size(&f->base, attr->size)));
     if (!stage_empty(&f->stage) || !stage_empty(&f->inflight)) {
         attr->mtime_ns = f->touched_ns;
-        attr->ctime_ns = f->touched_ns;
+        if (attr->ctime_ns < f->touched_ns)
+            attr->ctime_ns = f->touched_ns;
     }
+    if (f->inflight.has_atime)
+        attr->atime_ns = f->inflight.atime_ns;
+    if (f->stage.has_atime)
+        attr->atime_ns = f->stage.atime_ns;
     if (f->stage.has_mtime)
         attr->mtime_ns = f->stage.mtime_ns;
     else if (f->inflight.has_mtime && stage_empty(&f->stage))
@@ -227,7 +232,8 @@ void file_touched(struct fs *fs, struct file *f, const struct fuse_ctx *who)
 
     if (!f->listed)
         f->dirty_ms = clock_boot_ms();
-    f->touched_ns = clock_wall_ns();
+    f->touched_ns = fs_now_ns(fs);
+    stage_stamp(&f->stage, f->touched_ns);
     list_or_unlist(fs, f);
     f->inode->told_data = true; /* the kernel put it into its page cache itself */
     if (who == NULL || who->pid == 0)

@@ -48,7 +48,7 @@ struct file {
     struct stage inflight; /* edits of the publication under way */
     struct stage stage;    /* edits after it */
     uint64_t dirty_ms;     /* when the oldest edit of `stage` came */
-    uint64_t touched_ns;   /* wall clock of the newest: its mtime until it is published */
+    int64_t touched_ns;    /* when the newest edit was made: its mtime */
     bool fresh; /* created here and never published: the first publication replaces the empty creation */
     uint32_t uid, gid; /* who wrote last */
     struct {

@@ -3,8 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sync/base/clock.h"
 #include "sync/base/log.h"
 
+#define SECOND_NS INT64_C(1000000000)
 #define STAGE_LIMIT ((size_t)64 * 1024 * 1024)
 #define BLOCK_SIZE 65536 /* what programs should read and write at once: a chunk of the store */
 
@@ -66,11 +68,29 @@ static mode_t type_bits(uint8_t type)
     }
 }
 
-static struct timespec time_of(uint64_t ns)
+static struct timespec time_of(int64_t ns)
 {
-    struct timespec t = {.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
+    struct timespec t = {.tv_sec = ns / SECOND_NS, .tv_nsec = ns % SECOND_NS};
 
+    if (t.tv_nsec < 0) {
+        t.tv_sec--;
+        t.tv_nsec += SECOND_NS;
+    }
     return t;
+}
+
+int64_t fs_now_ns(struct fs *fs)
+{
+    return stamp_next(&fs->stamp, clock_boot_ns(), clock_wall_ns());
+}
+
+int64_t fs_time_ns(struct timespec t)
+{
+    static const int64_t last = INT64_MAX / SECOND_NS - 1;
+
+    if (t.tv_sec > last || t.tv_sec < -last)
+        return (t.tv_sec > 0 ? last : -last) * SECOND_NS;
+    return t.tv_sec * SECOND_NS + t.tv_nsec;
 }
 
 void fs_stat(const struct fs *fs, const struct attr *attr, struct stat *st_out)
@@ -89,5 +109,5 @@ void fs_stat(const struct fs *fs, const struct attr *attr, struct stat *st_out)
     st_out->st_blocks = attr->type == INODE_FILE ? (blkcnt_t)((attr->size + 511) / 512) : 0;
     st_out->st_mtim = time_of(attr->mtime_ns);
     st_out->st_ctim = time_of(attr->ctime_ns);
-    st_out->st_atim = st_out->st_mtim;
+    st_out->st_atim = time_of(attr->atime_ns);
 }

@@ -29,6 +29,7 @@
 #include "kvfs/options.h"
 #include "kvfs/request.h"
 #include "kvfs/retry.h"
+#include "kvfs/stamp.h"
 #include "kvfs/virtual.h"
 
 /* For ever, as far as the kernel is concerned: events end it. */
@@ -52,6 +53,7 @@ struct fs {
     struct notifier notifier;
     struct virtual_table virtuals;
     struct retry_table retries;
+    struct stamp stamp;
 };
 
 int fs_init(struct fs *fs, const struct options *options);
@@ -73,6 +75,10 @@ static inline fuse_ino_t fs_node(const struct fs *fs, uint64_t ino)
     return ino == fs->root_ino ? FUSE_ROOT_ID : ino;
 }
 
+/* The cluster's time, for something that happens here and now. */
+int64_t fs_now_ns(struct fs *fs);
+/* A time in the unit of attributes; beyond their range the last second within it. */
+int64_t fs_time_ns(struct timespec t);
 /* Attributes as stat(2) shows them. */
 void fs_stat(const struct fs *fs, const struct attr *attr, struct stat *st_out);
 

@@ -87,11 +87,6 @@ void op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
  * once), owner and mode (after publishing what is staged), times (staged if
  * anything is). */
 
-static uint64_t time_ns(struct timespec t)
-{
-    return t.tv_sec < 0 ? 0 : (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
 static void on_set(struct fs *fs, struct request *r, int code, struct cursor *body)
 {
     if (code != 0)
@@ -124,13 +119,37 @@ static void set_published(struct fs *fs, struct request *r, int code, struct cur
         body.valid |= SETATTR_MTIME_NOW;
     } else if ((r->to_set & FUSE_SET_ATTR_MTIME) != 0) {
         body.valid |= SETATTR_MTIME;
-        body.mtime_ns = time_ns(r->set.st_mtim);
+        body.mtime_ns = fs_time_ns(r->set.st_mtim);
+    }
+    if ((r->to_set & FUSE_SET_ATTR_ATIME_NOW) != 0) {
+        body.valid |= SETATTR_ATIME_NOW;
+    } else if ((r->to_set & FUSE_SET_ATTR_ATIME) != 0) {
+        body.valid |= SETATTR_ATIME;
+        body.atime_ns = fs_time_ns(r->set.st_atim);
     }
     request_progress(fs, r);
     if (body.valid == 0)
         send_attr(fs, r);
     else
         link_write(fs, r, COMMAND_SETATTR, &body, on_set);
+}
+
+#define TIMES (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW | FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW)
+
+struct file_times {
+    bool has_mtime, has_atime;
+    int64_t mtime_ns, atime_ns;
+};
+
+/* The times that are asked for. */
+static struct file_times times_of(const struct request *r, int64_t now)
+{
+    return (struct file_times){
+        .has_mtime = (r->to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW)) != 0,
+        .has_atime = (r->to_set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW)) != 0,
+        .mtime_ns = (r->to_set & FUSE_SET_ATTR_MTIME_NOW) != 0 ? now : fs_time_ns(r->set.st_mtim),
+        .atime_ns = (r->to_set & FUSE_SET_ATTR_ATIME_NOW) != 0 ? now : fs_time_ns(r->set.st_atim),
+    };
 }
 
 static void set_removed(struct fs *fs, struct request *r, struct file *f)
@@ -141,26 +160,32 @@ static void set_removed(struct fs *fs, struct request *r, struct file *f)
         f->attr.uid = r->set.st_uid;
     if ((r->to_set & FUSE_SET_ATTR_GID) != 0)
         f->attr.gid = r->set.st_gid;
-    if ((r->to_set & FUSE_SET_ATTR_MTIME) != 0)
-        f->attr.mtime_ns = time_ns(r->set.st_mtim);
+    f->attr.ctime_ns = fs_now_ns(fs);
+    if ((r->to_set & TIMES) != 0) {
+        struct file_times t = times_of(r, f->attr.ctime_ns);
+
+        f->attr.mtime_ns = t.has_mtime ? t.mtime_ns : f->attr.mtime_ns;
+        f->attr.atime_ns = t.has_atime ? t.atime_ns : f->attr.atime_ns;
+    }
     send_attr(fs, r);
 }
 
 static void set_times(struct fs *fs, struct request *r, struct file *f)
 {
-    if ((r->to_set & FUSE_SET_ATTR_MTIME_NOW) != 0) {
-        f->stage.has_mtime = false; /* the publication's own time */
-    } else {
-        stage_set_mtime(&f->stage, time_ns(r->set.st_mtim));
-        file_touched(fs, f, NULL);
-    }
+    struct file_times t;
+
+    file_touched(fs, f, NULL);
+    t = times_of(r, f->touched_ns);
+    if (t.has_mtime)
+        stage_set_mtime(&f->stage, t.mtime_ns);
+    if (t.has_atime)
+        stage_set_atime(&f->stage, t.atime_ns);
     send_attr(fs, r);
 }
 
 static void set_rest(struct fs *fs, struct request *r, bool publish)
 {
     static const int owner = FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID;
-    static const int times = FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW;
     struct cursor nothing = cursor_of(NULL, 0);
     struct inode *inode = inode_find(fs, r->ino);
     struct file *f = inode != NULL ? inode->file : NULL;
@@ -169,7 +194,7 @@ static void set_rest(struct fs *fs, struct request *r, bool publish)
         set_removed(fs, r, f);
     else if (publish || (r->to_set & owner) != 0)
         publish_wait(fs, inode, r, set_published);
-    else if ((r->to_set & times) != 0 && file_is_dirty(f))
+    else if ((r->to_set & TIMES) != 0 && file_is_dirty(f))
         set_times(fs, r, f);
     else
         set_published(fs, r, 0, &nothing);

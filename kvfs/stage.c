@@ -265,7 +265,8 @@ void stage_clear(struct stage *s)
 {
     while (!TAILQ_EMPTY(&s->ops))
         op_free(s, TAILQ_FIRST(&s->ops));
-    s->has_mtime = false;
+    s->has_mtime = s->has_atime = false;
+    s->stamp_ns = 0;
 }
 
 void stage_deinit(struct stage *s)
@@ -275,14 +276,14 @@ void stage_deinit(struct stage *s)
 
 bool stage_empty(const struct stage *s)
 {
-    return TAILQ_EMPTY(&s->ops) && !s->has_mtime;
+    return TAILQ_EMPTY(&s->ops) && !s->has_mtime && !s->has_atime;
 }
 
 bool stage_only_emptied(const struct stage *s)
 {
     const struct stage_op *op = TAILQ_FIRST(&s->ops);
 
-    return s->n_ops == 1 && !s->has_mtime && op->cut && op->length == 0 && op->n == 0;
+    return s->n_ops == 1 && !s->has_mtime && !s->has_atime && op->cut && op->length == 0 && op->n == 0;
 }
 
 bool stage_has_append(const struct stage *s)
@@ -360,10 +361,21 @@ int stage_truncate(struct stage *s, uint64_t size)
     return 0;
 }
 
-void stage_set_mtime(struct stage *s, uint64_t mtime_ns)
+void stage_set_mtime(struct stage *s, int64_t mtime_ns)
 {
     s->mtime_ns = mtime_ns;
     s->has_mtime = true;
+}
+
+void stage_set_atime(struct stage *s, int64_t atime_ns)
+{
+    s->atime_ns = atime_ns;
+    s->has_atime = true;
+}
+
+void stage_stamp(struct stage *s, int64_t ns)
+{
+    s->stamp_ns = ns;
 }
 
 static uint64_t op_size(const struct stage_op *op, uint64_t size)
@@ -461,7 +473,11 @@ void stage_encode(const struct stage *s, struct buffer *b)
         }
     }
     if (s->has_mtime)
-        encode_number(b, EDIT_MTIME, s->mtime_ns);
+        encode_number(b, EDIT_MTIME, (uint64_t)s->mtime_ns);
+    if (s->has_atime)
+        encode_number(b, EDIT_ATIME, (uint64_t)s->atime_ns);
+    if (s->stamp_ns != 0)
+        encode_number(b, EDIT_STAMP, (uint64_t)s->stamp_ns);
 }
 
 void stage_join(struct stage *to, struct stage *from)
@@ -469,8 +485,13 @@ void stage_join(struct stage *to, struct stage *from)
     to->has_mtime = from->has_mtime || (to->has_mtime && TAILQ_EMPTY(&from->ops));
     if (from->has_mtime)
         to->mtime_ns = from->mtime_ns;
+    if (from->has_atime)
+        stage_set_atime(to, from->atime_ns);
+    if (from->stamp_ns != 0)
+        to->stamp_ns = from->stamp_ns;
     TAILQ_CONCAT(&to->ops, &from->ops, link);
     to->n_ops += from->n_ops;
     from->n_ops = 0;
-    from->has_mtime = false;
+    from->has_mtime = from->has_atime = false;
+    from->stamp_ns = 0;
 }

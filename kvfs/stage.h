@@ -49,8 +49,9 @@ TAILQ_HEAD(stage_ops, stage_op);
 struct stage {
     struct stage_ops ops;
     size_t n_ops;
-    uint64_t mtime_ns; /* with has_mtime: a time that was set explicitly */
-    bool has_mtime;
+    int64_t mtime_ns, atime_ns; /* with has_*: times that were set explicitly */
+    bool has_mtime, has_atime;
+    int64_t stamp_ns;            /* when the newest edit was made; 0: not known */
     struct stage_memory *memory; /* borrowed */
 };
 
@@ -69,7 +70,11 @@ bool stage_has_append(const struct stage *s);
 int stage_write(struct stage *s, uint64_t offset, const void *data, size_t len);
 int stage_append(struct stage *s, const void *data, size_t len);
 int stage_truncate(struct stage *s, uint64_t size);
-void stage_set_mtime(struct stage *s, uint64_t mtime_ns);
+/* A write or a truncation after it counts as the last change. */
+void stage_set_mtime(struct stage *s, int64_t mtime_ns);
+void stage_set_atime(struct stage *s, int64_t atime_ns);
+/* When the newest edit was made. */
+void stage_stamp(struct stage *s, int64_t ns);
 
 /* Length of the file when the base is base_size bytes long. */
 uint64_t stage_size(const struct stage *s, uint64_t base_size);
@@ -82,7 +87,7 @@ void stage_apply(const struct stage *s, uint64_t *size, uint64_t offset, uint8_t
 
 /* Puts the edits in wire form (command.h) after b. */
 void stage_encode(const struct stage *s, struct buffer *b);
-/* Moves all edits of `from` to the end of `to`; a time set in `from` wins. */
+/* Moves all edits of `from` to the end of `to`; times set in `from` win. */
 void stage_join(struct stage *to, struct stage *from);
 
 #endif

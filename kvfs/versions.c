@@ -171,7 +171,7 @@ static void reply_key(struct fs *fs, struct request *r, uint64_t wall_ns, const 
     v->attr.mode = (uint16_t)(readable | readable >> 2);
     v->attr.uid = newest->uid;
     v->attr.gid = newest->gid;
-    v->attr.mtime_ns = v->attr.ctime_ns = wall_ns;
+    v->attr.mtime_ns = v->attr.ctime_ns = v->attr.atime_ns = (int64_t)wall_ns;
     virtual_reply_entry(fs, r, v, false);
 }
 
@@ -288,8 +288,10 @@ static void reply_version(struct fs *fs, struct request *r, const struct version
                             .gid = row->gid,
                             .nlink = 1,
                             .size = row->deleted ? 0 : row->size,
-                            .mtime_ns = row->wall_ns,
-                            .ctime_ns = row->wall_ns};
+                            .mtime_ns = (int64_t)row->wall_ns,
+                            .ctime_ns = (int64_t)row->wall_ns,
+                            .atime_ns = (int64_t)row->wall_ns,
+                            .btime_ns = (int64_t)row->wall_ns};
     virtual_reply_entry(fs, r, v, stable);
 }
 

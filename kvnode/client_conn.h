@@ -31,6 +31,7 @@ struct client_conn {
     uint64_t opened_ms;
     bool hello;
     enum client_kind kind;
+    uint16_t protocol; /* 1…MESSAGE_PROTOCOL: the form of attributes in answers */
     char name[64];
     struct caller who;
     uint32_t groups[COMMAND_GROUPS_MAX];

@@ -18,6 +18,7 @@ struct slot {
 
 struct subscriber {
     struct stream *stream; /* borrowed */
+    uint16_t protocol;
     uint64_t request;
     uint64_t after; /* events up to here are not wanted */
     TAILQ_ENTRY(subscriber) link;
@@ -71,7 +72,8 @@ static void send_event(struct subscriber *s, const void *bytes, size_t len)
     struct buffer *out = stream_output(s->stream);
     size_t frame = frame_begin(out, MESSAGE_EVENT, 0, s->request);
 
-    buffer_put_bytes(out, bytes, len);
+    /* Their attributes come last. */
+    buffer_put_bytes(out, bytes, s->protocol < PROTOCOL_TIMES ? len - ATTR_TIMES_LEN : len);
     frame_end(out, frame);
     if (stream_pending(s->stream) > SUBSCRIBER_BACKLOG)
         stream_close(s->stream);
@@ -83,7 +85,7 @@ void events_add(struct events *e, const struct event *event)
     struct slot *slot;
 
     buffer_clear(&e->scratch);
-    event_encode(&e->scratch, event);
+    event_encode(&e->scratch, event, MESSAGE_PROTOCOL);
     TAILQ_FOREACH (s, &e->subscribers, link)
         send_event(s, e->scratch.data, e->scratch.len);
     while (e->n == RING_SLOTS || (e->n > 0 && e->bytes + e->scratch.len > RING_BYTES))
@@ -117,14 +119,15 @@ void events_reset(struct events *e, uint64_t revision)
         stream_close(s->stream);
 }
 
-struct subscriber *events_subscribe(struct events *e, struct stream *stream, uint64_t request, uint64_t after,
-                                    uint64_t applied, uint64_t *from_out)
+struct subscriber *events_subscribe(struct events *e, struct stream *stream, uint16_t protocol,
+                                    uint64_t request, uint64_t after, uint64_t applied, uint64_t *from_out)
 {
     struct subscriber *s = calloc(1, sizeof *s);
 
     if (s == NULL)
         return NULL;
     s->stream = stream;
+    s->protocol = protocol;
     s->request = request;
     s->after = after;
     *from_out = after + 1;

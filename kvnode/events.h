@@ -24,9 +24,10 @@ void events_reset(struct events *e, uint64_t revision);
 /* Subscribes the stream. *from_out: after + 1, or more if there is a gap: the ring
  * does not reach back, or this node never had `after`; then everything applied so
  * far has to be looked at anew. Call events_replay() once
- * that has been answered. request: the id that EVENT frames carry. NULL: out of memory. */
-struct subscriber *events_subscribe(struct events *e, struct stream *stream, uint64_t request, uint64_t after,
-                                    uint64_t applied, uint64_t *from_out);
+ * that has been answered. protocol: the form of their attributes; request: the id
+ * that EVENT frames carry. NULL: out of memory. */
+struct subscriber *events_subscribe(struct events *e, struct stream *stream, uint16_t protocol,
+                                    uint64_t request, uint64_t after, uint64_t applied, uint64_t *from_out);
 void events_replay(struct events *e, struct subscriber *s);
 void events_unsubscribe(struct events *e, struct subscriber *s); /* NULL is ignored */
 unsigned events_subscribers(const struct events *e);

@@ -309,7 +309,7 @@ static void seal_session(struct journal *j, struct session *ss)
         buffer_put_u64(&j->records, k->seq);
         at = j->records.len;
         buffer_put_u32(&j->records, 0);
-        command_result_encode(&j->records, &k->result);
+        command_result_encode(&j->records, &k->result, MESSAGE_PROTOCOL);
         buffer_set_u32(&j->records, at, (uint32_t)(j->records.len - at - 4));
     }
 }

@@ -245,6 +245,7 @@ static void on_hello_ready(void *arg, int code)
         buffer_put_u32(out, COMMAND_PART_SIZE);
         buffer_put_u64(out, usage.value_limit);
         buffer_put_u8(out, c->who.trusted);
+        buffer_put_u16(out, c->protocol);
         answer_end(c, at, code, "this node has not caught up with what the client has seen");
     }
     request_end(r);
@@ -258,10 +259,12 @@ static int on_hello(struct client_conn *c, const struct frame *frame)
     uint8_t kind = cursor_u8(&in);
     const uint8_t *name = cursor_string(&in, 255, &name_len);
     uint64_t after = cursor_u64(&in);
+    uint16_t protocol = in.len > 0 ? cursor_u16(&in) : 1;
     struct request *r;
 
     if (!cursor_done(&in) || magic_len != strlen(MESSAGE_MAGIC) ||
-        memcmp(magic, MESSAGE_MAGIC, magic_len) != 0 || (kind != CLIENT_ADMIN && kind != CLIENT_MOUNT)) {
+        memcmp(magic, MESSAGE_MAGIC, magic_len) != 0 || (kind != CLIENT_ADMIN && kind != CLIENT_MOUNT) ||
+        protocol == 0) {
         answer_code(c, frame->id, KV_E_PROTOCOL, "not a HELLO of this protocol");
         return -EPROTO;
     }
@@ -271,6 +274,7 @@ static int on_hello(struct client_conn *c, const struct frame *frame)
     }
     c->hello = true;
     c->kind = (enum client_kind)kind;
+    c->protocol = protocol < MESSAGE_PROTOCOL ? protocol : MESSAGE_PROTOCOL;
     snprintf(c->name, sizeof c->name, "%.*s", (int)name_len, (const char *)name);
     r = request_new(c, frame);
     if (r == NULL)
@@ -288,7 +292,7 @@ static void on_written(void *arg, int code, const struct command_result *result)
     out = answer_begin(r->conn, r->id, &at);
     if (out != NULL) {
         if (code == KV_OK)
-            command_result_encode(out, result);
+            command_result_encode(out, result, r->conn->protocol);
         answer_end(r->conn, at, code,
                    code == KV_E_NOSPC ? "the disk of this node is full; another one may have room" : NULL);
     }
@@ -476,8 +480,8 @@ static int on_subscribe(struct client_conn *c, const struct frame *frame)
         answer_code(c, frame->id, KV_E_PROTOCOL, "one subscription a connection");
         return -EPROTO;
     }
-    c->subscriber =
-        events_subscribe(c->node->events, c->stream, frame->id, after, store_applied(c->node->store), &from);
+    c->subscriber = events_subscribe(c->node->events, c->stream, c->protocol, frame->id, after,
+                                     store_applied(c->node->store), &from);
     if (c->subscriber == NULL)
         return -ENOMEM;
     out = answer_begin(c, frame->id, &at);

@@ -38,7 +38,7 @@ static int read_lookup(struct client_conn *c, struct cursor *in, struct buffer *
         return KV_E_PROTOCOL;
     rv = store_lookup(c->node->store, &c->who, parent, name, len, &attr);
     if (rv == KV_OK)
-        attr_encode(out, &attr);
+        attr_encode(out, &attr, c->protocol);
     return rv;
 }
 
@@ -52,7 +52,7 @@ static int read_getattr(struct client_conn *c, struct cursor *in, struct buffer 
         return KV_E_PROTOCOL;
     rv = store_getattr(c->node->store, ino, &attr);
     if (rv == KV_OK)
-        attr_encode(out, &attr);
+        attr_encode(out, &attr, c->protocol);
     return rv;
 }
 
@@ -80,7 +80,7 @@ static int put_value(struct client_conn *c, const struct attr *attr, uint64_t of
 
     if (len > READ_LENGTH_MAX)
         return KV_E_INVAL;
-    attr_encode(out, attr);
+    attr_encode(out, attr, c->protocol);
     at = out->len;
     buffer_put_u32(out, 0);
     rv = store_read(c->node->store, attr->ino, offset, len, out);
@@ -108,6 +108,7 @@ static int read_read(struct client_conn *c, struct cursor *in, struct buffer *ou
 
 struct listing {
     struct buffer *out;
+    uint16_t protocol;
     uint32_t n, max;
     bool full;
 };
@@ -128,7 +129,7 @@ static bool emit_entry(void *arg, uint64_t cookie, const uint8_t *name, size_t n
         return false;
     buffer_put_u64(l->out, cookie);
     buffer_put_string(l->out, name, name_len);
-    attr_encode(l->out, attr);
+    attr_encode(l->out, attr, l->protocol);
     l->n++;
     return true;
 }
@@ -164,7 +165,7 @@ static int read_readdir(struct client_conn *c, struct cursor *in, struct buffer 
     uint64_t ino = cursor_u64(in), cookie = cursor_u64(in);
     uint32_t n = cursor_u32(in);
     struct buffer body = BUFFER_INIT;
-    struct listing l = {.out = &body, .max = n};
+    struct listing l = {.out = &body, .protocol = c->protocol, .max = n};
     int rv;
 
     if (!cursor_done(in))
@@ -182,7 +183,7 @@ static int read_names(struct client_conn *c, struct cursor *in, struct buffer *o
     const uint8_t *after = cursor_string(in, KV_NAME_MAX, &after_len);
     uint32_t n = cursor_u32(in);
     struct buffer body = BUFFER_INIT;
-    struct listing l = {.out = &body, .max = n};
+    struct listing l = {.out = &body, .protocol = c->protocol, .max = n};
     int rv;
 
     if (!cursor_done(in))
@@ -232,7 +233,7 @@ static int read_open(struct client_conn *c, struct cursor *in, struct buffer *ou
     }
     o->count++;
     o->access |= access;
-    attr_encode(out, &attr);
+    attr_encode(out, &attr, c->protocol);
     return KV_OK;
 }
 
@@ -281,7 +282,7 @@ static int read_resolve(struct client_conn *c, struct cursor *in, struct buffer 
         return KV_E_PROTOCOL;
     rv = store_resolve(c->node->store, &c->who, path, len, &attr, &parent, &name, &name_len);
     if (rv == KV_OK) {
-        attr_encode(out, &attr);
+        attr_encode(out, &attr, c->protocol);
         buffer_put_u64(out, parent);
         buffer_put_string(out, name, name_len);
     }

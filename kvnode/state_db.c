@@ -17,7 +17,8 @@ static const char schema[] =
     " wall INTEGER, elapsed INTEGER, next_ino INTEGER, next_number INTEGER);"
     "CREATE TABLE setting(name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;"
     "CREATE TABLE inode(ino INTEGER PRIMARY KEY, type INTEGER, mode INTEGER, uid INTEGER, gid INTEGER,"
-    " size INTEGER, mtime INTEGER, ctime INTEGER, version INTEGER, revision INTEGER, content_revision "
+    " size INTEGER, mtime INTEGER, ctime INTEGER, atime INTEGER, btime INTEGER, version INTEGER, revision "
+    "INTEGER, content_revision "
     "INTEGER,"
     " history INTEGER, fresh INTEGER, creation INTEGER, content INTEGER, chunks);"
     "CREATE TABLE entry(directory INTEGER, name TEXT, flags INTEGER, number INTEGER, ino INTEGER, past "
@@ -246,6 +247,11 @@ static uint64_t get_number(struct columns *c)
     return (uint64_t)sqlite3_column_int64(c->st, c->at++);
 }
 
+static int64_t get_time(struct columns *c)
+{
+    return sqlite3_column_int64(c->st, c->at++);
+}
+
 static const uint8_t *get_name(struct columns *c, uint8_t *len_out, bool *good)
 {
     const uint8_t *name = sqlite3_column_text(c->st, c->at);
@@ -260,6 +266,11 @@ static const uint8_t *get_name(struct columns *c, uint8_t *len_out, bool *good)
 static void put_number(struct columns *c, uint64_t n)
 {
     sqlite3_bind_int64(c->st, c->at++, (int64_t)n);
+}
+
+static void put_time(struct columns *c, int64_t ns)
+{
+    sqlite3_bind_int64(c->st, c->at++, ns);
 }
 
 /* Zero stands as NULL where it means "none". */
@@ -291,8 +302,10 @@ bool inode_row_read(sqlite3_stmt *st, struct inode_row *row_out)
     row_out->uid = (uint32_t)get_number(&c);
     row_out->gid = (uint32_t)get_number(&c);
     row_out->size = get_number(&c);
-    row_out->mtime_ns = get_number(&c);
-    row_out->ctime_ns = get_number(&c);
+    row_out->mtime_ns = get_time(&c);
+    row_out->ctime_ns = get_time(&c);
+    row_out->atime_ns = get_time(&c);
+    row_out->btime_ns = get_time(&c);
     row_out->version = get_number(&c);
     row_out->revision = get_number(&c);
     row_out->content_revision = get_number(&c);
@@ -313,8 +326,10 @@ void inode_row_bind(sqlite3_stmt *st, const struct inode_row *row)
     put_number(&c, row->uid);
     put_number(&c, row->gid);
     put_number(&c, row->size);
-    put_number(&c, row->mtime_ns);
-    put_number(&c, row->ctime_ns);
+    put_time(&c, row->mtime_ns);
+    put_time(&c, row->ctime_ns);
+    put_time(&c, row->atime_ns);
+    put_time(&c, row->btime_ns);
     put_number(&c, row->version);
     put_number(&c, row->revision);
     put_number(&c, row->content_revision);
@@ -407,7 +422,7 @@ bool history_row_read(sqlite3_stmt *st, struct history_row *row_out, struct id_l
     v->mode = (uint16_t)get_number(&c);
     v->uid = (uint32_t)get_number(&c);
     v->gid = (uint32_t)get_number(&c);
-    row_out->mtime_ns = get_number(&c);
+    row_out->mtime_ns = get_time(&c);
     row_out->ino = get_number(&c);
     row_out->child = get_number(&c);
     v->author_uid = (uint32_t)get_number(&c);
@@ -446,7 +461,7 @@ void history_row_bind(sqlite3_stmt *st, const struct history_row *row, const str
     put_number(&c, v->mode);
     put_number(&c, v->uid);
     put_number(&c, v->gid);
-    put_number(&c, row->mtime_ns);
+    put_time(&c, row->mtime_ns);
     put_number(&c, row->ino);
     put_optional(&c, row->child);
     put_number(&c, v->author_uid);

@@ -33,7 +33,7 @@ struct store;
 #define STATE_DB_NAME "state.db"
 #define STATE_DB_ERROR_MAX 512
 #define STATE_DB_APPLICATION_ID 0x6b766673 /* "kvfs" */
-#define STATE_DB_USER_VERSION 2            /* 1: chunks' checksums without their ids */
+#define STATE_DB_USER_VERSION 3 /* 2: inodes without atime and btime; 1: chunks' checksums without ids */
 
 /* Completes or discards a half-done install in dir, and copies a file that is
  * marked as below to a new one. Call before anything else looks at dir/state.db.

@@ -13,8 +13,10 @@
 
 /* Column lists, in the order in which the functions below bind and read them. */
 #define INODE_COLUMNS                                                                                        \
-    "ino, type, mode, uid, gid, size, mtime, ctime, version, revision, content_revision, history, fresh, "   \
-    "creation, content, chunks"
+    "ino, type, mode, uid, gid, size, mtime, ctime, atime, btime, version, revision, content_revision, "     \
+    "history, "                                                                                              \
+    "fresh, creation, content, chunks"
+#define INODE_CHUNKS 17 /* where `chunks` stands in it, from 0 */
 #define ENTRY_COLUMNS                                                                                        \
     "directory, name, flags, number, ino, past, last_version, history_digest, aside_revision, aside_ms, "    \
     "aside_digest"

@@ -148,7 +148,7 @@ static int load_inode(struct load *l, sqlite3_stmt *st)
     struct inode *in;
     int rv;
 
-    if (!inode_row_read(st, &row) || !id_list_read(&l->ids, st, 15))
+    if (!inode_row_read(st, &row) || !id_list_read(&l->ids, st, INODE_CHUNKS))
         return damaged(l, "inode", row.ino);
     if (row.ino == KV_ROOT_INO && row.type != INODE_DIRECTORY)
         return damaged(l, "inode", row.ino);
@@ -163,6 +163,8 @@ static int load_inode(struct load *l, sqlite3_stmt *st)
     in->gid = row.gid;
     in->mtime_ns = row.mtime_ns;
     in->ctime_ns = row.ctime_ns;
+    in->atime_ns = row.atime_ns;
+    in->btime_ns = row.btime_ns;
     in->version = row.version;
     in->revision = row.revision;
     in->content_revision = row.content_revision;

@@ -97,7 +97,7 @@ static bool step_full(const struct state_scrub *s)
 static bool inode_term(struct state_scrub *s, sqlite3_stmt *st)
 {
     struct inode_row row;
-    bool good = inode_row_read(st, &row) && id_list_read(&s->ids, st, 15);
+    bool good = inode_row_read(st, &row) && id_list_read(&s->ids, st, INODE_CHUNKS);
 
     s->sum += inode_row_digest(&row);
     return good;
@@ -300,8 +300,8 @@ static int next_value(struct state_scrub *s)
     s->cost += ROW_COST;
     if (code != SQLITE_ROW) {
         rv = code == SQLITE_DONE ? 0 : fail(s, code);
-    } else if (!inode_row_read(st, &row) || !id_list_read(&s->ids, st, 15) || row.size > INT64_MAX ||
-               s->ids.n != value_chunks(row.size)) {
+    } else if (!inode_row_read(st, &row) || !id_list_read(&s->ids, st, INODE_CHUNKS) ||
+               row.size > INT64_MAX || s->ids.n != value_chunks(row.size)) {
         rv = damaged(s, "inode", (uint64_t)sqlite3_column_int64(st, 0));
     } else {
         s->ino = row.ino;

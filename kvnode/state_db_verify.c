@@ -127,7 +127,7 @@ static int verify_inode(struct verify *v, sqlite3_stmt *st)
     uint64_t digest;
     int rv;
 
-    if (!inode_row_read(st, &row) || !id_list_read(&v->ids, st, 15))
+    if (!inode_row_read(st, &row) || !id_list_read(&v->ids, st, INODE_CHUNKS))
         return damaged(v, "inode", row.ino);
     rv = content_digest(v, row.size, &digest);
     if (rv == 0 && digest != row.content_digest)

@@ -44,7 +44,7 @@ static const char *const texts[ST_COUNT] = {
     [ST_COMMIT] = "COMMIT",
     [ST_CHUNK] = "REPLACE INTO chunk(id, checksum, data) VALUES(?,?,?)",
     [ST_CHUNK_GONE] = "DELETE FROM chunk WHERE id=?",
-    [ST_INODE] = "REPLACE INTO inode(" INODE_COLUMNS ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+    [ST_INODE] = "REPLACE INTO inode(" INODE_COLUMNS ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     [ST_INODE_GONE] = "DELETE FROM inode WHERE ino=?",
     [ST_ENTRY] = "REPLACE INTO entry(" ENTRY_COLUMNS ") VALUES(?,?,?,?,?,?,?,?,?,?,?)",
     [ST_ENTRY_GONE] = "DELETE FROM entry WHERE directory=? AND name=?",
@@ -160,7 +160,7 @@ static int write_inode(struct state_writer *w, struct cursor *c)
     if (!take_ids(w, c))
         return SQLITE_NOMEM;
     inode_row_bind(w->st[ST_INODE], &row);
-    id_list_bind(&w->ids, w->st[ST_INODE], 16, &scratch);
+    id_list_bind(&w->ids, w->st[ST_INODE], INODE_CHUNKS + 1, &scratch);
     code = scratch.failed ? SQLITE_NOMEM : run(w->st[ST_INODE]);
     buffer_deinit(&scratch);
     return code;

@@ -8,6 +8,9 @@
 #include "kvnode/journal_note.h"
 #include "kvnode/store_internal.h"
 
+/* What a signed time in nanoseconds can hold, less the steps of a very long life. */
+#define WALL_MAX ((uint64_t)INT64_MAX / 2)
+
 static int apply_setting(struct apply *ap)
 {
     struct store *s = ap->s;
@@ -146,8 +149,9 @@ static int apply_command(struct apply *ap)
     const struct command *cmd = ap->cmd;
     struct store *s = ap->s;
 
-    if (cmd->wall_ns > s->wall_ns)
-        s->wall_ns = cmd->wall_ns;
+    /* At least one step a command, so that what was changed later is later, whatever
+     * the leader's clock says. */
+    s->wall_ns = cmd->wall_ns > s->wall_ns && cmd->wall_ns <= WALL_MAX ? cmd->wall_ns : s->wall_ns + 1;
     if (cmd->elapsed_ms > s->elapsed_ms)
         s->elapsed_ms = cmd->elapsed_ms;
     session_expire(s);

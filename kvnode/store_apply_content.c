@@ -5,6 +5,9 @@
 
 #include "kvnode/store_internal.h"
 
+/* A publication that comes later than this after the change bears its own time. */
+#define STAMP_AGE_MAX_NS (60 * INT64_C(1000000000))
+
 /* Rows of in and its name, around a change. The root has no name. */
 static void rows_begin(struct apply *ap, struct inode *in)
 {
@@ -30,13 +33,13 @@ static int check_setattr(const struct apply *ap, const struct inode *in)
 
     if (permission_root(who))
         return KV_OK;
-    if ((body->valid & (SETATTR_MODE | SETATTR_MTIME)) != 0 && !owner)
+    if ((body->valid & (SETATTR_MODE | SETATTR_MTIME | SETATTR_ATIME)) != 0 && !owner)
         return KV_E_PERM;
     if ((body->valid & SETATTR_UID) != 0 && (body->uid != in->uid || !owner))
         return KV_E_PERM;
     if ((body->valid & SETATTR_GID) != 0 && (!owner || !permission_in_group(who, body->gid)))
         return KV_E_PERM;
-    if ((body->valid & SETATTR_MTIME_NOW) != 0 && !owner)
+    if ((body->valid & (SETATTR_MTIME_NOW | SETATTR_ATIME_NOW)) != 0 && !owner)
         return permission_check(who, in, 2);
     return KV_OK;
 }
@@ -48,7 +51,7 @@ int apply_setattr(struct apply *ap)
     struct inode *in = inode_live(ap->s, body->ino);
     uint16_t mode;
     uint32_t uid, gid;
-    uint64_t mtime_ns;
+    int64_t mtime_ns, atime_ns;
     int rv;
 
     if (in == NULL)
@@ -60,6 +63,7 @@ int apply_setattr(struct apply *ap)
     uid = (body->valid & SETATTR_UID) != 0 ? body->uid : in->uid;
     gid = (body->valid & SETATTR_GID) != 0 ? body->gid : in->gid;
     mtime_ns = in->mtime_ns;
+    atime_ns = in->atime_ns;
     if ((uid != in->uid || gid != in->gid) && !permission_root(&ap->who) && in->type == INODE_FILE)
         mode &= (uint16_t) ~(S_ISUID | S_ISGID);
     if ((body->valid & SETATTR_MODE) != 0) {
@@ -70,14 +74,20 @@ int apply_setattr(struct apply *ap)
     if ((body->valid & SETATTR_MTIME) != 0)
         mtime_ns = body->mtime_ns;
     else if ((body->valid & SETATTR_MTIME_NOW) != 0)
-        mtime_ns = ap->s->wall_ns;
-    if (mode != in->mode || uid != in->uid || gid != in->gid || mtime_ns != in->mtime_ns) {
+        mtime_ns = now_ns(ap->s);
+    if ((body->valid & SETATTR_ATIME) != 0)
+        atime_ns = body->atime_ns;
+    else if ((body->valid & SETATTR_ATIME_NOW) != 0)
+        atime_ns = now_ns(ap->s);
+    if (mode != in->mode || uid != in->uid || gid != in->gid || mtime_ns != in->mtime_ns ||
+        atime_ns != in->atime_ns) {
         rows_begin(ap, in);
         in->mode = mode;
         in->uid = uid;
         in->gid = gid;
         in->mtime_ns = mtime_ns;
-        in->ctime_ns = ap->s->wall_ns;
+        in->atime_ns = atime_ns;
+        in->ctime_ns = now_ns(ap->s);
         in->revision = ap->index;
         rows_end(ap, in, &attributes);
         emit_name(ap, EVENT_ATTR, in->name, in);
@@ -98,9 +108,30 @@ static int check_size(const struct store *s, uint64_t old_size, uint64_t size)
 
 struct edits_sum {
     bool touched; /* content was written, changed or not */
-    bool has_mtime;
-    uint64_t mtime_ns;
+    bool has_mtime, has_atime, has_stamp;
+    int64_t mtime_ns, atime_ns, stamp_ns;
 };
+
+/* Whether the edit is a time. */
+static bool check_time(const struct edit *e, struct edits_sum *sum)
+{
+    switch (e->kind) {
+    case EDIT_MTIME:
+        sum->has_mtime = true;
+        sum->mtime_ns = (int64_t)e->number;
+        return true;
+    case EDIT_ATIME:
+        sum->has_atime = true;
+        sum->atime_ns = (int64_t)e->number;
+        return true;
+    case EDIT_STAMP:
+        sum->has_stamp = true;
+        sum->stamp_ns = (int64_t)e->number;
+        return true;
+    default:
+        return false;
+    }
+}
 
 /* Sizes along the edits, before anything is done. */
 static int check_edits(const struct store *s, const struct inode *in, const struct command_body *body,
@@ -113,11 +144,8 @@ static int check_edits(const struct store *s, const struct inode *in, const stru
 
     *sum_out = (struct edits_sum){0};
     while ((rv = edit_next(&c, &e)) == 1) {
-        if (e.kind == EDIT_MTIME) {
-            sum_out->has_mtime = true;
-            sum_out->mtime_ns = e.number;
+        if (check_time(&e, sum_out))
             continue;
-        }
         sum_out->touched = true;
         if (e.number > INT64_MAX)
             return KV_E_FBIG;
@@ -162,10 +190,55 @@ static int draft_edits(struct draft *d, const struct command_body *body)
     return rv;
 }
 
+struct times {
+    int64_t mtime_ns, ctime_ns, atime_ns;
+};
+
+/* When what is published was changed: as the mount says, if that can be. It is not
+ * later than now, not long ago (who looks for what changed since he looked last
+ * would pass it over), and later than the change by others that it lands on. */
+static int64_t publication_time(const struct store *s, const struct inode *in, const struct edits_sum *sum)
+{
+    int64_t now = now_ns(s), stamp = sum->has_stamp ? sum->stamp_ns : now;
+
+    if (stamp > now)
+        stamp = now;
+    if (stamp < now - STAMP_AGE_MAX_NS)
+        stamp = now - STAMP_AGE_MAX_NS;
+    if (stamp <= in->mtime_ns && in->mtime_ns <= now && (in->flags & INODE_FRESH) == 0)
+        stamp = in->mtime_ns + 1 < now ? in->mtime_ns + 1 : now;
+    return stamp;
+}
+
+/* The times that a publication leaves. Explicit ones are the owner's to set (as in
+ * utimensat(2)); from others they mean the time of the change. */
+static struct times publication_times(const struct apply *ap, const struct inode *in,
+                                      const struct edits_sum *sum)
+{
+    bool owner = permission_root(&ap->who) || ap->who.uid == in->uid;
+    int64_t stamp = publication_time(ap->s, in, sum);
+    struct times t = {in->mtime_ns, stamp, in->atime_ns};
+
+    if (sum->touched || sum->has_mtime)
+        t.mtime_ns = sum->has_mtime && owner ? sum->mtime_ns : stamp;
+    if (sum->has_atime)
+        t.atime_ns = owner ? sum->atime_ns : stamp;
+    if (t.ctime_ns < in->ctime_ns)
+        t.ctime_ns = in->ctime_ns;
+    return t;
+}
+
+static void set_times(struct inode *in, const struct times *t)
+{
+    in->mtime_ns = t->mtime_ns;
+    in->ctime_ns = t->ctime_ns;
+    in->atime_ns = t->atime_ns;
+}
+
 /* Gives in the content of the draft (consumed) if it is another than its own.
  * Returns whether it was. */
-static bool take_content(struct apply *ap, struct inode *in, struct draft *d, bool replace, uint64_t mtime_ns,
-                         uint64_t restored)
+static bool take_content(struct apply *ap, struct inode *in, struct draft *d, bool replace,
+                         const struct times *times, uint64_t restored)
 {
     struct note note = {.kind = NOTE_CONTENT, .restored = restored};
     struct value old = inode_value(in);
@@ -186,8 +259,7 @@ static bool take_content(struct apply *ap, struct inode *in, struct draft *d, bo
         history_next_version(in->name, in);
     }
     content_commit(ap, in, d, digest);
-    in->mtime_ns = mtime_ns;
-    in->ctime_ns = ap->s->wall_ns;
+    set_times(in, times);
     in->revision = in->content_revision = ap->index;
     if (ap->cmd->uid != 0) {
         in->mode &= (uint16_t)~S_ISUID;
@@ -207,7 +279,7 @@ static bool take_content(struct apply *ap, struct inode *in, struct draft *d, bo
 
 /* Content as it was, time not. The first publication of an empty file ends its
  * creation all the same. */
-static void take_time(struct apply *ap, struct inode *in, bool replace, uint64_t mtime_ns)
+static void take_times(struct apply *ap, struct inode *in, bool replace, const struct times *times)
 {
     bool created = replace && (in->flags & INODE_FRESH) != 0;
     struct note note = {.kind = created ? NOTE_CONTENT : NOTE_ATTRIBUTES};
@@ -215,8 +287,7 @@ static void take_time(struct apply *ap, struct inode *in, bool replace, uint64_t
     rows_begin(ap, in);
     if (created)
         history_replace_creation(ap, in->name, in);
-    in->mtime_ns = mtime_ns;
-    in->ctime_ns = ap->s->wall_ns;
+    set_times(in, times);
     in->revision = ap->index;
     rows_end(ap, in, &note);
     emit_name(ap, EVENT_ATTR, in->name, in);
@@ -229,7 +300,7 @@ int apply_publish(struct apply *ap)
     struct edits_sum sum;
     struct draft draft;
     struct value base;
-    uint64_t mtime_ns;
+    struct times times;
     int rv;
 
     if (in == NULL)
@@ -260,9 +331,10 @@ int apply_publish(struct apply *ap)
         draft_discard(&draft);
         return rv;
     }
-    mtime_ns = sum.has_mtime ? sum.mtime_ns : sum.touched ? ap->s->wall_ns : in->mtime_ns;
-    if (!take_content(ap, in, &draft, body->flags != 0, mtime_ns, 0) && mtime_ns != in->mtime_ns)
-        take_time(ap, in, body->flags != 0, mtime_ns);
+    times = publication_times(ap, in, &sum);
+    if (!take_content(ap, in, &draft, body->flags != 0, &times, 0) &&
+        (times.mtime_ns != in->mtime_ns || times.atime_ns != in->atime_ns))
+        take_times(ap, in, body->flags != 0, &times);
     inode_attr(in, &ap->result->attr);
     return KV_OK;
 }
@@ -271,6 +343,7 @@ int apply_publish(struct apply *ap)
 static int set_existing(struct apply *ap, struct inode *in)
 {
     const struct command_body *body = ap->body;
+    const struct times now = {now_ns(ap->s), now_ns(ap->s), in->atime_ns};
     struct value base = inode_value(in);
     struct draft draft;
     int rv = check_size(ap->s, in->size, body->value_len);
@@ -287,8 +360,7 @@ static int set_existing(struct apply *ap, struct inode *in)
         draft_discard(&draft);
         return rv;
     }
-    take_content(ap, in, &draft, false, ap->s->wall_ns,
-                 (body->flags & SET_RESTORE) != 0 ? body->from_version : 0);
+    take_content(ap, in, &draft, false, &now, (body->flags & SET_RESTORE) != 0 ? body->from_version : 0);
     return KV_OK;
 }
 

@@ -235,7 +235,7 @@ static int move(struct apply *ap, struct dentry *d, struct dentry *to)
     history_note(ap, d, in, &left);
     dentry_detach(s, d);
     history_end_creation(in);
-    in->ctime_ns = s->wall_ns;
+    in->ctime_ns = now_ns(s);
     in->revision = ap->index;
     dentry_attach(s, to, in);
     history_next_version(to, in);

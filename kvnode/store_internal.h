@@ -91,7 +91,7 @@ struct inode {
         struct directory *dir; /* directories; owned while it lives */
         uint64_t creation;     /* INODE_FRESH: sum of the digests of the rows since its creation */
     } c;
-    uint64_t mtime_ns, ctime_ns;
+    int64_t mtime_ns, ctime_ns, atime_ns, btime_ns;
     uint64_t version, revision, content_revision;
     uint64_t content_digest;
     uint32_t uid, gid;
@@ -311,6 +311,12 @@ void session_drop_upload(struct store *s, struct session *ss, struct upload *up)
 void session_row(const struct session *ss, struct session_row *row_out);
 struct session *session_new(struct store *s, const struct session_row *row); /* in all tables */
 int session_add_result(struct session *ss, uint64_t seq, const struct command_result *result, bool queued);
+
+/* The cluster's wall clock: later than that of every earlier command. */
+static inline int64_t now_ns(const struct store *s)
+{
+    return (int64_t)s->wall_ns;
+}
 
 /* store.c */
 uint64_t store_new_ino(struct store *s);

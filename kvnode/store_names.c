@@ -27,7 +27,7 @@ bool name_is_temporary(const struct store *s, const struct inode *parent, const 
 void parent_changed(struct apply *ap, struct inode *parent)
 {
     inode_begin(ap->s, parent);
-    parent->mtime_ns = parent->ctime_ns = ap->s->wall_ns;
+    parent->mtime_ns = parent->ctime_ns = now_ns(ap->s);
     parent->revision = ap->index;
     inode_end(ap->s, parent);
 }
@@ -122,7 +122,7 @@ int name_add(struct apply *ap, struct inode *parent, struct dentry *d, const voi
         if (type == INODE_DIRECTORY)
             in->mode |= S_ISGID;
     }
-    in->mtime_ns = in->ctime_ns = s->wall_ns;
+    in->mtime_ns = in->ctime_ns = in->atime_ns = in->btime_ns = now_ns(s);
     in->revision = in->content_revision = ap->index;
     dentry_attach(s, d, in);
     history_next_version(d, in);

@@ -40,8 +40,10 @@ uint64_t inode_row_digest(const struct inode_row *r)
                         r->uid,
                         r->gid,
                         r->size,
-                        r->mtime_ns,
-                        r->ctime_ns,
+                        (uint64_t)r->mtime_ns,
+                        (uint64_t)r->ctime_ns,
+                        (uint64_t)r->atime_ns,
+                        (uint64_t)r->btime_ns,
                         r->version,
                         r->revision,
                         r->content_revision,
@@ -91,7 +93,7 @@ uint64_t history_row_digest(const struct history_row *r)
         bytes_digest(v->author_node, strlen(v->author_node)),
         r->ino,
         r->child,
-        r->mtime_ns,
+        (uint64_t)r->mtime_ns,
         r->content_digest,
         r->restored,
         r->from_directory,
@@ -130,8 +132,10 @@ uint64_t result_row_digest(uint64_t session, uint64_t seq, const struct command_
                         a->gid,
                         a->nlink,
                         a->size,
-                        a->mtime_ns,
-                        a->ctime_ns,
+                        (uint64_t)a->mtime_ns,
+                        (uint64_t)a->ctime_ns,
+                        (uint64_t)a->atime_ns,
+                        (uint64_t)a->btime_ns,
                         a->version,
                         a->revision,
                         a->content_revision};
@@ -168,8 +172,10 @@ void inode_row_encode(struct buffer *b, const struct inode_row *r)
     buffer_put_u32(b, r->uid);
     buffer_put_u32(b, r->gid);
     buffer_put_u64(b, r->size);
-    buffer_put_u64(b, r->mtime_ns);
-    buffer_put_u64(b, r->ctime_ns);
+    buffer_put_u64(b, (uint64_t)r->mtime_ns);
+    buffer_put_u64(b, (uint64_t)r->ctime_ns);
+    buffer_put_u64(b, (uint64_t)r->atime_ns);
+    buffer_put_u64(b, (uint64_t)r->btime_ns);
     buffer_put_u64(b, r->version);
     buffer_put_u64(b, r->revision);
     buffer_put_u64(b, r->content_revision);
@@ -187,8 +193,10 @@ void inode_row_decode(struct cursor *c, struct inode_row *r_out)
     r_out->uid = cursor_u32(c);
     r_out->gid = cursor_u32(c);
     r_out->size = cursor_u64(c);
-    r_out->mtime_ns = cursor_u64(c);
-    r_out->ctime_ns = cursor_u64(c);
+    r_out->mtime_ns = (int64_t)cursor_u64(c);
+    r_out->ctime_ns = (int64_t)cursor_u64(c);
+    r_out->atime_ns = (int64_t)cursor_u64(c);
+    r_out->btime_ns = (int64_t)cursor_u64(c);
     r_out->version = cursor_u64(c);
     r_out->revision = cursor_u64(c);
     r_out->content_revision = cursor_u64(c);
@@ -244,7 +252,7 @@ void history_row_encode(struct buffer *b, const struct history_row *r)
     version_row_encode(b, &r->row);
     buffer_put_u64(b, r->ino);
     buffer_put_u64(b, r->child);
-    buffer_put_u64(b, r->mtime_ns);
+    buffer_put_u64(b, (uint64_t)r->mtime_ns);
     buffer_put_u64(b, r->content_digest);
     buffer_put_u64(b, r->restored);
     buffer_put_u64(b, r->from_directory);
@@ -260,7 +268,7 @@ void history_row_decode(struct cursor *c, struct history_row *r_out)
     version_row_decode(c, &r_out->row);
     r_out->ino = cursor_u64(c);
     r_out->child = cursor_u64(c);
-    r_out->mtime_ns = cursor_u64(c);
+    r_out->mtime_ns = (int64_t)cursor_u64(c);
     r_out->content_digest = cursor_u64(c);
     r_out->restored = cursor_u64(c);
     r_out->from_directory = cursor_u64(c);

@@ -15,7 +15,7 @@ struct inode_row {
     uint16_t mode;
     uint32_t uid, gid;
     uint64_t size; /* of a directory 0: derived from its entries */
-    uint64_t mtime_ns, ctime_ns;
+    int64_t mtime_ns, ctime_ns, atime_ns, btime_ns;
     uint64_t version, revision, content_revision;
     uint64_t history;        /* directories: history id of their entries */
     bool fresh;              /* created and not yet published */
@@ -53,7 +53,7 @@ struct history_row {
     struct version_row row; /* `current` is not stored */
     uint64_t ino;
     uint64_t child; /* directories: history id */
-    uint64_t mtime_ns;
+    int64_t mtime_ns;
     uint64_t content_digest;
     uint64_t restored;                     /* SET_RESTORE: from this version */
     uint64_t from_directory, to_directory; /* RENAME; 0: none */

@@ -8,21 +8,27 @@
 #include <string.h>
 #include <time.h>
 
-void format_time(uint64_t wall_ns, char *out, size_t size)
+/* Rounded down, before 1970 too. */
+static time_t seconds_of(int64_t ns)
 {
-    time_t seconds = (time_t)(wall_ns / 1000000000);
+    return ns / 1000000000 - (ns % 1000000000 < 0);
+}
+
+void format_time(int64_t ns, char *out, size_t size)
+{
+    time_t seconds = seconds_of(ns);
     struct tm tm;
     localtime_r(&seconds, &tm);
     strftime(out, size, "%Y-%m-%d %H:%M:%S", &tm);
 }
 
-void format_time_utc(uint64_t wall_ns, char *out, size_t size)
+void format_time_utc(int64_t ns, char *out, size_t size)
 {
-    time_t seconds = (time_t)(wall_ns / 1000000000);
+    time_t seconds = seconds_of(ns);
     struct tm tm;
     gmtime_r(&seconds, &tm);
     size_t n = strftime(out, size, "%Y-%m-%dT%H:%M:%S", &tm);
-    snprintf(out + n, size - n, ".%03uZ", (unsigned)(wall_ns / 1000000 % 1000));
+    snprintf(out + n, size - n, ".%03uZ", (unsigned)((ns - seconds * 1000000000) / 1000000));
 }
 
 void format_size(uint64_t bytes, char *out, size_t size)

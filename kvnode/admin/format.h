@@ -10,9 +10,9 @@
 #include "sync/wire/message.h"
 
 /* "2026-11-20 10:01:31", local time. */
-void format_time(uint64_t wall_ns, char *out, size_t size);
+void format_time(int64_t ns, char *out, size_t size);
 /* "2026-11-20T09:01:31.123Z". */
-void format_time_utc(uint64_t wall_ns, char *out, size_t size);
+void format_time_utc(int64_t ns, char *out, size_t size);
 /* "5 B", "1.5 KiB". */
 void format_size(uint64_t bytes, char *out, size_t size);
 /* "0-18231": an opaque token. */

@@ -5,7 +5,7 @@
 
 #include "sync/base/error.h"
 
-void attr_encode(struct buffer *b, const struct attr *a)
+void attr_encode(struct buffer *b, const struct attr *a, uint16_t protocol)
 {
     buffer_put_u64(b, a->ino);
     buffer_put_u8(b, a->type);
@@ -14,11 +14,15 @@ void attr_encode(struct buffer *b, const struct attr *a)
     buffer_put_u32(b, a->gid);
     buffer_put_u32(b, a->nlink);
     buffer_put_u64(b, a->size);
-    buffer_put_u64(b, a->mtime_ns);
-    buffer_put_u64(b, a->ctime_ns);
+    buffer_put_u64(b, (uint64_t)a->mtime_ns);
+    buffer_put_u64(b, (uint64_t)a->ctime_ns);
     buffer_put_u64(b, a->version);
     buffer_put_u64(b, a->revision);
     buffer_put_u64(b, a->content_revision);
+    if (protocol < PROTOCOL_TIMES)
+        return;
+    buffer_put_u64(b, (uint64_t)a->atime_ns);
+    buffer_put_u64(b, (uint64_t)a->btime_ns);
 }
 
 void attr_decode(struct cursor *c, struct attr *a_out)
@@ -30,11 +34,13 @@ void attr_decode(struct cursor *c, struct attr *a_out)
     a_out->gid = cursor_u32(c);
     a_out->nlink = cursor_u32(c);
     a_out->size = cursor_u64(c);
-    a_out->mtime_ns = cursor_u64(c);
-    a_out->ctime_ns = cursor_u64(c);
+    a_out->mtime_ns = (int64_t)cursor_u64(c);
+    a_out->ctime_ns = (int64_t)cursor_u64(c);
     a_out->version = cursor_u64(c);
     a_out->revision = cursor_u64(c);
     a_out->content_revision = cursor_u64(c);
+    a_out->atime_ns = (int64_t)cursor_u64(c);
+    a_out->btime_ns = (int64_t)cursor_u64(c);
 }
 
 static bool name_is(const void *name, size_t len, const char *word)

@@ -21,14 +21,21 @@ struct attr {
     uint32_t uid, gid;
     uint32_t nlink; /* 0: removed, alive only through an open handle */
     uint64_t size;  /* bytes; of a directory the number of entries; of a link the target's length */
-    uint64_t mtime_ns, ctime_ns; /* since 1970 UTC, the cluster's wall clock */
+    /* Nanoseconds since 1970 UTC, before it negative. ctime and btime are the cluster's
+     * wall clock; mtime and atime may have been set to anything. */
+    int64_t mtime_ns, ctime_ns, atime_ns, btime_ns;
     uint64_t
         version; /* number of the current content, 1, 2, 3 …; 0 for directories and kept-no-history files */
     uint64_t revision;         /* log index of the last change of anything above */
     uint64_t content_revision; /* log index of the last change of the content */
 };
 
-void attr_encode(struct buffer *b, const struct attr *a);
+/* The form of a protocol: from PROTOCOL_TIMES on atime and btime follow the rest,
+ * ATTR_TIMES_LEN bytes. */
+#define PROTOCOL_TIMES 2
+#define ATTR_TIMES_LEN 16
+void attr_encode(struct buffer *b, const struct attr *a, uint16_t protocol);
+/* The form of PROTOCOL_TIMES. */
 void attr_decode(struct cursor *c, struct attr *a_out);
 
 /* 0, or KV_E_INVAL (empty, ".", "..", a slash or NUL inside), KV_E_NAMETOOLONG,

@@ -78,6 +78,7 @@ static int hello(struct client *c, enum client_kind kind, const char *name, uint
     buffer_put_u8(b, (uint8_t)kind);
     buffer_put_text(b, name);
     buffer_put_u64(b, after);
+    buffer_put_u16(b, MESSAGE_PROTOCOL);
     client_queue_end(c);
     rv = client_call(c, HELLO_ID, timeout_ms, &body, NULL, 0);
     if (rv != 0)
@@ -93,7 +94,8 @@ static int hello(struct client *c, enum client_kind kind, const char *name, uint
     node_out->part_size = cursor_u32(&body);
     node_out->value_limit = cursor_u64(&body);
     node_out->trusted = cursor_u8(&body) != 0;
-    if (!cursor_done(&body) || node_out->part_size == 0 || node_out->part_size > COMMAND_PART_SIZE)
+    if (cursor_u16(&body) != MESSAGE_PROTOCOL || body.failed || node_out->part_size == 0 ||
+        node_out->part_size > COMMAND_PART_SIZE)
         return -EPROTO;
     return 0;
 }

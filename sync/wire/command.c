@@ -108,6 +108,14 @@ static void walk_u64(struct walk *w, uint64_t *v)
         *v = cursor_u64(w->from);
 }
 
+static void walk_i64(struct walk *w, int64_t *v)
+{
+    uint64_t bits = (uint64_t)*v;
+
+    walk_u64(w, &bits);
+    *v = (int64_t)bits;
+}
+
 static void walk_string(struct walk *w, const uint8_t **data, size_t *len, size_t max)
 {
     if (w->to != NULL)
@@ -176,7 +184,9 @@ static void body_fields(struct walk *w, uint8_t op, struct command_body *body)
         walk_u16(w, &body->mode);
         walk_u32(w, &body->uid);
         walk_u32(w, &body->gid);
-        walk_u64(w, &body->mtime_ns);
+        walk_i64(w, &body->mtime_ns);
+        if ((body->valid & SETATTR_ATIME) != 0)
+            walk_i64(w, &body->atime_ns);
         break;
     case COMMAND_PUBLISH:
         walk_u64(w, &body->ino);
@@ -309,6 +319,8 @@ int edit_next(struct cursor *c, struct edit *e_out)
     switch (e_out->kind) {
     case EDIT_TRUNCATE:
     case EDIT_MTIME:
+    case EDIT_ATIME:
+    case EDIT_STAMP:
         e_out->number = cursor_u64(c);
         break;
     case EDIT_WRITE:
@@ -324,7 +336,7 @@ int edit_next(struct cursor *c, struct edit *e_out)
     return c->failed ? -EPROTO : 1;
 }
 
-void command_result_encode(struct buffer *b, const struct command_result *r)
+void command_result_encode(struct buffer *b, const struct command_result *r, uint16_t protocol)
 {
     buffer_put_u16(b, r->code);
     buffer_put_u8(b, r->created);
@@ -333,7 +345,7 @@ void command_result_encode(struct buffer *b, const struct command_result *r)
     buffer_put_u64(b, r->base_revision);
     buffer_put_u64(b, r->session);
     buffer_put_u64(b, r->removed);
-    attr_encode(b, &r->attr);
+    attr_encode(b, &r->attr, protocol);
 }
 
 void command_result_decode(struct cursor *c, struct command_result *r_out)

@@ -43,7 +43,8 @@ enum command_op {
     COMMAND_UNLINK = 8,   /* u64 parent, string name */
     COMMAND_RMDIR = 9,    /* u64 parent, string name */
     COMMAND_RENAME = 10,  /* u64 parent, string name, u64 new_parent, string new_name, u8 noreplace */
-    COMMAND_SETATTR = 11, /* u64 ino, u8 valid, u16 mode, u32 uid, u32 gid, u64 mtime_ns */
+    COMMAND_SETATTR = 11, /* u64 ino, u8 valid, u16 mode, u32 uid, u32 gid, i64 mtime_ns; with
+                             SETATTR_ATIME: i64 atime_ns */
     COMMAND_PUBLISH = 12, /* u64 ino, u8 replace_creation, u64 expect_version, edits */
     COMMAND_SET = 13,     /* string path, u8 flags, u64 if_version, u64 from_version, u16 mode, bytes value */
     COMMAND_DEL = 14,     /* string path, u8 recursive */
@@ -65,7 +66,9 @@ enum {
     SETATTR_GID = 4,
     SETATTR_MTIME = 8,
     SETATTR_MTIME_NOW = 16,
-    SETATTR_VALID = 31
+    SETATTR_ATIME = 32,
+    SETATTR_ATIME_NOW = 64,
+    SETATTR_VALID = 127
 };
 
 enum {
@@ -81,12 +84,14 @@ enum edit_kind {
     EDIT_TRUNCATE = 1, /* u64 size: cut or extend with zeros */
     EDIT_WRITE = 2,    /* u64 offset, string data */
     EDIT_APPEND = 3,   /* string data, at the end as of then */
-    EDIT_MTIME = 4,    /* u64 mtime_ns: an explicit time wins over the publication's */
+    EDIT_MTIME = 4,    /* i64 mtime_ns: an explicit time wins over the publication's */
+    EDIT_ATIME = 5,    /* i64 atime_ns */
+    EDIT_STAMP = 6,    /* i64 ns: when the last change was made, by the cluster's clock */
 };
 
 struct edit {
     uint8_t kind;
-    uint64_t number;     /* size, offset or mtime_ns */
+    uint64_t number;     /* size, offset or a time, signed */
     const uint8_t *data; /* borrowed */
     size_t len;
 };
@@ -114,7 +119,7 @@ struct command_body {
     uint16_t mode;
     uint8_t valid, flags; /* flags: exclusive, noreplace, recursive, replace_creation, SET_* */
     uint32_t uid, gid;
-    uint64_t mtime_ns;
+    int64_t mtime_ns, atime_ns;
     uint64_t version; /* if_version, expect_version */
     uint64_t from_version;
     const uint8_t *edits; /* walk with edit_next() */
@@ -153,7 +158,8 @@ struct command_result {
     struct attr attr; /* of the inode concerned; ino 0: none */
 };
 
-void command_result_encode(struct buffer *b, const struct command_result *r);
+/* The attributes come last, in the form of the protocol (attr.h); decoded is the newest. */
+void command_result_encode(struct buffer *b, const struct command_result *r, uint16_t protocol);
 void command_result_decode(struct cursor *c, struct command_result *r_out);
 
 #endif

@@ -4,7 +4,7 @@
 
 #include "sync/base/error.h"
 
-void event_encode(struct buffer *b, const struct event *e)
+void event_encode(struct buffer *b, const struct event *e, uint16_t protocol)
 {
     buffer_put_u64(b, e->revision);
     buffer_put_u64(b, e->wall_ns);
@@ -19,7 +19,7 @@ void event_encode(struct buffer *b, const struct event *e)
     buffer_put_u64(b, e->base_revision);
     buffer_put_string(b, e->name, e->name_len);
     buffer_put_string(b, e->new_name, e->new_name_len);
-    attr_encode(b, &e->attr);
+    attr_encode(b, &e->attr, protocol);
 }
 
 int event_decode(struct cursor *c, struct event *e_out)

@@ -46,7 +46,7 @@ static void try_records(const uint8_t *data, size_t len)
     struct buffer b = BUFFER_INIT;
 
     if (event_decode(&c, &event) == KV_OK) {
-        event_encode(&b, &event);
+        event_encode(&b, &event, MESSAGE_PROTOCOL);
         check(memcmp(b.data, data, b.len) == 0);
     }
     c = cursor_of(data, len);

@@ -375,6 +375,96 @@ static void explicit_times_win(void)
     CHECK(n_versions("times") == 1);
 }
 
+static bool same_time(struct timespec a, struct timespec b)
+{
+    return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+static bool later(struct timespec a, struct timespec b)
+{
+    return a.tv_sec != b.tv_sec ? a.tv_sec > b.tv_sec : a.tv_nsec > b.tv_nsec;
+}
+
+/* On both mounts; by a descriptor, as stat() alone may be a moment behind. */
+static void check_times(const char *name, const struct timespec want[2])
+{
+    struct stat st;
+    int m, fd;
+
+    for (m = 0; m < 2; m++) {
+        fd = open(at(m, "%s", name), O_RDONLY);
+        CHECK(fstat(fd, &st) == 0 && same_time(st.st_atim, want[0]) && same_time(st.st_mtim, want[1]));
+        close(fd);
+    }
+}
+
+static void both_times_are_kept_as_they_were_set(void)
+{
+    static const struct timespec pairs[][2] = {
+        {{1000000000, 0}, {1500000000, 0}},
+        {{-315619200, 1}, {-1, 999999999}},
+        {{INT64_C(1) << 31, 5}, {INT64_C(1) << 32, 7}},
+        {{0, 0}, {123456789, 123456789}},
+    };
+    static const struct timespec only_mtime[2] = {{0, UTIME_OMIT}, {42, 43}};
+    struct timespec want[2];
+    struct stat before, st;
+    unsigned i;
+    int fd;
+
+    put(at(0, "both"), "x");
+    for (i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
+        CHECK(utimensat(AT_FDCWD, at(0, "both"), pairs[i], 0) == 0);
+        check_times("both", pairs[i]);
+        /* and with data that is not published yet */
+        fd = open(at(0, "both"), O_WRONLY);
+        CHECK(pwrite(fd, "y", 1, (off_t)i) == 1 && futimens(fd, pairs[i]) == 0);
+        CHECK(fstat(fd, &st) == 0 && same_time(st.st_atim, pairs[i][0]) &&
+              same_time(st.st_mtim, pairs[i][1]));
+        CHECK(close(fd) == 0);
+        check_times("both", pairs[i]);
+    }
+    want[0] = pairs[i - 1][0];
+    want[1] = only_mtime[1];
+    CHECK(utimensat(AT_FDCWD, at(0, "both"), only_mtime, 0) == 0);
+    check_times("both", want);
+    CHECK(strcmp(get(at(0, "both")), "yyyy") == 0); /* reading is not a change */
+    check_times("both", want);
+    CHECK(stat(at(0, "both"), &before) == 0);
+    CHECK(utimensat(AT_FDCWD, at(0, "both"), NULL, 0) == 0);
+    CHECK(stat(at(0, "both"), &st) == 0 && same_time(st.st_atim, st.st_mtim));
+    CHECK(later(st.st_mtim, before.st_ctim));
+}
+
+static void what_is_written_later_is_later_and_closing_is_no_change(void)
+{
+    struct timespec last = {0};
+    struct stat open_st, st;
+    int i, fd;
+
+    for (i = 0; i < 40; i++) {
+        /* Made by the leader's clock and written by this mount's. */
+        CHECK(mkdir(at(0, "later%d", i), 0755) == 0 && stat(at(0, "later%d", i), &st) == 0);
+        CHECK(later(st.st_mtim, last));
+        last = st.st_mtim;
+        fd = open(at(0, "later%d/f", i), O_WRONLY | O_CREAT, 0644);
+        CHECK(write(fd, "x", 1) == 1 && fstat(fd, &open_st) == 0);
+        if (i % 2 != 0)
+            CHECK(fsync(fd) == 0);
+        CHECK(close(fd) == 0 && stat(at(0, "later%d/f", i), &st) == 0);
+        CHECK(same_time(st.st_mtim, open_st.st_mtim) && same_time(st.st_ctim, open_st.st_ctim));
+        CHECK(later(st.st_mtim, last));
+        last = st.st_mtim;
+        fd = open(at(1, "later%d/f", i), O_RDONLY);
+        CHECK(fstat(fd, &st) == 0 && same_time(st.st_mtim, open_st.st_mtim));
+        close(fd);
+        /* What another mount writes, having seen that, is later. */
+        put(at(1, "later%d/g", i), "x");
+        CHECK(stat(at(1, "later%d/g", i), &st) == 0 && later(st.st_mtim, last));
+        last = st.st_mtim;
+    }
+}
+
 static void modes_and_owners(void)
 {
     struct stat st;
@@ -633,6 +723,8 @@ int main(int argc, char **argv)
     RUN(sizes_and_holes);
     RUN(appends_go_to_the_end);
     RUN(explicit_times_win);
+    RUN(both_times_are_kept_as_they_were_set);
+    RUN(what_is_written_later_is_later_and_closing_is_no_change);
     RUN(modes_and_owners);
     RUN(renames);
     RUN(refusals);

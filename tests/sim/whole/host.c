@@ -74,7 +74,7 @@ void events_add(struct events *e, const struct event *event)
     if (e->host->rebuilding)
         return;
     buffer_clear(&e->scratch);
-    event_encode(&e->scratch, event);
+    event_encode(&e->scratch, event, MESSAGE_PROTOCOL);
     truth_event(e->host, event->revision, e->scratch.data, e->scratch.len);
 }
 

@@ -70,7 +70,7 @@ static void send_result(int fd, uint64_t id, const struct command_result *result
 {
     struct buffer body = BUFFER_INIT;
 
-    command_result_encode(&body, result);
+    command_result_encode(&body, result, MESSAGE_PROTOCOL);
     send_answer(fd, id, 0, &body);
     buffer_deinit(&body);
 }
@@ -129,6 +129,7 @@ static bool on_frame(struct fake_node *n, int fd, const struct frame *frame)
         buffer_put_u32(&body, COMMAND_PART_SIZE);
         buffer_put_u64(&body, 1 << 20);
         buffer_put_u8(&body, 1);
+        buffer_put_u16(&body, MESSAGE_PROTOCOL);
         break;
     case MESSAGE_SUBSCRIBE:
         n->subscribed_after = cursor_u64(&c);

@@ -251,6 +251,50 @@ static void an_explicit_time_ends_with_the_next_write(void **state)
     assert_false(f->stage.has_mtime);
 }
 
+/* The times of the edits in wire form; 0: none. */
+static void times_of(const struct stage *s, int64_t out[EDIT_STAMP + 1])
+{
+    struct buffer b = BUFFER_INIT;
+    struct cursor c;
+    struct edit e;
+
+    memset(out, 0, (EDIT_STAMP + 1) * sizeof *out);
+    stage_encode(s, &b);
+    c = cursor_of(b.data, b.len);
+    while (edit_next(&c, &e) == 1)
+        out[e.kind] = (int64_t)e.number;
+    buffer_deinit(&b);
+}
+
+static void times_travel_with_the_edits_that_they_belong_to(void **state)
+{
+    struct fixture *f = *state;
+    struct stage inflight;
+    int64_t times[EDIT_STAMP + 1];
+
+    stage_init(&inflight, &f->memory);
+    stage_set_atime(&f->stage, -7);
+    assert_false(stage_empty(&f->stage));
+    stage_write(&f->stage, 0, "a", 1);
+    stage_stamp(&f->stage, 100);
+    stage_join(&inflight, &f->stage);
+    assert_true(stage_empty(&f->stage));
+    times_of(&inflight, times);
+    assert_int_equal(times[EDIT_ATIME], -7);
+    assert_int_equal(times[EDIT_STAMP], 100);
+    times_of(&f->stage, times);
+    assert_int_equal(times[EDIT_STAMP], 0);
+    stage_write(&f->stage, 0, "b", 1);
+    stage_stamp(&f->stage, 200);
+    stage_set_mtime(&f->stage, 5);
+    stage_join(&inflight, &f->stage);
+    times_of(&inflight, times);
+    assert_int_equal(times[EDIT_MTIME], 5);
+    assert_int_equal(times[EDIT_ATIME], -7);
+    assert_int_equal(times[EDIT_STAMP], 200);
+    stage_deinit(&inflight);
+}
+
 static void spills_beyond_the_limit(void **state)
 {
     struct fixture *f = *state;
@@ -285,6 +329,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_append_to_an_emptied_file_has_a_fixed_place, setup, teardown),
         cmocka_unit_test_setup_teardown(a_file_written_in_pieces_is_one_extent, setup, teardown),
         cmocka_unit_test_setup_teardown(an_explicit_time_ends_with_the_next_write, setup, teardown),
+        cmocka_unit_test_setup_teardown(times_travel_with_the_edits_that_they_belong_to, setup, teardown),
         cmocka_unit_test_setup_teardown(spills_beyond_the_limit, setup, teardown),
     };
 

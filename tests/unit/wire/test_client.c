@@ -36,6 +36,7 @@ static void put_hello_answer(struct buffer *b)
     buffer_put_u32(b, COMMAND_PART_SIZE);
     buffer_put_u64(b, 64 << 20);
     buffer_put_u8(b, 1);
+    buffer_put_u16(b, MESSAGE_PROTOCOL);
     frame_end(b, at);
 }
 

@@ -6,7 +6,7 @@
 #include <cmocka.h>
 
 #include "sync/base/error.h"
-#include "sync/wire/command.h"
+#include "sync/wire/message.h"
 
 #define TEXT(s) (const uint8_t *)(s), strlen(s)
 
@@ -103,6 +103,10 @@ static void bodies_come_back(void **state)
     assert_int_equal(round_trip(COMMAND_SETATTR, &in, &out, &b), KV_OK);
     assert_int_equal(out.mode, 0640);
     assert_int_equal(out.mtime_ns, 5);
+    in = (struct command_body){.ino = 9, .valid = SETATTR_ATIME, .mtime_ns = -5, .atime_ns = INT64_MIN};
+    assert_int_equal(round_trip(COMMAND_SETATTR, &in, &out, &b), KV_OK);
+    assert_int_equal(out.mtime_ns, -5);
+    assert_true(out.atime_ns == INT64_MIN);
     in = (struct command_body){.path = (const uint8_t *)"a/b",
                                .path_len = 3,
                                .flags = SET_PARENTS | SET_IF_VERSION,
@@ -170,6 +174,8 @@ static void edits_are_walked_and_checked(void **state)
     edit_encode(&edits, &(struct edit){EDIT_WRITE, 10, TEXT("data")});
     edit_encode(&edits, &(struct edit){EDIT_APPEND, 0, TEXT("more")});
     edit_encode(&edits, &(struct edit){.kind = EDIT_MTIME, .number = 99});
+    edit_encode(&edits, &(struct edit){.kind = EDIT_ATIME, .number = 100});
+    edit_encode(&edits, &(struct edit){.kind = EDIT_STAMP, .number = 101});
     in.edits = edits.data;
     in.edits_len = edits.len;
     assert_int_equal(round_trip(COMMAND_PUBLISH, &in, &out, &b), KV_OK);
@@ -181,6 +187,10 @@ static void edits_are_walked_and_checked(void **state)
     assert_int_equal(edit_next(&c, &e), 1);
     assert_int_equal(edit_next(&c, &e), 1);
     assert_int_equal(e.number, 99);
+    assert_int_equal(edit_next(&c, &e), 1);
+    assert_int_equal(e.number, 100);
+    assert_int_equal(edit_next(&c, &e), 1);
+    assert_int_equal(e.kind, EDIT_STAMP);
     assert_int_equal(edit_next(&c, &e), 0);
     in.edits_len -= 1;
     assert_int_equal(round_trip(COMMAND_PUBLISH, &in, &out, &b), KV_E_PROTOCOL);
@@ -212,17 +222,31 @@ static void results_come_back(void **state)
                                      .base_revision = 4,
                                      .session = 5,
                                      .removed = 6,
-                                     .attr = {.ino = 7, .mode = 0600, .size = 8, .content_revision = 9}};
+                                     .attr = {.ino = 7,
+                                              .mode = 0600,
+                                              .size = 8,
+                                              .mtime_ns = -10,
+                                              .content_revision = 9,
+                                              .atime_ns = 11,
+                                              .btime_ns = 12}};
     struct buffer b = BUFFER_INIT;
     struct cursor c;
+    size_t len;
 
-    command_result_encode(&b, &in);
+    command_result_encode(&b, &in, MESSAGE_PROTOCOL);
     c = cursor_of(b.data, b.len);
     command_result_decode(&c, &out);
     assert_true(cursor_done(&c));
     assert_int_equal(out.code, KV_E_VERSION);
     assert_int_equal(out.removed, 6);
     assert_int_equal(out.attr.content_revision, 9);
+    assert_int_equal(out.attr.mtime_ns, -10);
+    assert_int_equal(out.attr.atime_ns, 11);
+    assert_int_equal(out.attr.btime_ns, 12);
+    len = b.len;
+    buffer_clear(&b);
+    command_result_encode(&b, &in, 1); /* for clients that know nothing of those */
+    assert_int_equal(b.len, len - ATTR_TIMES_LEN);
     buffer_deinit(&b);
 }
 

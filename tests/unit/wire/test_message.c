@@ -30,7 +30,7 @@ static void events_come_back(void **state)
     struct cursor c;
     size_t n;
 
-    event_encode(&b, &in);
+    event_encode(&b, &in, MESSAGE_PROTOCOL);
     c = cursor_of(b.data, b.len);
     assert_int_equal(event_decode(&c, &out), KV_OK);
     assert_true(cursor_done(&c));
