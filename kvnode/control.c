@@ -7,26 +7,16 @@
 #include <unistd.h>
 
 #include "kvnode/events.h"
+#include "kvnode/members.h"
 #include "kvnode/node_state.h"
 #include "kvnode/peers.h"
 #include "kvnode/scrub.h"
 #include "kvnode/serve.h"
 #include "kvnode/verify.h"
+#include "kvnode/warnings.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "sync/wire/message.h"
-
-/* A member this far behind the newest revision known is catching up. */
-#define BEHIND_REVISIONS 1000
-#define BEHIND_WARN_PERCENT 80
-
-struct member_list {
-    struct node *node;
-    json_t *array;
-    uint64_t newest; /* revision applied anywhere we know of */
-    uint64_t now_ms;
-    unsigned voters, reachable; /* this node included */
-};
 
 static json_t *hex64(uint64_t v)
 {
@@ -36,97 +26,75 @@ static json_t *hex64(uint64_t v)
     return json_string(text);
 }
 
-static void find_newest(void *arg, const struct peer_view *view)
+static json_t *json_u64(uint64_t v)
 {
-    struct member_list *l = arg;
-
-    if (view->up && view->applied > l->newest)
-        l->newest = view->applied;
+    return json_integer(v <= INT64_MAX ? (json_int_t)v : INT64_MAX);
 }
 
-struct view_search {
-    uint64_t id;
-    struct peer_view view;
-    bool found;
-};
-
-static void find_view(void *arg, const struct peer_view *view)
+static json_t *links(const struct node *n, const struct health *h)
 {
-    struct view_search *s = arg;
+    json_t *list = json_array();
+    size_t i;
 
-    if (view->id == s->id) {
-        s->view = *view;
-        s->found = true;
-    }
+    for (i = 0; i < h->n_links; i++)
+        json_array_append_new(list, json_string(node_member_name(n, h->links[i])));
+    return list;
 }
 
-/* What the peer said last may be a heartbeat old; who leads this node knows itself. */
-static const char *peer_role(const struct node *n, const struct peer_view *v)
+/* Last known, if it is not heard now. */
+static void emit_health(const struct node *n, json_t *o, const struct member *m)
 {
-    if (v->id == consensus_leader(n->consensus))
-        return "leader";
-    if (v->role == PEER_CANDIDATE)
-        return "candidate";
-    return v->role == PEER_LEADER && v->term >= consensus_term(n->consensus) ? "leader" : "follower";
+    const struct health *h = &m->health;
+
+    json_object_set_new(o, "version", json_string(h->version));
+    json_object_set_new(o, "uptime_ms", json_u64(h->uptime_ms));
+    json_object_set_new(o, "commit", json_u64(h->commit));
+    json_object_set_new(o, "last_index", json_u64(h->last_index));
+    json_object_set_new(o, "keys", json_u64(h->keys));
+    json_object_set_new(o, "bytes", json_u64(h->live_bytes));
+    json_object_set_new(o, "disk_free", json_u64(h->disk_free));
+    json_object_set_new(o, "disk_total", json_u64(h->disk_total));
+    json_object_set_new(o, "rss_bytes", json_u64(h->rss));
+    json_object_set_new(o, "follows",
+                        h->leader != 0 ? json_string(node_member_name(n, h->leader)) : json_null());
+    json_object_set_new(o, "hears", links(n, h));
 }
 
-static void emit_member(void *arg, uint64_t id, const char *address, bool voter)
+static json_t *member(const struct node *n, const struct member *m)
 {
-    struct member_list *l = arg;
-    struct node *n = l->node;
-    struct view_search s = {.id = id};
-    bool self = id == n->config->id;
-    uint64_t applied, behind;
-    const char *role = "-", *state = "unreachable";
-    json_t *m = json_object();
-    char own[300];
+    static const char *const roles[] = {
+        [PEER_FOLLOWER] = "follower", [PEER_CANDIDATE] = "candidate", [PEER_LEADER] = "leader"};
+    bool heard = m->state > MEMBER_SILENT;
+    json_t *o = json_object();
 
-    snprintf(own, sizeof own, strchr(n->config->listen_host, ':') != NULL ? "[%s]:%u" : "%s:%u",
-             n->config->listen_host, n->config->listen_port);
-    peers_each(n->peers, &s, find_view);
-    applied = self ? store_applied(n->store) : s.view.applied;
-    behind = l->newest > applied ? l->newest - applied : 0;
-    if (self || s.view.up) {
-        state = behind > BEHIND_REVISIONS ? "behind" : "healthy";
-        role = !self ? peer_role(n, &s.view) : consensus_is_leader(n->consensus) ? "leader" : "follower";
-    }
-    if (self && (consensus_disk_full(n->consensus) ||
-                 (n->writeback != NULL && writeback_state(n->writeback) == WRITEBACK_FULL)))
-        state = "disk full";
-    l->voters += voter;
-    l->reachable += voter && (self || s.view.up);
-    json_object_set_new(m, "name", json_string(node_member_name(n, id)));
-    json_object_set_new(m, "id", json_integer((json_int_t)id));
-    json_object_set_new(m, "voter", json_boolean(voter));
-    json_object_set_new(m, "address", json_string(s.found ? s.view.address : self ? own : address));
-    json_object_set_new(m, "role", json_string(role));
-    json_object_set_new(m, "state", json_string(state));
-    json_object_set_new(m, "behind", json_integer((json_int_t)behind));
-    if (self)
-        json_object_set_new(m, "last_seen_ms", json_integer(0));
-    else if (s.view.last_seen_ms != 0)
-        json_object_set_new(m, "last_seen_ms", json_integer((json_int_t)(l->now_ms - s.view.last_seen_ms)));
-    else
-        json_object_set_new(m, "last_seen_ms", json_null());
-    json_object_set_new(m, "applied", json_integer((json_int_t)applied));
-    json_object_set_new(m, "digest_index",
-                        json_integer((json_int_t)(self ? store_applied(n->store) : s.view.digest_index)));
-    json_object_set_new(m, "digest", hex64(self ? store_digest(n->store) : s.view.digest));
-    json_object_set_new(
-        m, "error", !self && !s.view.up && s.view.error[0] != '\0' ? json_string(s.view.error) : json_null());
-    json_array_append_new(l->array, m);
+    json_object_set_new(o, "name", json_string(m->name));
+    json_object_set_new(o, "id", json_u64(m->id));
+    json_object_set_new(o, "voter", json_boolean(m->voter));
+    json_object_set_new(o, "address", json_string(m->address));
+    json_object_set_new(o, "role", json_string(heard && m->role <= PEER_LEADER ? roles[m->role] : "-"));
+    json_object_set_new(o, "state", json_string(members_state_text(m->state)));
+    json_object_set_new(o, "usable", json_boolean(members_usable(m)));
+    json_object_set_new(o, "behind", json_u64(m->behind));
+    json_object_set_new(o, "lag_ms", json_u64(m->lag_ms));
+    json_object_set_new(o, "last_seen_ms",
+                        m->last_seen_ms != 0 ? json_u64(clock_boot_ms() - m->last_seen_ms) : json_null());
+    json_object_set_new(o, "applied", json_u64(m->applied));
+    json_object_set_new(o, "digest_index", json_u64(m->digest_index));
+    json_object_set_new(o, "digest", hex64(m->digest));
+    json_object_set_new(o, "error", m->error[0] != '\0' ? json_string(m->error) : json_null());
+    if (m->known)
+        emit_health(n, o, m);
+    return o;
 }
 
-static void warn_of_damage(void *arg, const struct peer_view *view)
+static json_t *member_list(const struct node *n, const struct members *all)
 {
-    json_t *list = arg;
-    char text[200];
+    json_t *list = json_array();
+    size_t i;
 
-    if (!view->up || !view->damaged)
-        return;
-    snprintf(text, sizeof text, "%s found damage in its state.db; kvnode status -n %s says more", view->name,
-             view->name);
-    json_array_append_new(list, json_string(text));
+    for (i = 0; i < all->n; i++)
+        json_array_append_new(list, member(n, &all->all[i]));
+    return list;
 }
 
 static json_t *scrub(struct node *n, json_t *warnings)
@@ -157,49 +125,16 @@ static json_t *scrub(struct node *n, json_t *warnings)
     return o;
 }
 
-static json_t *warnings(struct node *n, const struct store_usage *usage)
-{
-    json_t *list = json_array();
-
-    if (consensus_disk_full(n->consensus))
-        json_array_append_new(list,
-                              json_string("the disk with log.db is full: this node acknowledges nothing"));
-    if (n->writeback == NULL) {
-        json_array_append_new(list, json_string("a state file from a peer is being installed"));
-    } else if (writeback_state(n->writeback) != WRITEBACK_OK) {
-        char text[STATE_DB_ERROR_MAX];
-
-        writeback_error(n->writeback, text);
-        json_array_append_new(list, json_string(text));
-    }
-    if (usage->bytes > usage->max_bytes / 100 * BEHIND_WARN_PERCENT)
-        json_array_append_new(list, json_string("live data is over 80 % of max_bytes"));
-    if (usage->keys > usage->max_keys / 100 * BEHIND_WARN_PERCENT)
-        json_array_append_new(list, json_string("keys are over 80 % of max_keys"));
-    peers_each(n->peers, list, warn_of_damage);
-    return list;
-}
-
-static void list_members(struct node *n, struct member_list *l)
-{
-    *l = (struct member_list){.node = n, .array = json_array(), .newest = store_applied(n->store)};
-    l->now_ms = clock_boot_ms();
-    peers_each(n->peers, l, find_newest);
-    consensus_members(n->consensus, l, emit_member);
-}
-
 static json_t *status(struct node *n)
 {
-    struct member_list l;
+    struct members members;
     uint64_t leader = consensus_leader(n->consensus);
     struct store_usage usage;
     char revision[40];
     json_t *o = json_object(), *warned;
-    unsigned majority;
 
     store_usage(n->store, &usage);
-    list_members(n, &l);
-    majority = l.voters / 2 + 1;
+    members_look(n, &members);
     snprintf(revision, sizeof revision, "%u-%" PRIu64, NODE_GROUP, store_applied(n->store));
     json_object_set_new(o, "node", json_string(n->config->name));
     json_object_set_new(o, "id", json_integer(n->config->id));
@@ -223,14 +158,19 @@ static json_t *status(struct node *n)
         json_integer(n->writeback != NULL ? (json_int_t)writeback_durable_index(n->writeback) : 0));
     json_object_set_new(o, "digest", hex64(store_digest(n->store)));
     json_object_set_new(o, "digest_index", json_integer((json_int_t)store_applied(n->store)));
-    json_object_set_new(o, "uptime_ms", json_integer((json_int_t)(l.now_ms - n->started_ms)));
+    json_object_set_new(o, "uptime_ms", json_u64(clock_boot_ms() - n->started_ms));
     json_object_set_new(o, "pid", json_integer(getpid()));
     json_object_set_new(o, "version", json_string(KVFS_VERSION));
     json_object_set_new(o, "data_dir", json_string(n->config->data_dir));
     json_object_set_new(o, "socket", json_string(n->config->socket));
-    json_object_set_new(o, "quorum", json_boolean(l.reachable >= majority));
-    json_object_set_new(o, "failures_tolerated",
-                        json_integer(l.reachable >= majority ? (json_int_t)(l.reachable - majority) : 0));
+    json_object_set_new(o, "quorum", json_boolean(members.writable));
+    json_object_set_new(o, "voters", json_integer(members.voters));
+    json_object_set_new(o, "usable", json_integer(members.usable));
+    json_object_set_new(o, "failures_tolerated", json_integer(members.tolerated));
+    json_object_set_new(o, "leaderless_ms", leader == 0 ? json_u64(members.leaderless_ms) : json_null());
+    json_object_set_new(o, "leader_elsewhere",
+                        members.elsewhere != 0 ? json_string(node_member_name(n, members.elsewhere))
+                                               : json_null());
     json_object_set_new(o, "keys", json_integer((json_int_t)usage.keys));
     json_object_set_new(o, "bytes", json_integer((json_int_t)usage.bytes));
     json_object_set_new(o, "max_keys", json_integer((json_int_t)usage.max_keys));
@@ -240,8 +180,8 @@ static json_t *status(struct node *n)
     json_object_set_new(o, "memory_bytes", json_integer((json_int_t)usage.memory));
     json_object_set_new(o, "clients", json_integer((json_int_t)serve_clients(n->serve)));
     json_object_set_new(o, "subscribers", json_integer((json_int_t)events_subscribers(n->events)));
-    json_object_set_new(o, "members", l.array);
-    warned = warnings(n, &usage);
+    json_object_set_new(o, "members", member_list(n, &members));
+    warned = warnings(n, &members, &usage);
     json_object_set_new(o, "scrub", scrub(n, warned));
     json_object_set_new(o, "warnings", warned);
     return o;
@@ -313,11 +253,13 @@ static int admin(struct node *n, bool trusted, const void *body, size_t len, cha
     if (command == NULL) {
         rv = KV_E_INVAL;
     } else if (strcmp(command, "members") == 0) {
-        struct member_list l;
+        struct members members;
+        json_t *list;
 
-        list_members(n, &l);
-        *text_out = json_dumps(l.array, JSON_COMPACT);
-        json_decref(l.array);
+        members_look(n, &members);
+        list = member_list(n, &members);
+        *text_out = json_dumps(list, JSON_COMPACT);
+        json_decref(list);
         rv = *text_out != NULL ? KV_OK : KV_E_BUSY;
     } else if (!trusted) {
         rv = KV_E_PERM;

@@ -293,6 +293,14 @@ static void on_root_given(void *arg, int code, const struct command_result *resu
         n->root_given = false; /* once more at a later beat */
 }
 
+static void watch_leader(struct node *n, uint64_t now)
+{
+    if (consensus_leader(n->consensus) != 0)
+        n->leaderless_since_ms = 0;
+    else if (n->leaderless_since_ms == 0)
+        n->leaderless_since_ms = now;
+}
+
 /* A new cluster's root directory belongs to root. Where the nodes run as an ordinary
  * user, it is theirs: else nobody could write. */
 static void give_root(struct node *n)
@@ -327,6 +335,7 @@ void node_beat(struct node *n)
     serve_beat(n->serve, now);
     watch_majority(n, now);
     watch_disk(n, now);
+    watch_leader(n, now);
     if (n->healing)
         heal_state(n, now);
     else if (n->mending)

@@ -53,6 +53,7 @@ struct peer {
     struct connection *sending;    /* between peers_begin and peers_end */
     size_t frame;
     struct peer_view view;
+    struct progress progress;
 
     /* From the link's thread, under peers->lock. */
     int new_fd; /* -1: none */
@@ -64,6 +65,7 @@ struct peers {
     struct node *node; /* borrowed */
     struct peer *all;
     size_t n;
+    struct progress own;
     struct connection *connections;
     struct bridges *bridges; /* owned */
     uv_async_t wake;
@@ -620,6 +622,28 @@ void peers_free(struct peers *p)
     free(p);
 }
 
+const struct progress *peers_progress(const struct peers *p, uint64_t id)
+{
+    static const struct progress nothing;
+    const struct peer *peer = peer_by_id(p, id);
+
+    return id == 0 ? &p->own : peer != NULL ? &peer->progress : &nothing;
+}
+
+static void note_progress(struct peers *p, uint64_t now_ms, uint64_t commit)
+{
+    uint64_t newest = commit;
+    size_t i;
+
+    for (i = 0; i < p->n; i++)
+        if (is_up(&p->all[i]) && p->all[i].view.health.commit > newest)
+            newest = p->all[i].view.health.commit;
+    progress_note(&p->own, now_ms, newest, store_applied(p->node->store));
+    for (i = 0; i < p->n; i++)
+        if (is_up(&p->all[i]))
+            progress_note(&p->all[i].progress, now_ms, newest, p->all[i].view.applied);
+}
+
 void peers_beat(struct peers *p, uint64_t now_ms)
 {
     uint64_t silent = (uint64_t)p->node->config->heartbeat_ms * SILENT_BEATS;
@@ -637,6 +661,7 @@ void peers_beat(struct peers *p, uint64_t now_ms)
             stream_close(c->stream);
     }
     health_look(p->node, &health);
+    note_progress(p, now_ms, health.commit);
     for (i = 0; i < p->n; i++)
         if (is_up(&p->all[i]))
             send_status(&p->all[i], &health);

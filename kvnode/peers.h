@@ -74,6 +74,8 @@ bool peers_up(const struct peers *p, uint64_t peer);
 unsigned peers_up_count(const struct peers *p);
 /* Every heartbeat: status to all, links that have gone silent are closed. */
 void peers_beat(struct peers *p, uint64_t now_ms);
+/* How the peer gets on; id 0: this node. Never NULL; borrowed. */
+const struct progress *peers_progress(const struct peers *p, uint64_t id);
 void peers_each(const struct peers *p, void *arg, void (*emit)(void *arg, const struct peer_view *view));
 
 #endif

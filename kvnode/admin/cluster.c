@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kvnode/admin/format.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 
@@ -49,23 +50,37 @@ int cluster_admin(struct request_link *l, json_t *command, json_t **answer_out)
     return rc;
 }
 
-/* "2 of 3 nodes unreachable: n2, n3", or nothing. */
-static void name_unreachable(const json_t *status, char *out, size_t size)
+/* "n2 is unreachable, n3's disk is full": the voters that can take no write. */
+static void name_useless(const json_t *status, char *out, size_t size)
 {
-    const json_t *members = json_object_get(status, "members"), *m;
-    char names[200] = "";
-    size_t i, used = 0, n = 0;
-    json_array_foreach(members, i, m)
+    static const struct {
+        const char *state, *clause;
+    } clauses[] = {
+        {"unreachable", " is unreachable"},    {"silent", " is silent"},
+        {"gone back", "'s files are too old"}, {"waiting", " waits to be let in"},
+        {"no state", " has no state yet"},     {"disk full", "'s disk is full"},
+        {"damaged", "'s state.db is damaged"}, {"stopping", " is stopping"},
+        {"stuck", " does not catch up"},       {"behind", " is catching up"},
+    };
+    const json_t *m;
+    size_t i, used = 0;
+    out[0] = '\0';
+    json_array_foreach(json_object_get(status, "members"), i, m)
     {
-        if (strcmp(cluster_text(m, "state"), "unreachable") != 0)
+        const char *clause = " is no help";
+        if (!json_is_true(json_object_get(m, "voter")) || json_is_true(json_object_get(m, "usable")))
             continue;
-        int k =
-            snprintf(names + used, sizeof names - used, "%s%s", n > 0 ? ", " : "", cluster_text(m, "name"));
-        used += k > 0 && (size_t)k < sizeof names - used ? (size_t)k : 0;
-        n++;
+        for (size_t k = 0; k < sizeof clauses / sizeof clauses[0]; k++)
+            if (strcmp(cluster_text(m, "state"), clauses[k].state) == 0)
+                clause = clauses[k].clause;
+        int n = snprintf(out + used, size - used, "%s%s%s", used > 0 ? ", " : "", cluster_text(m, "name"),
+                         clause);
+        if (n < 0 || (size_t)n >= size - used) { /* whole clauses only */
+            out[used] = '\0';
+            return;
+        }
+        used += (size_t)n;
     }
-    if (n > 0)
-        snprintf(out, size, "%zu of %zu nodes unreachable: %s", n, json_array_size(members), names);
 }
 
 /* A refusal by the state machine, which has no detail: which limit it was. */
@@ -103,7 +118,7 @@ int cluster_fail(struct request_link *l, const char *subject, int code, bool wri
     if ((code == KV_E_UNAVAILABLE || code == KV_E_ROFS) && l->detail[0] == '\0' && l->client != NULL) {
         l->deadline_ms = clock_boot_ms() + 500;
         if (cluster_status(l, &status) == 0)
-            name_unreachable(status, l->detail, sizeof l->detail);
+            name_useless(status, l->detail, sizeof l->detail);
         json_decref(status);
     }
     return admin_fail_code(l->admin, subject, code, l->detail, written);
@@ -134,25 +149,31 @@ void cluster_tolerance(const json_t *status, char *out, size_t size)
 
 void cluster_sentence(const json_t *status, char *out, size_t size)
 {
-    const json_t *members = json_object_get(status, "members"), *m;
-    char tolerance[80];
-    size_t i, voters = 0, reachable = 0;
-    json_array_foreach(members, i, m)
-    {
-        if (!json_is_true(json_object_get(m, "voter")))
-            continue;
-        voters++;
-        reachable += strcmp(cluster_text(m, "state"), "unreachable") != 0;
-    }
+    json_int_t voters = cluster_number(status, "voters"), usable = cluster_number(status, "usable"),
+               needed = voters / 2 + 1;
+    const char *elsewhere = cluster_text(status, "leader_elsewhere");
+    char text[200], since[32];
     if (json_is_true(json_object_get(status, "quorum"))) {
-        cluster_tolerance(status, tolerance, sizeof tolerance);
-        snprintf(out, size, "The cluster works. %s", tolerance);
-    } else if (reachable < voters / 2 + 1) {
+        cluster_tolerance(status, text, sizeof text);
+        snprintf(out, size, "The cluster works. %s", text);
+    } else if (elsewhere[0] != '\0') {
         snprintf(
             out, size,
-            "The cluster cannot write: %zu of %zu voters can be reached, %zu are needed. Start the others.",
-            reachable, voters, voters / 2 + 1);
+            "This node accepts no writes: it does not hear the leader %s, which others follow. Ask another.",
+            elsewhere);
+    } else if (usable < needed) {
+        name_useless(status, text, sizeof text);
+        snprintf(
+            out, size,
+            "The cluster does not accept writes: %lld of %lld voters can take them, %lld are needed%s%s%s.",
+            (long long)usable, (long long)voters, (long long)needed, text[0] != '\0' ? " (" : "", text,
+            text[0] != '\0' ? ")" : "");
+    } else if (cluster_text(status, "leader")[0] == '\0') {
+        format_duration((uint64_t)cluster_number(status, "leaderless_ms"), since, sizeof since);
+        snprintf(out, size, "The cluster does not accept writes: there has been no leader for %s.", since);
     } else {
-        snprintf(out, size, "The cluster cannot write: it is choosing a leader.");
+        snprintf(out, size,
+                 "The cluster does not accept writes: no node that could lead reaches %lld of %lld voters.",
+                 (long long)needed, (long long)voters);
     }
 }

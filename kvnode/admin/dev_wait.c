@@ -105,8 +105,32 @@ size_t dev_count_running(const struct dev *d)
     return n;
 }
 
-/* Whether every running node sees the given ones. A node that was away is dialled
- * again within a few seconds; until then `kvnode status` there calls it
+/* Whether member m is one of the nodes, can take a write, and hears those that run. */
+static bool is_back(const struct dev *d, const json_t *m, struct dev_node *const *nodes, size_t n)
+{
+    const json_t *hears = json_object_get(m, "hears"), *h;
+    const char *name = cluster_text(m, "name");
+    bool wanted = false;
+    size_t i;
+    for (size_t k = 0; k < n; k++)
+        wanted |= strcmp(name, nodes[k]->name) == 0;
+    if (!wanted || !json_is_true(json_object_get(m, "usable")))
+        return false;
+    for (size_t k = 0; k < d->n_nodes; k++) {
+        const struct dev_node *other = &d->nodes[k];
+        bool heard = other->pid == 0 || dev_is_paused(other->pid) || strcmp(other->name, name) == 0;
+        json_array_foreach(hears, i, h)
+        {
+            heard |= strcmp(json_string_value(h), other->name) == 0;
+        }
+        if (!heard)
+            return false;
+    }
+    return true;
+}
+
+/* Whether every running node sees that the given ones are back. A node that was away is
+ * dialled again within a few seconds; until then `kvnode status` there calls it
  * unreachable. */
 static bool all_see(const struct dev *d, struct dev_node *const *nodes, size_t n)
 {
@@ -120,9 +144,7 @@ static bool all_see(const struct dev *d, struct dev_node *const *nodes, size_t n
         size_t seen = 0;
         json_array_foreach(json_object_get(s, "members"), j, m)
         {
-            for (size_t k = 0; k < n; k++)
-                seen += strcmp(cluster_text(m, "name"), nodes[k]->name) == 0 &&
-                        strcmp(cluster_text(m, "state"), "unreachable") != 0;
+            seen += is_back(d, m, nodes, n);
         }
         json_decref(s);
         if (seen < n)

@@ -140,7 +140,7 @@ static void check_machine(struct doctor *d)
 static void check_status(struct doctor *d, struct request_link *l)
 {
     json_t *status, *m;
-    char sentence[200];
+    char sentence[400];
     size_t i;
     int rc = cluster_status(l, &status);
     if (rc != 0) {

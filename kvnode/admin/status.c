@@ -15,26 +15,67 @@ static const char *color_of(const struct admin *a, const char *state)
                                           : "\033[31m";
 }
 
+/* "6 s", not "6.0 s": how long ago is no measurement. */
+static void format_ago(json_int_t ms, char *out, size_t size)
+{
+    if (ms < 10000)
+        snprintf(out, size, "%lld s", (long long)ms / 1000);
+    else
+        format_duration((uint64_t)ms, out, size);
+}
+
 static void print_member(const struct admin *a, const json_t *m, int width)
 {
     const char *state = cluster_text(m, "state");
     const char *on = color_of(a, state);
     const json_t *seen = json_object_get(m, "last_seen_ms");
-    char behind[64], ago[32];
-    if (strcmp(state, "unreachable") != 0) {
-        snprintf(behind, sizeof behind, "%lld", (long long)cluster_number(m, "behind"));
-    } else if (json_is_integer(seen)) {
-        format_duration((uint64_t)json_integer_value(seen), ago, sizeof ago);
-        /* "6 s", not "6.0 s": how long ago is no measurement */
-        if (json_integer_value(seen) < 10000)
-            snprintf(ago, sizeof ago, "%lld s", (long long)json_integer_value(seen) / 1000);
-        snprintf(behind, sizeof behind, "last seen %s ago", ago);
-    } else {
+    bool unreachable = strcmp(state, "unreachable") == 0, silent = strcmp(state, "silent") == 0;
+    char behind[80], ago[32];
+    if (unreachable && !json_is_integer(seen)) {
         snprintf(behind, sizeof behind, "never seen");
+    } else if (unreachable || silent) {
+        format_ago(json_integer_value(seen), ago, sizeof ago);
+        snprintf(behind, sizeof behind, silent ? "for %s" : "last seen %s ago", ago);
+    } else if (strcmp(state, "stuck") == 0 || strcmp(state, "behind") == 0) {
+        format_ago(cluster_number(m, "lag_ms"), ago, sizeof ago);
+        snprintf(behind, sizeof behind, "%lld, for %s", (long long)cluster_number(m, "behind"), ago);
+    } else {
+        snprintf(behind, sizeof behind, "%lld", (long long)cluster_number(m, "behind"));
     }
-    printf("%-*s  %-8s  %s%-11s%s  %s%s\n", width, cluster_text(m, "name"), cluster_text(m, "role"), on,
+    printf("%-*s  %-9s  %s%-11s%s  %s%s\n", width, cluster_text(m, "name"), cluster_text(m, "role"), on,
            state, on[0] != '\0' ? "\033[0m" : "", behind,
            json_is_false(json_object_get(m, "voter")) ? "  (no voter)" : "");
+}
+
+/* What every node said of itself, the last time it was heard. */
+static void print_nodes(const json_t *members, int width)
+{
+    const json_t *m;
+    size_t i;
+    printf("\n%-*s  %-9s  %9s  %9s  %9s  %9s  %9s  %s\n", width, "NODE", "VERSION", "KEYS", "DATA",
+           "DISK FREE", "MEMORY", "UP", "HEARS");
+    json_array_foreach(members, i, m)
+    {
+        const json_t *hears = json_object_get(m, "hears"), *h;
+        char data[32], disk[32], memory[32], up[32];
+        size_t k;
+        if (hears == NULL) {
+            printf("%-*s  -\n", width, cluster_text(m, "name"));
+            continue;
+        }
+        format_size((uint64_t)cluster_number(m, "bytes"), data, sizeof data);
+        format_size((uint64_t)cluster_number(m, "disk_free"), disk, sizeof disk);
+        format_size((uint64_t)cluster_number(m, "rss_bytes"), memory, sizeof memory);
+        format_duration((uint64_t)cluster_number(m, "uptime_ms"), up, sizeof up);
+        printf("%-*s  %-9s  %9lld  %9s  %9s  %9s  %9s  ", width, cluster_text(m, "name"),
+               cluster_text(m, "version"), (long long)cluster_number(m, "keys"), data,
+               cluster_number(m, "disk_total") != 0 ? disk : "?", memory, up);
+        json_array_foreach(hears, k, h)
+        {
+            printf("%s%s", k > 0 ? "," : "", json_string_value(h));
+        }
+        puts(k > 0 ? "" : "-");
+    }
 }
 
 static void print_details(const json_t *s)
@@ -72,12 +113,12 @@ static void print_details(const json_t *s)
 static void print_status(const struct admin *a, const json_t *s)
 {
     const json_t *members = json_object_get(s, "members"), *warnings = json_object_get(s, "warnings"), *m;
-    char sentence[200];
+    char sentence[400];
     size_t i;
     int width = 4;
     json_array_foreach(members, i, m) if ((int)strlen(cluster_text(m, "name")) > width) width =
         (int)strlen(cluster_text(m, "name"));
-    printf("%-*s  %-8s  %-11s  %s\n", width, "NODE", "ROLE", "STATE", "BEHIND");
+    printf("%-*s  %-9s  %-11s  %s\n", width, "NODE", "ROLE", "STATE", "BEHIND");
     json_array_foreach(members, i, m)
     {
         print_member(a, m, width);
@@ -94,8 +135,10 @@ static void print_status(const struct admin *a, const json_t *s)
     {
         printf("warning: %s\n", json_string_value(m));
     }
-    if (a->opt[OPT_VERBOSE] != NULL)
-        print_details(s);
+    if (a->opt[OPT_VERBOSE] == NULL)
+        return;
+    print_nodes(members, width);
+    print_details(s);
 }
 
 static int show(struct admin *a, struct request_link *l, bool again)

@@ -55,6 +55,9 @@ struct view {
     unsigned clients;
     char digest[20];
     char warnings[512];
+    unsigned tolerated;           /* failures */
+    char states[CLUSTER_MAX][16]; /* "healthy", …: of n1, n2 …; "": not told */
+    uint64_t disk_total[CLUSTER_MAX];
 };
 
 /* Makes and starts the nodes and waits until one leads. NULL: it failed (the

@@ -20,6 +20,21 @@ static void text(const json_t *o, const char *name, char *out, size_t size)
     snprintf(out, size, "%s", s != NULL ? s : "");
 }
 
+static void fill_members(const json_t *list, struct view *v)
+{
+    size_t i;
+
+    for (i = 0; i < json_array_size(list); i++) {
+        const json_t *m = json_array_get(list, i);
+        uint64_t id = number(m, "id");
+
+        if (id == 0 || id > CLUSTER_MAX)
+            continue;
+        text(m, "state", v->states[id - 1], sizeof v->states[0]);
+        v->disk_total[id - 1] = number(m, "disk_total");
+    }
+}
+
 static void fill(const json_t *o, struct view *v)
 {
     const json_t *list = json_object_get(o, "warnings");
@@ -41,6 +56,8 @@ static void fill(const json_t *o, struct view *v)
     v->durable = number(o, "durable");
     v->memory = number(o, "memory_bytes");
     v->clients = (unsigned)number(o, "clients");
+    v->tolerated = (unsigned)number(o, "failures_tolerated");
+    fill_members(json_object_get(o, "members"), v);
     for (i = 0; i < json_array_size(list) && used < sizeof v->warnings - 1; i++) {
         int n = snprintf(v->warnings + used, sizeof v->warnings - used, "%s%s", i > 0 ? "; " : "",
                          json_string_value(json_array_get(list, i)));

@@ -95,7 +95,7 @@ static void gives_base64_for_what_is_not_utf8(void **state)
 
 static void sentence(const char *json, const char *expected)
 {
-    char out[200];
+    char out[400];
     json_t *status = json_loads(json, 0, NULL);
     assert_non_null(status);
     cluster_sentence(status, out, sizeof out);
@@ -103,23 +103,21 @@ static void sentence(const char *json, const char *expected)
     json_decref(status);
 }
 
-#define MEMBER(state) "{\"name\":\"n\",\"voter\":true,\"state\":\"" state "\"}"
+#define MEMBER(name, state, usable)                                                                          \
+    "{\"name\":\"" name "\",\"voter\":true,\"state\":\"" state "\",\"usable\":" usable "}"
+#define HEALTHY(name) MEMBER(name, "healthy", "true")
+#define MEMBERS(a, b, c) "\"voters\":3,\"members\":[" a "," b "," c "]}"
 
 static void closes_a_status_with_what_may_fail(void **state)
 {
-    sentence("{\"quorum\":true,\"failures_tolerated\":1,\"members\":[" MEMBER("healthy") "," MEMBER(
-                 "healthy") "," MEMBER("healthy") "]}",
+    sentence("{\"quorum\":true,\"failures_tolerated\":1,\"usable\":3," MEMBERS(HEALTHY("n1"), HEALTHY("n2"),
+                                                                               HEALTHY("n3")),
              "The cluster works. One node may fail.");
-    sentence("{\"quorum\":true,\"failures_tolerated\":0,\"members\":[" MEMBER("healthy") "," MEMBER(
-                 "unreachable") "," MEMBER("healthy") "]}",
+    sentence("{\"quorum\":true,\"failures_tolerated\":0,\"usable\":2," MEMBERS(
+                 HEALTHY("n1"), MEMBER("n2", "disk full", "false"), HEALTHY("n3")),
              "The cluster works. No further node may fail.");
-    sentence("{\"quorum\":false,\"failures_tolerated\":0,\"members\":[" MEMBER("healthy") "," MEMBER(
-                 "unreachable") "," MEMBER("unreachable") "]}",
-             "The cluster cannot write: 1 of 3 voters can be reached, 2 are needed. Start the others.");
-    sentence("{\"quorum\":false,\"failures_tolerated\":0,\"members\":[" MEMBER("healthy") "," MEMBER(
-                 "healthy") "," MEMBER("healthy") "]}",
-             "The cluster cannot write: it is choosing a leader.");
-    sentence("{\"quorum\":true,\"failures_tolerated\":0,\"members\":[" MEMBER("healthy") "]}",
+    sentence("{\"quorum\":true,\"failures_tolerated\":0,\"usable\":1,\"voters\":1,\"members\":[" HEALTHY(
+                 "n1") "]}",
              "The cluster works. It has one node only, which may not fail.");
 }
 
@@ -154,6 +152,24 @@ static void quotes_names_that_a_terminal_would_act_on(void **state)
     quoted("$'a'", 4, true, "$'$\\'a\\''");
 }
 
+static void says_why_nothing_can_be_written(void **state)
+{
+    sentence("{\"quorum\":false,\"leader\":\"n1\",\"usable\":1," MEMBERS(
+                 HEALTHY("n1"), MEMBER("n2", "unreachable", "false"), MEMBER("n3", "disk full", "false")),
+             "The cluster does not accept writes: 1 of 3 voters can take them, 2 are needed (n2 is "
+             "unreachable, n3's disk is full).");
+    sentence("{\"quorum\":false,\"usable\":3,\"leader\":null,\"leaderless_ms\":3200," MEMBERS(
+                 HEALTHY("n1"), HEALTHY("n2"), HEALTHY("n3")),
+             "The cluster does not accept writes: there has been no leader for 3.2 s.");
+    sentence("{\"quorum\":false,\"usable\":2,\"leader\":null,\"leader_elsewhere\":\"n1\"," MEMBERS(
+                 MEMBER("n1", "unreachable", "false"), HEALTHY("n2"), HEALTHY("n3")),
+             "This node accepts no writes: it does not hear the leader n1, which others follow. Ask "
+             "another.");
+    sentence("{\"quorum\":false,\"usable\":3,\"leader\":\"n1\"," MEMBERS(HEALTHY("n1"), HEALTHY("n2"),
+                                                                         HEALTHY("n3")),
+             "The cluster does not accept writes: no node that could lead reaches 2 of 3 voters.");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -165,6 +181,7 @@ int main(void)
         cmocka_unit_test(names_authors_by_account_or_number),
         cmocka_unit_test(gives_base64_for_what_is_not_utf8),
         cmocka_unit_test(closes_a_status_with_what_may_fail),
+        cmocka_unit_test(says_why_nothing_can_be_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,148 @@
+#include "kvnode/warnings.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "kvnode/members.h"
+#include "kvnode/node_state.h"
+
+#define USED_WARN_PERCENT 80
+/* What is left then is gone with a few large writes. */
+#define USED_FULL_PERCENT 99
+#define DISK_WARN_BYTES (UINT64_C(64) << 20)
+
+__attribute__((format(printf, 2, 3))) static void add(json_t *list, const char *fmt, ...)
+{
+    char text[STATE_DB_ERROR_MAX];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    json_array_append_new(list, json_string(text));
+}
+
+static void size_text(uint64_t bytes, char out[static 24])
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+    double v = (double)bytes;
+    size_t i = 0;
+
+    for (; v >= 1024 && i < sizeof units / sizeof units[0] - 1; i++)
+        v /= 1024;
+    snprintf(out, 24, v >= 10 || v == (double)(uint64_t)v ? "%.0f %s" : "%.1f %s", v, units[i]);
+}
+
+static void about_disks(struct node *n, const struct members *members, json_t *list)
+{
+    char free_text[24], total[24];
+    size_t i;
+
+    for (i = 0; i < members->n; i++) {
+        const struct member *m = &members->all[i];
+        const struct health *h = &m->health;
+
+        if (m->state <= MEMBER_SILENT)
+            continue;
+        if (m->self && (h->flags & HEALTH_LOG_FULL))
+            add(list, "the disk with log.db is full: this node acknowledges nothing");
+        else if (h->flags & (HEALTH_LOG_FULL | HEALTH_STATE_FULL) && !m->self)
+            add(list, "the disk of %s is full: it acknowledges nothing", m->name);
+        else if (h->disk_total != 0 && h->disk_free < DISK_WARN_BYTES && h->disk_free < h->disk_total / 10) {
+            size_text(h->disk_free, free_text);
+            size_text(h->disk_total, total);
+            add(list, "the disk of %s has %s of %s left", m->name, free_text, total);
+        }
+    }
+    if (n->writeback == NULL) {
+        add(list, "a state file from a peer is being installed");
+    } else if (writeback_state(n->writeback) != WRITEBACK_OK) {
+        char text[STATE_DB_ERROR_MAX];
+
+        writeback_error(n->writeback, text);
+        add(list, "%s", text);
+    }
+}
+
+static unsigned percent(uint64_t used, uint64_t max)
+{
+    if (max == 0 || used >= max)
+        return 100;
+    return (unsigned)((double)used * 100 / (double)max);
+}
+
+static void about_use(const struct store_usage *usage, json_t *list)
+{
+    unsigned bytes = percent(usage->bytes, usage->max_bytes), keys = percent(usage->keys, usage->max_keys);
+    char max[24];
+
+    size_text(usage->max_bytes, max);
+    if (bytes >= USED_FULL_PERCENT)
+        add(list, "live data is at the cluster's limit of %s (max_bytes): what needs more is refused", max);
+    else if (bytes >= USED_WARN_PERCENT)
+        add(list, "live data is at %u %% of the cluster's limit of %s (max_bytes)", bytes, max);
+    if (keys >= USED_FULL_PERCENT)
+        add(list, "keys are at the cluster's limit of %" PRIu64 " (max_keys): new ones are refused",
+            usage->max_keys);
+    else if (keys >= USED_WARN_PERCENT)
+        add(list, "keys are at %u %% of the cluster's limit of %" PRIu64 " (max_keys)", keys,
+            usage->max_keys);
+}
+
+static void about_member(struct node *n, const struct member *m, json_t *list)
+{
+    if (m->state == MEMBER_STUCK)
+        add(list, "%s does not catch up: it has lacked the last %" PRIu64 " commands for %" PRIu64 " s",
+            m->name, m->behind, m->lag_ms / 1000);
+    if (!m->self && (m->health.flags & HEALTH_DAMAGED))
+        add(list, "%s found damage in its state.db; kvnode status -n %s says more", m->name, m->name);
+    if (!m->self && m->known && strcmp(m->health.version, KVFS_VERSION) != 0)
+        add(list, "%s runs version %s, %s version %s", m->name,
+            m->health.version[0] != '\0' ? m->health.version : "(not told)", n->config->name, KVFS_VERSION);
+}
+
+static bool somebody_hears(const struct members *members, uint64_t id)
+{
+    size_t i;
+
+    for (i = 0; i < members->n; i++)
+        if (members->all[i].state > MEMBER_SILENT && members->all[i].id != id &&
+            members_hears(&members->all[i], id))
+            return true;
+    return false;
+}
+
+/* Of a node that nobody hears its own line says enough. */
+static void about_links(const struct members *members, json_t *list)
+{
+    size_t i, k;
+
+    for (i = 0; i < members->n; i++) {
+        for (k = i + 1; k < members->n; k++) {
+            const struct member *a = &members->all[i], *b = &members->all[k];
+            bool there = members_hears(a, b->id), back = members_hears(b, a->id);
+
+            if ((there && back) || !somebody_hears(members, a->id) || !somebody_hears(members, b->id))
+                continue;
+            if (!there && !back)
+                add(list, "%s and %s do not hear each other", a->name, b->name);
+            else
+                add(list, "%s does not hear %s", there ? b->name : a->name, there ? a->name : b->name);
+        }
+    }
+}
+
+json_t *warnings(struct node *n, const struct members *members, const struct store_usage *usage)
+{
+    json_t *list = json_array();
+    size_t i;
+
+    about_disks(n, members, list);
+    for (i = 0; i < members->n; i++)
+        about_member(n, &members->all[i], list);
+    about_links(members, list);
+    about_use(usage, list);
+    return list;
+}

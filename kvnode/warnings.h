@@ -1,0 +1,15 @@
+/* What somebody should do something about, a sentence each, in the order of harm. Loop
+ * thread only. */
+#ifndef KVFS_KVNODE_WARNINGS_H
+#define KVFS_KVNODE_WARNINGS_H
+
+#include <jansson.h>
+
+struct members;
+struct node;
+struct store_usage;
+
+/* A new array of strings. */
+json_t *warnings(struct node *n, const struct members *members, const struct store_usage *usage);
+
+#endif
