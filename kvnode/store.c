@@ -61,6 +61,7 @@ void store_free(struct store *s)
 
     if (s == NULL)
         return;
+    store_unprepare(s);
     session_drop_all(s);
     HASH_ITER(hh, s->dentries, d, next_d)
     dentry_destroy(s, d);

@@ -37,6 +37,12 @@ void store_free(struct store *s);
  * index. -ENOMEM: out of memory, the state is damaged, the process must end. */
 int store_apply(struct store *s, uint64_t index, const void *bytes, size_t len,
                 struct command_result *result_out);
+/* Prepares the next command, for about `budget` bytes of work: a large content is
+ * made before it takes the old one's place. 1: there is more to do, call again with
+ * the same arguments, and apply nothing meanwhile; 0: store_apply() will be short;
+ * -ENOMEM. Nothing of the replicated state changes, and store_apply() gives the same
+ * with and without. */
+int store_prepare(struct store *s, const void *bytes, size_t len, size_t budget);
 void store_skip(struct store *s, uint64_t index);
 uint64_t store_applied(const struct store *s);
 uint64_t store_wall_ns(const struct store *s); /* clocks of the last command */

@@ -50,37 +50,21 @@ static int execute(struct apply *ap, struct session *ss)
 {
     const struct command *cmd = ap->cmd;
     const void *bytes = cmd->body;
-    size_t len = cmd->body_len, piece = 0;
+    size_t len = cmd->body_len;
     struct command_body body;
     int rv;
 
     if ((cmd->flags & COMMAND_PARTS) != 0) {
-        struct upload *up = session_upload(ss, cmd->seq);
-        struct cursor c = cursor_of(cmd->body, cmd->body_len);
-        uint32_t n_parts = cursor_u32(&c);
-
-        /* One that was sent ahead of a part that got lost must not do without it. */
-        if (c.failed || up == NULL || up->n_parts != n_parts)
-            return KV_E_PART;
-        piece = c.len;
-        /* The upload is dropped after this, so the piece may be added to it. Its
-         * accounts do not count the piece; take it off again behind the decoding. */
-        buffer_put_bytes(&up->bytes, c.data, piece);
-        if (up->bytes.failed)
-            return -ENOMEM;
-        bytes = up->bytes.data;
-        len = up->bytes.len;
+        rv = session_join(ss, cmd, &bytes, &len);
+        if (rv != 0)
+            return rv;
     }
     rv = command_body_decode(cmd->op, bytes, len, &body);
     ap->body = &body;
     if (rv == KV_OK)
         rv = operations[cmd->op](ap);
-    if ((cmd->flags & COMMAND_PARTS) != 0) {
-        struct upload *up = session_upload(ss, cmd->seq);
-
-        up->bytes.len -= piece;
-        session_drop_upload(ap->s, ss, up);
-    }
+    if ((cmd->flags & COMMAND_PARTS) != 0)
+        session_drop_upload(ap->s, ss, session_upload(ss, cmd->seq));
     return rv;
 }
 
@@ -183,6 +167,7 @@ int store_apply(struct store *s, uint64_t index, const void *bytes, size_t len,
     else
         cmd = (struct command){0};
     s->applied = index;
+    store_unprepare(s);
     directory_limit_dead(s);
     emit_last(&ap);
     journal_command(s->journal);

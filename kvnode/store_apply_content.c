@@ -106,88 +106,50 @@ static int check_size(const struct store *s, uint64_t old_size, uint64_t size)
     return s->bytes + (size - old_size) > s->settings.number[SETTING_MAX_BYTES] ? KV_E_NOSPC : KV_OK;
 }
 
-struct edits_sum {
-    bool touched; /* content was written, changed or not */
-    bool has_mtime, has_atime, has_stamp;
-    int64_t mtime_ns, atime_ns, stamp_ns;
-};
-
-/* Whether the edit is a time. */
-static bool check_time(const struct edit *e, struct edits_sum *sum)
+static struct rewrite_limits limits(const struct store *s)
 {
-    switch (e->kind) {
-    case EDIT_MTIME:
-        sum->has_mtime = true;
-        sum->mtime_ns = (int64_t)e->number;
-        return true;
-    case EDIT_ATIME:
-        sum->has_atime = true;
-        sum->atime_ns = (int64_t)e->number;
-        return true;
-    case EDIT_STAMP:
-        sum->has_stamp = true;
-        sum->stamp_ns = (int64_t)e->number;
-        return true;
-    default:
-        return false;
-    }
+    uint64_t max = s->settings.number[SETTING_MAX_BYTES];
+
+    return (struct rewrite_limits){.value = s->settings.number[SETTING_VALUE_LIMIT],
+                                   .room = s->bytes < max ? max - s->bytes : 0};
 }
 
-/* Sizes along the edits, before anything is done. */
-static int check_edits(const struct store *s, const struct inode *in, const struct command_body *body,
-                       struct edits_sum *sum_out)
+/* What the body makes of base: as it was prepared, or now. The caller deinits
+ * *r_out. 0, a refusal or -ENOMEM. */
+static int rewritten(struct apply *ap, const struct value *base, uint64_t base_digest, struct rewrite *r,
+                     struct rewrite **r_out)
 {
-    struct cursor c = cursor_of(body->edits, body->edits_len);
-    uint64_t size = in->size, largest = in->size;
-    struct edit e;
+    struct store *s = ap->s;
     int rv;
 
-    *sum_out = (struct edits_sum){0};
-    while ((rv = edit_next(&c, &e)) == 1) {
-        if (check_time(&e, sum_out))
-            continue;
-        sum_out->touched = true;
-        if (e.number > INT64_MAX)
-            return KV_E_FBIG;
-        if (e.kind == EDIT_TRUNCATE)
-            size = e.number;
-        else if (e.kind == EDIT_APPEND)
-            size += e.len;
-        else if (e.len > 0 && e.number + e.len > size)
-            size = e.number + e.len;
-        if (size > largest)
-            largest = size;
+    *r_out = store_prepared(ap, base);
+    if (*r_out == NULL) {
+        *r_out = r;
+        rewrite_begin(r, s, ap->cmd->op, ap->body, base, base_digest);
+        rv = rewrite_work(r, SIZE_MAX);
+        if (rv < 0) {
+            rewrite_deinit(r);
+            return rv;
+        }
     }
-    if (rv < 0)
-        return KV_E_PROTOCOL;
-    rv = check_size(s, in->size, size);
-    if (rv == KV_OK && largest > in->size && largest > s->settings.number[SETTING_VALUE_LIMIT])
-        rv = KV_E_FBIG;
+    rv = (*r_out)->code;
+    if (rv != KV_OK)
+        rewrite_deinit(*r_out);
     return rv;
 }
 
-static int draft_edits(struct draft *d, const struct command_body *body)
+void rewrite_begin(struct rewrite *r, struct store *s, uint8_t op, const struct command_body *body,
+                   const struct value *base, uint64_t base_digest)
 {
-    struct cursor c = cursor_of(body->edits, body->edits_len);
-    struct edit e;
-    int rv = 0;
+    struct rewrite_limits l = limits(s);
 
-    while (rv == 0 && edit_next(&c, &e) == 1) {
-        switch (e.kind) {
-        case EDIT_TRUNCATE:
-            rv = draft_truncate(d, e.number);
-            break;
-        case EDIT_WRITE:
-            rv = draft_write(d, e.number, e.data, e.len);
-            break;
-        case EDIT_APPEND:
-            rv = draft_write(d, d->size, e.data, e.len);
-            break;
-        default:
-            break;
-        }
-    }
-    return rv;
+    if (op == COMMAND_SYMLINK) /* checked as a name is */
+        l = (struct rewrite_limits){UINT64_MAX, UINT64_MAX};
+    if (op == COMMAND_PUBLISH)
+        rewrite_begin_edits(r, base, base_digest, body->edits, body->edits_len, &l, &s->next_chunk);
+    else
+        rewrite_begin_value(r, base, base_digest, op == COMMAND_SET ? body->value : body->target,
+                            op == COMMAND_SET ? body->value_len : body->target_len, &l, &s->next_chunk);
 }
 
 struct times {
@@ -235,22 +197,16 @@ static void set_times(struct inode *in, const struct times *t)
     in->atime_ns = t->atime_ns;
 }
 
-/* Gives in the content of the draft (consumed) if it is another than its own.
- * Returns whether it was. */
-static bool take_content(struct apply *ap, struct inode *in, struct draft *d, bool replace,
+/* Gives in the new content if it is another than its own. Returns whether it was. */
+static bool take_content(struct apply *ap, struct inode *in, struct rewrite *r, bool replace,
                          const struct times *times, uint64_t restored)
 {
     struct note note = {.kind = NOTE_CONTENT, .restored = restored};
-    struct value old = inode_value(in);
-    uint64_t digest, base_revision = in->content_revision;
+    uint64_t base_revision = in->content_revision;
     struct event e = {.kind = EVENT_CONTENT};
 
-    draft_share(d, &old);
-    digest = draft_digest(d, &old, in->content_digest);
-    if (digest == in->content_digest && draft_equals(d, &old)) {
-        draft_discard(d);
+    if (r->same)
         return false;
-    }
     rows_begin(ap, in);
     if (replace && (in->flags & INODE_FRESH) != 0) {
         history_replace_creation(ap, in->name, in);
@@ -258,7 +214,7 @@ static bool take_content(struct apply *ap, struct inode *in, struct draft *d, bo
         history_end_creation(in);
         history_next_version(in->name, in);
     }
-    content_commit(ap, in, d, digest);
+    content_commit(ap, in, &r->draft, r->digest);
     set_times(in, times);
     in->revision = in->content_revision = ap->index;
     if (ap->cmd->uid != 0) {
@@ -297,8 +253,7 @@ int apply_publish(struct apply *ap)
 {
     const struct command_body *body = ap->body;
     struct inode *in = inode_live(ap->s, body->ino);
-    struct edits_sum sum;
-    struct draft draft;
+    struct rewrite own, *r;
     struct value base;
     struct times times;
     int rv;
@@ -319,22 +274,15 @@ int apply_publish(struct apply *ap)
     ap->result->base_revision = in->content_revision;
     if (body->version != 0 && body->version != in->version)
         return KV_E_VERSION;
-    rv = check_edits(ap->s, in, body, &sum);
+    base = inode_value(in);
+    rv = rewritten(ap, &base, in->content_digest, &own, &r);
     if (rv != KV_OK)
         return rv;
-    base = inode_value(in);
-    rv = draft_begin(&draft, &base, &ap->s->next_chunk);
-    if (rv < 0)
-        return rv;
-    rv = draft_edits(&draft, body);
-    if (rv < 0) {
-        draft_discard(&draft);
-        return rv;
-    }
-    times = publication_times(ap, in, &sum);
-    if (!take_content(ap, in, &draft, body->flags != 0, &times, 0) &&
+    times = publication_times(ap, in, &r->sum);
+    if (!take_content(ap, in, r, body->flags != 0, &times, 0) &&
         (times.mtime_ns != in->mtime_ns || times.atime_ns != in->atime_ns))
         take_times(ap, in, body->flags != 0, &times);
+    rewrite_deinit(r);
     inode_attr(in, &ap->result->attr);
     return KV_OK;
 }
@@ -345,22 +293,13 @@ static int set_existing(struct apply *ap, struct inode *in)
     const struct command_body *body = ap->body;
     const struct times now = {now_ns(ap->s), now_ns(ap->s), in->atime_ns};
     struct value base = inode_value(in);
-    struct draft draft;
-    int rv = check_size(ap->s, in->size, body->value_len);
+    struct rewrite own, *r;
+    int rv = rewritten(ap, &base, in->content_digest, &own, &r);
 
-    if (rv == KV_OK)
-        rv = draft_begin(&draft, &base, &ap->s->next_chunk);
     if (rv != KV_OK)
         return rv;
-    if (body->value_len < in->size)
-        rv = draft_truncate(&draft, body->value_len);
-    if (rv == 0)
-        rv = draft_write(&draft, 0, body->value, body->value_len);
-    if (rv < 0) {
-        draft_discard(&draft);
-        return rv;
-    }
-    take_content(ap, in, &draft, false, &now, (body->flags & SET_RESTORE) != 0 ? body->from_version : 0);
+    take_content(ap, in, r, false, &now, (body->flags & SET_RESTORE) != 0 ? body->from_version : 0);
+    rewrite_deinit(r);
     return KV_OK;
 }
 
@@ -372,36 +311,33 @@ static int set_new(struct apply *ap, const struct walked *at, struct inode **in_
     const uint8_t *p = at->rest, *end = p + at->rest_len, *slash;
     struct inode *parent = at->parent, *in;
     struct value none = {0};
-    struct draft draft;
-    int rv;
+    struct rewrite own, *r;
+    int rv = rewritten(ap, &none, 0, &own, &r);
 
+    if (rv != KV_OK)
+        return rv;
     while ((slash = memchr(p, '/', (size_t)(end - p))) != NULL) {
         struct dentry *d = dentry_find(ap->s, parent->c.dir, p, (size_t)(slash - p));
 
         rv = name_add(ap, parent, d, p, (size_t)(slash - p), INODE_DIRECTORY, 0755, &in);
         if (rv < 0)
-            return rv;
+            goto out;
         name_added(ap, in, &note);
         parent = in;
         p = slash + 1;
     }
     rv = name_add(ap, parent, dentry_find(ap->s, parent->c.dir, p, (size_t)(end - p)), p, (size_t)(end - p),
                   INODE_FILE, body->mode, &in);
-    if (rv == 0)
-        rv = draft_begin(&draft, &none, &ap->s->next_chunk);
     if (rv < 0)
-        return rv;
-    rv = draft_write(&draft, 0, body->value, body->value_len);
-    if (rv < 0) {
-        draft_discard(&draft);
-        return rv;
-    }
-    content_commit(ap, in, &draft, draft_digest(&draft, &none, 0));
+        goto out;
+    content_commit(ap, in, &r->draft, r->digest);
     note.restored = (body->flags & SET_RESTORE) != 0 ? body->from_version : 0;
     name_added(ap, in, &note);
     ap->result->created = 1;
     *in_out = in;
-    return KV_OK;
+out:
+    rewrite_deinit(r);
+    return rv;
 }
 
 static int check_set_new(const struct apply *ap, const struct walked *at)

@@ -98,23 +98,22 @@ int apply_symlink(struct apply *ap)
 {
     struct inode *parent, *in;
     struct dentry *d;
-    struct draft draft;
+    struct rewrite r;
     struct value none = {0};
     int rv = check_new(ap, ap->body->target_len, &parent, &d);
 
     if (rv != KV_OK)
         return rv;
     rv = name_add(ap, parent, d, ap->body->name, ap->body->name_len, INODE_SYMLINK, 0777, &in);
-    if (rv == 0)
-        rv = draft_begin(&draft, &none, &ap->s->next_chunk);
     if (rv < 0)
         return rv;
-    rv = draft_write(&draft, 0, ap->body->target, ap->body->target_len);
-    if (rv < 0) {
-        draft_discard(&draft);
+    rewrite_begin(&r, ap->s, COMMAND_SYMLINK, ap->body, &none, 0);
+    rv = rewrite_work(&r, SIZE_MAX);
+    if (rv == 0)
+        content_commit(ap, in, &r.draft, r.digest);
+    rewrite_deinit(&r);
+    if (rv < 0)
         return rv;
-    }
-    content_commit(ap, in, &draft, draft_digest(&draft, &none, 0));
     name_added(ap, in, &content);
     ap->result->created = 1;
     inode_attr(in, &ap->result->attr);

@@ -19,6 +19,7 @@
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
+#include "kvnode/rewrite.h"
 #include "kvnode/settings.h"
 #include "kvnode/store.h"
 #include "kvnode/store_rows.h"
@@ -120,6 +121,7 @@ struct upload {
     uint32_t n_parts;
     uint64_t digest; /* sum of its rows */
     struct buffer bytes;
+    size_t joined; /* of bytes: the last piece, which came with the command itself */
 };
 
 struct session {
@@ -161,7 +163,8 @@ struct store {
     uint64_t part_bytes;
     struct settings settings;
     struct pin *pins;
-    struct event held; /* waits to learn whether it is the last of its command */
+    struct prepared *prepared; /* owned; store_prepare.c */
+    struct event held;         /* waits to learn whether it is the last of its command */
     bool has_held;
     uint8_t held_name[KV_NAME_MAX], held_new_name[KV_NAME_MAX];
     uint32_t groups[COMMAND_GROUPS_MAX];
@@ -268,6 +271,14 @@ int apply_publish(struct apply *ap);
 int apply_set(struct apply *ap);
 int apply_del(struct apply *ap);
 
+/* What the body of a PUBLISH, SET or SYMLINK makes of base, not begun yet. */
+void rewrite_begin(struct rewrite *r, struct store *s, uint8_t op, const struct command_body *body,
+                   const struct value *base, uint64_t base_digest);
+
+/* store_prepare.c: what was made of base before the command is applied; NULL: nothing. */
+struct rewrite *store_prepared(struct apply *ap, const struct value *base);
+void store_unprepare(struct store *s); /* drops it */
+
 /* store_names.c: what several operations do to names. */
 bool name_is_temporary(const struct store *s, const struct inode *parent, const void *name, size_t len);
 /* Makes d (dead, or NULL: missing) ready to be attached: out of the lists, its
@@ -306,6 +317,9 @@ int session_part(struct store *s, struct session *ss, uint64_t seq, uint32_t num
                  size_t len);
 int session_add_part(struct store *s, struct session *ss, uint64_t seq, uint32_t number, const void *bytes,
                      size_t len);
+/* The whole body of a command in parts, whose last piece is given: borrowed from the
+ * upload. 0, KV_E_PART or -ENOMEM. */
+int session_join(const struct session *ss, const struct command *cmd, const void **body_out, size_t *len_out);
 struct upload *session_upload(const struct session *ss, uint64_t seq);
 void session_drop_upload(struct store *s, struct session *ss, struct upload *up);
 void session_row(const struct session *ss, struct session_row *row_out);

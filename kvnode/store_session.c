@@ -86,8 +86,8 @@ struct session *session_new(struct store *s, const struct session_row *row)
 static void upload_free(struct store *s, struct session *ss, struct upload *up)
 {
     LIST_REMOVE(up, peers);
-    ss->upload_bytes -= up->bytes.len;
-    s->part_bytes -= up->bytes.len;
+    ss->upload_bytes -= up->bytes.len - up->joined;
+    s->part_bytes -= up->bytes.len - up->joined;
     buffer_deinit(&up->bytes);
     free(up);
 }
@@ -280,6 +280,25 @@ struct upload *session_upload(const struct session *ss, uint64_t seq)
     return NULL;
 }
 
+int session_join(const struct session *ss, const struct command *cmd, const void **body_out, size_t *len_out)
+{
+    struct upload *up = session_upload(ss, cmd->seq);
+    struct cursor c = cursor_of(cmd->body, cmd->body_len);
+    uint32_t n_parts = cursor_u32(&c);
+
+    /* One that was sent ahead of a part that got lost must not do without it. */
+    if (c.failed || up == NULL || up->n_parts != n_parts)
+        return KV_E_PART;
+    up->bytes.len -= up->joined;
+    up->joined = c.len;
+    buffer_put_bytes(&up->bytes, c.data, c.len);
+    if (up->bytes.failed)
+        return -ENOMEM;
+    *body_out = up->bytes.data;
+    *len_out = up->bytes.len;
+    return 0;
+}
+
 int session_add_part(struct store *s, struct session *ss, uint64_t seq, uint32_t number, const void *bytes,
                      size_t len)
 {
@@ -293,6 +312,8 @@ int session_add_part(struct store *s, struct session *ss, uint64_t seq, uint32_t
         up->seq = seq;
         LIST_INSERT_HEAD(&ss->uploads, up, peers);
     }
+    up->bytes.len -= up->joined;
+    up->joined = 0;
     buffer_put_bytes(&up->bytes, bytes, len);
     if (up->bytes.failed)
         return -ENOMEM;

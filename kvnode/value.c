@@ -152,7 +152,7 @@ static struct chunk *draft_copy(struct draft *d, size_t i, uint32_t keep, uint32
 static int draft_extend(struct draft *d, size_t i, uint32_t old_len, const uint8_t *data, uint32_t len)
 {
     struct chunk *c = d->list[i];
-    bool extensible = c != NULL && !c->superseded && c->used == old_len;
+    bool extensible = c != NULL && !c->superseded && c->used == old_len && (!d->apart || chunk_is_own(c));
 
     if (!extensible) {
         c = draft_copy(d, i, old_len, len);
@@ -182,10 +182,13 @@ static int draft_overwrite(struct draft *d, size_t i, uint32_t old_len, uint32_t
                            uint32_t n)
 {
     struct chunk *c = d->list[i];
-    uint32_t len = at + n > old_len ? at + n : old_len;
+    uint32_t len = at + n > old_len ? at + n : old_len, cap = len;
 
     if (c == NULL || !chunk_is_own(c) || c->cap < len) {
-        c = draft_copy(d, i, at == 0 && n >= old_len ? 0 : old_len, len);
+        /* Our own that grows again: not once for each byte. */
+        if (c != NULL && chunk_is_own(c) && 2 * c->cap > len)
+            cap = 2 * c->cap < KV_CHUNK_SIZE ? 2 * c->cap : KV_CHUNK_SIZE;
+        c = draft_copy(d, i, at == 0 && n >= old_len ? 0 : old_len, cap);
         if (c == NULL)
             return -ENOMEM;
     } else {
@@ -296,48 +299,27 @@ int draft_write(struct draft *d, uint64_t offset, const uint8_t *data, size_t le
     return rv;
 }
 
-void draft_share(struct draft *d, const struct value *base)
+bool draft_settle(struct draft *d, const struct value *base, size_t i, uint64_t *digest, bool *same_out)
 {
-    for (size_t i = 0; i < value_chunks(d->size) && i < value_chunks(base->size); i++) {
-        struct chunk *old = value_list(base)[i];
-        uint32_t len = value_chunk_len(d->size, i);
+    struct chunk *old = i < value_chunks(base->size) ? value_list(base)[i] : NULL;
+    uint32_t old_len = i < value_chunks(base->size) ? value_chunk_len(base->size, i) : 0;
+    uint32_t len = i < value_chunks(d->size) ? value_chunk_len(d->size, i) : 0;
 
-        if (old != NULL && d->list[i] != NULL && old != d->list[i] && value_chunk_len(base->size, i) == len &&
-            memcmp(old->data, d->list[i]->data, len) == 0)
+    if (len == old_len) {
+        if (d->list[i] == old)
+            return true;
+        if (memcmp(old != NULL ? old->data : zeros, d->list[i] != NULL ? d->list[i]->data : zeros, len) ==
+            0) {
             draft_replace(d, i, chunk_ref(old));
-    }
-}
-
-bool draft_equals(const struct draft *d, const struct value *v)
-{
-    if (d->size != v->size)
-        return false;
-    for (size_t i = 0; i < value_chunks(v->size); i++) {
-        const struct chunk *a = d->list[i], *b = value_list(v)[i];
-
-        if (a != b && memcmp(a != NULL ? a->data : zeros, b != NULL ? b->data : zeros,
-                             value_chunk_len(v->size, i)) != 0)
             return false;
+        }
     }
-    return true;
-}
-
-uint64_t draft_digest(const struct draft *d, const struct value *base, uint64_t base_digest)
-{
-    size_t n = value_chunks(d->size), m = value_chunks(base->size);
-    struct chunk *const *old = value_list(base);
-    uint64_t sum = base_digest;
-
-    for (size_t i = 0; i < n || i < m; i++) {
-        if (i < n && i < m && d->list[i] == old[i] &&
-            value_chunk_len(d->size, i) == value_chunk_len(base->size, i))
-            continue;
-        if (i < m)
-            sum -= list_term(old, base->size, i);
-        if (i < n)
-            sum += list_term(d->list, d->size, i);
-    }
-    return sum;
+    if (old_len > 0)
+        *digest -= list_term(value_list(base), base->size, i);
+    if (len > 0)
+        *digest += list_term(d->list, d->size, i);
+    *same_out = false;
+    return false;
 }
 
 void draft_commit(struct draft *d, struct value *v, struct value *old_out)

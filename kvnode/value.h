@@ -79,6 +79,9 @@ struct draft {
     size_t cap;
     uint64_t size;
     uint64_t *next_id; /* borrowed: where new ids come from */
+    /* Extends no chunk of the base in place: for a draft that is not made in one go,
+     * as the journal may be sealed meanwhile. */
+    bool apart;
 };
 
 /* All return 0 or -ENOMEM; after -ENOMEM only draft_discard() is left. The
@@ -86,11 +89,11 @@ struct draft {
 int draft_begin(struct draft *d, const struct value *base, uint64_t *next_id);
 int draft_truncate(struct draft *d, uint64_t size);
 int draft_write(struct draft *d, uint64_t offset, const uint8_t *data, size_t len);
-/* Takes base's chunks for those whose bytes came out the same. */
-void draft_share(struct draft *d, const struct value *base);
-bool draft_equals(const struct draft *d, const struct value *v);
-/* Digest of the draft, given the base that it began with and the base's digest. */
-uint64_t draft_digest(const struct draft *d, const struct value *base, uint64_t base_digest);
+/* Chunk i, which the draft, the base or both have, will not change any more: the
+ * base's is taken if its bytes came out the same, else *same_out becomes false and
+ * the digest goes from the base's to the draft's. Returns whether it was the
+ * base's all the time (no byte was looked at). */
+bool draft_settle(struct draft *d, const struct value *base, size_t i, uint64_t *digest, bool *same_out);
 /* The draft takes the value's place; v's old content is handed back in *old_out. */
 void draft_commit(struct draft *d, struct value *v, struct value *old_out);
 void draft_discard(struct draft *d);

@@ -244,17 +244,6 @@ static int path_check(const uint8_t *path, size_t len)
     return KV_OK;
 }
 
-static int edits_check(const uint8_t *edits, size_t len)
-{
-    struct cursor c = cursor_of(edits, len);
-    struct edit e;
-    int rv;
-
-    while ((rv = edit_next(&c, &e)) == 1)
-        ;
-    return rv == 0 ? KV_OK : KV_E_PROTOCOL;
-}
-
 static int body_flags_check(uint8_t op, const struct command_body *body)
 {
     uint8_t allowed = op == COMMAND_SET ? SET_FLAGS : 1;
@@ -295,8 +284,6 @@ int command_body_decode(uint8_t op, const void *bytes, size_t len, struct comman
     case COMMAND_SET:
     case COMMAND_DEL:
         return path_check(body_out->path, body_out->path_len);
-    case COMMAND_PUBLISH:
-        return edits_check(body_out->edits, body_out->edits_len);
     default:
         return KV_OK;
     }

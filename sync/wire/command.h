@@ -132,7 +132,7 @@ void command_encode(struct buffer *b, const struct command *cmd);
 /* 0 or KV_E_PROTOCOL. Checks the header only. */
 int command_decode(const void *bytes, size_t len, struct command *cmd_out);
 /* Decodes a body of `op` (whole: parts joined). 0, KV_E_PROTOCOL, or what
- * name_check() says of a name in it. An edits list is walked and checked. */
+ * name_check() says of a name in it. An edits list is checked by who walks it. */
 int command_body_decode(uint8_t op, const void *body, size_t len, struct command_body *body_out);
 /* Encodes the body of `op` from its fields. */
 void command_body_encode(struct buffer *b, uint8_t op, const struct command_body *body);
