@@ -68,7 +68,7 @@ static void on_content(struct fs *fs, const struct event *e, struct inode *inode
     /* One's own publication gives what the kernel shows already: every change
      * by others that came before it was invalidated, and the edits were shown
      * over it since. Unless that is not how it came about. */
-    expected = own && f != NULL && f->publication != NULL && f->publication->seq == e->seq &&
+    expected = own && f != NULL && publish_is_own(f, e) &&
                (f->attr.ino == 0 || f->attr.content_revision == e->base_revision);
     if (f != NULL)
         file_learn(f, &e->attr);
@@ -79,7 +79,7 @@ static void on_content(struct fs *fs, const struct event *e, struct inode *inode
         if (f != NULL)
             f->fresh = false;
     }
-    if (own && f != NULL)
+    if (f != NULL)
         publish_landed(fs, f, e);
 }
 
@@ -91,7 +91,7 @@ static void on_attr(struct fs *fs, const struct event *e, struct inode *inode, b
         file_learn(inode->file, &e->attr);
     if (!own)
         notifier_inval(fs, inode, false);
-    else if (inode->file != NULL)
+    if (inode->file != NULL)
         publish_landed(fs, inode->file, e);
 }
 

@@ -1,6 +1,8 @@
 #include "kvfs/file.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,6 +51,7 @@ void file_free(struct fs *fs, struct inode *inode)
 
     if (f->listed)
         TAILQ_REMOVE(&fs->files, f, link);
+    file_take_lost(fs, f);
     while (!TAILQ_EMPTY(&f->handles)) {
         struct handle *h = TAILQ_FIRST(&f->handles);
 
@@ -70,7 +73,7 @@ void file_put(struct fs *fs, struct inode *inode)
     if (f != NULL) {
         list_or_unlist(fs, f);
         if (f->n_handles > 0 || f->listed || !TAILQ_EMPTY(&f->waiters) || !TAILQ_EMPTY(&f->next_waiters) ||
-            !TAILQ_EMPTY(&f->invalidated))
+            !TAILQ_EMPTY(&f->invalidated) || f->lost != 0)
             return;
         file_free(fs, inode);
     }
@@ -226,6 +229,25 @@ size_t file_overlay(const struct file *f, uint64_t base_size, uint64_t offset, u
     return size - offset < len ? (size_t)(size - offset) : len;
 }
 
+void file_lost(struct fs *fs, struct file *f, int code)
+{
+    if (f->lost == 0 && fs->n_lost == FILES_LOST_MAX)
+        return;
+    fs->n_lost += f->lost == 0;
+    f->lost = code;
+}
+
+int file_take_lost(struct fs *fs, struct file *f)
+{
+    int code = f != NULL ? f->lost : 0;
+
+    if (code == 0)
+        return 0;
+    f->lost = 0;
+    fs->n_lost--;
+    return code == KV_E_FBIG || code == KV_E_NOSPC ? request_errno(code) : EIO;
+}
+
 void file_touched(struct fs *fs, struct file *f, const struct fuse_ctx *who)
 {
     unsigned i;
@@ -234,6 +256,7 @@ void file_touched(struct fs *fs, struct file *f, const struct fuse_ctx *who)
         f->dirty_ms = clock_boot_ms();
     f->touched_ns = fs_now_ns(fs);
     stage_stamp(&f->stage, f->touched_ns);
+    f->told = false;
     list_or_unlist(fs, f);
     f->inode->told_data = true; /* the kernel put it into its page cache itself */
     if (who == NULL || who->pid == 0)
@@ -303,12 +326,18 @@ static void on_pulled(struct fs *fs, struct request *r, int code, struct cursor 
     data = cursor_string(body, READ_LENGTH_MAX, &len);
     if (data != NULL)
         buffer_put_bytes(&r->data, data, len);
-    if (len > 0 && r->data.len < attr.size) {
+    if (data == NULL || r->data.len > attr.size || (len == 0 && r->data.len < attr.size)) {
+        log_error("inode %" PRIu64 ": the node's answer to a read is short: the content of a removed file "
+                  "that is still open is lost",
+                  r->ino);
+        f->life = FILE_LOST;
+        request_end(fs, r);
+    } else if (r->data.len < attr.size && !r->data.failed) {
         pull_next(fs, r);
-        return;
+    } else {
+        pulled(fs, f, r);
+        request_end(fs, r);
     }
-    pulled(fs, f, r);
-    request_end(fs, r);
 }
 
 static void pull_next(struct fs *fs, struct request *r)
@@ -333,6 +362,7 @@ void file_removed(struct fs *fs, struct file *f, const struct attr *attr, bool b
     f->attr.nlink = 0;
     f->removed_elsewhere = by_other;
     f->life = FILE_PULLING;
+    file_take_lost(fs, f); /* there is no content any more that could be wrong */
     if (f->n_handles == 0) {
         /* Only its publication was left to do, and has nowhere to go. */
         stage_clear(&f->stage);

@@ -20,6 +20,9 @@
 #include "kvfs/stage.h"
 
 #define FILE_WRITERS 8
+#define FILE_NUMBERS 4
+/* Files that wait for somebody to be told of a loss; of others only the log tells. */
+#define FILES_LOST_MAX 256
 
 struct handle {
     TAILQ_ENTRY(handle) link;
@@ -31,6 +34,11 @@ struct handle {
 
 TAILQ_HEAD(handle_list, handle);
 TAILQ_HEAD(file_list, file);
+
+/* Which command of which session. */
+struct command_number {
+    uint64_t session, seq;
+};
 
 enum file_life { FILE_LIVE, FILE_PULLING, FILE_ORPHAN, FILE_LOST };
 
@@ -56,9 +64,18 @@ struct file {
     } writers[FILE_WRITERS]; /* who wrote, the last ones */
     unsigned n_writers;
 
-    struct request *publication; /* publish.c */
+    /* publish.c */
+    struct request *publication;
     struct buffer body;
     unsigned n_parts, part_next, part_acked;
+    struct command_number numbers[FILE_NUMBERS]; /* that it had; the newest first */
+    unsigned n_numbers;
+    uint64_t base_revision;           /* content that it was based on; 0: not known */
+    uint64_t retry_ms;                /* nothing is published before, unless somebody waits for it */
+    unsigned refusals;                /* in a row */
+    bool queued;                      /* long, and waits for another one's parts */
+    bool told;                        /* somebody was told that what is staged is not published */
+    int lost;                         /* code with which edits were dropped and nobody was told yet */
     struct request_list waiters;      /* for the publication under way */
     struct request_list next_waiters; /* for the one after it */
     struct request_list invalidated;  /* opens that wait until the kernel has dropped its cache */
@@ -90,6 +107,11 @@ bool file_needs_node(const struct file *f, uint64_t offset, size_t len);
 /* Lays the edits over a window: data has `len` bytes from offset, zeros beyond
  * the published end. Returns how many of them lie within the file. */
 size_t file_overlay(const struct file *f, uint64_t base_size, uint64_t offset, uint8_t *data, size_t len);
+
+/* Edits were dropped and nobody was told: the next one to open, sync or close it is. */
+void file_lost(struct fs *fs, struct file *f, int code);
+/* The errno of that, once; 0: nothing was lost. f may be NULL. */
+int file_take_lost(struct fs *fs, struct file *f);
 
 /* An edit was staged by this thread. */
 void file_touched(struct fs *fs, struct file *f, const struct fuse_ctx *who);

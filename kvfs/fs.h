@@ -49,6 +49,8 @@ struct fs {
     struct request_list requests; /* all, oldest first */
     struct stage_memory memory;
     struct file_list files; /* those with something staged or being published */
+    unsigned n_lost;        /* files with file.lost */
+    struct file *uploading; /* the one whose publication is in parts; one at a time */
     struct link link;
     struct notifier notifier;
     struct virtual_table virtuals;

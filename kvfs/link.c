@@ -22,6 +22,7 @@
 #include "sync/base/log.h"
 
 #define RETRY_MS 30
+#define DELAYS_MAX 5 /* too much at once: RETRY_MS doubles so often, to a second */
 #define ROTATE_MS 500
 #define FRAMES_A_TURN 64
 
@@ -139,6 +140,11 @@ void link_transmit(struct fs *fs, struct request *r, unsigned part, uint8_t op, 
     link_flush(fs);
 }
 
+static struct request **bucket(struct link *l, uint64_t number)
+{
+    return &l->by_number[number % LINK_BUCKETS];
+}
+
 static void enter(struct fs *fs, struct request *r, enum message_type type, request_fn *on_answer)
 {
     struct link *l = &fs->link;
@@ -150,9 +156,11 @@ static void enter(struct fs *fs, struct request *r, enum message_type type, requ
     r->sends = 0;
     r->retry_ms = 0;
     r->last_code = 0;
+    r->delays = 0;
     r->refused = false;
     TAILQ_INSERT_TAIL(&l->wire, r, place);
-    HASH_ADD(hh, l->by_number, number, sizeof r->number, r);
+    r->same_bucket = *bucket(l, r->number);
+    *bucket(l, r->number) = r;
 }
 
 static void start(struct fs *fs, struct request *r)
@@ -226,11 +234,16 @@ void link_write_parts(struct fs *fs, struct request *r, enum command_op op, requ
 void link_cancel(struct fs *fs, struct request *r)
 {
     struct link *l = &fs->link;
+    struct request **at;
 
     if (r->number == 0)
         return;
+    if (l->visited_next == r)
+        l->visited_next = TAILQ_NEXT(r, place);
     TAILQ_REMOVE(&l->wire, r, place);
-    HASH_DELETE(hh, l->by_number, r);
+    for (at = bucket(l, r->number); *at != r; at = &(*at)->same_bucket)
+        ;
+    *at = r->same_bucket;
     r->number = 0;
 }
 
@@ -313,7 +326,8 @@ bool link_retries(struct fs *fs, struct request *r, int code)
     }
     r->last_code = code;
     r->sent = false;
-    r->retry_ms = now + RETRY_MS;
+    r->delays = code != KV_E_BUSY ? 0 : r->delays < DELAYS_MAX ? r->delays + 1 : DELAYS_MAX;
+    r->retry_ms = now + ((uint64_t)RETRY_MS << r->delays);
     if (code != KV_E_UNKNOWN)
         r->sends--; /* nothing was written: as if it had not been sent */
     return true;
@@ -328,7 +342,8 @@ static void on_answer_frame(struct fs *fs, const struct frame *frame)
     struct cursor body;
     int code, outer;
 
-    HASH_FIND(hh, l->by_number, &number, sizeof number, r);
+    for (r = *bucket(l, number); r != NULL && r->number != number; r = r->same_bucket)
+        ;
     if (r == NULL)
         return;
     code = outer = client_answer(frame, &body, NULL, 0);

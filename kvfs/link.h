@@ -18,6 +18,7 @@
 
 /* The number of the message's last frame; parts count from 0. */
 #define LINK_LAST_PART 0xffff
+#define LINK_BUCKETS 1024
 
 struct link {
     struct client *client; /* owned; NULL: down */
@@ -39,10 +40,12 @@ struct link {
     uint64_t connections; /* made so far */
     uint64_t numbers;     /* last message number */
     uint64_t subscription;
-    uint64_t seen;             /* highest revision that this mount knows of */
-    uint64_t complete;         /* all events up to this revision were handled */
-    struct request_list wire;  /* with the link, in order of sending */
-    struct request *by_number; /* uthash */
+    uint64_t seen;            /* highest revision that this mount knows of */
+    uint64_t complete;        /* all events up to this revision were handled */
+    struct request_list wire; /* with the link, in order of sending */
+    /* Lists of those whose number has the same remainder: nothing that could fail. */
+    struct request *by_number[LINK_BUCKETS];
+    struct request *visited_next; /* link_connect.c: the one after that which is being visited */
 
     int wake_fd; /* eventfd: the node thread has something to do */
     pthread_t thread;

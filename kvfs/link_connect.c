@@ -108,13 +108,18 @@ static void attempt_begin(struct fs *fs, struct attempt *a)
     memcpy(a->nonce, l->nonce, sizeof a->nonce);
 }
 
-/* A request of a session that has ended. */
+/* A request of a session that has ended. What was sent and not answered may have been
+ * executed, and others may have written since: it is not repeated as it is. */
 static void renumber(struct fs *fs, struct request *r)
 {
     struct link *l = &fs->link;
     struct cursor nothing = cursor_of(NULL, 0);
 
-    if (r->sends > 0 && !r->refused && !r->idempotent) {
+    if (r->sends > 0 && !r->refused && (r->on_new_session == NULL || !r->on_new_session(fs, r))) {
+        log_warn("whether a request of the lost session was executed is not known: %s of inode %" PRIu64
+                 "%s%s",
+                 command_op_name(r->op), r->ino != 0 ? r->ino : r->parent, r->name != NULL ? ", name " : "",
+                 r->name != NULL ? r->name : "");
         link_deliver(fs, r, KV_E_UNKNOWN, &nothing);
         return;
     }
@@ -126,25 +131,20 @@ static void renumber(struct fs *fs, struct request *r)
     buffer_set_u64(&r->payload, SEQ_AT + 8, 0);
 }
 
-/* Calls fn for every request that is with the link now, in order. fn may end
- * the one it gets, and others that come later are not visited. */
+/* Calls fn for every request that is with the link now, in order. fn may end it and
+ * others; those that come later are not visited. */
 static void each_request(struct fs *fs, void (*fn)(struct fs *fs, struct request *r))
 {
     struct link *l = &fs->link;
-    uint64_t last = l->numbers, done = 0;
+    uint64_t last = l->numbers;
+    struct request *r = TAILQ_FIRST(&l->wire);
 
-    for (;;) {
-        struct request *r;
-
-        TAILQ_FOREACH (r, &l->wire, place) {
-            if (r->number > done && r->number <= last)
-                break;
-        }
-        if (r == NULL)
-            return;
-        done = r->number;
+    while (r != NULL && r->number <= last) {
+        l->visited_next = TAILQ_NEXT(r, place);
         fn(fs, r);
+        r = l->visited_next;
     }
+    l->visited_next = NULL;
 }
 
 static void renumber_write(struct fs *fs, struct request *r)

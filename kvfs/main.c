@@ -226,7 +226,8 @@ static void publish_everything(struct fs *fs)
             usleep(10000);
     }
     if (left)
-        log_error("stopping with changes that could not be published; they are lost");
+        log_error("stopping with changes that could not be published within %u ms; they are lost",
+                  fs->options->timeout_ms);
 }
 
 static bool wait_for_end(struct program *p, int timeout_ms)

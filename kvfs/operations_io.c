@@ -24,6 +24,14 @@ static struct handle *handle_of(const struct fuse_file_info *fi)
     return (struct handle *)(uintptr_t)fi->fh;
 }
 
+/* A value ends where its attributes say: less is not an end of the file. */
+static bool is_short(const struct request *r, const struct attr *attr, size_t len)
+{
+    uint64_t left = attr->size > r->offset ? attr->size - r->offset : 0;
+
+    return len < r->size && len < left;
+}
+
 static void on_read(struct fs *fs, struct request *r, int code, struct cursor *body)
 {
     struct inode *inode = inode_find(fs, r->ino);
@@ -38,7 +46,7 @@ static void on_read(struct fs *fs, struct request *r, int code, struct cursor *b
     }
     attr_decode(body, &attr);
     data = cursor_string(body, READ_LENGTH_MAX, &len);
-    if (data == NULL) {
+    if (data == NULL || is_short(r, &attr, len)) {
         request_error(fs, r, EIO);
         return;
     }
@@ -135,14 +143,23 @@ void op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, of
 
 static void on_published(struct fs *fs, struct request *r, int code, struct cursor *body)
 {
+    if (code != 0)
+        publish_told(inode_find(fs, r->ino));
     request_fail(fs, r, code);
 }
 
 static void publish(struct fs *fs, fuse_req_t req, uint64_t ino)
 {
     struct request *r = request_begin(fs, req);
+    int lost;
 
-    if (r != NULL)
+    if (r == NULL)
+        return;
+    r->ino = ino;
+    lost = file_take_lost(fs, file_at(fs, ino));
+    if (lost != 0)
+        request_error(fs, r, lost);
+    else
         publish_wait(fs, inode_find(fs, ino), r, on_published);
 }
 
@@ -159,7 +176,7 @@ void op_flush(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
     uint64_t ino = fs_ino(fs, node);
     bool emptied, ours;
 
-    if (!file_is_dirty(f)) {
+    if (!file_is_dirty(f) && (f == NULL || f->lost == 0)) {
         fs_leave(fs);
         fuse_reply_err(req, 0);
         return;

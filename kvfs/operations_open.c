@@ -82,6 +82,7 @@ static void finish_open(struct fs *fs, struct request *r, struct inode *inode, c
 {
     struct handle *h = file_open(fs, inode, r->fi.flags, r->caller.pid);
     struct file *f = inode->file;
+    int lost;
 
     if (h == NULL) {
         if (attr != NULL)
@@ -97,6 +98,12 @@ static void finish_open(struct fs *fs, struct request *r, struct inode *inode, c
             file_removed(fs, f, attr, true);
     }
     r->handle = h;
+    lost = file_take_lost(fs, f);
+    if (lost != 0) {
+        file_close(fs, h);
+        request_error(fs, r, lost);
+        return;
+    }
     if (f->n_writers == 0) {
         f->uid = r->caller.uid;
         f->gid = r->caller.gid;

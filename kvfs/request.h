@@ -15,7 +15,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
-#include <uthash.h>
 
 #include "sync/wire/message.h"
 
@@ -40,15 +39,15 @@ struct request {
     request_fn *on_answer;
 
     /* For the link. */
-    UT_hash_handle hh;
-    uint64_t number; /* of the message, 0: not with the link */
-    uint8_t type;    /* enum message_type */
-    uint8_t op;      /* WRITE: enum command_op */
+    struct request *same_bucket; /* in link.by_number */
+    uint64_t number;             /* of the message, 0: not with the link */
+    uint8_t type;                /* enum message_type */
+    uint8_t op;                  /* WRITE: enum command_op */
     struct buffer payload;
     uint64_t seq;      /* WRITE */
     unsigned sends;    /* times it was sent in its session */
     bool sent;         /* on the present connection */
-    bool idempotent;   /* may be repeated in another session */
+    unsigned delays;   /* times in a row that it was put off because there is too much */
     bool refused;      /* its session was unknown to the node */
     bool once;         /* concerns the present connection only: ends with it */
     uint64_t sent_ms;  /* or when its last part was answered */
@@ -56,6 +55,9 @@ struct request {
     int last_code;     /* why it is being retried */
     void (*transmit)(struct fs *fs, struct request *r); /* sends by itself (parts); or NULL */
     void (*on_part)(struct fs *fs, struct request *r, unsigned part, int code);
+    /* Its session ended before it was answered, so that it may have been executed: makes it
+     * one that does no harm if it was. NULL or false: it cannot be repeated. */
+    bool (*on_new_session)(struct fs *fs, struct request *r);
     struct command_result result; /* WRITE: the command's result */
 
     /* For the operation. */

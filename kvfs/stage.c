@@ -15,6 +15,7 @@
 
 #define EXTENT_MAX ((size_t)1024 * 1024)
 #define EXTENT_MIN ((size_t)64)
+#define EDIT_HEAD_LEN 13 /* kind, offset, length */
 
 static uint64_t min_u64(uint64_t a, uint64_t b)
 {
@@ -48,42 +49,63 @@ static void extent_release(struct stage_memory *memory, struct extent *e)
 {
     memory->used -= e->cap;
     if (e->mapped)
-        munmap(e->data, e->cap);
+        munmap(e->room, e->cap);
     else
-        free(e->data);
-    e->data = NULL;
+        free(e->room);
+    e->room = NULL;
 }
 
-/* Gives the extent room for `need` bytes. */
-static int extent_reserve(struct stage_memory *memory, struct extent *e, size_t need)
+static uint8_t *extent_bytes(const struct extent *e)
 {
-    size_t cap = e->cap * 2 > need ? e->cap * 2 : need;
-    uint8_t *data = NULL;
+    return e->room + e->head;
+}
+
+/* Where the bytes go in `cap` bytes of room. An extent that has grown to the front may
+ * do so again, and gets half of what is free there. */
+static size_t extent_head(const struct extent *e, size_t cap, size_t front, size_t back)
+{
+    return front == 0 && e->head == 0 ? 0 : front + (cap - front - e->len - back) / 2;
+}
+
+/* Gives the extent room for `front` bytes more before it and `back` behind. All of it
+ * fits in EXTENT_MAX. */
+static int extent_reserve(struct stage_memory *memory, struct extent *e, size_t front, size_t back)
+{
+    size_t need = front + e->len + back, cap = e->cap * 2 > need ? e->cap * 2 : need, head;
+    uint8_t *room = NULL;
     bool mapped = false;
 
-    if (need <= e->cap)
+    if (front <= e->head && e->head + e->len + back <= e->cap)
         return 0;
+    if (need <= e->cap) {
+        head = extent_head(e, e->cap, front, back);
+        memmove(e->room + head, extent_bytes(e), e->len);
+        e->head = head;
+        return 0;
+    }
     if (cap < EXTENT_MIN)
         cap = EXTENT_MIN;
-    if (cap > EXTENT_MAX && need <= EXTENT_MAX)
+    if (cap > EXTENT_MAX)
         cap = EXTENT_MAX;
     if (memory->used + cap > memory->limit && memory->directory != NULL) {
-        data = map_file(memory->directory, EXTENT_MAX > cap ? EXTENT_MAX : cap);
-        if (data != NULL) {
+        room = map_file(memory->directory, EXTENT_MAX);
+        if (room != NULL) {
             mapped = true;
-            cap = EXTENT_MAX > cap ? EXTENT_MAX : cap;
+            cap = EXTENT_MAX;
         }
     }
-    if (data == NULL)
-        data = malloc(cap);
-    if (data == NULL)
+    if (room == NULL)
+        room = malloc(cap);
+    if (room == NULL)
         return -ENOMEM;
+    head = extent_head(e, cap, front, back);
     if (e->len > 0)
-        memcpy(data, e->data, e->len);
-    if (e->data != NULL)
+        memcpy(room + head, extent_bytes(e), e->len);
+    if (e->room != NULL)
         extent_release(memory, e);
     memory->used += cap;
-    e->data = data;
+    e->room = room;
+    e->head = head;
     e->cap = cap;
     e->mapped = mapped;
     return 0;
@@ -171,19 +193,57 @@ static void op_remove(struct stage *s, struct stage_op *op, size_t at)
     op->n--;
 }
 
-/* Puts bytes into the gap before extent `at`, which they do not reach into;
- * joins them to the extent before if they continue it. */
+/* Makes one of extent `at` and the one before it if they meet: the shorter one moves. */
+static void op_join(struct stage *s, struct stage_op *op, size_t at)
+{
+    struct extent *a, *b;
+
+    if (at == 0 || at >= op->n)
+        return;
+    a = &op->extents[at - 1];
+    b = &op->extents[at];
+    if (a->offset + a->len != b->offset || a->len + b->len > EXTENT_MAX)
+        return;
+    if (a->len >= b->len) {
+        if (extent_reserve(s->memory, a, 0, b->len) != 0)
+            return;
+        memcpy(extent_bytes(a) + a->len, extent_bytes(b), b->len);
+        a->len += b->len;
+        op_remove(s, op, at);
+    } else {
+        if (extent_reserve(s->memory, b, a->len, 0) != 0)
+            return;
+        b->head -= a->len;
+        b->len += a->len;
+        b->offset = a->offset;
+        memcpy(extent_bytes(b), extent_bytes(a), a->len);
+        op_remove(s, op, at - 1);
+    }
+}
+
+/* Puts bytes into the gap before extent `at`, which they do not reach into. They go to
+ * the extent that they meet, in front or behind, and close the gap if they fill it. */
 static int op_fill(struct stage *s, struct stage_op *op, size_t at, uint64_t offset, const uint8_t *data,
                    size_t len)
 {
     while (len > 0) {
         struct extent *before = at > 0 ? &op->extents[at - 1] : NULL;
+        struct extent *after = at < op->n ? &op->extents[at] : NULL;
         struct extent *e;
         size_t n;
         int rc;
 
         if (before != NULL && before->offset + before->len == offset && before->len < EXTENT_MAX) {
             e = before;
+        } else if (after != NULL && after->offset == offset + len && after->len + len <= EXTENT_MAX) {
+            rc = extent_reserve(s->memory, after, len, 0);
+            if (rc != 0)
+                return rc;
+            after->head -= len;
+            after->len += len;
+            after->offset = offset;
+            memcpy(extent_bytes(after), data, len);
+            break;
         } else {
             rc = op_insert(op, at);
             if (rc != 0)
@@ -192,20 +252,21 @@ static int op_fill(struct stage *s, struct stage_op *op, size_t at, uint64_t off
             e->offset = offset;
         }
         n = EXTENT_MAX - e->len < len ? EXTENT_MAX - e->len : len;
-        rc = extent_reserve(s->memory, e, e->len + n);
+        rc = extent_reserve(s->memory, e, 0, n);
         if (rc != 0) {
             if (e->len == 0) {
-                memmove(e, e + 1, (op->n - at) * sizeof *e);
+                memmove(e, e + 1, (size_t)(op->extents + op->n - (e + 1)) * sizeof *e);
                 op->n--;
             }
             return rc;
         }
-        memcpy(e->data + e->len, data, n);
+        memcpy(extent_bytes(e) + e->len, data, n);
         e->len += n;
         offset += n;
         data += n;
         len -= n;
     }
+    op_join(s, op, at);
     return 0;
 }
 
@@ -223,7 +284,7 @@ static int op_write(struct stage *s, struct stage_op *op, uint64_t offset, const
 
             if (n > e->len - inside)
                 n = e->len - inside;
-            memcpy(e->data + inside, data, n);
+            memcpy(extent_bytes(e) + inside, data, n);
         } else {
             if (e != NULL && e->offset - offset < n)
                 n = (size_t)(e->offset - offset);
@@ -440,7 +501,7 @@ void stage_apply(const struct stage *s, uint64_t *size, uint64_t offset, uint8_t
         if (!op->append)
             i = op_find(op, offset);
         for (; i < op->n && op->extents[i].offset + shift < offset + len; i++)
-            overlay(offset, data, len, op->extents[i].offset + shift, op->extents[i].data,
+            overlay(offset, data, len, op->extents[i].offset + shift, extent_bytes(&op->extents[i]),
                     op->extents[i].len);
         *size = op_size(op, *size);
     }
@@ -466,7 +527,7 @@ void stage_encode(const struct stage *s, struct buffer *b)
         for (i = 0; i < op->n; i++) {
             struct edit e = {.kind = op->append ? EDIT_APPEND : EDIT_WRITE,
                              .number = op->append ? 0 : op->extents[i].offset,
-                             .data = op->extents[i].data,
+                             .data = extent_bytes(&op->extents[i]),
                              .len = op->extents[i].len};
 
             edit_encode(b, &e);
@@ -480,18 +541,100 @@ void stage_encode(const struct stage *s, struct buffer *b)
         encode_number(b, EDIT_STAMP, (uint64_t)s->stamp_ns);
 }
 
+size_t stage_edits(const struct stage *s)
+{
+    const struct stage_op *op;
+    size_t n = 0;
+
+    TAILQ_FOREACH (op, &s->ops, link)
+        n += op->n + (op->cut ? 2 : 0);
+    return n;
+}
+
+size_t stage_encoded_len(const struct stage *s)
+{
+    const struct stage_op *op;
+    size_t len = 3 * EDIT_HEAD_LEN, i; /* times */
+
+    TAILQ_FOREACH (op, &s->ops, link) {
+        len += (op->n + 2) * EDIT_HEAD_LEN;
+        for (i = 0; i < op->n; i++)
+            len += op->extents[i].len;
+    }
+    return len;
+}
+
+/* Puts the edits of an operation into the last one of `to`, which is of its kind.
+ * False: out of memory; what was done then is done once more by the operation itself. */
+static bool op_merge(struct stage *to, struct stage_op *last, struct stage_op *op)
+{
+    size_t i;
+
+    if (op->cut) {
+        op_cut(to, last, op->keep);
+        op_cut(to, last, op->length);
+    }
+    for (i = 0; i < op->n; i++) {
+        const struct extent *e = &op->extents[i];
+
+        if (op_write(to, last, e->offset, extent_bytes(e), e->len) != 0)
+            return false;
+    }
+    return true;
+}
+
+/* The same for appended pieces, which move. */
+static bool op_append(struct stage_op *last, struct stage_op *op)
+{
+    uint64_t end = op_end(last);
+    struct extent *extents = realloc(last->extents, (last->n + op->n) * sizeof *extents);
+    size_t i;
+
+    if (extents == NULL)
+        return false;
+    last->extents = extents;
+    last->cap = last->n + op->n;
+    for (i = 0; i < op->n; i++) {
+        extents[last->n] = op->extents[i];
+        extents[last->n++].offset += end;
+    }
+    op->n = 0;
+    return true;
+}
+
+/* What comes before a truncation to nothing. */
+static void drop_invisible(struct stage *s)
+{
+    struct stage_op *op;
+
+    TAILQ_FOREACH_REVERSE(op, &s->ops, stage_ops, link)
+    {
+        if (op->cut && op->keep == 0)
+            break;
+    }
+    while (op != NULL && TAILQ_FIRST(&s->ops) != op)
+        op_free(s, TAILQ_FIRST(&s->ops));
+}
+
 void stage_join(struct stage *to, struct stage *from)
 {
-    to->has_mtime = from->has_mtime || (to->has_mtime && TAILQ_EMPTY(&from->ops));
+    struct stage_op *last = last_op(to), *op = TAILQ_FIRST(&from->ops);
+
+    to->has_mtime = from->has_mtime || (to->has_mtime && op == NULL);
     if (from->has_mtime)
         to->mtime_ns = from->mtime_ns;
     if (from->has_atime)
         stage_set_atime(to, from->atime_ns);
     if (from->stamp_ns != 0)
         to->stamp_ns = from->stamp_ns;
+    /* Only where the two lists meet; within each it is done already. */
+    if (last != NULL && op != NULL && last->append == op->append &&
+        (op->append ? op_append(last, op) : op_merge(to, last, op)))
+        op_free(from, op);
     TAILQ_CONCAT(&to->ops, &from->ops, link);
     to->n_ops += from->n_ops;
     from->n_ops = 0;
+    drop_invisible(to);
     from->has_mtime = from->has_atime = false;
     from->stamp_ns = 0;
 }

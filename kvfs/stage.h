@@ -3,9 +3,10 @@
  *
  *   view = base value (as of now, from the node) + edits in the order of effect
  *
- * The list is kept short: neighbouring writes join, a truncation cuts what it
- * makes invisible, and once the end of the file no longer depends on the base an
- * append becomes a write at a known offset. What is left is a list of
+ * The list is kept short: writes that overlap or meet join, on either side, a
+ * truncation cuts what it makes invisible, and once the end of the file no longer
+ * depends on the base an append becomes a write at a known offset. What is left is a
+ * list of
  *
  *   MAP     [cut: truncate to keep, then to length] then extents at fixed offsets
  *   APPEND  bytes that land at the end, wherever that is when they are applied
@@ -30,8 +31,8 @@ struct stage_memory {
 
 struct extent {
     uint64_t offset;
-    uint8_t *data; /* owned */
-    size_t len, cap;
+    uint8_t *room; /* owned; cap bytes, of which len from `head` on are used */
+    size_t head, len, cap;
     bool mapped;
 };
 
@@ -85,8 +86,11 @@ bool stage_needs_base(const struct stage *s, uint64_t offset, size_t len);
  * edited file. */
 void stage_apply(const struct stage *s, uint64_t *size, uint64_t offset, uint8_t *data, size_t len);
 
-/* Puts the edits in wire form (command.h) after b. */
+/* Number of edits that the list would be published as. */
+size_t stage_edits(const struct stage *s);
+/* Puts the edits in wire form (command.h) after b; how long that is. */
 void stage_encode(const struct stage *s, struct buffer *b);
+size_t stage_encoded_len(const struct stage *s);
 /* Moves all edits of `from` to the end of `to`; times set in `from` win. */
 void stage_join(struct stage *to, struct stage *from);
 

@@ -249,12 +249,20 @@ static void take_times(struct apply *ap, struct inode *in, bool replace, const s
     emit_name(ap, EVENT_ATTR, in->name, in);
 }
 
+static bool is_expected(const struct command_body *body, const struct inode *in)
+{
+    if ((body->flags & PUBLISH_IF_REVISION) != 0)
+        return body->version == in->content_revision;
+    return body->version == 0 || body->version == in->version;
+}
+
 int apply_publish(struct apply *ap)
 {
     const struct command_body *body = ap->body;
     struct inode *in = inode_live(ap->s, body->ino);
     struct rewrite own, *r;
     struct value base;
+    bool replace = (body->flags & PUBLISH_REPLACE_CREATION) != 0;
     struct times times;
     int rv;
 
@@ -272,16 +280,16 @@ int apply_publish(struct apply *ap)
     }
     ap->result->base_version = in->version;
     ap->result->base_revision = in->content_revision;
-    if (body->version != 0 && body->version != in->version)
+    if (!is_expected(body, in))
         return KV_E_VERSION;
     base = inode_value(in);
     rv = rewritten(ap, &base, in->content_digest, &own, &r);
     if (rv != KV_OK)
         return rv;
     times = publication_times(ap, in, &r->sum);
-    if (!take_content(ap, in, r, body->flags != 0, &times, 0) &&
+    if (!take_content(ap, in, r, replace, &times, 0) &&
         (times.mtime_ns != in->mtime_ns || times.atime_ns != in->atime_ns))
-        take_times(ap, in, body->flags != 0, &times);
+        take_times(ap, in, replace, &times);
     rewrite_deinit(r);
     inode_attr(in, &ap->result->attr);
     return KV_OK;

@@ -246,7 +246,7 @@ static int path_check(const uint8_t *path, size_t len)
 
 static int body_flags_check(uint8_t op, const struct command_body *body)
 {
-    uint8_t allowed = op == COMMAND_SET ? SET_FLAGS : 1;
+    uint8_t allowed = op == COMMAND_SET ? SET_FLAGS : op == COMMAND_PUBLISH ? PUBLISH_FLAGS : 1;
 
     if ((body->flags & ~allowed) != 0 || (body->valid & ~SETATTR_VALID) != 0 || (body->mode & ~07777) != 0)
         return KV_E_PROTOCOL;

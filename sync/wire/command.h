@@ -45,7 +45,7 @@ enum command_op {
     COMMAND_RENAME = 10,  /* u64 parent, string name, u64 new_parent, string new_name, u8 noreplace */
     COMMAND_SETATTR = 11, /* u64 ino, u8 valid, u16 mode, u32 uid, u32 gid, i64 mtime_ns; with
                              SETATTR_ATIME: i64 atime_ns */
-    COMMAND_PUBLISH = 12, /* u64 ino, u8 replace_creation, u64 expect_version, edits */
+    COMMAND_PUBLISH = 12, /* u64 ino, u8 PUBLISH_*, u64 expect (0: nothing), edits */
     COMMAND_SET = 13,     /* string path, u8 flags, u64 if_version, u64 from_version, u16 mode, bytes value */
     COMMAND_DEL = 14,     /* string path, u8 recursive */
     COMMAND_SETTING = 15, /* string name, string value */
@@ -69,6 +69,14 @@ enum {
     SETATTR_ATIME = 32,
     SETATTR_ATIME_NOW = 64,
     SETATTR_VALID = 127
+};
+
+enum {
+    PUBLISH_REPLACE_CREATION = 1, /* the file was created by who publishes: one version, not two */
+    /* expect is the content_revision of what the edits were made on, not a version:
+     * KV_E_VERSION if the content is another now. A file that was renamed keeps it. */
+    PUBLISH_IF_REVISION = 2,
+    PUBLISH_FLAGS = 3
 };
 
 enum {
@@ -117,10 +125,10 @@ struct command_body {
     size_t name_len, new_name_len, target_len, path_len, value_len;
     uint32_t part;
     uint16_t mode;
-    uint8_t valid, flags; /* flags: exclusive, noreplace, recursive, replace_creation, SET_* */
+    uint8_t valid, flags; /* flags: exclusive, noreplace, recursive, PUBLISH_*, SET_* */
     uint32_t uid, gid;
     int64_t mtime_ns, atime_ns;
-    uint64_t version; /* if_version, expect_version */
+    uint64_t version; /* if_version, expect */
     uint64_t from_version;
     const uint8_t *edits; /* walk with edit_next() */
     size_t edits_len;

@@ -21,10 +21,24 @@
 #include "sync/base/error.h"
 #include "sync/base/log.h"
 
-#define WRITES_MAX 32
+#define WRITES_MAX 64
+#define FILE_INO 77
 
 /* What the node does with a write. */
-enum act { ACT_DONE, ACT_HANG_UP, ACT_UNAVAILABLE, ACT_SESSION, ACT_SILENT, ACT_REFUSE, ACT_FULL };
+enum act {
+    ACT_DONE,
+    ACT_HANG_UP,
+    ACT_UNAVAILABLE,
+    ACT_SESSION,
+    ACT_SILENT,
+    ACT_REFUSE,
+    ACT_FULL,
+    ACT_NO_ROOM, /* the cluster, not this node's disk */
+    ACT_TOO_LARGE,
+    ACT_OTHER_VERSION,
+    ACT_BUSY,
+    ACT_WAIT, /* answered when the test says so */
+};
 
 struct fake_node {
     char path[108];
@@ -34,7 +48,12 @@ struct fake_node {
     uint64_t last_session;
     /* What it saw. */
     struct command writes[WRITES_MAX];
+    struct command_body bodies[WRITES_MAX]; /* of publications; what they borrow is gone */
     unsigned n_writes, n_registered;
+    uint64_t waiting; /* id of the write that waits for its answer */
+    int waiting_fd;
+    /* An event that a new connection finds it has missed: of this write's publication. */
+    int missed; /* its place in writes, or -1 */
     atomic_uint n_connections;
     uint64_t subscribed_after;
     atomic_bool stop;
@@ -92,6 +111,9 @@ static bool on_write(struct fake_node *n, int fd, const struct frame *frame)
     assert_true(n->n_writes < WRITES_MAX);
     act = n->acts[n->n_writes];
     n->writes[n->n_writes++] = command;
+    if (command.op == COMMAND_PUBLISH && (command.flags & COMMAND_PARTS) == 0)
+        assert_int_equal(
+            command_body_decode(command.op, command.body, command.body_len, &n->bodies[n->n_writes - 1]), 0);
     switch (act) {
     case ACT_HANG_UP:
         return false;
@@ -107,6 +129,22 @@ static bool on_write(struct fake_node *n, int fd, const struct frame *frame)
     case ACT_REFUSE:
         result.code = KV_E_EXIST;
         break;
+    case ACT_NO_ROOM:
+        result.code = KV_E_NOSPC;
+        break;
+    case ACT_TOO_LARGE:
+        result.code = KV_E_FBIG;
+        break;
+    case ACT_OTHER_VERSION:
+        result.code = KV_E_VERSION;
+        break;
+    case ACT_BUSY:
+        send_answer(fd, frame->id, KV_E_BUSY, NULL);
+        return true;
+    case ACT_WAIT:
+        n->waiting = frame->id;
+        n->waiting_fd = fd;
+        return true;
     case ACT_SILENT:
         return true;
     default:
@@ -114,6 +152,26 @@ static bool on_write(struct fake_node *n, int fd, const struct frame *frame)
     }
     send_result(fd, frame->id, &result);
     return true;
+}
+
+static void send_event(int fd, const struct command *done, uint64_t ino, uint64_t revision)
+{
+    struct event e = {
+        .revision = revision,
+        .session = done->session,
+        .seq = done->seq,
+        .kind = EVENT_CONTENT,
+        .op = COMMAND_PUBLISH,
+        .last = 1,
+        .ino = ino,
+        .attr = {.ino = ino, .type = INODE_FILE, .content_revision = revision, .revision = revision}};
+    struct buffer b = BUFFER_INIT;
+    size_t at = frame_begin(&b, MESSAGE_EVENT, 0, 2);
+
+    event_encode(&b, &e, MESSAGE_PROTOCOL);
+    frame_end(&b, at);
+    assert_int_equal(send(fd, b.data, b.len, MSG_NOSIGNAL), b.len);
+    buffer_deinit(&b);
 }
 
 static bool on_frame(struct fake_node *n, int fd, const struct frame *frame)
@@ -134,6 +192,13 @@ static bool on_frame(struct fake_node *n, int fd, const struct frame *frame)
     case MESSAGE_SUBSCRIBE:
         n->subscribed_after = cursor_u64(&c);
         buffer_put_u64(&body, n->subscribed_after + 1);
+        if (n->missed >= 0) {
+            send_answer(fd, frame->id, 0, &body);
+            send_event(fd, &n->writes[n->missed], FILE_INO, 120);
+            n->missed = -1;
+            buffer_deinit(&body);
+            return true;
+        }
         break;
     case MESSAGE_WRITE:
         return on_write(n, fd, frame);
@@ -198,6 +263,7 @@ static int setup_nodes(void **state, unsigned n)
     char error[256];
 
     fixture = f;
+    f->node.missed = -1;
     log_open("test", LOG_LEVEL_ERROR);
     snprintf(f->node.path, sizeof f->node.path, "/tmp/kvfs-link-%d.sock", (int)getpid());
     memcpy(addr.sun_path, f->node.path, sizeof addr.sun_path);
@@ -415,6 +481,254 @@ static void a_full_disk_tells_nothing_of_a_write_whose_answer_was_lost(void **st
     assert_int_equal(f->node.writes[3].seq, f->node.writes[0].seq);
 }
 
+/* Publications */
+
+static struct file *the_file(struct fixture *f, uint64_t ino)
+{
+    struct inode *inode = inode_get(&f->fs, ino);
+    struct file *file;
+
+    assert_non_null(inode);
+    inode->nlookup = 1;
+    file = file_get(&f->fs, inode);
+    assert_non_null(file);
+    file->attr = (struct attr){.ino = ino, .type = INODE_FILE, .content_revision = 40, .revision = 40};
+    return file;
+}
+
+static void stage_text(struct fixture *f, struct file *file, const char *text)
+{
+    assert_int_equal(stage_append(&file->stage, text, strlen(text)), 0);
+    file_touched(&f->fs, file, NULL);
+}
+
+static void wait_for_file(struct fixture *f, uint64_t ino)
+{
+    struct request *r = request_begin(&f->fs, NULL);
+
+    assert_non_null(r);
+    r->ino = ino;
+    publish_wait(&f->fs, inode_find(&f->fs, ino), r, on_answer);
+}
+
+/* Writes to the file and waits, as close(2) would. */
+static void start_publication(struct fixture *f, const char *text)
+{
+    pthread_mutex_lock(&f->fs.lock);
+    stage_text(f, the_file(f, FILE_INO), text);
+    wait_for_file(f, FILE_INO);
+    pthread_mutex_unlock(&f->fs.lock);
+}
+
+/* Waits until the node has seen n writes. */
+static void wait_writes(struct fixture *f, unsigned n)
+{
+    unsigned i, seen = 0;
+
+    for (i = 0; i < 1000 && seen < n; i++) {
+        pthread_mutex_lock(&f->fs.lock);
+        seen = f->node.n_writes;
+        pthread_mutex_unlock(&f->fs.lock);
+        if (seen < n)
+            usleep(10000);
+    }
+    assert_true(seen >= n);
+}
+
+static int open_error(struct fixture *f)
+{
+    struct inode *inode;
+    int err;
+
+    pthread_mutex_lock(&f->fs.lock);
+    inode = inode_find(&f->fs, FILE_INO);
+    err = file_take_lost(&f->fs, inode->file);
+    file_put(&f->fs, inode);
+    pthread_mutex_unlock(&f->fs.lock);
+    return err;
+}
+
+static bool is_dirty(struct fixture *f)
+{
+    bool dirty;
+
+    pthread_mutex_lock(&f->fs.lock);
+    dirty = file_is_dirty(inode_find(&f->fs, FILE_INO)->file);
+    pthread_mutex_unlock(&f->fs.lock);
+    return dirty;
+}
+
+/* The first answer is lost, and the session with it. */
+static void lose_first_publication(struct fixture *f)
+{
+    f->node.acts[0] = ACT_SILENT;
+    f->node.acts[1] = ACT_SESSION;
+    start_publication(f, "ours");
+    wait_writes(f, 1);
+    start_write(f);
+}
+
+static const struct command_body *last_body(const struct fixture *f)
+{
+    return &f->node.bodies[f->node.n_writes - 1];
+}
+
+static void after_a_lost_session_a_publication_is_repeated_on_its_base_only(void **state)
+{
+    struct fixture *f = *state;
+
+    lose_first_publication(f);
+    wait_answers(f, 2);
+    assert_int_equal(f->node.n_registered, 2);
+    assert_int_equal(f->node.bodies[0].flags, 0);
+    assert_int_equal(f->node.writes[2].session, 2);
+    assert_int_equal(f->node.writes[2].op, COMMAND_PUBLISH);
+    assert_int_equal(f->node.bodies[2].flags, PUBLISH_IF_REVISION);
+    assert_int_equal(f->node.bodies[2].version, 40);
+    assert_false(is_dirty(f));
+}
+
+static void and_fails_if_the_file_has_changed_since(void **state)
+{
+    struct fixture *f = *state;
+
+    f->node.acts[2] = ACT_OTHER_VERSION;
+    lose_first_publication(f);
+    f->code = -1;
+    pthread_mutex_lock(&f->fs.lock);
+    while (f->n_answers < 2) {
+        if (f->code > 0)
+            assert_int_equal(request_errno(f->code), EIO);
+        pthread_cond_wait(&f->answered, &f->fs.lock);
+    }
+    pthread_mutex_unlock(&f->fs.lock);
+    /* It is not tried again in another way, and who closed the file has been told. */
+    assert_false(is_dirty(f));
+    assert_int_equal(f->node.n_writes, 4);
+    assert_int_equal(open_error(f), 0);
+}
+
+static void unless_its_own_event_says_that_it_was_done(void **state)
+{
+    struct fixture *f = *state;
+
+    f->node.missed = 0;
+    f->node.acts[2] = ACT_SILENT;
+    lose_first_publication(f);
+    wait_answers(f, 2);
+    assert_int_equal(f->code, 0);
+    assert_false(is_dirty(f));
+    assert_int_equal(f->node.bodies[2].flags, PUBLISH_IF_REVISION);
+}
+
+static void nobody_who_waits_is_told_success_of_what_was_lost(void **state)
+{
+    struct fixture *f = *state;
+
+    /* The first publication fails for good; what is written meanwhile is tried on its own,
+     * and fails with it: it has the first in it. */
+    f->node.acts[0] = ACT_WAIT;
+    f->node.acts[1] = ACT_TOO_LARGE;
+    start_publication(f, "first");
+    wait_writes(f, 1);
+    start_publication(f, "later");
+    pthread_mutex_lock(&f->fs.lock);
+    {
+        struct command_result result = {.code = KV_E_FBIG, .revision = 100};
+
+        send_result(f->node.waiting_fd, f->node.waiting, &result);
+    }
+    pthread_mutex_unlock(&f->fs.lock);
+    assert_int_equal(wait_answers(f, 1), KV_E_FBIG);
+    assert_int_equal(wait_answers(f, 2), KV_E_FBIG);
+    assert_int_equal(f->node.n_writes, 2);
+    assert_false(is_dirty(f));
+}
+
+static void what_fails_for_now_stays_and_is_tried_again(void **state)
+{
+    struct fixture *f = *state;
+    unsigned i;
+
+    f->node.acts[0] = f->node.acts[1] = ACT_NO_ROOM;
+    start_publication(f, "patience");
+    assert_int_equal(wait_answers(f, 1), KV_E_NOSPC);
+    assert_true(is_dirty(f));
+    wait_writes(f, 3);
+    for (i = 0; i < 500 && is_dirty(f); i++)
+        usleep(10000);
+    assert_false(is_dirty(f));
+    /* Who closed it was told that it failed: it does not replace what others wrote since. */
+    assert_int_equal(last_body(f)->flags, PUBLISH_IF_REVISION);
+    assert_int_equal(last_body(f)->version, 40);
+}
+
+static void a_loss_that_nobody_was_told_of_is_told_to_the_next_one(void **state)
+{
+    struct fixture *f = *state;
+    unsigned i;
+
+    f->node.acts[0] = ACT_TOO_LARGE;
+    pthread_mutex_lock(&f->fs.lock);
+    stage_text(f, the_file(f, FILE_INO), "nobody waits");
+    publish_start(&f->fs, inode_find(&f->fs, FILE_INO)->file);
+    pthread_mutex_unlock(&f->fs.lock);
+    for (i = 0; i < 500 && is_dirty(f); i++)
+        usleep(10000);
+    assert_int_equal(open_error(f), EFBIG);
+    assert_int_equal(open_error(f), 0);
+    assert_int_equal(f->fs.n_lost, 0);
+}
+
+static void start_large(struct fixture *f, uint64_t ino, unsigned n_blocks)
+{
+    static char block[COMMAND_PART_SIZE];
+    struct file *file;
+    unsigned i;
+
+    pthread_mutex_lock(&f->fs.lock);
+    file = the_file(f, ino);
+    for (i = 0; i < n_blocks; i++)
+        assert_int_equal(stage_append(&file->stage, block, sizeof block), 0);
+    file_touched(&f->fs, file, NULL);
+    wait_for_file(f, ino);
+    pthread_mutex_unlock(&f->fs.lock);
+}
+
+/* The node keeps what is unfinished in memory, within bounds. */
+static void large_files_are_published_one_after_the_other(void **state)
+{
+    struct fixture *f = *state;
+    unsigned i, changes = 0;
+
+    /* More parts each than are under way at once. */
+    start_large(f, FILE_INO, 12);
+    start_large(f, FILE_INO + 1, 12);
+    start_large(f, FILE_INO + 2, 12);
+    wait_answers(f, 3);
+    assert_int_equal(f->code, 0);
+    assert_int_equal(f->node.n_writes, 3 * 13);
+    for (i = 1; i < f->node.n_writes; i++)
+        changes += f->node.writes[i].seq != f->node.writes[i - 1].seq;
+    assert_int_equal(changes, 2);
+}
+
+/* What has been taken is not sent again. */
+static void a_part_that_is_too_much_now_is_sent_later(void **state)
+{
+    struct fixture *f = *state;
+
+    f->node.acts[1] = ACT_BUSY; /* the second part; those behind it are out already */
+    f->node.acts[2] = f->node.acts[3] = ACT_SILENT;
+    start_large(f, FILE_INO, 3);
+    assert_int_equal(wait_answers(f, 1), 0);
+    assert_int_equal(f->node.n_writes, 4 + 3);
+    assert_int_equal(f->node.writes[6].seq, f->node.writes[0].seq);
+    assert_int_equal(f->node.writes[6].op, COMMAND_PUBLISH);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -426,6 +740,14 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_lost_session_is_replaced_and_the_refused_write_repeated, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(what_a_lost_session_may_have_done_is_not_repeated, setup, teardown),
+        TEST(after_a_lost_session_a_publication_is_repeated_on_its_base_only),
+        TEST(and_fails_if_the_file_has_changed_since),
+        TEST(unless_its_own_event_says_that_it_was_done),
+        TEST(nobody_who_waits_is_told_success_of_what_was_lost),
+        TEST(what_fails_for_now_stays_and_is_tried_again),
+        TEST(a_loss_that_nobody_was_told_of_is_told_to_the_next_one),
+        TEST(large_files_are_published_one_after_the_other),
+        TEST(a_part_that_is_too_much_now_is_sent_later),
         cmocka_unit_test_setup_teardown(a_full_disk_everywhere_is_an_answer, setup_two, teardown),
         cmocka_unit_test_setup_teardown(a_full_disk_sends_the_write_to_the_next_node, setup_two, teardown),
         cmocka_unit_test_setup_teardown(a_full_disk_tells_nothing_of_a_write_whose_answer_was_lost, setup,

@@ -94,6 +94,29 @@ static void check_view(const struct stage *s, const struct model *base, const st
         assert_int_equal(window[i], want->data[offset + i]);
 }
 
+/* Nothing is said twice: extents come in order, and those that meet are one. */
+static void check_minimal(const struct stage *s)
+{
+    const struct stage_op *op, *before = NULL;
+    struct buffer edits = BUFFER_INIT;
+    size_t n = 0, i;
+
+    TAILQ_FOREACH (op, &s->ops, link) {
+        assert_true(before == NULL || before->append != op->append || op->cut);
+        for (i = 0; i < op->n; i++) {
+            assert_true(op->extents[i].len > 0);
+            if (i > 0 && !op->append)
+                assert_true(op->extents[i].offset > op->extents[i - 1].offset + op->extents[i - 1].len);
+        }
+        n += op->n;
+        before = op;
+    }
+    assert_true(stage_edits(s) >= n);
+    stage_encode(s, &edits);
+    assert_true(stage_encoded_len(s) >= edits.len);
+    buffer_deinit(&edits);
+}
+
 static unsigned below(unsigned *seed, unsigned n)
 {
     return n == 0 ? 0 : (unsigned)rand_r(seed) % n;
@@ -151,6 +174,7 @@ static void shows_and_publishes_what_a_plain_file_would_have(void **state)
             check_view(&f->stage, &base, &want, below(&seed, 3500), below(&seed, 2000));
         }
         check_view(&f->stage, &base, &want, 0, MODEL_MAX);
+        check_minimal(&f->stage);
         stage_encode(&f->stage, &edits);
         assert_false(edits.failed);
         published = base;
@@ -188,6 +212,7 @@ static void joins_two_stages_in_order(void **state)
         for (n = below(&seed, 5); n > 0; n--)
             random_operation(&f->stage, &want, &seed);
         check_view(&f->stage, &base, &want, 0, MODEL_MAX);
+        check_minimal(&f->stage);
         stage_deinit(&later);
     }
 }
@@ -238,6 +263,93 @@ static void a_file_written_in_pieces_is_one_extent(void **state)
     i = (unsigned)f->memory.used;
     stage_write(&f->stage, 50, piece, sizeof piece);
     assert_int_equal(f->memory.used, i);
+}
+
+#define MANY 1000000
+
+static void check_many(const struct stage *s)
+{
+    static uint8_t window[MANY];
+    uint64_t size = 0;
+    size_t i;
+
+    stage_apply(s, &size, 0, window, sizeof window);
+    assert_int_equal(size, MANY);
+    for (i = 0; i < MANY; i++) {
+        if (window[i] != (uint8_t)(i % 251))
+            fail_msg("byte %zu is wrong", i);
+    }
+}
+
+static void a_million_bytes_written_backwards_are_one_extent(void **state)
+{
+    struct fixture *f = *state;
+    size_t i;
+
+    for (i = MANY; i-- > 0;) {
+        uint8_t byte = (uint8_t)(i % 251);
+
+        assert_int_equal(stage_write(&f->stage, i, &byte, 1), 0);
+    }
+    assert_int_equal(stage_edits(&f->stage), 1);
+    assert_true(f->memory.used <= 4 * MANY);
+    check_many(&f->stage);
+}
+
+static void a_file_that_grows_on_both_sides_is_one_extent(void **state)
+{
+    struct fixture *f = *state;
+    size_t i;
+
+    for (i = 0; i < MANY / 2; i++) {
+        size_t up = MANY / 2 + i, down = MANY / 2 - 1 - i;
+        uint8_t bytes[2] = {(uint8_t)(up % 251), (uint8_t)(down % 251)};
+
+        assert_int_equal(stage_write(&f->stage, up, &bytes[0], 1), 0);
+        assert_int_equal(stage_write(&f->stage, down, &bytes[1], 1), 0);
+    }
+    assert_int_equal(stage_edits(&f->stage), 1);
+    check_many(&f->stage);
+}
+
+static void gaps_that_are_filled_join_what_is_around_them(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t piece[1000];
+    size_t at, half, i;
+
+    for (half = 0; half < 2; half++) {
+        for (at = half * sizeof piece; at < MANY; at += 2 * sizeof piece) {
+            for (i = 0; i < sizeof piece; i++)
+                piece[i] = (uint8_t)((at + i) % 251);
+            assert_int_equal(stage_write(&f->stage, at, piece, sizeof piece), 0);
+        }
+        assert_int_equal(stage_edits(&f->stage), half == 0 ? MANY / 2 / sizeof piece : 1);
+    }
+    check_many(&f->stage);
+}
+
+/* What is put back after a failed publication does not grow by it. */
+static void a_list_that_is_joined_again_and_again_stays_short(void **state)
+{
+    struct fixture *f = *state;
+    struct stage later;
+    unsigned i;
+
+    stage_init(&later, &f->memory);
+    for (i = 0; i < 100; i++) {
+        assert_int_equal(stage_write(&f->stage, i * 10, "0123456789", 10), 0);
+        stage_join(&later, &f->stage);
+        stage_join(&f->stage, &later);
+        assert_int_equal(stage_edits(&f->stage), 1);
+    }
+    assert_int_equal(stage_write(&later, 500, "x", 1), 0);
+    stage_join(&f->stage, &later);
+    assert_int_equal(stage_edits(&f->stage), 1);
+    assert_int_equal(stage_truncate(&later, 0), 0);
+    stage_join(&f->stage, &later);
+    assert_true(stage_only_emptied(&f->stage));
+    stage_deinit(&later);
 }
 
 static void an_explicit_time_ends_with_the_next_write(void **state)
@@ -328,6 +440,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_append_lands_at_the_end_as_of_then, setup, teardown),
         cmocka_unit_test_setup_teardown(an_append_to_an_emptied_file_has_a_fixed_place, setup, teardown),
         cmocka_unit_test_setup_teardown(a_file_written_in_pieces_is_one_extent, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_million_bytes_written_backwards_are_one_extent, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_file_that_grows_on_both_sides_is_one_extent, setup, teardown),
+        cmocka_unit_test_setup_teardown(gaps_that_are_filled_join_what_is_around_them, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_list_that_is_joined_again_and_again_stays_short, setup, teardown),
         cmocka_unit_test_setup_teardown(an_explicit_time_ends_with_the_next_write, setup, teardown),
         cmocka_unit_test_setup_teardown(times_travel_with_the_edits_that_they_belong_to, setup, teardown),
         cmocka_unit_test_setup_teardown(spills_beyond_the_limit, setup, teardown),

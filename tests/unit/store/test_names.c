@@ -196,6 +196,31 @@ static void a_publication_tells_what_it_was_based_on(void **state)
     assert_int_equal(world_publish(w, ino, false, edits, 2), KV_E_STALE);
 }
 
+/* A version counts changes of a name: after a rename it may be the same again. */
+static void a_publication_can_be_bound_to_the_content_that_it_was_made_on(void **state)
+{
+    struct world *w = *state;
+    struct command_body body = {.flags = PUBLISH_IF_REVISION};
+    struct edit edit = {.kind = EDIT_APPEND, .data = (const uint8_t *)"b", .len = 1};
+    struct buffer b = BUFFER_INIT;
+
+    edit_encode(&b, &edit);
+    body.edits = b.data;
+    body.edits_len = b.len;
+    assert_int_equal(world_set(w, "f", "a"), KV_OK);
+    body.ino = w->result.attr.ino;
+    body.version = w->result.attr.content_revision;
+    assert_int_equal(world_rename(w, KV_ROOT_INO, "f", KV_ROOT_INO, "g"), KV_OK);
+    assert_int_equal(world_chmod(w, body.ino, 0600), KV_OK);
+    assert_int_equal(world_command(w, COMMAND_PUBLISH, &body), KV_OK);
+    assert_string_equal(world_get(w, "g"), "ab");
+    assert_int_equal(world_command(w, COMMAND_PUBLISH, &body), KV_E_VERSION);
+    assert_string_equal(world_get(w, "g"), "ab");
+    body.version = 0;
+    assert_int_equal(world_command(w, COMMAND_PUBLISH, &body), KV_E_VERSION);
+    buffer_deinit(&b);
+}
+
 static void a_pinned_value_outlives_its_name(void **state)
 {
     struct world *w = *state;
@@ -479,6 +504,7 @@ int main(void)
         TEST(rename_refuses_what_posix_refuses),
         TEST(rename_over_tells_of_both),
         TEST(a_publication_tells_what_it_was_based_on),
+        TEST(a_publication_can_be_bound_to_the_content_that_it_was_made_on),
         TEST(a_pinned_value_outlives_its_name),
         TEST(deleting_a_directory_is_all_or_nothing),
         TEST(mode_bits_are_checked),
