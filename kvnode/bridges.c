@@ -30,6 +30,7 @@ struct bridges {
     int fd; /* owned */
     uv_poll_t poll;
     bool polling, bound;
+    bool resting;                /* not accepting until the next beat */
     TAILQ_HEAD(, bridge) silent; /* the oldest first */
     unsigned n_silent;
     bridges_stream_fn *on_stream;
@@ -105,6 +106,12 @@ static void on_listen(uv_poll_t *poll, int status, int events)
     for (n = 0; n < ACCEPTS_PER_TURN; n++) {
         int fd = accept4(all->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
+        if (fd < 0 && errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+            /* No descriptor or no memory: the socket stays readable, so it rests until the next beat. */
+            log_warn("peer socket: a bridge cannot be accepted now: %s", strerror(errno));
+            uv_poll_stop(&all->poll);
+            all->resting = true;
+        }
         if (fd < 0)
             return;
         if (handover_check_peer(fd) != 0) {
@@ -159,6 +166,8 @@ void bridges_beat(struct bridges *all, uint64_t now_ms)
 {
     struct bridge *b;
 
+    if (all->resting && uv_poll_start(&all->poll, UV_READABLE, on_listen) == 0)
+        all->resting = false;
     while ((b = TAILQ_FIRST(&all->silent)) != NULL && now_ms > b->opened_ms + BRIDGES_SILENT_MS)
         drop(b);
 }

@@ -3,25 +3,18 @@
 #ifndef KVFS_KVNODE_CLIENT_CONN_H
 #define KVFS_KVNODE_CLIENT_CONN_H
 
-#include <uthash.h>
-
+#include "kvnode/client_user.h"
 #include "kvnode/node_state.h"
 #include "sync/wire/message.h"
 
 struct serve;
 struct subscriber;
 
-/* An inode that the client holds open; pinned in the store. */
-struct open_inode {
-    uint64_t ino;
-    unsigned count;
-    unsigned access; /* OPEN_READ | OPEN_WRITE */
-    UT_hash_handle hh;
-};
-
 struct client_conn {
-    struct node *node;     /* borrowed */
-    struct serve *serve;   /* borrowed */
+    struct node *node;   /* borrowed */
+    struct serve *serve; /* borrowed */
+    struct client_user *user;
+    const char *refusal;   /* one too many: what it is told, or NULL */
     struct stream *stream; /* NULL once closed */
     unsigned refs;         /* the stream's and one a request under way */
     unsigned requests;     /* under way */
@@ -46,6 +39,7 @@ struct request {
     uint64_t id;
     uint8_t type;
     size_t promised; /* bytes that the answer may have */
+    size_t written;  /* bytes that a write under way is charged, 0: it is none */
     uint8_t *body;   /* owned copy of the payload; may be NULL */
     size_t len;
 };
@@ -61,6 +55,8 @@ struct buffer *answer_begin(struct client_conn *conn, uint64_t id, size_t *at_ou
 void answer_end(struct client_conn *conn, size_t at, int code, const char *detail);
 void answer_code(struct client_conn *conn, uint64_t id, int code, const char *detail);
 
+/* A WRITE. 0, or a negative errno: close. */
+int serve_write(struct client_conn *conn, const struct frame *frame);
 /* Answers a read from memory. in: the body behind `at`. Appends to out; returns
  * an enum kv_error. KV_E_PROTOCOL: not such a request. */
 int serve_read(struct client_conn *conn, uint8_t type, struct cursor *in, struct buffer *out);

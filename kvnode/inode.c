@@ -145,4 +145,6 @@ void inode_remove(struct store *s, struct inode *in)
         in->c.dir = NULL;
     if ((in->flags & INODE_PINNED) == 0)
         inode_destroy(s, in);
+    else if (s->events.on_held != NULL)
+        s->events.on_held(s->events.arg, in->ino, in->size);
 }

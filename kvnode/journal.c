@@ -21,12 +21,12 @@ struct hot {
 };
 
 struct journal {
-    struct hot inodes, entries, sessions;
+    struct hot inodes, entries, sessions, uploads;
     struct buffer records;
     struct buffer drops; /* records that must stand behind the hot rows */
     struct batch_chunk *chunks;
     size_t n_chunks, cap_chunks;
-    size_t chunk_bytes;
+    size_t chunk_bytes, part_bytes;
     uint64_t commands;
     uint64_t sealed; /* index of the last batch */
     bool failed;
@@ -51,6 +51,7 @@ void journal_free(struct journal *j)
     free(j->inodes.items);
     free(j->entries.items);
     free(j->sessions.items);
+    free(j->uploads.items);
     buffer_deinit(&j->records);
     buffer_deinit(&j->drops);
     free_chunks(j->chunks, j->n_chunks);
@@ -59,8 +60,8 @@ void journal_free(struct journal *j)
 
 size_t journal_bytes(const struct journal *j)
 {
-    return j->records.len + j->drops.len + j->chunk_bytes +
-           (j->inodes.n + j->entries.n + j->sessions.n) * ROW_COST;
+    return j->records.len + j->drops.len + j->chunk_bytes + j->part_bytes +
+           (j->inodes.n + j->entries.n + j->sessions.n + j->uploads.n) * ROW_COST;
 }
 
 uint64_t journal_commands(const struct journal *j)
@@ -233,25 +234,36 @@ void journal_history_drop(struct journal *j, uint64_t directory, const uint8_t *
     buffer_put_u64(&j->drops, revision);
 }
 
-void journal_part(struct journal *j, uint64_t session, uint64_t seq, uint32_t number, const void *bytes,
-                  size_t len)
+static size_t part_start(const struct upload *up, uint32_t part)
 {
-    if (j == NULL)
-        return;
-    put_kind(j, RECORD_PART);
-    buffer_put_u64(&j->records, session);
-    buffer_put_u64(&j->records, seq);
-    buffer_put_u32(&j->records, number);
-    buffer_put_string(&j->records, bytes, len);
+    uint32_t end;
+
+    if (part == 0)
+        return 0;
+    memcpy(&end, up->ends.data + (part - 1) * sizeof end, sizeof end);
+    return end;
 }
 
-void journal_parts_gone(struct journal *j, uint64_t session, uint64_t seq)
+void journal_upload(struct journal *j, struct upload *up, size_t len)
 {
     if (j == NULL)
         return;
+    hot_add(j, &j->uploads, up, &up->dirty);
+    j->part_bytes += len;
+}
+
+void journal_upload_gone(struct journal *j, struct upload *up)
+{
+    if (j == NULL)
+        return;
+    if (up->dirty != 0)
+        j->part_bytes -= part_start(up, up->n_parts) - part_start(up, up->queued_parts);
+    hot_remove(&j->uploads, &up->dirty);
+    if (up->queued_parts == 0)
+        return;
     put_kind(j, RECORD_PARTS_GONE);
-    buffer_put_u64(&j->records, session);
-    buffer_put_u64(&j->records, seq);
+    buffer_put_u64(&j->records, up->session);
+    buffer_put_u64(&j->records, up->seq);
 }
 
 void journal_setting(struct journal *j, const char *name, const char *value)
@@ -314,6 +326,19 @@ static void seal_session(struct journal *j, struct session *ss)
     }
 }
 
+static void seal_upload(struct journal *j, struct upload *up)
+{
+    for (; up->queued_parts < up->n_parts; up->queued_parts++) {
+        size_t from = part_start(up, up->queued_parts), to = part_start(up, up->queued_parts + 1);
+
+        put_kind(j, RECORD_PART);
+        buffer_put_u64(&j->records, up->session);
+        buffer_put_u64(&j->records, up->seq);
+        buffer_put_u32(&j->records, up->queued_parts);
+        buffer_put_string(&j->records, up->bytes.data + from, to - from);
+    }
+}
+
 static void seal_hot(struct journal *j)
 {
     for (size_t i = 0; i < j->inodes.n; i++) {
@@ -349,7 +374,16 @@ static void seal_hot(struct journal *j)
         ss->dirty = 0;
         seal_session(j, ss);
     }
-    j->inodes.n = j->entries.n = j->sessions.n = 0;
+    for (size_t i = 0; i < j->uploads.n; i++) {
+        struct upload *up = j->uploads.items[i];
+
+        if (up == NULL)
+            continue;
+        up->dirty = 0;
+        seal_upload(j, up);
+    }
+    j->inodes.n = j->entries.n = j->sessions.n = j->uploads.n = 0;
+    j->part_bytes = 0;
 }
 
 int journal_seal(struct journal *j, struct store *s, struct batch **batch_out)

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -513,6 +514,17 @@ static void stop(struct running *r)
         close(r->lock_fd);
 }
 
+/* As many descriptors as this process may have: clients come with one each. */
+static void raise_descriptors(void)
+{
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= files.rlim_max)
+        return;
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+}
+
 int node_run(const struct config *config)
 {
     struct running *r = calloc(1, sizeof *r);
@@ -522,6 +534,7 @@ int node_run(const struct config *config)
         return 1;
     signal(SIGPIPE, SIG_IGN);
     umask(0077); /* values are secrets */
+    raise_descriptors();
     r->node.config = config;
     r->node.started_ms = clock_boot_ms();
     r->lock_fd = -1;

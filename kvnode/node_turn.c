@@ -58,9 +58,16 @@ static void on_event(void *arg, const struct event *event)
     events_add(n->events, event);
 }
 
+static void on_held(void *arg, uint64_t ino, uint64_t bytes)
+{
+    struct node *n = arg;
+
+    serve_held(n->serve, ino, bytes);
+}
+
 int node_store_new(struct node *n, struct journal **journal_out, struct store **store_out)
 {
-    struct store_events events = {n, on_event};
+    struct store_events events = {n, on_event, on_held};
 
     *journal_out = journal_new();
     if (*journal_out == NULL)

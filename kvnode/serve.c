@@ -21,10 +21,9 @@
 #include "sync/base/error.h"
 #include "sync/base/log.h"
 
-/* Clients at once, mounts and commands together, and what of that is kept for
- * root and the node's own user. */
-#define CLIENTS_MAX 512
-#define CLIENTS_TRUSTED 32
+/* Connections over the bounds that may wait to hear why they are refused. */
+#define REFUSED_MAX 32
+#define SAY_EVERY_MS 1000
 /* A connection has this long to say HELLO, and is the first to go when the places
  * run out. */
 #define HELLO_MS 5000
@@ -46,8 +45,11 @@ struct serve {
     struct node *node; /* borrowed */
     struct client_conn *clients;
     unsigned n;
+    struct client_users users;
     int listen_fd;
     uv_poll_t listen_poll;
+    bool listening;  /* not while the process has no descriptor for one more */
+    uint64_t say_ms; /* when a refusal may be logged again */
     bool stopped;
     bool crowded; /* clients hold more than UNREAD_MAX */
 };
@@ -56,8 +58,10 @@ struct serve {
 
 static void conn_put(struct client_conn *c)
 {
-    if (--c->refs == 0)
-        free(c);
+    if (--c->refs > 0)
+        return;
+    client_user_leave(c->user);
+    free(c);
 }
 
 static void close_inodes(struct client_conn *c)
@@ -67,6 +71,8 @@ static void close_inodes(struct client_conn *c)
     HASH_ITER(hh, c->open, o, next)
     {
         HASH_DEL(c->open, o);
+        client_user_open(c->user, -1);
+        client_user_unhold(c->user, o);
         while (o->count-- > 0)
             store_unpin(c->node->store, o->ino);
         free(o);
@@ -96,7 +102,8 @@ static void on_closed(void *arg, int reason)
 
 static void update_pause(struct client_conn *c)
 {
-    bool pause = c->requests >= REQUESTS_MAX || c->promised >= PROMISED_MAX || c->held;
+    bool pause =
+        c->requests >= REQUESTS_MAX || c->promised >= PROMISED_MAX || c->held || client_user_is_busy(c->user);
 
     if (pause == c->paused || c->stream == NULL)
         return;
@@ -177,6 +184,7 @@ struct request *request_new(struct client_conn *conn, const struct frame *frame)
     conn->refs++;
     conn->requests++;
     conn->promised += r->promised;
+    client_user_request(conn->user, 1, r->promised);
     update_pause(conn);
     return r;
 }
@@ -187,6 +195,9 @@ void request_end(struct request *r)
 
     c->requests--;
     c->promised -= r->promised;
+    client_user_request(c->user, -1, r->promised);
+    if (r->written > 0)
+        client_user_write(c->user, -1, r->written);
     update_pause(c);
     conn_put(c);
     free(r->body);
@@ -283,142 +294,6 @@ static int on_hello(struct client_conn *c, const struct frame *frame)
     return 0;
 }
 
-static void on_written(void *arg, int code, const struct command_result *result)
-{
-    struct request *r = arg;
-    struct buffer *out;
-    size_t at;
-
-    out = answer_begin(r->conn, r->id, &at);
-    if (out != NULL) {
-        if (code == KV_OK)
-            command_result_encode(out, result, r->conn->protocol);
-        answer_end(r->conn, at, code,
-                   code == KV_E_NOSPC ? "the disk of this node is full; another one may have room" : NULL);
-    }
-    request_end(r);
-}
-
-/* A publication goes only through a handle whose opening was checked here. The
- * inode is the first field of its body; one in parts is checked when it is applied. */
-static bool may_publish(struct client_conn *c, const struct command *cmd)
-{
-    struct open_inode *o = NULL;
-    struct cursor in = cursor_of(cmd->body, cmd->body_len);
-    uint64_t ino = cursor_u64(&in);
-
-    if (cmd->op != COMMAND_PUBLISH || (cmd->flags & COMMAND_PARTS) != 0)
-        return true;
-    HASH_FIND(hh, c->open, &ino, sizeof ino, o);
-    return o != NULL && (o->access & OPEN_WRITE) != 0;
-}
-
-/* Sessions have numbers that are easy to guess, so a session that an untrusted
- * client registers bears its uid before its name, "1000:kvfs", and is open to
- * that uid only. */
-static int owner_prefix(const struct client_conn *c, char out[static 16])
-{
-    return snprintf(out, 16, "%" PRIu32 ":", c->who.uid);
-}
-
-static bool is_own_session(struct client_conn *c, uint64_t session)
-{
-    char prefix[16];
-    size_t n = (size_t)owner_prefix(c, prefix), len;
-    const uint8_t *name = store_session_client(c->node->store, session, &len);
-
-    return name != NULL && len >= n && memcmp(name, prefix, n) == 0;
-}
-
-/* The body of a registration with the owner's prefix, in b. */
-static int stamp_registration(const struct client_conn *c, const struct command *cmd, struct buffer *b)
-{
-    struct command_body body;
-    char name[KV_NAME_MAX + 1];
-    int n, rv;
-
-    rv = command_body_decode(cmd->op, cmd->body, cmd->body_len, &body);
-    if (rv != KV_OK)
-        return rv;
-    n = owner_prefix(c, name);
-    if (body.name_len > sizeof name - 1 - (size_t)n)
-        body.name_len = sizeof name - 1 - (size_t)n;
-    memcpy(name + n, body.name, body.name_len);
-    body.name = (const uint8_t *)name;
-    body.name_len += (size_t)n;
-    command_body_encode(b, cmd->op, &body);
-    return b->failed ? KV_E_BUSY : KV_OK;
-}
-
-/* What a client that is not trusted may not write; 0 if it may. */
-static int check_untrusted(struct client_conn *c, const struct command *cmd, bool has_owner,
-                           const char **detail_out)
-{
-    if (has_owner) {
-        *detail_out = "only root and the node's own user may write for others";
-        return KV_E_PERM;
-    }
-    if (!may_publish(c, cmd)) {
-        *detail_out = "the file is not open for writing here";
-        return KV_E_ACCES;
-    }
-    if (cmd->session == 0 && (cmd->op == COMMAND_END || cmd->op == COMMAND_PART)) {
-        *detail_out = "not with the node's session";
-        return KV_E_PERM;
-    }
-    if (cmd->op != COMMAND_REGISTER && cmd->session != 0 && !is_own_session(c, cmd->session)) {
-        *detail_out = NULL;
-        return KV_E_SESSION;
-    }
-    return KV_OK;
-}
-
-static int on_write(struct client_conn *c, const struct frame *frame)
-{
-    struct cursor in = cursor_of(frame->payload, frame->len);
-    uint8_t has_owner = cursor_u8(&in);
-    uint32_t uid = cursor_u32(&in), gid = cursor_u32(&in);
-    uint32_t groups[COMMAND_GROUPS_MAX];
-    struct buffer registration = BUFFER_INIT;
-    const char *detail = NULL;
-    struct command cmd;
-    struct request *r;
-    uint32_t i;
-    int rv = KV_OK;
-
-    if (in.failed || command_decode(in.data, in.len, &cmd) != KV_OK) {
-        answer_code(c, frame->id, KV_E_PROTOCOL, "malformed command");
-        return -EPROTO;
-    }
-    if (!c->who.trusted)
-        rv = check_untrusted(c, &cmd, has_owner, &detail);
-    if (rv == KV_OK && !c->who.trusted && cmd.op == COMMAND_REGISTER) {
-        rv = stamp_registration(c, &cmd, &registration);
-        cmd.body = registration.data;
-        cmd.body_len = registration.len;
-    }
-    if (rv != KV_OK) {
-        buffer_deinit(&registration);
-        answer_code(c, frame->id, rv, detail);
-        return 0;
-    }
-    cmd.uid = has_owner ? uid : c->who.uid;
-    cmd.gid = has_owner ? gid : c->who.gid;
-    cmd.n_groups = has_owner ? 0 : c->who.n_groups;
-    for (i = 0; i < cmd.n_groups; i++)
-        groups[i] = __builtin_bswap32(c->groups[i]);
-    cmd.groups = (const uint8_t *)groups;
-    cmd.flags = (uint16_t)(c->who.trusted ? cmd.flags : cmd.flags & ~COMMAND_TRUSTED);
-    cmd.node = c->node->config->name;
-    cmd.node_len = strlen(cmd.node);
-    r = request_new(c, &(struct frame){.type = frame->type, .id = frame->id, .payload = frame->payload});
-    rv = r != NULL ? writes_start(c->node->writes, &cmd, on_written, r) : -ENOMEM;
-    buffer_deinit(&registration);
-    if (rv > 0)
-        on_written(r, rv, NULL);
-    return rv < 0 ? rv : 0;
-}
-
 static void answer_read(struct client_conn *c, uint64_t id, uint8_t type, struct cursor *in, int code)
 {
     struct buffer *out;
@@ -429,7 +304,7 @@ static void answer_read(struct client_conn *c, uint64_t id, uint8_t type, struct
         return;
     if (code == KV_OK)
         code = serve_read(c, type, in, out);
-    answer_end(c, at, code, NULL);
+    answer_end(c, at, code, code == KV_E_BUSY ? client_user_refuses_open(c->user) : NULL);
 }
 
 static void on_read_ready(void *arg, int code)
@@ -518,6 +393,10 @@ static int on_frame(void *arg, const struct frame *frame)
         c->held = true; /* this one is still answered */
         update_pause(c);
     }
+    if (c->refusal != NULL) {
+        answer_code(c, frame->id, KV_E_BUSY, c->refusal);
+        return -EPROTO;
+    }
     if (frame->group != NODE_GROUP || c->hello == (frame->type == MESSAGE_HELLO)) {
         answer_code(c, frame->id, KV_E_PROTOCOL, c->hello ? "unexpected frame" : "HELLO comes first");
         return -EPROTO;
@@ -532,7 +411,7 @@ static int on_frame(void *arg, const struct frame *frame)
     case MESSAGE_HELLO:
         return on_hello(c, frame);
     case MESSAGE_WRITE:
-        return on_write(c, frame);
+        return serve_write(c, frame);
     case MESSAGE_SUBSCRIBE:
         return on_subscribe(c, frame);
     case MESSAGE_HISTORY:
@@ -569,19 +448,34 @@ static void identify(struct client_conn *c, int fd)
     c->who.trusted = cred.uid == 0 || cred.uid == geteuid();
 }
 
-/* Makes room: the one that has said nothing for longest goes. */
-static bool evict(struct serve *s)
+/* Makes room: the one that has said nothing for longest goes. user: of his only, or NULL. */
+static bool evict(struct serve *s, const struct client_user *user)
 {
     struct client_conn *c, *oldest = NULL;
 
     for (c = s->clients; c != NULL; c = c->next) /* the newest comes first */
-        if (!c->hello && c->opened_ms != 0)
+        if (!c->hello && c->opened_ms != 0 && c->refusal == NULL && (user == NULL || c->user == user))
             oldest = c;
     if (oldest == NULL)
         return false;
     oldest->opened_ms = 0; /* going already */
     stream_close(oldest->stream);
     return true;
+}
+
+/* Is he refused? A connection that says nothing makes room first. */
+static const char *refuse(struct serve *s, const struct client_conn *c)
+{
+    const char *why = client_user_refuses_connection(&s->users, c->who.uid, c->who.trusted);
+    uint64_t now = clock_boot_ms();
+
+    if (why == NULL || evict(s, s->users.total.connections < CLIENTS_MAX ? c->user : NULL))
+        return NULL;
+    if (now >= s->say_ms) {
+        log_warn("a client of user %" PRIu32 " was refused: %s", c->who.uid, why);
+        s->say_ms = now + SAY_EVERY_MS;
+    }
+    return why;
 }
 
 static void accept_one(struct serve *s, int fd)
@@ -599,21 +493,29 @@ static void accept_one(struct serve *s, int fd)
     c->opened_ms = clock_boot_ms();
     snprintf(c->name, sizeof c->name, "?");
     identify(c, fd);
-    if (s->n >= (c->who.trusted ? CLIENTS_MAX : CLIENTS_MAX - CLIENTS_TRUSTED) && !evict(s)) {
-        log_warn("too many clients (%u): one was refused", s->n);
+    c->refusal = refuse(s, c);
+    if (c->refusal != NULL && s->n >= CLIENTS_MAX + REFUSED_MAX) {
         close(fd);
         free(c);
         return;
     }
+    c->user = client_user_enter(&s->users, c->who.uid, c->who.trusted);
     callbacks.arg = c;
-    if (stream_open(&s->node->streams, fd, fd, &callbacks, PAUSE_AT, &c->stream) != 0) {
+    if (c->user == NULL) {
+        close(fd);
         free(c);
+        return;
+    }
+    if (stream_open(&s->node->streams, fd, fd, &callbacks, PAUSE_AT, &c->stream) != 0) {
+        conn_put(c);
         return;
     }
     c->next = s->clients;
     s->clients = c;
     s->n++;
 }
+
+static void listen_on(struct serve *s, bool on);
 
 static void on_listen(uv_poll_t *poll, int status, int events)
 {
@@ -627,19 +529,54 @@ static void on_listen(uv_poll_t *poll, int status, int events)
     /* Bounded, so that those that go to make room are gone before the next ones. */
     for (n = 0; n < ACCEPTS_PER_TURN; n++) {
         fd = accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd < 0 && errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+            /* No descriptor or no memory: the socket stays readable, so it rests until the next beat. */
+            log_warn("a client cannot be accepted now: %s", strerror(errno));
+            listen_on(s, false);
+        }
         if (fd < 0)
             return;
         accept_one(s, fd);
     }
 }
 
+static void listen_on(struct serve *s, bool on)
+{
+    if (s->listening == on || s->stopped)
+        return;
+    s->listening = on;
+    if (on)
+        uv_poll_start(&s->listen_poll, UV_READABLE, on_listen);
+    else
+        uv_poll_stop(&s->listen_poll);
+}
+
+/* Who holds the inode open keeps it from now on. */
+void serve_held(struct serve *s, uint64_t ino, uint64_t bytes)
+{
+    struct client_conn *c;
+    struct open_inode *o;
+
+    if (s == NULL)
+        return;
+    for (c = s->clients; c != NULL; c = c->next) {
+        HASH_FIND(hh, c->open, &ino, sizeof ino, o);
+        if (o != NULL && o->count > 0)
+            client_user_hold(c->user, o, bytes);
+    }
+}
+
 void serve_beat(struct serve *s, uint64_t now_ms)
 {
     struct client_conn *c;
+    struct store_usage usage;
     size_t unread = 0;
 
     if (s == NULL)
         return;
+    listen_on(s, true);
+    store_usage(s->node->store, &usage);
+    client_users_release(&s->users, s->node->store, usage.max_bytes);
     for (c = s->clients; c != NULL; c = c->next) {
         if (c->stream == NULL)
             continue;
@@ -653,10 +590,9 @@ void serve_beat(struct serve *s, uint64_t now_ms)
             continue;
         if (s->crowded && c->subscriber != NULL && stream_pending(c->stream) > UNREAD_SUBSCRIBER)
             stream_close(c->stream);
-        if (c->held && (!s->crowded || stream_pending(c->stream) <= UNREAD_SHARE)) {
+        if (c->held && (!s->crowded || stream_pending(c->stream) <= UNREAD_SHARE))
             c->held = false;
-            update_pause(c);
-        }
+        update_pause(c); /* others of its user may have been busy */
     }
 }
 
@@ -736,7 +672,7 @@ int serve_start(struct node *node, struct serve **out, char *why)
     rv = uv_poll_init(&node->loop, &s->listen_poll, s->listen_fd);
     if (rv == 0) {
         s->listen_poll.data = s;
-        rv = uv_poll_start(&s->listen_poll, UV_READABLE, on_listen);
+        listen_on(s, true);
     }
     return rv;
 }
@@ -751,6 +687,8 @@ void serve_reset(struct serve *s)
         HASH_ITER(hh, c->open, o, next)
         {
             HASH_DEL(c->open, o);
+            client_user_open(c->user, -1);
+            client_user_unhold(c->user, o);
             free(o);
         }
         if (c->stream != NULL)

@@ -16,6 +16,8 @@ void serve_free(struct serve *s); /* after the loop has closed the handles */
 /* Every heartbeat: who says no HELLO is disconnected; how much all clients hold. */
 void serve_beat(struct serve *s, uint64_t now_ms); /* NULL is ignored */
 unsigned serve_clients(const struct serve *s);
+/* An inode that clients hold open was removed, and keeps so many bytes. NULL is ignored. */
+void serve_held(struct serve *s, uint64_t ino, uint64_t bytes);
 /* A new state is in force: what clients had pinned in the old one is gone; they
  * are disconnected and come back. */
 void serve_reset(struct serve *s);

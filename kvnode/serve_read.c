@@ -194,6 +194,14 @@ static int read_names(struct client_conn *c, struct cursor *in, struct buffer *o
     return put_listing(&l, true, rv, &body, out);
 }
 
+static void forget_open(struct client_conn *c, struct open_inode *o)
+{
+    HASH_DEL(c->open, o);
+    client_user_unhold(c->user, o);
+    client_user_open(c->user, -1);
+    free(o);
+}
+
 static int read_open(struct client_conn *c, struct cursor *in, struct buffer *out)
 {
     uint64_t ino = cursor_u64(in);
@@ -217,22 +225,29 @@ static int read_open(struct client_conn *c, struct cursor *in, struct buffer *ou
     }
     HASH_FIND(hh, c->open, &ino, sizeof ino, o);
     if (o == NULL) {
+        if (client_user_refuses_open(c->user) != NULL)
+            return KV_E_BUSY;
         o = calloc(1, sizeof *o);
         if (o == NULL)
             return KV_E_BUSY;
         o->ino = ino;
         HASH_ADD(hh, c->open, ino, sizeof o->ino, o);
+        if (!HASH_ADDED(hh, o)) {
+            free(o);
+            return KV_E_BUSY;
+        }
+        client_user_open(c->user, 1);
     }
     rv = store_pin(c->node->store, ino);
     if (rv != KV_OK) {
-        if (o->count == 0) {
-            HASH_DEL(c->open, o);
-            free(o);
-        }
-        return rv;
+        if (o->count == 0)
+            forget_open(c, o);
+        return rv < 0 ? KV_E_BUSY : rv;
     }
     o->count++;
     o->access |= access;
+    if (attr.nlink == 0)
+        client_user_hold(c->user, o, attr.size);
     attr_encode(out, &attr, c->protocol);
     return KV_OK;
 }
@@ -248,11 +263,12 @@ static int read_close(struct client_conn *c, struct cursor *in, struct buffer *o
     HASH_FIND(hh, c->open, &ino, sizeof ino, o);
     if (o == NULL)
         return KV_E_STALE;
-    store_unpin(c->node->store, ino);
-    if (--o->count == 0) {
-        HASH_DEL(c->open, o);
-        free(o);
+    if (o->count > 0) { /* else it was let go of */
+        store_unpin(c->node->store, ino);
+        o->count--;
     }
+    if (o->count == 0)
+        forget_open(c, o);
     return KV_OK;
 }
 

@@ -35,8 +35,8 @@ static const char schema[] =
     "CREATE INDEX version_of_name ON version(directory, name, revision);"
     "CREATE INDEX version_of_inode ON version(ino);"
     "CREATE TABLE chunk(id INTEGER PRIMARY KEY, checksum INTEGER, data BLOB);"
-    "CREATE TABLE session(id INTEGER PRIMARY KEY, nonce BLOB, client TEXT, seen INTEGER, acked_below "
-    "INTEGER);"
+    "CREATE TABLE session(id INTEGER PRIMARY KEY, nonce BLOB, client TEXT, owner INTEGER, seen INTEGER,"
+    " acked_below INTEGER);"
     "CREATE TABLE result(session INTEGER, seq INTEGER, result BLOB, PRIMARY KEY(session, seq)) WITHOUT ROWID;"
     "CREATE TABLE part(session INTEGER, seq INTEGER, number INTEGER, data BLOB,"
     " PRIMARY KEY(session, seq, number));";
@@ -490,6 +490,7 @@ bool session_row_read(sqlite3_stmt *st, struct session_row *row_out)
         memcpy(row_out->nonce, nonce, sizeof row_out->nonce);
     c.at++;
     row_out->client = get_name(&c, &row_out->client_len, &good);
+    row_out->owner = (uint32_t)get_number(&c);
     row_out->seen_ms = get_number(&c);
     row_out->acked_below = get_number(&c);
     return good;
@@ -502,6 +503,7 @@ void session_row_bind(sqlite3_stmt *st, const struct session_row *row)
     put_number(&c, row->id);
     sqlite3_bind_blob(st, c.at++, row->nonce, sizeof row->nonce, SQLITE_TRANSIENT);
     put_name(&c, row->client, row->client_len);
+    put_number(&c, row->owner);
     put_number(&c, row->seen_ms);
     put_number(&c, row->acked_below);
 }

@@ -33,7 +33,9 @@ struct store;
 #define STATE_DB_NAME "state.db"
 #define STATE_DB_ERROR_MAX 512
 #define STATE_DB_APPLICATION_ID 0x6b766673 /* "kvfs" */
-#define STATE_DB_USER_VERSION 3 /* 2: inodes without atime and btime; 1: chunks' checksums without ids */
+/* 1: chunks' checksums without ids; 2: inodes without atime and btime; 3: sessions
+ * without their owners */
+#define STATE_DB_USER_VERSION 4
 
 /* Completes or discards a half-done install in dir, and copies a file that is
  * marked as below to a new one. Call before anything else looks at dir/state.db.

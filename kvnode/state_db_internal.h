@@ -26,7 +26,7 @@
     "ino, child, author_uid, author_node, restored, from_directory, from_name, to_directory, to_name, "      \
     "content, "                                                                                              \
     "chunks, checksum"
-#define SESSION_COLUMNS "id, nonce, client, seen, acked_below"
+#define SESSION_COLUMNS "id, nonce, client, owner, seen, acked_below"
 
 /* What is wrong, in `error`; returns the errno for an SQLite code. */
 int state_db_fail(sqlite3 *db, int code, const char *path, const char *what, char error[STATE_DB_ERROR_MAX]);

@@ -331,7 +331,7 @@ static int load_part(struct load *l, sqlite3_stmt *st)
     if (ss == NULL || number != (up != NULL ? up->n_parts : 0))
         return damaged(l, "part of command", seq);
     return session_add_part(l->s, ss, seq, number, sqlite3_column_blob(st, 3),
-                            (size_t)sqlite3_column_bytes(st, 3)) == 0
+                            (size_t)sqlite3_column_bytes(st, 3), true) == 0
                ? 0
                : no_memory(l);
 }

@@ -56,7 +56,7 @@ static const char *const texts[ST_COUNT] = {
                           " AND chunks IS NOT NULL",
     [ST_INODE_CHUNKS] =
         "SELECT chunks FROM inode WHERE ino=?1 UNION ALL SELECT chunks FROM version WHERE ino=?1",
-    [ST_SESSION] = "REPLACE INTO session(" SESSION_COLUMNS ") VALUES(?,?,?,?,?)",
+    [ST_SESSION] = "REPLACE INTO session(" SESSION_COLUMNS ") VALUES(?,?,?,?,?,?)",
     [ST_SESSION_GONE] = "DELETE FROM session WHERE id=?",
     [ST_SESSION_RESULTS_GONE] = "DELETE FROM result WHERE session=?",
     [ST_SESSION_PARTS_GONE] = "DELETE FROM part WHERE session=?",

@@ -22,6 +22,8 @@ struct store_events {
     void *arg;
     /* Called by store_apply(), in order; everything in the event is borrowed. */
     void (*on_event)(void *arg, const struct event *event);
+    /* A pinned inode has lost its name, and keeps so many bytes; may be NULL. */
+    void (*on_held)(void *arg, uint64_t ino, uint64_t bytes);
 };
 
 /* An empty state: the root directory (mode 0755, uid and gid 0), default
@@ -109,8 +111,16 @@ void store_usage(const struct store *s, struct store_usage *usage_out);
 int store_session_result(const struct store *s, uint64_t session, uint64_t seq,
                          struct command_result *result_out);
 
-/* The name under which the session was registered, borrowed; NULL: no such session. */
-const uint8_t *store_session_client(const struct store *s, uint64_t session, size_t *len_out);
+/* Who registered the session: his uid, 0 for root and whom nodes trust like him.
+ * KV_OK or KV_E_SESSION. */
+int store_session_owner(const struct store *s, uint64_t session, uint32_t *uid_out);
+/* Why he cannot register a session under this nonce now (a sentence), NULL: he can. */
+const char *store_register_refusal(const struct store *s, uint32_t owner, const uint8_t nonce[16]);
+/* What a part of a command would meet now. KV_OK: it goes to the log. KV_E_DUPLICATE:
+ * it is here. KV_E_BUSY: no room for the unfinished commands of its session, its
+ * owner or all, and none is held of this one; why_out: which (a sentence). */
+int store_part_check(const struct store *s, uint64_t session, uint64_t seq, uint32_t number, size_t len,
+                     const char **why_out);
 
 /* Settings in a fixed order: emit(name, value, default). See `kvnode config`. */
 void store_settings(const struct store *s, void *arg,

@@ -109,7 +109,7 @@ static int apply_in_session(struct apply *ap)
         *ap->result = *kept;
         return ap->result->code;
     }
-    if (ss->n >= SESSION_RESULTS_MAX)
+    if (session_results_full(ss))
         return KV_E_BUSY;
     rv = execute(ap, ss);
     if (rv < 0 || rv == KV_E_PART)

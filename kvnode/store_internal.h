@@ -13,23 +13,22 @@
 #include <bsd/sys/queue.h>
 #include <bsd/sys/tree.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-#define HASH_FUNCTION(key, len, hash) ((hash) = (unsigned)XXH3_64bits(key, len))
-#define HASH_NONFATAL_OOM 1
-#include <uthash.h>
-
 #include "kvnode/rewrite.h"
 #include "kvnode/settings.h"
 #include "kvnode/store.h"
 #include "kvnode/store_rows.h"
 #include "kvnode/value.h"
+#include "sync/base/hash.h"
 #include "sync/base/error.h"
 
+/* Sessions: all, those that are kept for owner 0, those of one other owner. */
 #define SESSIONS_MAX 10000
-#define SESSION_RESULTS_MAX 4096     /* unacknowledged answers a session may leave behind */
-#define PART_BYTES_MAX (512UL << 20) /* unfinished commands of all sessions */
-#define ASIDE_MS 10000               /* see store_history.c */
+#define SESSIONS_RESERVED 1000
+#define SESSIONS_OWNER_MAX 1000
+/* Unacknowledged answers that a session may leave behind, and all those of one owner but 0. */
+#define SESSION_RESULTS_MAX 4096
+#define OWNER_RESULTS_MAX 32768
+#define ASIDE_MS 10000 /* see store_history.c */
 
 struct directory;
 
@@ -114,14 +113,27 @@ struct kept_result {
     struct command_result result;
 };
 
+/* Whose sessions they are: a uid, or 0 for root and those whom nodes trust like
+ * him. There while he has any. */
+struct owner {
+    UT_hash_handle hh; /* store.owners */
+    uint32_t uid;
+    uint32_t sessions;
+    uint64_t upload_cost;
+    uint64_t results;
+};
+
 /* The parts of an unfinished command. */
 struct upload {
     LIST_ENTRY(upload) peers;
-    uint64_t seq;
+    uint64_t session, seq;
     uint32_t n_parts;
     uint64_t digest; /* sum of its rows */
     struct buffer bytes;
-    size_t joined; /* of bytes: the last piece, which came with the command itself */
+    size_t joined;         /* of bytes: the last piece, which came with the command itself */
+    struct buffer ends;    /* n_parts × uint32_t: where each part ends in bytes */
+    uint32_t queued_parts; /* handed to the journal's records: the first ones */
+    uint32_t dirty;        /* journal: 1 + place, or 0 */
 };
 
 struct session {
@@ -135,7 +147,8 @@ struct session {
     struct kept_result *results; /* owned; [first, first + n) by seq */
     size_t first, n, cap;
     LIST_HEAD(, upload) uploads;
-    uint64_t upload_bytes;
+    uint64_t upload_cost;
+    struct owner *owner;
     uint64_t trimmed_below; /* journal: results below it are known to be gone there */
     uint32_t dirty;         /* journal */
     uint8_t client_len;
@@ -160,7 +173,12 @@ struct store {
     uint64_t keys, bytes;
     struct session *sessions, *nonces;
     struct session_queue session_order;
+    struct owner *owners;
     uint64_t part_bytes;
+    struct {
+        uint64_t sessions, upload_cost;
+    } others; /* of all owners but 0 */
+    uint64_t upload_cost;
     struct settings settings;
     struct pin *pins;
     struct prepared *prepared; /* owned; store_prepare.c */
@@ -313,18 +331,23 @@ void session_drop_all(struct store *s); /* memory only */
 void session_touch(struct store *s, struct session *ss, uint64_t acked_below);
 const struct command_result *session_kept(const struct session *ss, uint64_t seq);
 int session_keep(struct store *s, struct session *ss, uint64_t seq, const struct command_result *result);
+void session_row(const struct session *ss, struct session_row *row_out);
+struct session *session_new(struct store *s, const struct session_row *row); /* in all tables */
+int session_add_result(struct session *ss, uint64_t seq, const struct command_result *result, bool queued);
+bool session_results_full(const struct session *ss);
+
+/* store_upload.c */
 int session_part(struct store *s, struct session *ss, uint64_t seq, uint32_t number, const void *bytes,
                  size_t len);
+/* queued: state.db has it. */
 int session_add_part(struct store *s, struct session *ss, uint64_t seq, uint32_t number, const void *bytes,
-                     size_t len);
+                     size_t len, bool queued);
 /* The whole body of a command in parts, whose last piece is given: borrowed from the
  * upload. 0, KV_E_PART or -ENOMEM. */
 int session_join(const struct session *ss, const struct command *cmd, const void **body_out, size_t *len_out);
 struct upload *session_upload(const struct session *ss, uint64_t seq);
 void session_drop_upload(struct store *s, struct session *ss, struct upload *up);
-void session_row(const struct session *ss, struct session_row *row_out);
-struct session *session_new(struct store *s, const struct session_row *row); /* in all tables */
-int session_add_result(struct session *ss, uint64_t seq, const struct command_result *result, bool queued);
+void upload_free(struct store *s, struct session *ss, struct upload *up); /* memory only */
 
 /* The cluster's wall clock: later than that of every earlier command. */
 static inline int64_t now_ns(const struct store *s)

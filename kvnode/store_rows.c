@@ -107,8 +107,12 @@ uint64_t history_row_digest(const struct history_row *r)
 
 uint64_t session_row_digest(const struct session_row *r)
 {
-    uint64_t words[] = {r->id, bytes_digest(r->nonce, sizeof r->nonce),
-                        bytes_digest(r->client, r->client_len), r->seen_ms, r->acked_below};
+    uint64_t words[] = {r->id,
+                        bytes_digest(r->nonce, sizeof r->nonce),
+                        bytes_digest(r->client, r->client_len),
+                        r->owner,
+                        r->seen_ms,
+                        r->acked_below};
 
     return WORDS_DIGEST(TABLE_SESSION, words);
 }
@@ -282,6 +286,7 @@ void session_row_encode(struct buffer *b, const struct session_row *r)
     buffer_put_u64(b, r->id);
     buffer_put_bytes(b, r->nonce, sizeof r->nonce);
     buffer_put_string(b, r->client, r->client_len);
+    buffer_put_u32(b, r->owner);
     buffer_put_u64(b, r->seen_ms);
     buffer_put_u64(b, r->acked_below);
 }
@@ -295,6 +300,7 @@ void session_row_decode(struct cursor *c, struct session_row *r_out)
     if (nonce != NULL)
         memcpy(r_out->nonce, nonce, sizeof r_out->nonce);
     r_out->client = decode_name(c, &r_out->client_len);
+    r_out->owner = cursor_u32(c);
     r_out->seen_ms = cursor_u64(c);
     r_out->acked_below = cursor_u64(c);
 }

@@ -66,6 +66,7 @@ struct session_row {
     uint8_t nonce[16];
     const uint8_t *client; /* borrowed */
     uint8_t client_len;
+    uint32_t owner;   /* uid; 0: root, and whom nodes trust as root */
     uint64_t seen_ms; /* elapsed clock */
     uint64_t acked_below;
 };

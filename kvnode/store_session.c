@@ -17,12 +17,14 @@ struct session *session_find(const struct store *s, uint64_t id)
     return ss;
 }
 
-const uint8_t *store_session_client(const struct store *s, uint64_t session, size_t *len_out)
+int store_session_owner(const struct store *s, uint64_t session, uint32_t *uid_out)
 {
     const struct session *ss = session_find(s, session);
 
-    *len_out = ss != NULL ? ss->client_len : 0;
-    return ss != NULL ? ss->client : NULL;
+    if (ss == NULL)
+        return KV_E_SESSION;
+    *uid_out = ss->owner->uid;
+    return KV_OK;
 }
 
 void session_row(const struct session *ss, struct session_row *row_out)
@@ -31,6 +33,7 @@ void session_row(const struct session *ss, struct session_row *row_out)
         .id = ss->id,
         .client = ss->client,
         .client_len = ss->client_len,
+        .owner = ss->owner->uid,
         .seen_ms = ss->seen_ms,
         .acked_below = ss->acked_below,
     };
@@ -54,12 +57,49 @@ static void session_end(struct store *s, struct session *ss)
     journal_session(s->journal, ss);
 }
 
+static struct owner *owner_find(const struct store *s, uint32_t uid)
+{
+    struct owner *o;
+
+    HASH_FIND(hh, s->owners, &uid, sizeof uid, o);
+    return o;
+}
+
+static struct owner *owner_get(struct store *s, uint32_t uid)
+{
+    struct owner *o = owner_find(s, uid);
+
+    if (o != NULL)
+        return o;
+    o = calloc(1, sizeof *o);
+    if (o == NULL)
+        return NULL;
+    o->uid = uid;
+    HASH_ADD(hh, s->owners, uid, sizeof o->uid, o);
+    if (o->hh.tbl == NULL) {
+        free(o);
+        return NULL;
+    }
+    return o;
+}
+
+static void owner_put(struct store *s, struct owner *o)
+{
+    if (o->sessions > 0)
+        return;
+    HASH_DELETE(hh, s->owners, o);
+    free(o);
+}
+
 struct session *session_new(struct store *s, const struct session_row *row)
 {
     struct session *ss = calloc(1, offsetof(struct session, client) + row->client_len);
 
-    if (ss == NULL)
-        return NULL;
+    struct owner *o = owner_get(s, row->owner);
+
+    if (ss == NULL || o == NULL)
+        goto fail;
+    ss->owner = o;
     ss->id = row->id;
     memcpy(ss->nonce, row->nonce, sizeof ss->nonce);
     ss->seen_ms = row->seen_ms;
@@ -69,27 +109,23 @@ struct session *session_new(struct store *s, const struct session_row *row)
         memcpy(ss->client, row->client, row->client_len);
     LIST_INIT(&ss->uploads);
     HASH_ADD(hh, s->sessions, id, sizeof ss->id, ss);
-    if (ss->hh.tbl == NULL) {
-        free(ss);
-        return NULL;
-    }
+    if (ss->hh.tbl == NULL)
+        goto fail;
     HASH_ADD(hh_nonce, s->nonces, nonce, sizeof ss->nonce, ss);
     if (ss->hh_nonce.tbl == NULL) {
         HASH_DELETE(hh, s->sessions, ss);
-        free(ss);
-        return NULL;
+        goto fail;
     }
     TAILQ_INSERT_TAIL(&s->session_order, ss, order);
+    o->sessions++;
+    s->others.sessions += o->uid != 0;
     return ss;
-}
 
-static void upload_free(struct store *s, struct session *ss, struct upload *up)
-{
-    LIST_REMOVE(up, peers);
-    ss->upload_bytes -= up->bytes.len - up->joined;
-    s->part_bytes -= up->bytes.len - up->joined;
-    buffer_deinit(&up->bytes);
-    free(up);
+fail:
+    if (o != NULL)
+        owner_put(s, o);
+    free(ss);
+    return NULL;
 }
 
 static void session_destroy(struct store *s, struct session *ss)
@@ -99,15 +135,12 @@ static void session_destroy(struct store *s, struct session *ss)
     HASH_DELETE(hh, s->sessions, ss);
     HASH_DELETE(hh_nonce, s->nonces, ss);
     TAILQ_REMOVE(&s->session_order, ss, order);
+    ss->owner->results -= ss->n;
+    ss->owner->sessions--;
+    s->others.sessions -= ss->owner->uid != 0;
+    owner_put(s, ss->owner);
     free(ss->results);
     free(ss);
-}
-
-void session_drop_upload(struct store *s, struct session *ss, struct upload *up)
-{
-    s->digest -= up->digest;
-    journal_parts_gone(s->journal, ss->id, up->seq);
-    upload_free(s, ss, up);
 }
 
 /* Forgets the results of the first n kept numbers. */
@@ -120,6 +153,7 @@ static void trim_results(struct store *s, struct session *ss, size_t n)
     }
     ss->first += n;
     ss->n -= n;
+    ss->owner->results -= n;
     if (ss->n == 0) {
         ss->first = 0;
     } else if (ss->first > ss->cap / 2) {
@@ -176,6 +210,25 @@ void session_touch(struct store *s, struct session *ss, uint64_t acked_below)
     session_end(s, ss);
 }
 
+const char *store_register_refusal(const struct store *s, uint32_t owner, const uint8_t nonce[16])
+{
+    const struct owner *o = owner_find(s, owner);
+    const struct session *ss;
+
+    HASH_FIND(hh_nonce, s->nonces, nonce, sizeof ss->nonce, ss);
+    if (ss != NULL)
+        return NULL;
+    if (HASH_CNT(hh, s->sessions) >= SESSIONS_MAX)
+        return "the cluster has as many sessions as it may have (10,000)";
+    if (owner == 0)
+        return NULL;
+    if (o != NULL && o->sessions >= SESSIONS_OWNER_MAX)
+        return "this user has as many sessions as one may have (1,000)";
+    if (s->others.sessions >= SESSIONS_MAX - SESSIONS_RESERVED)
+        return "the cluster's other sessions are kept for root (9,000 of 10,000 are taken)";
+    return NULL;
+}
+
 int session_register(struct apply *ap)
 {
     struct store *s = ap->s;
@@ -184,6 +237,7 @@ int session_register(struct apply *ap)
         .id = ap->index,
         .client = ap->body->name,
         .client_len = (uint8_t)ap->body->name_len,
+        .owner = ap->who.trusted ? 0 : ap->who.uid,
         .seen_ms = s->elapsed_ms,
         .acked_below = 1,
     };
@@ -194,7 +248,7 @@ int session_register(struct apply *ap)
         session_touch(s, ss, 0);
         return KV_OK;
     }
-    if (HASH_CNT(hh, s->sessions) >= SESSIONS_MAX)
+    if (store_register_refusal(s, row.owner, ap->body->nonce) != NULL)
         return KV_E_BUSY;
     memcpy(row.nonce, ap->body->nonce, sizeof row.nonce);
     ss = session_new(s, &row);
@@ -256,7 +310,13 @@ int session_add_result(struct session *ss, uint64_t seq, const struct command_re
     memmove(at + 1, at, (ss->n - i) * sizeof *at);
     *at = (struct kept_result){.seq = seq, .queued = queued, .result = *result};
     ss->n++;
+    ss->owner->results++;
     return 0;
+}
+
+bool session_results_full(const struct session *ss)
+{
+    return ss->n >= SESSION_RESULTS_MAX || (ss->owner->uid != 0 && ss->owner->results >= OWNER_RESULTS_MAX);
 }
 
 int session_keep(struct store *s, struct session *ss, uint64_t seq, const struct command_result *result)
@@ -268,82 +328,4 @@ int session_keep(struct store *s, struct session *ss, uint64_t seq, const struct
     s->digest += result_row_digest(ss->id, seq, result);
     journal_session(s->journal, ss);
     return 0;
-}
-
-struct upload *session_upload(const struct session *ss, uint64_t seq)
-{
-    struct upload *up;
-
-    LIST_FOREACH (up, &ss->uploads, peers)
-        if (up->seq == seq)
-            return up;
-    return NULL;
-}
-
-int session_join(const struct session *ss, const struct command *cmd, const void **body_out, size_t *len_out)
-{
-    struct upload *up = session_upload(ss, cmd->seq);
-    struct cursor c = cursor_of(cmd->body, cmd->body_len);
-    uint32_t n_parts = cursor_u32(&c);
-
-    /* One that was sent ahead of a part that got lost must not do without it. */
-    if (c.failed || up == NULL || up->n_parts != n_parts)
-        return KV_E_PART;
-    up->bytes.len -= up->joined;
-    up->joined = c.len;
-    buffer_put_bytes(&up->bytes, c.data, c.len);
-    if (up->bytes.failed)
-        return -ENOMEM;
-    *body_out = up->bytes.data;
-    *len_out = up->bytes.len;
-    return 0;
-}
-
-int session_add_part(struct store *s, struct session *ss, uint64_t seq, uint32_t number, const void *bytes,
-                     size_t len)
-{
-    struct upload *up = session_upload(ss, seq);
-    uint64_t digest = part_row_digest(ss->id, seq, number, bytes, len);
-
-    if (up == NULL) {
-        up = calloc(1, sizeof *up);
-        if (up == NULL)
-            return -ENOMEM;
-        up->seq = seq;
-        LIST_INSERT_HEAD(&ss->uploads, up, peers);
-    }
-    up->bytes.len -= up->joined;
-    up->joined = 0;
-    buffer_put_bytes(&up->bytes, bytes, len);
-    if (up->bytes.failed)
-        return -ENOMEM;
-    up->n_parts++;
-    up->digest += digest;
-    s->digest += digest;
-    ss->upload_bytes += len;
-    s->part_bytes += len;
-    return 0;
-}
-
-int session_part(struct store *s, struct session *ss, uint64_t seq, uint32_t number, const void *bytes,
-                 size_t len)
-{
-    struct upload *up = session_upload(ss, seq);
-    uint32_t present = up != NULL ? up->n_parts : 0;
-    int rv;
-
-    /* Whatever its number: a late repetition of part 0 must not begin anew what has
-     * gone on meanwhile. The body of a number never changes. */
-    if (number < present)
-        return KV_OK;
-    if (number > present)
-        return KV_E_PART;
-    if (ss->upload_bytes + len > s->settings.number[SETTING_VALUE_LIMIT] + 65536)
-        return KV_E_FBIG;
-    if (s->part_bytes + len > PART_BYTES_MAX)
-        return KV_E_BUSY;
-    rv = session_add_part(s, ss, seq, number, bytes, len);
-    if (rv == 0)
-        journal_part(s->journal, ss->id, seq, number, bytes, len);
-    return rv;
 }

@@ -5,12 +5,12 @@
 #include <string.h>
 #include <sys/queue.h>
 #include <sys/random.h>
-#include <uthash.h>
 
 #include "kvnode/node_state.h"
 #include "kvnode/peers.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
+#include "sync/base/hash.h"
 #include "sync/base/log.h"
 #include "sync/raft/entry.h"
 
@@ -64,6 +64,7 @@ struct writes {
     uint64_t session, next_seq;
     uint8_t nonce[16];
     STAILQ_HEAD(, orphan) orphans;
+    size_t n_orphans, orphan_bytes;
 
     /* The clock of time in which the cluster could be written to. */
     uint64_t available_ms, last_beat_ms, term;
@@ -74,6 +75,7 @@ struct writes {
 struct orphan {
     struct command cmd; /* borrows from bytes */
     uint8_t *bytes;     /* owned: groups, node name and body */
+    size_t len;
     writes_done *done;
     void *arg;
     uint64_t deadline_ms;
@@ -105,6 +107,16 @@ static void write_free(struct writes *w, struct write *x)
     free(x);
 }
 
+static struct orphan *orphan_take(struct writes *w)
+{
+    struct orphan *o = STAILQ_FIRST(&w->orphans);
+
+    STAILQ_REMOVE_HEAD(&w->orphans, link);
+    w->n_orphans--;
+    w->orphan_bytes -= o->len;
+    return o;
+}
+
 static void orphan_free(struct orphan *o)
 {
     free(o->bytes);
@@ -124,12 +136,8 @@ void writes_free(struct writes *w)
         entry_put(p->entry);
         free(p);
     }
-    while (!STAILQ_EMPTY(&w->orphans)) {
-        struct orphan *o = STAILQ_FIRST(&w->orphans);
-
-        STAILQ_REMOVE_HEAD(&w->orphans, link);
-        orphan_free(o);
-    }
+    while (!STAILQ_EMPTY(&w->orphans))
+        orphan_free(orphan_take(w));
     free(w);
 }
 
@@ -304,8 +312,6 @@ static int start(struct writes *w, const struct command *cmd, uint64_t deadline_
     struct write *x, *old;
     int rv;
 
-    if (w->n >= PENDING_MAX || w->bytes >= PENDING_BYTES_MAX)
-        return KV_E_BUSY;
     x = calloc(1, sizeof *x);
     if (x == NULL)
         return KV_E_BUSY;
@@ -336,6 +342,11 @@ static int start(struct writes *w, const struct command *cmd, uint64_t deadline_
     x->arg = arg;
     x->deadline_ms = deadline_ms;
     HASH_ADD(hh, w->by_key, key, sizeof x->key, x);
+    if (!HASH_ADDED(hh, x)) {
+        entry_put(x->entry);
+        free(x);
+        return KV_E_BUSY;
+    }
     TAILQ_INSERT_TAIL(&w->all, x, order);
     w->n++;
     w->bytes += x->entry->len;
@@ -397,10 +408,9 @@ static void on_registered(void *arg, int code, const struct command_result *resu
         code = result->code;
     }
     while (!STAILQ_EMPTY(&w->orphans)) {
-        struct orphan *o = STAILQ_FIRST(&w->orphans);
+        struct orphan *o = orphan_take(w);
         int rv = ok ? 0 : code;
 
-        STAILQ_REMOVE_HEAD(&w->orphans, link);
         if (rv == 0 && now < o->deadline_ms) {
             with_node_session(w, &o->cmd);
             rv = start(w, &o->cmd, o->deadline_ms, o->done, o->arg);
@@ -420,7 +430,8 @@ static int start_orphan(struct writes *w, const struct command *cmd, writes_done
 
     if (o == NULL)
         return KV_E_BUSY;
-    o->bytes = malloc(groups + cmd->node_len + cmd->body_len + 1);
+    o->len = groups + cmd->node_len + cmd->body_len;
+    o->bytes = malloc(o->len + 1);
     if (o->bytes == NULL) {
         free(o);
         return KV_E_BUSY;
@@ -438,6 +449,8 @@ static int start_orphan(struct writes *w, const struct command *cmd, writes_done
     o->arg = arg;
     o->deadline_ms = clock_boot_ms() + NODE_REQUEST_MS;
     STAILQ_INSERT_TAIL(&w->orphans, o, link);
+    w->n_orphans++;
+    w->orphan_bytes += o->len;
     if (w->session_state == SESSION_NONE)
         ask_for_session(w);
     return 0;
@@ -456,6 +469,8 @@ int writes_start(struct writes *w, const struct command *cmd, writes_done *done,
         return KV_E_ROFS;
     if (node_disk_full(w->node))
         return KV_E_NOSPC;
+    if (w->n + w->n_orphans >= PENDING_MAX || w->bytes + w->orphan_bytes >= PENDING_BYTES_MAX)
+        return KV_E_BUSY;
     if (cmd->op == COMMAND_REGISTER) {
         /* No session yet: the nonce tells it from others. */
         rv = command_body_decode(cmd->op, cmd->body, cmd->body_len, &body);
@@ -602,7 +617,7 @@ void writes_beat(struct writes *w, uint64_t now_ms)
     while ((x = TAILQ_FIRST(&w->all)) != NULL && (full || x->deadline_ms <= now_ms))
         answer(w, x, x->sent > 0 ? KV_E_UNKNOWN : full ? KV_E_NOSPC : KV_E_UNAVAILABLE, NULL);
     while ((o = STAILQ_FIRST(&w->orphans)) != NULL && (full || o->deadline_ms <= now_ms)) {
-        STAILQ_REMOVE_HEAD(&w->orphans, link);
+        orphan_take(w);
         o->done(o->arg, full ? KV_E_NOSPC : KV_E_UNAVAILABLE, NULL);
         orphan_free(o);
     }
@@ -618,8 +633,8 @@ void writes_stop(struct writes *w)
 
     while ((x = TAILQ_FIRST(&w->all)) != NULL)
         answer(w, x, x->sent > 0 ? KV_E_UNKNOWN : KV_E_UNAVAILABLE, NULL);
-    while ((o = STAILQ_FIRST(&w->orphans)) != NULL) {
-        STAILQ_REMOVE_HEAD(&w->orphans, link);
+    while (!STAILQ_EMPTY(&w->orphans)) {
+        o = orphan_take(w);
         o->done(o->arg, KV_E_UNAVAILABLE, NULL);
         orphan_free(o);
     }

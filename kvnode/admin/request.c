@@ -316,7 +316,9 @@ int request_write(struct request_link *l, enum command_op op, const struct comma
         buffer_deinit(&b);
         return rc;
     }
-    /* Parts may have to be sent again from the first when a leader changed on the way. */
+    /* Parts may have to be sent again from the first when a leader changed on the way, or
+     * when there is no room for them now: then none of them is kept. */
+    uint32_t furthest = 0;
     for (int tries = 0; rc == 0 && tries < 5; tries++) {
         size_t at = 0;
         uint32_t part;
@@ -328,7 +330,10 @@ int request_write(struct request_link *l, enum command_op op, const struct comma
                               : write_command(l, COMMAND_PART, seq, 0, piece.data, piece.len, result_out);
             buffer_deinit(&piece);
             at += l->node.part_size;
-            request_restart_clock(l); /* the deadline counts from the last progress */
+            if (rc == 0 && part >= furthest) {
+                furthest = part + 1;
+                request_restart_clock(l); /* the deadline counts from the last progress */
+            }
         }
         if (rc == 0) {
             struct buffer last = BUFFER_INIT;
@@ -337,6 +342,12 @@ int request_write(struct request_link *l, enum command_op op, const struct comma
             rc = last.failed ? -ENOMEM
                              : write_command(l, op, seq, COMMAND_PARTS, last.data, last.len, result_out);
             buffer_deinit(&last);
+        }
+        if (rc == KV_E_BUSY && request_left(l) > RETRY_MS) {
+            pause_ms(RETRY_MS);
+            tries--;
+            rc = 0;
+            continue;
         }
         if (rc != KV_E_PART)
             break;

@@ -180,23 +180,75 @@ static void clocks_never_go_back(void **state)
     assert_int_equal(store_elapsed_ms(p->w.s), elapsed);
 }
 
-static void a_newcomer_is_refused_when_there_are_too_many(void **state)
+/* Registers as that user until it is refused; how many it got. */
+static unsigned register_all(struct world *w, uint32_t uid)
+{
+    unsigned n = 0;
+    uint64_t id;
+    int rv;
+
+    w->uid = uid;
+    w->flags = uid == 0 ? COMMAND_TRUSTED : 0;
+    for (;;) {
+        char nonce[32];
+
+        snprintf(nonce, sizeof nonce, "%05u-%010u", uid, n);
+        rv = world_register(w, nonce, &id);
+        if (rv != KV_OK)
+            break;
+        n++;
+    }
+    assert_int_equal(rv, KV_E_BUSY);
+    /* A repetition is no newcomer. */
+    if (n > 0) {
+        char nonce[32];
+
+        snprintf(nonce, sizeof nonce, "%05u-%010u", uid, 0);
+        assert_int_equal(world_register(w, nonce, &id), KV_OK);
+    }
+    w->uid = 0;
+    w->flags = COMMAND_TRUSTED;
+    return n;
+}
+
+static void one_user_gets_a_tenth_of_the_sessions_and_root_has_the_last(void **state)
 {
     struct place *p = *state;
     struct store_usage usage;
     uint64_t id;
 
-    for (int i = 1; i < 10000; i++) {
-        char nonce[32];
-
-        snprintf(nonce, sizeof nonce, "nonce-%010d", i);
-        assert_int_equal(world_register(&p->w, nonce, &id), KV_OK);
-    }
-    assert_int_equal(world_register(&p->w, "one-more-session", &id), KV_E_BUSY);
+    for (uint32_t uid = 1001; uid < 1010; uid++)
+        assert_int_equal(register_all(&p->w, uid), 1000);
+    assert_int_equal(register_all(&p->w, 1010), 0);
+    assert_int_equal(register_all(&p->w, 0), 999); /* and the world's own */
     store_usage(p->w.s, &usage);
     assert_int_equal(usage.sessions, 10000);
     assert_int_equal(create(&p->w, p->w.session, 1, "f"), KV_OK);
     place_restart(p);
+    assert_int_equal(world_register(&p->w, "one-more-session", &id), KV_E_BUSY);
+}
+
+static void an_ended_session_makes_room_for_its_user(void **state)
+{
+    struct place *p = *state;
+    uint64_t first, id;
+    uint32_t owner;
+
+    p->w.uid = 1001;
+    p->w.flags = 0;
+    assert_int_equal(world_register(&p->w, "0123456789abcdef", &first), KV_OK);
+    assert_int_equal(register_all(&p->w, 1001), 999);
+    place_restart(p);
+    assert_int_equal(store_session_owner(p->w.s, first, &owner), KV_OK);
+    assert_int_equal(owner, 1001);
+    assert_int_equal(store_session_owner(p->w.s, p->w.session, &owner), KV_OK);
+    assert_int_equal(owner, 0);
+    assert_int_equal(world_raw(&p->w, COMMAND_END, first, 0, "", 0), KV_OK);
+    assert_int_equal(store_session_owner(p->w.s, first, &owner), KV_E_SESSION);
+    p->w.uid = 1001;
+    p->w.flags = 0;
+    assert_int_equal(world_register(&p->w, "fedcba9876543210", &id), KV_OK);
+    assert_int_equal(world_register(&p->w, "ghijklmnopqrstuv", &id), KV_E_BUSY);
 }
 
 /* A `set` of a large value in parts; gives its body. */
@@ -289,20 +341,125 @@ static void parts_go_with_their_session_and_with_an_acknowledgement(void **state
     assert_int_equal(usage.part_bytes, 2);
 }
 
-static void parts_are_charged_to_their_session(void **state)
+/* Parts of 256 KiB from `from` on until one is refused; their number. */
+static uint32_t parts(struct world *w, uint64_t session, uint64_t seq, uint32_t from, uint32_t max,
+                      int *rv_out)
+{
+    static uint8_t bytes[COMMAND_PART_SIZE];
+    uint32_t n = from;
+
+    *rv_out = KV_OK;
+    while (n < max && (*rv_out = part(w, session, seq, n, bytes, sizeof bytes)) == KV_OK)
+        n++;
+    return n;
+}
+
+static void one_command_longer_than_a_value_is_too_big(void **state)
 {
     struct place *p = *state;
-    static uint8_t bytes[COMMAND_PART_SIZE];
-    int rv = KV_OK;
-    uint32_t n = 0;
+    int rv;
 
     assert_int_equal(world_setting(&p->w, "value_limit", "1MiB"), KV_OK);
-    while (rv == KV_OK && n < 10) {
-        rv = part(&p->w, p->w.session, 5, n, bytes, sizeof bytes);
-        n++;
-    }
+    assert_int_equal(parts(&p->w, p->w.session, 5, 0, 10, &rv), 4);
     assert_int_equal(rv, KV_E_FBIG);
-    assert_int_equal(n, 5);
+}
+
+static void uploads_that_are_too_much_together_go_one_after_the_other(void **state)
+{
+    struct place *p = *state;
+    struct store_usage usage;
+    const char *why;
+    int rv;
+
+    assert_int_equal(world_setting(&p->w, "value_limit", "1MiB"), KV_OK);
+    assert_int_equal(parts(&p->w, p->w.session, 5, 0, 3, &rv), 3);
+    assert_int_equal(parts(&p->w, p->w.session, 6, 0, 3, &rv), 3);
+    assert_int_equal(parts(&p->w, p->w.session, 7, 0, 3, &rv), 2);
+    assert_int_equal(rv, KV_E_BUSY); /* not FBIG: it is not the one that is too long */
+    store_usage(p->w.s, &usage);
+    assert_int_equal(usage.part_bytes, 6 * COMMAND_PART_SIZE); /* nothing of it is kept */
+    assert_int_equal(part(&p->w, p->w.session, 7, 2, "x", 1), KV_E_PART);
+    place_restart(p);
+    assert_int_equal(parts(&p->w, p->w.session, 6, 0, 4, &rv), 4); /* the others go on */
+    p->w.acked_below = 6;
+    assert_int_equal(world_raw(&p->w, COMMAND_KEEPALIVE, p->w.session, 0, "", 0), KV_OK);
+    assert_int_equal(store_part_check(p->w.s, p->w.session, 6, 0, 1, &why), KV_E_DUPLICATE);
+    assert_int_equal(store_part_check(p->w.s, p->w.session, 6, 4, 1, &why), KV_OK);
+    assert_int_equal(parts(&p->w, p->w.session, 7, 0, 3, &rv), 3); /* then it fits */
+}
+
+static void every_value_limit_has_room_for_two_values(void **state)
+{
+    static const char *const limits[] = {"1KiB", "2MiB"};
+    static const uint32_t longest[] = {0, 8};
+    struct place *p = *state;
+    int rv;
+
+    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
+        uint64_t id;
+
+        assert_int_equal(world_setting(&p->w, "value_limit", limits[i]), KV_OK);
+        assert_int_equal(world_register(&p->w, "0123456789abcdef", &id), KV_OK);
+        for (uint64_t seq = 1; seq < 3; seq++) {
+            assert_int_equal(parts(&p->w, id, seq, 0, longest[i], &rv), longest[i]);
+            assert_int_equal(part(&p->w, id, seq, longest[i], "last", 4), KV_OK);
+        }
+        assert_int_equal(world_raw(&p->w, COMMAND_END, id, 0, "", 0), KV_OK);
+    }
+}
+
+static void every_user_has_room_for_the_longest_value(void **state)
+{
+    struct place *p = *state;
+    uint64_t id;
+    int rv;
+
+    assert_int_equal(world_setting(&p->w, "value_limit", "130MiB"), KV_OK);
+    p->w.uid = 1001;
+    p->w.flags = 0;
+    assert_int_equal(world_register(&p->w, "0123456789abcdef", &id), KV_OK);
+    assert_int_equal(parts(&p->w, id, 1, 0, 520, &rv), 520);
+    assert_int_equal(part(&p->w, id, 1, 520, "last", 4), KV_OK);
+    assert_int_equal(world_raw(&p->w, COMMAND_END, id, 0, "", 0), KV_OK);
+}
+
+static void one_user_gets_a_quarter_of_the_room_for_uploads(void **state)
+{
+    struct place *p = *state;
+    struct store_usage usage;
+    const char *why;
+    uint64_t ids[5];
+    int rv;
+
+    for (uint32_t uid = 1001; uid < 1006; uid++) {
+        char nonce[32];
+        uint64_t before, seq = 1, id;
+
+        p->w.uid = uid;
+        p->w.flags = 0;
+        snprintf(nonce, sizeof nonce, "upload-of-%06u", uid);
+        assert_int_equal(world_register(&p->w, nonce, &id), KV_OK);
+        store_usage(p->w.s, &usage);
+        before = usage.part_bytes;
+        while (parts(&p->w, id, seq, 0, 1, &rv) == 1)
+            seq++;
+        assert_int_equal(rv, KV_E_BUSY);
+        store_usage(p->w.s, &usage);
+        assert_true(usage.part_bytes - before <= 128 << 20);
+        assert_int_equal(store_part_check(p->w.s, id, seq, 0, COMMAND_PART_SIZE, &why), KV_E_BUSY);
+        assert_non_null(why);
+        ids[uid - 1001] = id;
+    }
+    assert_true(usage.part_bytes <= 384 << 20);
+    assert_true(usage.part_bytes > 300 << 20);
+    p->w.uid = 0;
+    p->w.flags = COMMAND_TRUSTED;
+    assert_int_equal(parts(&p->w, p->w.session, 5, 0, 256, &rv), 256);
+    assert_int_equal(world_raw(&p->w, COMMAND_END, p->w.session, 0, "", 0), KV_OK);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(world_raw(&p->w, COMMAND_END, ids[i], 0, "", 0), KV_OK);
+    store_usage(p->w.s, &usage);
+    assert_int_equal(usage.part_bytes, 0);
 }
 
 static void a_client_that_never_acknowledges_is_stopped(void **state)
@@ -339,11 +496,16 @@ int main(void)
         TEST(the_same_nonce_gives_the_same_session),
         TEST(silence_ends_a_session_in_elapsed_time),
         TEST(clocks_never_go_back),
-        TEST(a_newcomer_is_refused_when_there_are_too_many),
+        TEST(one_user_gets_a_tenth_of_the_sessions_and_root_has_the_last),
+        TEST(an_ended_session_makes_room_for_its_user),
         TEST(a_big_command_takes_effect_with_its_last_part),
         TEST(a_late_repetition_of_part_zero_changes_nothing),
         TEST(parts_go_with_their_session_and_with_an_acknowledgement),
-        TEST(parts_are_charged_to_their_session),
+        TEST(one_command_longer_than_a_value_is_too_big),
+        TEST(uploads_that_are_too_much_together_go_one_after_the_other),
+        TEST(every_value_limit_has_room_for_two_values),
+        TEST(every_user_has_room_for_the_longest_value),
+        TEST(one_user_gets_a_quarter_of_the_room_for_uploads),
         TEST(a_client_that_never_acknowledges_is_stopped),
         TEST(what_does_not_decode_is_a_result),
     };

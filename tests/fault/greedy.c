@@ -1,0 +1,298 @@
+/* A user who takes as much as he can get of everything that all share: he meets his
+ * bound, hears which one it is, and root writes, connects and restarts the node
+ * meanwhile. */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "sync/base/error.h"
+#include "tests/fault/lib/caller.h"
+#include "tests/fault/lib/needed.h"
+
+#define USER 12345
+#define CALL_MS 8000
+#define CLIENTS 300
+
+static struct cluster *cluster;
+static struct client *client; /* the user's */
+static struct client_node node;
+static uint64_t last_id;
+static char detail[256];
+static const char *unavailable;
+
+static int connect_user(struct client **client_out)
+{
+    int rv;
+
+    assert_int_equal(setegid(USER), 0);
+    assert_int_equal(seteuid(USER), 0);
+    rv = client_open(cluster->nodes[0].socket, CLIENT_ADMIN, "greedy", 0, CALL_MS, client_out, &node);
+    assert_int_equal(seteuid(0), 0);
+    assert_int_equal(setegid(0), 0);
+    return rv;
+}
+
+static int setup(void **state)
+{
+    const struct cluster_options options = {.n = 1, .flags = {"node.socket_mode=0666"}};
+
+    (void)state;
+    if (geteuid() != 0) {
+        unavailable = "needs root, to be another user";
+        return 0;
+    }
+    cluster = cluster_new(&options, &unavailable);
+    if (cluster == NULL)
+        return unavailable != NULL ? 0 : -1;
+    chmod(cluster->dir, 0711);
+    assert_int_equal(connect_user(&client), 0);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    if (cluster == NULL)
+        return 0;
+    client_close(client);
+    return cluster_free(cluster) ? 0 : -1;
+}
+
+static int ask(enum message_type type, const struct buffer *body, struct cursor *answer_out)
+{
+    struct buffer *b = client_queue(client, type, ++last_id);
+
+    buffer_put_bytes(b, body->data, body->len);
+    client_queue_end(client);
+    detail[0] = '\0';
+    return client_call(client, last_id, CALL_MS, answer_out, detail, sizeof detail);
+}
+
+static int write_raw(enum command_op op, uint64_t session, uint64_t seq, const struct command_body *body,
+                     struct command_result *result_out)
+{
+    struct command cmd = {.op = (uint8_t)op, .session = session, .seq = seq, .acked_below = 1, .node = ""};
+    struct buffer b = BUFFER_INIT;
+    struct cursor answer;
+    int rv;
+
+    buffer_put_u8(&b, 0);
+    buffer_put_u32(&b, 0);
+    buffer_put_u32(&b, 0);
+    command_encode(&b, &cmd);
+    command_body_encode(&b, (uint8_t)op, body);
+    rv = ask(MESSAGE_WRITE, &b, &answer);
+    buffer_deinit(&b);
+    if (rv != 0)
+        return rv;
+    command_result_decode(&answer, result_out);
+    assert_false(answer.failed);
+    return result_out->code;
+}
+
+static int new_session(uint64_t *session_out)
+{
+    uint8_t nonce[16];
+    struct command_body body = {.nonce = nonce, .name = (const uint8_t *)"greedy", .name_len = 6};
+    struct command_result result = {0};
+    int rv;
+
+    assert_int_equal(getrandom(nonce, sizeof nonce, 0), sizeof nonce);
+    rv = write_raw(COMMAND_REGISTER, 0, 0, &body, &result);
+    *session_out = result.session;
+    return rv;
+}
+
+static void end_session(uint64_t session, uint64_t seq)
+{
+    struct command_result result;
+
+    assert_int_equal(write_raw(COMMAND_END, session, seq, &(struct command_body){0}, &result), 0);
+}
+
+/* Root's side works: the command line with the node's session, and a new session. */
+static void assert_root_writes(const char *value)
+{
+    struct command_result result;
+    struct caller root;
+
+    assert_int_equal(run_kvnode(cluster, 0, 5000, NULL, 0, (const char *const[]){"set", "key", value, NULL}),
+                     0);
+    caller_init(&root, cluster, 0);
+    assert_int_equal(caller_register(&root, CALL_MS), 0);
+    assert_int_equal(caller_set(&root, "other", value, strlen(value), CALL_MS, &result), 0);
+    caller_deinit(&root);
+}
+
+static void sessions(void **state)
+{
+    uint64_t first, session;
+    unsigned n = 0;
+    int rv;
+
+    (void)state;
+    needed(unavailable);
+    while ((rv = new_session(n == 0 ? &first : &session)) == 0 && n < 11000)
+        n++;
+    assert_int_equal(rv, KV_E_BUSY);
+    assert_int_equal(n, 1000);
+    assert_non_null(strstr(detail, "sessions"));
+    assert_root_writes("1");
+    /* The node's own session is taken anew. */
+    cluster_signal(cluster, 0, SIGTERM);
+    client_close(client);
+    assert_true(cluster_up(cluster));
+    assert_root_writes("2");
+    assert_int_equal(connect_user(&client), 0);
+    end_session(first, 1);
+    assert_int_equal(new_session(&session), 0);
+    end_session(session, 1);
+}
+
+static void unfinished_uploads(void **state)
+{
+    static uint8_t bytes[COMMAND_PART_SIZE];
+    struct command_body part = {.value = bytes, .value_len = sizeof bytes};
+    struct command_result result;
+    uint64_t session, seq = 1;
+    char path[200];
+    FILE *file;
+    int rv;
+
+    (void)state;
+    needed(unavailable);
+    assert_int_equal(new_session(&session), 0);
+    while ((rv = write_raw(COMMAND_PART, session, seq, &part, &result)) == 0 && seq < 3000)
+        seq++;
+    assert_int_equal(rv, KV_E_BUSY);
+    assert_true(seq * sizeof bytes <= 128 << 20);
+    assert_non_null(strstr(detail, "unfinished"));
+    assert_root_writes("3");
+    /* Root's values in parts, too. */
+    snprintf(path, sizeof path, "%s/large", cluster->dir);
+    file = fopen(path, "w");
+    assert_non_null(file);
+    for (int i = 0; i < 8; i++)
+        assert_int_equal(fwrite(bytes, sizeof bytes, 1, file), 1);
+    assert_int_equal(fclose(file), 0);
+    snprintf(path, sizeof path, "@%s/large", cluster->dir);
+    assert_int_equal(run_kvnode(cluster, 0, 5000, NULL, 0, (const char *const[]){"set", "large", path, NULL}),
+                     0);
+    end_session(session, seq);
+}
+
+static void connections(void **state)
+{
+    static struct client *all[CLIENTS];
+    unsigned n = 0;
+    int rv = 0;
+
+    (void)state;
+    needed(unavailable);
+    while (n < CLIENTS && (rv = connect_user(&all[n])) == 0)
+        n++;
+    assert_int_equal(rv, KV_E_BUSY); /* an answer, not a closed socket */
+    assert_int_equal(n, 239);
+    assert_root_writes("4");
+    assert_true(cluster_logged(cluster, 0, "240"));
+    while (n-- > 0)
+        client_close(all[n]);
+}
+
+static int open_inode(uint64_t ino)
+{
+    struct buffer b = BUFFER_INIT;
+    struct cursor answer;
+    int rv;
+
+    buffer_put_u8(&b, READ_LINEARIZABLE);
+    buffer_put_u64(&b, ino);
+    buffer_put_u8(&b, OPEN_READ);
+    rv = ask(MESSAGE_OPEN, &b, &answer);
+    buffer_deinit(&b);
+    return rv;
+}
+
+static int read_inode(uint64_t ino)
+{
+    struct buffer b = BUFFER_INIT;
+    struct cursor answer;
+    int rv;
+
+    buffer_put_u8(&b, READ_LOCAL);
+    buffer_put_u64(&b, ino);
+    buffer_put_u64(&b, 0);
+    buffer_put_u32(&b, 16);
+    rv = ask(MESSAGE_READ, &b, &answer);
+    buffer_deinit(&b);
+    return rv;
+}
+
+struct first_read {
+    uint64_t ino;
+    int rv;
+};
+
+static bool is_let_go(void *arg)
+{
+    struct first_read *r = arg;
+
+    r->rv = read_inode(r->ino);
+    return r->rv != 0;
+}
+
+/* Six removed files of 16 MiB are 96 MiB; 64 are his. */
+static void removed_files_held_open(void **state)
+{
+    enum { FILES = 6, SIZE = 16 << 20 };
+    uint8_t *bytes = calloc(1, SIZE);
+    struct command_result result;
+    struct first_read first;
+    struct caller root;
+    uint64_t inos[FILES];
+
+    (void)state;
+    needed(unavailable);
+    caller_init(&root, cluster, 0);
+    assert_int_equal(caller_register(&root, CALL_MS), 0);
+    for (int i = 0; i < FILES; i++) {
+        assert_int_equal(caller_set(&root, "held", bytes, SIZE, CALL_MS, &result), 0);
+        inos[i] = result.attr.ino;
+        assert_int_equal(open_inode(inos[i]), 0);
+        assert_int_equal(caller_write(&root, COMMAND_DEL,
+                                      &(struct command_body){.path = (const uint8_t *)"held", .path_len = 4},
+                                      CALL_MS, &result),
+                         0);
+    }
+    first = (struct first_read){.ino = inos[0]};
+    assert_true(await(CALL_MS, is_let_go, &first));
+    assert_int_equal(first.rv, KV_E_STALE);
+    for (int i = 3; i < FILES; i++) /* what was removed last is still his */
+        assert_int_equal(read_inode(inos[i]), 0);
+    assert_true(cluster_logged(cluster, 0, "is let go of"));
+    caller_deinit(&root);
+    free(bytes);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sessions),
+        cmocka_unit_test(unfinished_uploads),
+        cmocka_unit_test(connections),
+        cmocka_unit_test(removed_files_held_open),
+    };
+
+    cmocka_set_test_filter(getenv("KVFS_FAULT_ONLY"));
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
