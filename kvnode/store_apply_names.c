@@ -151,6 +151,25 @@ int apply_rmdir(struct apply *ap)
     return name_remove(ap, d);
 }
 
+/* Whether in is a directory that new_parent lies in. */
+static bool holds(const struct inode *in, const struct inode *new_parent)
+{
+    if (in->type != INODE_DIRECTORY)
+        return false;
+    for (const struct inode *up = new_parent; up != NULL; up = up->name != NULL ? up->name->dir->inode : NULL)
+        if (up == in)
+            return true;
+    return false;
+}
+
+/* May in leave its directory for new_parent? Its `..` changes then. */
+static int check_move(const struct apply *ap, const struct inode *in, const struct inode *new_parent)
+{
+    if (in->type != INODE_DIRECTORY || in->name->dir->inode == new_parent)
+        return KV_OK;
+    return permission_check(&ap->who, in, 2);
+}
+
 /* May d go to new_parent, where `over` is (dead, NULL or replaced)? */
 static int check_rename(const struct apply *ap, const struct dentry *d, struct inode *new_parent,
                         const struct dentry *over)
@@ -160,19 +179,17 @@ static int check_rename(const struct apply *ap, const struct dentry *d, struct i
 
     if (over != NULL && !dentry_is_dead(over))
         victim = over->u.inode;
-    if (victim != NULL && ap->body->flags != 0)
+    if (victim != NULL && (ap->body->flags & MOVE_NOREPLACE) != 0)
         return KV_E_EXIST;
     rv = victim != NULL ? permission_remove(&ap->who, new_parent, victim)
                         : permission_check(&ap->who, new_parent, 3);
-    if (rv == KV_OK && in->type == INODE_DIRECTORY && d->dir->inode != new_parent)
-        rv = permission_check(&ap->who, in, 2); /* its `..` changes */
+    if (rv == KV_OK)
+        rv = check_move(ap, in, new_parent);
     if (rv != KV_OK)
         return rv;
     if (in->type == INODE_DIRECTORY) {
-        for (const struct inode *up = new_parent; up != NULL;
-             up = up->name != NULL ? up->name->dir->inode : NULL)
-            if (up == in)
-                return KV_E_LOOP;
+        if (holds(in, new_parent))
+            return KV_E_LOOP;
         if (victim != NULL && victim->type != INODE_DIRECTORY)
             return KV_E_NOTDIR;
         if (victim != NULL && victim->c.dir->n_living > 0)
@@ -201,14 +218,15 @@ static void replace_victim(struct apply *ap, struct dentry *d)
     d->number = ap->s->next_number++;
 }
 
-static void emit_rename(struct apply *ap, const struct inode *from, const struct dentry *to)
+static void emit_rename(struct apply *ap, const struct inode *from, const void *name, size_t name_len,
+                        const struct dentry *to)
 {
     struct event e = {
         .kind = EVENT_RENAME,
         .ino = to->u.inode->ino,
         .parent = from->ino,
-        .name = ap->body->name,
-        .name_len = ap->body->name_len,
+        .name = name,
+        .name_len = name_len,
         .new_parent = to->dir->inode->ino,
         .new_name = to->name,
         .new_name_len = to->name_len,
@@ -244,6 +262,69 @@ static int move(struct apply *ap, struct dentry *d, struct dentry *to)
     return name_close(ap, d, NULL, set_aside ? &aside : NULL);
 }
 
+/* in is at d now, where `from` was its name. */
+static void arrive(struct apply *ap, struct dentry *d, struct inode *in, const struct dentry *from)
+{
+    struct store *s = ap->s;
+    struct note arrived = {.kind = NOTE_CONTENT, .from = from};
+
+    history_end_creation(in);
+    in->ctime_ns = now_ns(s);
+    in->revision = ap->index;
+    d->flags &= (uint8_t)~ENTRY_NO_HISTORY;
+    if (in->type != INODE_DIRECTORY && name_is_temporary(s, d->dir->inode, d->name, d->name_len))
+        d->flags |= ENTRY_NO_HISTORY;
+    dentry_attach(s, d, in);
+    history_next_version(d, in);
+    history_note(ap, d, in, &arrived);
+}
+
+/* Both names stay where they are in their listings. */
+static void exchange(struct apply *ap, struct dentry *d, struct dentry *to)
+{
+    struct store *s = ap->s;
+    struct inode *in = d->u.inode, *other = to->u.inode;
+
+    dentry_begin(s, d);
+    dentry_begin(s, to);
+    inode_begin(s, in);
+    inode_begin(s, other);
+    dentry_detach(s, d);
+    dentry_detach(s, to);
+    arrive(ap, to, in, d);
+    arrive(ap, d, other, to);
+    inode_end(s, in);
+    inode_end(s, other);
+    dentry_end(s, d);
+    dentry_end(s, to);
+}
+
+static int apply_exchange(struct apply *ap, struct inode *parent, struct dentry *d, struct inode *new_parent,
+                          struct dentry *to)
+{
+    int rv;
+
+    if (to == NULL || dentry_is_dead(to))
+        return KV_E_NOENT;
+    rv = permission_remove(&ap->who, new_parent, to->u.inode);
+    if (rv == KV_OK)
+        rv = check_move(ap, d->u.inode, new_parent);
+    if (rv == KV_OK)
+        rv = check_move(ap, to->u.inode, parent);
+    if (rv != KV_OK)
+        return rv;
+    if (holds(d->u.inode, new_parent) || holds(to->u.inode, parent))
+        return KV_E_LOOP;
+    exchange(ap, d, to);
+    parent_changed(ap, parent);
+    if (new_parent != parent)
+        parent_changed(ap, new_parent);
+    emit_rename(ap, parent, d->name, d->name_len, to);
+    emit_rename(ap, new_parent, to->name, to->name_len, d);
+    inode_attr(to->u.inode, &ap->result->attr);
+    return KV_OK;
+}
+
 int apply_rename(struct apply *ap)
 {
     const struct command_body *body = ap->body;
@@ -256,10 +337,12 @@ int apply_rename(struct apply *ap)
     if (rv != KV_OK)
         return rv;
     to = dentry_find(ap->s, new_parent->c.dir, body->new_name, body->new_name_len);
-    if (to == d && body->flags == 0) {
+    if (to == d && (body->flags & MOVE_NOREPLACE) == 0) {
         inode_attr(d->u.inode, &ap->result->attr);
         return KV_OK;
     }
+    if ((body->flags & MOVE_EXCHANGE) != 0)
+        return apply_exchange(ap, parent, d, new_parent, to);
     rv = check_rename(ap, d, new_parent, to);
     if (rv != KV_OK)
         return rv;
@@ -276,7 +359,7 @@ int apply_rename(struct apply *ap)
     parent_changed(ap, parent);
     if (new_parent != parent)
         parent_changed(ap, new_parent);
-    emit_rename(ap, parent, to);
+    emit_rename(ap, parent, body->name, body->name_len, to);
     inode_attr(to->u.inode, &ap->result->attr);
     return KV_OK;
 }

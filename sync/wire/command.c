@@ -246,8 +246,13 @@ static int path_check(const uint8_t *path, size_t len)
 
 static int body_flags_check(uint8_t op, const struct command_body *body)
 {
-    uint8_t allowed = op == COMMAND_SET ? SET_FLAGS : op == COMMAND_PUBLISH ? PUBLISH_FLAGS : 1;
+    uint8_t allowed = op == COMMAND_SET       ? SET_FLAGS
+                      : op == COMMAND_PUBLISH ? PUBLISH_FLAGS
+                      : op == COMMAND_RENAME  ? MOVE_FLAGS
+                                              : 1;
 
+    if (op == COMMAND_RENAME && body->flags == MOVE_FLAGS)
+        return KV_E_PROTOCOL;
     if ((body->flags & ~allowed) != 0 || (body->valid & ~SETATTR_VALID) != 0 || (body->mode & ~07777) != 0)
         return KV_E_PROTOCOL;
     return KV_OK;

@@ -42,7 +42,7 @@ enum command_op {
     COMMAND_SYMLINK = 7,  /* u64 parent, string name, string target */
     COMMAND_UNLINK = 8,   /* u64 parent, string name */
     COMMAND_RMDIR = 9,    /* u64 parent, string name */
-    COMMAND_RENAME = 10,  /* u64 parent, string name, u64 new_parent, string new_name, u8 noreplace */
+    COMMAND_RENAME = 10,  /* u64 parent, string name, u64 new_parent, string new_name, u8 MOVE_* */
     COMMAND_SETATTR = 11, /* u64 ino, u8 valid, u16 mode, u32 uid, u32 gid, i64 mtime_ns; with
                              SETATTR_ATIME: i64 atime_ns */
     COMMAND_PUBLISH = 12, /* u64 ino, u8 PUBLISH_*, u64 expect (0: nothing), edits */
@@ -58,6 +58,12 @@ enum {
     COMMAND_PARTS = 1 << 1, /* u32 number of parts, then the last piece; the parts stored under (session, seq)
                                come before that piece, and KV_E_PART if they are not so many */
     COMMAND_FLAGS = 3
+};
+
+enum {
+    MOVE_NOREPLACE = 1, /* KV_E_EXIST if the new name is taken */
+    MOVE_EXCHANGE = 2,  /* both names stay, and each gets what the other had; KV_E_NOENT if one is missing */
+    MOVE_FLAGS = 3
 };
 
 enum {
@@ -125,7 +131,7 @@ struct command_body {
     size_t name_len, new_name_len, target_len, path_len, value_len;
     uint32_t part;
     uint16_t mode;
-    uint8_t valid, flags; /* flags: exclusive, noreplace, recursive, PUBLISH_*, SET_* */
+    uint8_t valid, flags; /* flags: exclusive, MOVE_*, recursive, PUBLISH_*, SET_* */
     uint32_t uid, gid;
     int64_t mtime_ns, atime_ns;
     uint64_t version; /* if_version, expect */

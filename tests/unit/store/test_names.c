@@ -172,6 +172,103 @@ static void rename_over_tells_of_both(void **state)
     assert_true(w->events[1].last);
 }
 
+static void exchanged_names_have_what_the_other_had(void **state)
+{
+    struct world *w = *state;
+    uint64_t f, g, d;
+
+    assert_int_equal(world_set(w, "f", "1"), KV_OK);
+    assert_int_equal(world_set(w, "d/g", "2"), KV_OK);
+    f = world_ino(w, "f");
+    d = world_ino(w, "d");
+    g = world_ino(w, "d/g");
+    assert_int_equal(world_exchange(w, KV_ROOT_INO, "f", d, "g"), KV_OK);
+    assert_int_equal(w->result.attr.ino, f);
+    assert_int_equal(w->result.removed, 0);
+    assert_int_equal(w->n_events, 2);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(w->events[i].kind, EVENT_RENAME);
+        assert_int_equal(w->events[i].ino, i == 0 ? f : g);
+        assert_int_equal(w->events[i].parent, i == 0 ? KV_ROOT_INO : d);
+        assert_string_equal(w->events[i].name, i == 0 ? "f" : "g");
+        assert_int_equal(w->events[i].new_parent, i == 0 ? d : KV_ROOT_INO);
+        assert_string_equal(w->events[i].new_name, i == 0 ? "g" : "f");
+        assert_int_equal(w->events[i].last, i == 1);
+    }
+    assert_int_equal(world_ino(w, "f"), g);
+    assert_int_equal(world_ino(w, "d/g"), f);
+    assert_string_equal(world_get(w, "f"), "2");
+    assert_string_equal(world_get(w, "d/g"), "1");
+    assert_int_equal(world_version(w, "f"), 2);
+    assert_int_equal(world_version(w, "d/g"), 2);
+    assert_string_equal(world_list(w, ""), "f d");
+}
+
+static void a_file_and_a_directory_can_be_exchanged(void **state)
+{
+    struct world *w = *state;
+    uint64_t d, e;
+
+    assert_int_equal(world_set(w, "f", "1"), KV_OK);
+    assert_int_equal(world_set(w, "d/g", "2"), KV_OK);
+    assert_int_equal(world_mkdir(w, KV_ROOT_INO, "e"), KV_OK);
+    d = world_ino(w, "d");
+    e = world_ino(w, "e");
+    assert_int_equal(world_exchange(w, KV_ROOT_INO, "f", KV_ROOT_INO, "d"), KV_OK);
+    assert_string_equal(world_get(w, "f/g"), "2");
+    assert_string_equal(world_get(w, "d"), "1");
+    assert_int_equal(world_attr(w, "").nlink, 4);
+    assert_int_equal(world_exchange(w, KV_ROOT_INO, "d", e, "none"), KV_E_NOENT);
+    assert_int_equal(world_rename(w, KV_ROOT_INO, "d", e, "h"), KV_OK);
+    /* The directory f and the file e/h: numbers of links follow. */
+    assert_int_equal(world_exchange(w, KV_ROOT_INO, "f", e, "h"), KV_OK);
+    assert_int_equal(world_attr(w, "").nlink, 3);
+    assert_int_equal(world_attr(w, "e").nlink, 3);
+    assert_int_equal(world_ino(w, "e/h"), d);
+    assert_string_equal(world_get(w, "e/h/g"), "2");
+    assert_string_equal(world_get(w, "f"), "1");
+}
+
+static void exchange_refuses_what_cannot_be(void **state)
+{
+    struct world *w = *state;
+    uint64_t d, e;
+    struct command_body both = {.parent = KV_ROOT_INO,
+                                .name = (const uint8_t *)"f",
+                                .name_len = 1,
+                                .new_parent = KV_ROOT_INO,
+                                .new_name = (const uint8_t *)"d",
+                                .new_name_len = 1,
+                                .flags = MOVE_NOREPLACE | MOVE_EXCHANGE};
+
+    assert_int_equal(world_set(w, "d/e/x", "v"), KV_OK);
+    assert_int_equal(world_set(w, "f", "1"), KV_OK);
+    d = world_ino(w, "d");
+    e = world_ino(w, "d/e");
+    assert_int_equal(world_exchange(w, KV_ROOT_INO, "d", e, "x"), KV_E_LOOP);
+    assert_int_equal(world_exchange(w, e, "x", KV_ROOT_INO, "d"), KV_E_LOOP);
+    assert_int_equal(world_exchange(w, KV_ROOT_INO, "d", d, "e"), KV_E_LOOP);
+    assert_int_equal(world_exchange(w, KV_ROOT_INO, "f", KV_ROOT_INO, "none"), KV_E_NOENT);
+    assert_int_equal(world_exchange(w, KV_ROOT_INO, "none", KV_ROOT_INO, "f"), KV_E_NOENT);
+    assert_int_equal(world_exchange(w, KV_ROOT_INO, "f", 12345, "x"), KV_E_STALE);
+    assert_int_equal(world_command(w, COMMAND_RENAME, &both), KV_E_PROTOCOL);
+    assert_int_equal(world_exchange(w, KV_ROOT_INO, "f", KV_ROOT_INO, "f"), KV_OK);
+    assert_int_equal(w->events[0].kind, EVENT_NOTHING);
+    assert_string_equal(world_get(w, "d/e/x"), "v");
+    /* Both names are given up, so both need what removing them would. */
+    assert_int_equal(world_mkdir(w, KV_ROOT_INO, "open"), KV_OK);
+    assert_int_equal(world_chmod(w, world_ino(w, "open"), 0777), KV_OK);
+    become(w, 1000, 1000);
+    assert_int_equal(world_create(w, world_ino(w, "open"), "mine"), KV_OK);
+    assert_int_equal(world_exchange(w, world_ino(w, "open"), "mine", KV_ROOT_INO, "f"), KV_E_ACCES);
+    assert_int_equal(world_exchange(w, KV_ROOT_INO, "f", world_ino(w, "open"), "mine"), KV_E_ACCES);
+    become(w, 0, 0);
+    assert_int_equal(world_chmod(w, KV_ROOT_INO, 01777), KV_OK);
+    become(w, 1000, 1000);
+    assert_int_equal(world_exchange(w, world_ino(w, "open"), "mine", KV_ROOT_INO, "f"), KV_E_PERM);
+    become(w, 0, 0);
+}
+
 static void a_publication_tells_what_it_was_based_on(void **state)
 {
     struct world *w = *state;
@@ -503,6 +600,9 @@ int main(void)
         TEST(listing_resumes_behind_a_cookie),
         TEST(rename_refuses_what_posix_refuses),
         TEST(rename_over_tells_of_both),
+        TEST(exchanged_names_have_what_the_other_had),
+        TEST(a_file_and_a_directory_can_be_exchanged),
+        TEST(exchange_refuses_what_cannot_be),
         TEST(a_publication_tells_what_it_was_based_on),
         TEST(a_publication_can_be_bound_to_the_content_that_it_was_made_on),
         TEST(a_pinned_value_outlives_its_name),

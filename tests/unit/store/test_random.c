@@ -232,6 +232,32 @@ static void step_rename(struct model *m, struct world *w, int parent, int from, 
     assert_int_equal(w->result.attr.version, node->version);
 }
 
+static void step_exchange(struct model *m, struct world *w, int from, int to_parent, const char *name)
+{
+    struct node *node = &m->nodes[from], *other;
+    int over = find(m, to_parent, name), parent = node->parent, expect = KV_OK;
+    int rv = world_exchange(w, m->nodes[parent].ino, node->name, m->nodes[to_parent].ino, name);
+    char old[8];
+
+    if (over == 0)
+        expect = KV_E_NOENT;
+    else if (over != from && ((node->directory && is_below(m, to_parent, from)) ||
+                              (m->nodes[over].directory && is_below(m, parent, over))))
+        expect = KV_E_LOOP;
+    assert_int_equal(rv, expect);
+    if (rv != KV_OK || over == from)
+        return;
+    other = &m->nodes[over];
+    strcpy(old, node->name);
+    node->parent = to_parent;
+    strcpy(node->name, name);
+    other->parent = parent;
+    strcpy(other->name, old);
+    model_number(m, from);
+    model_number(m, over);
+    assert_int_equal(w->result.attr.version, node->version);
+}
+
 static void step(struct model *m, struct world *w)
 {
     int parents[NODES], n = 0, parent, at;
@@ -244,7 +270,11 @@ static void step(struct model *m, struct world *w)
     parent = parents[roll(m, (unsigned)n)];
     ino = m->nodes[parent].ino;
     at = find(m, parent, name);
-    switch (roll(m, 10)) {
+    switch (roll(m, 11)) {
+    case 10:
+        if (at != 0)
+            step_exchange(m, w, at, parents[roll(m, (unsigned)n)], names[roll(m, 6)]);
+        break;
     case 0:
     case 1:
         if (at == 0 && free_node(m) == 0)
@@ -315,8 +345,9 @@ static void step_unmodelled(struct model *m, struct world *w)
         a = world_attr(w, "x");
         b = world_attr(w, "x/y");
         if (a.type == INODE_DIRECTORY)
-            world_rename(w, roll(m, 2) ? a.ino : KV_ROOT_INO, names[roll(m, 6)],
-                         b.type == INODE_DIRECTORY && roll(m, 2) ? b.ino : a.ino, names[roll(m, 6)]);
+            (roll(m, 2) ? world_rename : world_exchange)(
+                w, roll(m, 2) ? a.ino : KV_ROOT_INO, names[roll(m, 6)],
+                b.type == INODE_DIRECTORY && roll(m, 2) ? b.ino : a.ino, names[roll(m, 6)]);
         break;
     case 3:
         world_symlink(w, KV_ROOT_INO, names[roll(m, 6)], other);

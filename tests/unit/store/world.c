@@ -170,15 +170,28 @@ int world_rmdir(struct world *w, uint64_t parent, const char *name)
     return world_command(w, COMMAND_RMDIR, &body);
 }
 
-int world_rename(struct world *w, uint64_t parent, const char *name, uint64_t new_parent,
-                 const char *new_name)
+static int move(struct world *w, uint64_t parent, const char *name, uint64_t new_parent, const char *new_name,
+                uint8_t flags)
 {
     struct command_body body = named(parent, name);
 
     body.new_parent = new_parent;
     body.new_name = (const uint8_t *)new_name;
     body.new_name_len = strlen(new_name);
+    body.flags = flags;
     return world_command(w, COMMAND_RENAME, &body);
+}
+
+int world_rename(struct world *w, uint64_t parent, const char *name, uint64_t new_parent,
+                 const char *new_name)
+{
+    return move(w, parent, name, new_parent, new_name, 0);
+}
+
+int world_exchange(struct world *w, uint64_t parent, const char *name, uint64_t new_parent,
+                   const char *new_name)
+{
+    return move(w, parent, name, new_parent, new_name, MOVE_EXCHANGE);
 }
 
 int world_setattr(struct world *w, const struct command_body *body)

@@ -53,6 +53,8 @@ int world_unlink(struct world *w, uint64_t parent, const char *name);
 int world_rmdir(struct world *w, uint64_t parent, const char *name);
 int world_rename(struct world *w, uint64_t parent, const char *name, uint64_t new_parent,
                  const char *new_name);
+int world_exchange(struct world *w, uint64_t parent, const char *name, uint64_t new_parent,
+                   const char *new_name);
 int world_chmod(struct world *w, uint64_t ino, uint16_t mode);
 int world_setattr(struct world *w, const struct command_body *body);
 int world_publish(struct world *w, uint64_t ino, bool replace, const struct edit *edits, size_t n);

@@ -100,6 +100,11 @@ static void bodies_come_back(void **state)
     assert_int_equal(out.new_parent, 4);
     assert_memory_equal(out.new_name, "new", 3);
     assert_int_equal(out.flags, 1);
+    in.flags = MOVE_EXCHANGE;
+    assert_int_equal(round_trip(COMMAND_RENAME, &in, &out, &b), KV_OK);
+    assert_int_equal(out.flags, MOVE_EXCHANGE);
+    in.flags = MOVE_EXCHANGE | MOVE_NOREPLACE;
+    assert_int_equal(round_trip(COMMAND_RENAME, &in, &out, &b), KV_E_PROTOCOL);
     in = (struct command_body){.ino = 9, .valid = SETATTR_MODE | SETATTR_MTIME, .mode = 0640, .mtime_ns = 5};
     assert_int_equal(round_trip(COMMAND_SETATTR, &in, &out, &b), KV_OK);
     assert_int_equal(out.mode, 0640);
