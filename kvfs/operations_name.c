@@ -246,27 +246,53 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 }
 
 /* Renaming: what is staged of the file is published first, so that the new name
- * never shows old content. */
+ * never shows old content; of both files if they are exchanged. */
 
-static void rename_published(struct fs *fs, struct request *r, int code, struct cursor *ignored)
+static void send_rename(struct fs *fs, struct request *r)
 {
     struct command_body body = {.parent = r->parent,
                                 .name = (const uint8_t *)r->name,
                                 .name_len = strlen(r->name),
                                 .new_parent = r->ino,
                                 .new_name = (const uint8_t *)r->new_name,
-                                .new_name_len = strlen(r->new_name),
-                                .flags = r->flag};
+                                .new_name_len = strlen(r->new_name)};
 
-    if (code != 0) {
-        request_fail(fs, r, code);
-        return;
-    }
+    if ((r->mode & RENAME_NOREPLACE) != 0)
+        body.flags |= MOVE_NOREPLACE;
+    if ((r->mode & RENAME_EXCHANGE) != 0)
+        body.flags |= MOVE_EXCHANGE;
     request_progress(fs, r);
     link_write(fs, r, COMMAND_RENAME, &body, on_changed);
 }
 
-static void on_rename_source(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_rename_file(struct fs *fs, struct request *r, int code, struct cursor *body);
+
+/* r->step: how many of the names have been looked at. */
+static void rename_next(struct fs *fs, struct request *r)
+{
+    unsigned n = (r->mode & RENAME_EXCHANGE) != 0 ? 2 : 1;
+
+    if (TAILQ_EMPTY(&fs->files) || r->step == n) {
+        send_rename(fs, r);
+        return;
+    }
+    buffer_clear(&r->payload);
+    buffer_put_u8(&r->payload, READ_LOCAL);
+    buffer_put_u64(&r->payload, r->step == 0 ? r->parent : r->ino);
+    buffer_put_text(&r->payload, r->step == 0 ? r->name : r->new_name);
+    r->step++;
+    link_send(fs, r, MESSAGE_LOOKUP, on_rename_file);
+}
+
+static void rename_published(struct fs *fs, struct request *r, int code, struct cursor *ignored)
+{
+    if (code != 0)
+        request_fail(fs, r, code);
+    else
+        rename_next(fs, r);
+}
+
+static void on_rename_file(struct fs *fs, struct request *r, int code, struct cursor *body)
 {
     struct attr attr;
 
@@ -281,11 +307,10 @@ static void on_rename_source(struct fs *fs, struct request *r, int code, struct 
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
                const char *new_name, unsigned flags)
 {
-    struct cursor nothing = cursor_of(NULL, 0);
     struct fs *fs;
     struct request *r;
 
-    if ((flags & ~(unsigned)RENAME_NOREPLACE) != 0) {
+    if ((flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE)) != 0) {
         fuse_reply_err(req, EINVAL);
         return;
     }
@@ -298,12 +323,8 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
     } else if (r != NULL) {
         r->parent = fs_ino(fs, parent);
         r->ino = fs_ino(fs, new_parent);
-        r->flag = (flags & RENAME_NOREPLACE) != 0;
-        if (TAILQ_EMPTY(&fs->files)) {
-            rename_published(fs, r, 0, &nothing);
-        } else {
-            send_lookup(fs, r, READ_LOCAL, on_rename_source);
-        }
+        r->mode = flags;
+        rename_next(fs, r);
     }
     fs_leave(fs);
 }

@@ -87,9 +87,9 @@ static void put(const char *path, const char *text)
     CHECK(close(fd) == 0);
 }
 
-static int n_versions(const char *name)
+static int n_entries(const char *path)
 {
-    DIR *d = opendir(at(0, ".versions/%s", name));
+    DIR *d = opendir(path);
     struct dirent *e;
     int n = 0;
 
@@ -98,6 +98,11 @@ static int n_versions(const char *name)
     if (d != NULL)
         closedir(d);
     return n;
+}
+
+static int n_versions(const char *name)
+{
+    return n_entries(at(0, ".versions/%s", name));
 }
 
 static void in_child(void (*fn)(int fd), int fd)
@@ -489,6 +494,50 @@ static void modes_and_owners(void)
     }
 }
 
+static int exchange(const char *a, const char *b)
+{
+    return renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE);
+}
+
+static void two_names_are_exchanged(void)
+{
+    struct stat st;
+    char got[8];
+    int fd;
+
+    CHECK(mkdir(at(0, "xch"), 0755) == 0 && mkdir(at(0, "xch/sub"), 0755) == 0);
+    put(at(0, "xch/a"), "a");
+    put(at(0, "xch/sub/b"), "b");
+    put(at(0, "xch/sub/c"), "c");
+    /* Both mounts know them under their old names. */
+    CHECK(shows(1, "xch/a", "a") && shows(1, "xch/sub/b", "b") && shows(0, "xch/sub/b", "b"));
+    CHECK(exchange(at(0, "xch/a"), at(0, "xch/sub/b")) == 0);
+    CHECK(shows(0, "xch/a", "b") && shows(0, "xch/sub/b", "a"));
+    CHECK(shows(1, "xch/a", "b") && shows(1, "xch/sub/b", "a"));
+    CHECK(n_entries(at(0, "xch/.versions/a")) == 2 && n_entries(at(1, "xch/sub/.versions/b")) == 2);
+
+    /* A file with a directory, on the other mount. */
+    CHECK(exchange(at(1, "xch/a"), at(1, "xch/sub")) == 0);
+    CHECK(stat(at(0, "xch/a"), &st) == 0 && S_ISDIR(st.st_mode));
+    CHECK(shows(0, "xch/a/c", "c") && shows(1, "xch/a/c", "c") && shows(0, "xch/sub", "b"));
+
+    /* What is not published yet goes where its file goes. */
+    fd = open(at(0, "xch/a/c"), O_RDWR);
+    CHECK(pwrite(fd, "C", 1, 0) == 1);
+    CHECK(exchange(at(0, "xch/sub"), at(0, "xch/a/c")) == 0);
+    CHECK(shows(0, "xch/sub", "C") && shows(1, "xch/sub", "C") && shows(1, "xch/a/c", "b"));
+    CHECK(pwrite(fd, "D", 1, 0) == 1 && pread(fd, got, 8, 0) == 1 && got[0] == 'D');
+    CHECK(close(fd) == 0);
+    CHECK(shows(1, "xch/sub", "D") && shows(1, "xch/a/c", "b"));
+
+    CHECK_ERRNO(exchange(at(0, "xch/sub"), at(0, "xch/none")), ENOENT);
+    CHECK_ERRNO(exchange(at(0, "xch"), at(0, "xch/a/c")), EINVAL);
+    CHECK_ERRNO(exchange(at(0, "xch/a/c"), at(0, "xch")), EINVAL);
+    CHECK_ERRNO(
+        renameat2(AT_FDCWD, at(0, "xch/a"), AT_FDCWD, at(0, "xch/sub"), RENAME_EXCHANGE | RENAME_NOREPLACE),
+        EINVAL);
+}
+
 static void renames(void)
 {
     struct stat st;
@@ -497,7 +546,6 @@ static void renames(void)
     put(at(0, "ren-a"), "a");
     put(at(0, "ren-b"), "b");
     CHECK_ERRNO(renameat2(AT_FDCWD, at(0, "ren-a"), AT_FDCWD, at(0, "ren-b"), RENAME_NOREPLACE), EEXIST);
-    CHECK_ERRNO(renameat2(AT_FDCWD, at(0, "ren-a"), AT_FDCWD, at(0, "ren-b"), RENAME_EXCHANGE), EINVAL);
     CHECK(renameat2(AT_FDCWD, at(0, "ren-a"), AT_FDCWD, at(0, "ren-c"), RENAME_NOREPLACE) == 0);
     CHECK(rename(at(0, "ren-c"), at(0, "ren-b")) == 0);
     CHECK(shows(0, "ren-b", "a") && shows(1, "ren-b", "a"));
@@ -727,6 +775,7 @@ int main(int argc, char **argv)
     RUN(what_is_written_later_is_later_and_closing_is_no_change);
     RUN(modes_and_owners);
     RUN(renames);
+    RUN(two_names_are_exchanged);
     RUN(refusals);
     RUN(attributes_of_its_own);
     RUN(a_big_directory_is_listed_whole);
