@@ -65,6 +65,7 @@ static json_t *member(const struct node *n, const struct member *m)
     static const char *const roles[] = {
         [PEER_FOLLOWER] = "follower", [PEER_CANDIDATE] = "candidate", [PEER_LEADER] = "leader"};
     bool heard = m->state > MEMBER_SILENT;
+    int64_t offset = 0;
     json_t *o = json_object();
 
     json_object_set_new(o, "name", json_string(m->name));
@@ -82,6 +83,10 @@ static json_t *member(const struct node *n, const struct member *m)
     json_object_set_new(o, "digest_index", json_u64(m->digest_index));
     json_object_set_new(o, "digest", hex64(m->digest));
     json_object_set_new(o, "error", m->error[0] != '\0' ? json_string(m->error) : json_null());
+    json_object_set_new(o, "clock_offset_ms",
+                        m->self || skew_offset(&n->clock.skew, m->id, clock_boot_ms(), &offset)
+                            ? json_integer(offset / 1000000)
+                            : json_null());
     if (m->known)
         emit_health(n, o, m);
     return o;
@@ -95,6 +100,23 @@ static json_t *member_list(const struct node *n, const struct members *all)
     for (i = 0; i < all->n; i++)
         json_array_append_new(list, member(n, &all->all[i]));
     return list;
+}
+
+/* Times of day as jansson's integers: milliseconds. */
+static json_t *clocks(struct node *n)
+{
+    const struct skew_view *v = &n->clock.view;
+    json_t *o = json_object();
+    int64_t now = (int64_t)clock_wall_ns();
+
+    json_object_set_new(o, "agreed", json_boolean(v->agreed));
+    json_object_set_new(o, "off", json_boolean(v->off));
+    json_object_set_new(o, "own_unix_ms", json_integer(now / 1000000));
+    json_object_set_new(o, "majority_unix_ms",
+                        v->agreed ? json_integer((now + v->majority_ns) / 1000000) : json_null());
+    json_object_set_new(o, "stored_unix_ms", json_integer((json_int_t)(store_wall_ns(n->store) / 1000000)));
+    json_object_set_new(o, "ahead_ms", json_integer((json_int_t)(clock_watch_ahead_ns(n) / 1000000)));
+    return o;
 }
 
 static json_t *scrub(struct node *n, json_t *warnings)
@@ -180,6 +202,7 @@ static json_t *status(struct node *n)
     json_object_set_new(o, "memory_bytes", json_integer((json_int_t)usage.memory));
     json_object_set_new(o, "clients", json_integer((json_int_t)serve_clients(n->serve)));
     json_object_set_new(o, "subscribers", json_integer((json_int_t)events_subscribers(n->events)));
+    json_object_set_new(o, "clock", clocks(n));
     json_object_set_new(o, "members", member_list(n, &members));
     warned = warnings(n, &members, &usage);
     json_object_set_new(o, "scrub", scrub(n, warned));

@@ -24,6 +24,8 @@ static uint64_t flags_of(const struct node *n)
         flags |= HEALTH_STATELESS;
     if (n->stopping)
         flags |= HEALTH_STOPPING;
+    if (n->clock.view.off)
+        flags |= HEALTH_CLOCK_OFF;
     return flags;
 }
 
@@ -45,6 +47,7 @@ void health_look(const struct node *n, struct health *out)
                            .last_index = consensus_last(n->consensus),
                            .first = consensus_first(n->consensus),
                            .durable = n->writeback != NULL ? writeback_durable_index(n->writeback) : 0,
+                           .wall_ns = (int64_t)clock_wall_ns(),
                            .uptime_ms = clock_boot_ms() - n->started_ms,
                            .keys = usage.keys,
                            .live_bytes = usage.bytes,

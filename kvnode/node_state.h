@@ -18,6 +18,7 @@
 #include "kvnode/consensus.h"
 #include "kvnode/digest_ring.h"
 #include "kvnode/heal.h"
+#include "kvnode/clock_watch.h"
 #include "kvnode/journal.h"
 #include "kvnode/store.h"
 #include "kvnode/stream.h"
@@ -84,6 +85,7 @@ struct node {
     bool healing;                            /* state.db was damaged: see heal_state() */
     bool mending;                            /* state.db is damaged, memory is not: see heal_file() */
     struct heal heal;
+    struct clock_watch clock;
     bool stateless;  /* a state file is awaited or being loaded: nobody is served, `store` is empty */
     bool root_given; /* the owner of a new cluster's root directory is settled */
     bool stopping;

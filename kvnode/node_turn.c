@@ -347,6 +347,7 @@ void node_beat(struct node *n)
         heal_state(n, now);
     else if (n->mending)
         heal_file(n, now);
+    clock_watch_beat(n, now);
     give_root(n);
     writes_beat(n->writes, now);
     reads_beat(n->reads, now);

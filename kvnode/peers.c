@@ -280,6 +280,9 @@ static int on_status(struct peer *peer, struct cursor *in)
         return KV_E_PROTOCOL;
     v.status_ms = clock_boot_ms();
     peer->view = v;
+    if (v.health.wall_ns != 0)
+        skew_hear(&peer->peers->node->clock.skew, v.id, v.health.wall_ns - (int64_t)clock_wall_ns(),
+                  v.status_ms);
     return KV_OK;
 }
 

@@ -38,11 +38,23 @@ static int apply_setting(struct apply *ap)
     return KV_OK;
 }
 
+/* A stored time that is ahead of all clocks would be for as long as it takes them to
+ * get there. */
+static int apply_clock(struct apply *ap)
+{
+    if (!permission_root(&ap->who))
+        return KV_E_PERM;
+    if (ap->body->wall_ns >= ap->s->wall_ns)
+        return KV_E_INVAL;
+    ap->s->wall_ns = ap->body->wall_ns;
+    return KV_OK;
+}
+
 static int (*const operations[COMMAND_OP_COUNT])(struct apply *ap) = {
     [COMMAND_CREATE] = apply_create,   [COMMAND_MKDIR] = apply_mkdir,     [COMMAND_SYMLINK] = apply_symlink,
     [COMMAND_UNLINK] = apply_unlink,   [COMMAND_RMDIR] = apply_rmdir,     [COMMAND_RENAME] = apply_rename,
     [COMMAND_SETATTR] = apply_setattr, [COMMAND_PUBLISH] = apply_publish, [COMMAND_SET] = apply_set,
-    [COMMAND_DEL] = apply_del,         [COMMAND_SETTING] = apply_setting,
+    [COMMAND_DEL] = apply_del,         [COMMAND_SETTING] = apply_setting, [COMMAND_CLOCK] = apply_clock,
 };
 
 /* Joins the parts, decodes the body, runs the operation. */

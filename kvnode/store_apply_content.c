@@ -185,7 +185,7 @@ static struct times publication_times(const struct apply *ap, const struct inode
         t.mtime_ns = sum->has_mtime && owner ? sum->mtime_ns : stamp;
     if (sum->has_atime)
         t.atime_ns = owner ? sum->atime_ns : stamp;
-    if (t.ctime_ns < in->ctime_ns)
+    if (t.ctime_ns < in->ctime_ns && in->ctime_ns <= now_ns(ap->s))
         t.ctime_ns = in->ctime_ns;
     return t;
 }

@@ -11,6 +11,7 @@
 #define USED_WARN_PERCENT 80
 /* What is left then is gone with a few large writes. */
 #define USED_FULL_PERCENT 99
+#define AHEAD_WARN_NS UINT64_C(1000000000)
 #define DISK_WARN_BYTES (UINT64_C(64) << 20)
 
 __attribute__((format(printf, 2, 3))) static void add(json_t *list, const char *fmt, ...)
@@ -103,6 +104,23 @@ static void about_member(struct node *n, const struct member *m, json_t *list)
             m->health.version[0] != '\0' ? m->health.version : "(not told)", n->config->name, KVFS_VERSION);
 }
 
+static void about_clocks(struct node *n, const struct members *members, json_t *list)
+{
+    uint64_t ahead = clock_watch_ahead_ns(n);
+    size_t i;
+
+    for (i = 0; i < members->n; i++)
+        if (members->all[i].state > MEMBER_SILENT && (members->all[i].health.flags & HEALTH_CLOCK_OFF) != 0)
+            add(list, "the clock of %s is not the majority's: it stamps nothing. See kvnode clock",
+                members->all[i].name);
+    if (ahead > AHEAD_WARN_NS)
+        add(list,
+            "the time of the last change is %.1f s ahead of the nodes' clocks, and new ones go on from "
+            "there. "
+            "See kvnode clock",
+            (double)ahead / 1e9);
+}
+
 static bool somebody_hears(const struct members *members, uint64_t id)
 {
     size_t i;
@@ -142,6 +160,7 @@ json_t *warnings(struct node *n, const struct members *members, const struct sto
     about_disks(n, members, list);
     for (i = 0; i < members->n; i++)
         about_member(n, &members->all[i], list);
+    about_clocks(n, members, list);
     about_links(members, list);
     about_use(usage, list);
     return list;

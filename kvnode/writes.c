@@ -8,6 +8,7 @@
 
 #include "kvnode/node_state.h"
 #include "kvnode/peers.h"
+#include "kvnode/stamps.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "sync/base/hash.h"
@@ -69,6 +70,11 @@ struct writes {
     /* The clock of time in which the cluster could be written to. */
     uint64_t available_ms, last_beat_ms, term;
     uint64_t base_elapsed_ms;
+
+    /* The wall clock; the stored time counts from this index on, which was the log's end
+     * when the term began. */
+    struct stamps stamps;
+    uint64_t stamps_from;
 };
 
 /* A write without a session, while the node's is being registered. */
@@ -204,6 +210,22 @@ static uint64_t elapsed_now(const struct writes *w)
     return mine > stored ? mine : stored;
 }
 
+static uint64_t wall_now(struct writes *w)
+{
+    struct node *n = w->node;
+    uint64_t stored = store_applied(n->store) >= w->stamps_from ? store_wall_ns(n->store) : 0;
+
+    return stamps_next(&w->stamps, clock_watch_wall_ns(n), clock_boot_ns(), stored);
+}
+
+/* Not shared with anybody before it is in the log: it may still be stamped. */
+static void stamp(struct writes *w, struct entry *e, uint64_t elapsed)
+{
+    if (e->data[COMMAND_OP_AT] == COMMAND_CLOCK)
+        stamps_setting_back(&w->stamps);
+    command_set_clocks(e->data, wall_now(w), elapsed);
+}
+
 void writes_turn_end(struct writes *w)
 {
     struct node *n = w->node;
@@ -220,7 +242,7 @@ void writes_turn_end(struct writes *w)
         }
     }
     while (!STAILQ_EMPTY(&w->proposals)) {
-        uint64_t wall = clock_wall_ns(), elapsed = elapsed_now(w);
+        uint64_t elapsed = elapsed_now(w);
         size_t k = 0, i;
         struct proposal *p;
         int rv;
@@ -228,17 +250,14 @@ void writes_turn_end(struct writes *w)
         if (consensus_last(n->consensus) - consensus_commit(n->consensus) > IN_FLIGHT_MAX ||
             (n->writeback != NULL && writeback_pending_bytes(n->writeback) > WRITEBACK_PENDING_MAX))
             break; /* the disk or the peers are behind: let them catch up */
-        if (wall < store_wall_ns(n->store))
-            wall = store_wall_ns(n->store);
         STAILQ_FOREACH(p, &w->proposals, link)
         {
             if (k == SUBMIT_BATCH)
                 break;
             batch[k++] = p->entry;
         }
-        /* Not shared with anybody before it is in the log: it may still be stamped. */
         for (i = 0; i < k; i++)
-            command_set_clocks(batch[i]->data, wall, elapsed);
+            stamp(w, batch[i], elapsed);
         rv = consensus_submit(n->consensus, batch, k);
         for (i = 0; i < k; i++) {
             p = STAILQ_FIRST(&w->proposals);
@@ -525,6 +544,8 @@ void writes_applied(struct writes *w, const struct command *cmd, const struct co
     struct write_key key;
     struct write *x;
 
+    if (cmd->op == COMMAND_CLOCK)
+        stamps_set_back(&w->stamps);
     if (w->n == 0)
         return;
     memset(&key, 0, sizeof key);
@@ -607,6 +628,8 @@ void writes_beat(struct writes *w, uint64_t now_ms)
         w->term = consensus_term(n->consensus);
         w->base_elapsed_ms = store_elapsed_ms(n->store);
         w->available_ms = 0;
+        w->stamps = (struct stamps){0};
+        w->stamps_from = consensus_last(n->consensus);
     } else if (consensus_lease_valid(n->consensus)) {
         uint64_t beat = n->config->heartbeat_ms, passed = now_ms - w->last_beat_ms;
 

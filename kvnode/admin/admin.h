@@ -61,6 +61,8 @@ enum opt {
     OPT_KEYS,
     OPT_OUTSTANDING,
     OPT_RATE,
+    OPT_SET_BACK,
+    OPT_YES,
     OPT_MAN,
     OPT_COMPLETION,
     OPT_COUNT

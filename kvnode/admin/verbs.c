@@ -44,6 +44,8 @@ const struct admin_option admin_options[OPT_COUNT] = {
     [OPT_SIZE] = {0, "size", "N", "bytes a value (100)"},
     [OPT_KEYS] = {0, "keys", "N", "number of keys (1000)"},
     [OPT_OUTSTANDING] = {0, "outstanding", "LIST", "requests in flight (1,64)"},
+    [OPT_SET_BACK] = {0, "set-back", NULL, "set the cluster's time back to the nodes' clocks"},
+    [OPT_YES] = {'y', "yes", NULL, "do not ask"},
     [OPT_RATE] = {0, "rate", "N", "MiB a second that each node may read (its scrub_bytes_per_s)"},
     [OPT_MAN] = {0, "man", NULL, "print the man page's source"},
     [OPT_COMPLETION] = {0, "completion", NULL, "print the completion for bash"},
@@ -92,6 +94,19 @@ const struct verb admin_verbs[] = {
      "a node differs or is damaged; 4: a node could not be asked, the others are well. What is damaged is "
      "mended by the node itself, with the leader's state. Nodes do the same by themselves every "
      "scrub_interval_s seconds ([storage]; a day, 0: never); status tells what they found."},
+    {"clock", "", "the nodes' clocks, and the time of the last change", CLUSTER,
+     CLIENT | BIT(OPT_SET_BACK) | BIT(OPT_YES), 0, 0, verb_clock,
+     "Times are stamped by the leader, and a later change always bears a later one. If a node whose clock "
+     "was "
+     "far ahead has stamped something (it can before others know of its clock), the times of all later "
+     "changes "
+     "are ahead as well, for as long as it takes the clocks to get there. --set-back mends that, if a "
+     "majority "
+     "of the nodes has clocks that agree. What it costs: changes after it bear earlier times than those "
+     "before it, so make, rsync -u and find -newer may take new files for old ones, @TIME names of versions "
+     "may "
+     "mean others, and files keep the times in the future that they have. Order and numbers of versions do "
+     "not change."},
     {"init", "", "make a node: a working cluster of one", NODE,
      BIT(OPT_CONFIG) | BIT(OPT_NAME) | BIT(OPT_ID) | BIT(OPT_LISTEN) | BIT(OPT_CLUSTER) | BIT(OPT_DATA) |
          BIT(OPT_SOCKET),

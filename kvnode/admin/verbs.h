@@ -16,6 +16,7 @@ int verb_status(struct admin *a);
 int verb_members(struct admin *a);
 int verb_transfer(struct admin *a);
 int verb_verify(struct admin *a);
+int verb_clock(struct admin *a);
 int verb_init(struct admin *a);
 int verb_run(struct admin *a);
 int verb_config(struct admin *a);

@@ -210,6 +210,9 @@ static void body_fields(struct walk *w, uint8_t op, struct command_body *body)
         walk_string(w, &body->name, &body->name_len, KV_NAME_MAX);
         walk_string(w, &body->value, &body->value_len, KV_PATH_MAX);
         break;
+    case COMMAND_CLOCK:
+        walk_u64(w, &body->wall_ns);
+        break;
     default: /* KEEPALIVE, END, TICK: empty */
         break;
     }

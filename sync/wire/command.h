@@ -26,6 +26,7 @@
 #include "sync/wire/attr.h"
 
 #define COMMAND_FORMAT 1
+#define COMMAND_OP_AT 1
 #define COMMAND_WALL_AT 28
 #define COMMAND_ELAPSED_AT 36
 #define COMMAND_GROUPS_MAX 1024
@@ -50,6 +51,7 @@ enum command_op {
     COMMAND_DEL = 14,     /* string path, u8 recursive */
     COMMAND_SETTING = 15, /* string name, string value */
     COMMAND_TICK = 16,    /* nothing: carries the clocks */
+    COMMAND_CLOCK = 17,   /* u64 wall_ns: root sets the stored time back to this */
     COMMAND_OP_COUNT
 };
 
@@ -134,6 +136,7 @@ struct command_body {
     uint8_t valid, flags; /* flags: exclusive, MOVE_*, recursive, PUBLISH_*, SET_* */
     uint32_t uid, gid;
     int64_t mtime_ns, atime_ns;
+    uint64_t wall_ns;
     uint64_t version; /* if_version, expect */
     uint64_t from_version;
     const uint8_t *edits; /* walk with edit_next() */

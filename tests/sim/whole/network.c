@@ -181,6 +181,7 @@ static void send_status(struct host *h, int peer)
     if (b == NULL)
         return;
     buffer_put_u64(b, store_applied(h->node.store));
+    buffer_put_u64(b, clock_wall_ns());
     peers_end(h->node.peers, (uint64_t)peer);
 }
 
@@ -214,6 +215,10 @@ static void on_frame(struct host *h, uint64_t from, const struct frame_in_flight
     int rv = 0;
 
     switch (f->type) {
+    case PEER_STATUS:
+        cursor_u64(&in);
+        skew_hear(&n->clock.skew, from, (int64_t)(cursor_u64(&in) - clock_wall_ns()), clock_boot_ms());
+        break;
     case PEER_RAFT:
         rv = consensus_receive(n->consensus, from, f->payload.data, f->payload.len);
         break;
@@ -360,7 +365,7 @@ unsigned peers_up_count(const struct peers *p)
 void peers_each(const struct peers *p, void *arg, void (*emit)(void *arg, const struct peer_view *view))
 {
     for (int i = 1; i <= world.n; i++) {
-        struct peer_view view = {.id = (uint64_t)i, .up = p->sides[i].up};
+        struct peer_view view = {.id = (uint64_t)i, .up = p->sides[i].up, .fresh = p->sides[i].up};
 
         if (&world.hosts[i] == p->host)
             continue;
