@@ -296,6 +296,10 @@ static bool wait_for_signal(struct program *p)
         if (fds[1].revents != 0)
             return false;
         if (fds[0].revents != 0 && read(p->signals, &info, sizeof info) == (ssize_t)sizeof info) {
+            if (info.ssi_signo == SIGHUP) { /* a terminal that is closed is no reason to unmount */
+                log_info("%s: goes on; fusermount3 -u or SIGTERM ends the mount", strsignal(SIGHUP));
+                continue;
+            }
             log_info("stopping: %s", strsignal((int)info.ssi_signo));
             return true;
         }

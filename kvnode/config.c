@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "kvnode/config_file.h"
@@ -166,7 +167,9 @@ static int take_late_defaults(struct loader *l)
         rc = set_default(l, "node", "socket", path);
     }
     if (rc == 0 && c->ssh_user == NULL) {
-        const struct passwd *account = getpwuid(geteuid());
+        /* Root asks about nodes of other accounts. */
+        struct stat st;
+        const struct passwd *account = getpwuid(stat(c->data_dir, &st) == 0 ? st.st_uid : geteuid());
         rc = set_default(l, "ssh", "user", account != NULL ? account->pw_name : "root");
     }
     return rc;

@@ -4,6 +4,7 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "kvnode/events.h"
@@ -152,6 +153,7 @@ static json_t *status(struct node *n)
     struct members members;
     uint64_t leader = consensus_leader(n->consensus);
     struct store_usage usage;
+    struct rlimit files;
     char revision[40];
     json_t *o = json_object(), *warned;
 
@@ -200,6 +202,8 @@ static json_t *status(struct node *n)
     json_object_set_new(o, "value_limit", json_integer((json_int_t)usage.value_limit));
     json_object_set_new(o, "sessions", json_integer((json_int_t)usage.sessions));
     json_object_set_new(o, "memory_bytes", json_integer((json_int_t)usage.memory));
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0)
+        json_object_set_new(o, "open_files_limit", json_u64(files.rlim_cur));
     json_object_set_new(o, "clients", json_integer((json_int_t)serve_clients(n->serve)));
     json_object_set_new(o, "subscribers", json_integer((json_int_t)events_subscribers(n->events)));
     json_object_set_new(o, "clock", clocks(n));
@@ -227,18 +231,27 @@ static json_t *settings(struct node *n)
     return o;
 }
 
+/* The leader itself refuses what it cannot do; what is passed on is seen by its outcome. */
 static int transfer(struct node *n, const char *to)
 {
-    uint64_t id = 0;
+    uint64_t id = 0, leader = consensus_leader(n->consensus);
+    struct buffer *b;
 
     if (to != NULL) {
         const struct config_peer *peer = config_peer_by_name(n->config, to);
 
-        if (peer == NULL)
-            return strcmp(to, n->config->name) == 0 ? KV_E_INVAL : KV_E_NOENT;
-        id = peer->id;
+        if (peer == NULL && strcmp(to, n->config->name) != 0)
+            return KV_E_NOENT;
+        id = peer != NULL ? peer->id : n->config->id;
     }
-    return consensus_transfer(n->consensus, id);
+    if (consensus_is_leader(n->consensus))
+        return id == n->config->id ? KV_E_INVAL : consensus_transfer(n->consensus, id);
+    b = leader != 0 ? peers_begin(n->peers, leader, PEER_TRANSFER, 0) : NULL;
+    if (b == NULL)
+        return KV_E_UNAVAILABLE;
+    buffer_put_u64(b, id);
+    peers_end(n->peers, leader);
+    return KV_OK;
 }
 
 static int verify(struct node *n, json_t *request, char **text_out)

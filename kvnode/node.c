@@ -99,6 +99,13 @@ static void on_stop_signal(uv_signal_t *handle, int signum)
         stop_loop(n);
 }
 
+/* A terminal that is closed, or somebody who rotates logs: no reason to stop. */
+static void on_hangup(uv_signal_t *handle, int signum)
+{
+    (void)handle;
+    log_info("%s: goes on (the log is standard error; SIGTERM stops)", strsignal(signum));
+}
+
 static void on_sshd_timer(uv_timer_t *timer)
 {
     struct running *r = timer->data;
@@ -387,9 +394,11 @@ static void start_handles(struct running *r)
     uv_prepare_init(&n->loop, &n->turn_end);
     uv_signal_init(&n->loop, &n->sigterm);
     uv_signal_init(&n->loop, &n->sigint);
+    uv_signal_init(&n->loop, &n->sighup);
     uv_signal_init(&n->loop, &n->sigchld);
     n->writeback_wake.data = n->writeback_timer.data = n->beat.data = n->turn_end.data = n;
-    n->sigterm.data = n->sigint.data = n->sigchld.data = n;
+    n->sigterm.data = n->sigint.data = n->sighup.data = n->sigchld.data = n;
+    uv_signal_start(&n->sighup, on_hangup, SIGHUP);
     r->sshd_timer.data = r;
 }
 
@@ -497,6 +506,7 @@ static void stop(struct running *r)
     close_handle((uv_handle_t *)&n->turn_end);
     close_handle((uv_handle_t *)&n->sigterm);
     close_handle((uv_handle_t *)&n->sigint);
+    close_handle((uv_handle_t *)&n->sighup);
     close_handle((uv_handle_t *)&n->sigchld);
     close_handle((uv_handle_t *)&r->sshd_timer);
     streams_deinit(&n->streams);

@@ -71,7 +71,7 @@ struct node {
 
     uv_prepare_t turn_end;
     uv_timer_t beat; /* every heartbeat: deadlines, status to peers, the elapsed clock */
-    uv_signal_t sigterm, sigint, sigchld;
+    uv_signal_t sigterm, sigint, sighup, sigchld;
     uint64_t started_ms;          /* clock_boot_ms() */
     uint64_t minority_since_ms;   /* 0: a majority is linked */
     uint64_t leaderless_since_ms; /* 0: a leader is known */

@@ -22,6 +22,7 @@ struct question {
     /* Decoded. */
     uint64_t directory, number, offset;
     uint32_t n;
+    bool local;          /* PAST_LOCAL */
     const uint8_t *name; /* in request->body */
     size_t name_len;
     /* Filled by the worker. */
@@ -313,6 +314,9 @@ static void on_current(void *arg, int code)
         return;
     }
     q->flushed = store_applied(p->node->store);
+    /* What a full disk keeps from being written is not waited for. */
+    if (q->local && p->node->writeback != NULL && writeback_state(p->node->writeback) != WRITEBACK_OK)
+        q->flushed = writeback_flushed_index(p->node->writeback);
     STAILQ_INSERT_TAIL(&p->waiting, q, link);
     work_next(p);
 }
@@ -350,9 +354,14 @@ int past_request(struct past *p, struct client_conn *conn, const struct frame *f
             q->n = READ_LENGTH_MAX;
         on_current(q, KV_OK);
     } else {
+        q->local = (q->n & PAST_LOCAL) != 0;
+        q->n &= ~PAST_LOCAL;
         if (q->n > ROWS_MAX)
             q->n = ROWS_MAX;
-        reads_start(p->node->reads, on_current, q);
+        if (q->local)
+            on_current(q, KV_OK);
+        else
+            reads_start(p->node->reads, on_current, q);
     }
     return 0;
 }

@@ -347,6 +347,13 @@ static int on_frame(void *arg, const struct frame *frame)
     case PEER_VERIFY_ANSWER:
         verify_peer_answers(n->verify, peer->view.id, frame->id, &in);
         break;
+    case PEER_TRANSFER: /* who asked looks at the outcome */
+        a = cursor_u64(&in);
+        if (cursor_done(&in) && consensus_is_leader(n->consensus)) {
+            log_info("%s passes on that this node is to hand leadership over", peer->config->name);
+            consensus_transfer(n->consensus, a);
+        }
+        break;
     default: /* a newer peer's: ignored */
         break;
     }

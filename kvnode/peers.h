@@ -31,7 +31,8 @@ enum peer_frame {
     PEER_WANT_STATE = 109,   /* empty: the sender's state.db is damaged, its log is not */
     PEER_VERIFY = 110,       /* id: run; u64 index, u64 rate: see verify.h */
     PEER_VERIFY_ANSWER =
-        111 /* id: run; u8 place, u64 index, u64 digest, u8 state, u64 read, u64 size, string */
+        111,            /* id: run; u8 place, u64 index, u64 digest, u8 state, u64 read, u64 size, string */
+    PEER_TRANSFER = 112 /* u64 to, 0: choose: for the leader, who hands over */
 };
 
 /* What is known of a peer. */

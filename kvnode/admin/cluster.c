@@ -115,7 +115,8 @@ int cluster_fail(struct request_link *l, const char *subject, int code, bool wri
             return exit;
         }
     }
-    if ((code == KV_E_UNAVAILABLE || code == KV_E_ROFS) && l->detail[0] == '\0' && l->client != NULL) {
+    if ((code == KV_E_UNAVAILABLE || code == KV_E_ROFS || code == -ETIMEDOUT) && l->detail[0] == '\0' &&
+        l->client != NULL) {
         l->deadline_ms = clock_boot_ms() + 500;
         if (cluster_status(l, &status) == 0)
             name_useless(status, l->detail, sizeof l->detail);

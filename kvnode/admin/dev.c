@@ -140,8 +140,16 @@ static int choose(struct dev *d, const char *who, bool alive, struct dev_node **
             return EXIT_OK;
         return admin_fail(d->a, EXIT_FAILED, who, alive ? "no node runs" : "all nodes run already");
     }
+    if (!alive && strcmp(who, "leader") == 0)
+        return admin_usage(d->a, "leader: a node that is stopped does not lead; start its name, or all");
+    if (!alive && strcmp(who, "follower") == 0) {
+        for (size_t i = 0; i < d->n_nodes && *n_out == 0; i++)
+            if (d->nodes[i].pid == 0)
+                out[(*n_out)++] = &d->nodes[i];
+        return *n_out > 0 ? EXIT_OK : admin_fail(d->a, EXIT_FAILED, who, "all nodes run already");
+    }
     if (strcmp(who, "leader") == 0 || strcmp(who, "follower") == 0) {
-        struct dev_node *leader = dev_leader(d);
+        struct dev_node *leader = dev_wait_leader(d);
         if (leader == NULL)
             return admin_fail(d->a, EXIT_UNAVAILABLE, who, "no node leads now. Try: kvnode status");
         out[0] = leader;

@@ -62,6 +62,8 @@ void dev_stop(struct dev *d, struct dev_node *const *nodes, size_t n);
 /* The node that leads, asked of the nodes that run: of several claims (a paused
  * or cut-off leader) the highest term counts. NULL: none. */
 struct dev_node *dev_leader(struct dev *d);
+/* The same, and waits for an election if enough nodes run for one. */
+struct dev_node *dev_wait_leader(struct dev *d);
 /* Nodes that run and are not paused. */
 size_t dev_count_running(const struct dev *d);
 /* Waits until the nodes answer, and, if enough run, until they have a leader and

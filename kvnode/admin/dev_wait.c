@@ -97,6 +97,17 @@ struct dev_node *dev_leader(struct dev *d)
     return leader;
 }
 
+struct dev_node *dev_wait_leader(struct dev *d)
+{
+    uint64_t deadline = clock_boot_ms() + d->timeout_ms;
+    struct dev_node *leader = dev_leader(d);
+    while (leader == NULL && dev_count_running(d) >= d->n_nodes / 2 + 1 && clock_boot_ms() < deadline) {
+        pause_ms(LOOK_AGAIN_MS);
+        leader = dev_leader(d);
+    }
+    return leader;
+}
+
 size_t dev_count_running(const struct dev *d)
 {
     size_t n = 0;

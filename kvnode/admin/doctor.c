@@ -4,15 +4,18 @@
 #include "kvnode/admin/verbs.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <glob.h>
+#include <grp.h>
 #include <limits.h>
+#include <pwd.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/timex.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "kvnode/config.h"
@@ -70,9 +73,6 @@ static void check_data(struct doctor *d, const struct config *c)
     if (!S_ISDIR(st.st_mode))
         say(d, SSH_CHECK_FAIL, "data directory", "give [node] data a directory", "%s is no directory",
             c->data_dir);
-    else if (st.st_uid != geteuid())
-        say(d, SSH_CHECK_FAIL, "data directory", "run as that account, or chown -R the directory",
-            "%s belongs to uid %u, not to %u", c->data_dir, (unsigned)st.st_uid, (unsigned)geteuid());
     else if ((st.st_mode & 077) != 0)
         say(d, SSH_CHECK_FAIL, "data directory", "chmod 700 it", "%s has mode %03o: others may enter",
             c->data_dir, (unsigned)st.st_mode & 0777);
@@ -115,7 +115,6 @@ static void check_socket_dir(struct doctor *d, const struct config *c)
 static void check_machine(struct doctor *d)
 {
     struct timex t = {0};
-    struct rlimit files;
     int state = adjtimex(&t);
     if (clock_wall_ns() / 1000000000 < 1700000000)
         say(d, SSH_CHECK_FAIL, "clock", "set the clock and run an NTP client", "the clock is years behind");
@@ -124,10 +123,6 @@ static void check_machine(struct doctor *d)
             "the kernel does not call the clock synchronised");
     else
         say(d, SSH_CHECK_PASS, "clock", "", "synchronised");
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0)
-        say(d, files.rlim_cur < 1024 ? SSH_CHECK_WARN : SSH_CHECK_PASS, "open files",
-            files.rlim_cur < 1024 ? "ulimit -n 4096 (LimitNOFILE= of the service)" : "", "limit %llu",
-            (unsigned long long)files.rlim_cur);
     if (access("/dev/fuse", R_OK | W_OK) != 0)
         say(d, SSH_CHECK_WARN, "fuse",
             errno == EACCES ? "chmod 666 /dev/fuse, as distributions do; only mounts need it"
@@ -160,6 +155,11 @@ static void check_status(struct doctor *d, struct request_link *l)
             ok ? "" : "kvnode doctor on that machine, and its log, say more", "%s is %s%s%s",
             cluster_text(m, "name"), state, error[0] != '\0' ? ": " : "", error);
     }
+    json_int_t files = cluster_number(status, "open_files_limit");
+    if (files != 0)
+        say(d, files < 1024 ? SSH_CHECK_WARN : SSH_CHECK_PASS, "open files",
+            files < 1024 ? "ulimit -n 4096 (LimitNOFILE= of the service)" : "", "the node's limit is %lld",
+            (long long)files);
     json_array_foreach(json_object_get(status, "warnings"), i, m)
     {
         say(d, SSH_CHECK_WARN, "warning", "", "%s", json_string_value(m));
@@ -191,26 +191,98 @@ static void check_peers(struct doctor *d, const struct config *c)
     }
 }
 
-static void check_configured(struct doctor *d, const struct config *c)
+/* $RUNTIME_DIRECTORY is the service's, not ours: then it lies beside the clients' socket. */
+static void find_peer_socket(const struct config *c, char path[static CONFIG_SOCKET_PATH_MAX + 1])
+{
+    char beside[CONFIG_SOCKET_PATH_MAX + 8];
+    const char *slash = strrchr(c->socket, '/');
+    if (access(path, F_OK) == 0)
+        return;
+    int n = snprintf(beside, sizeof beside, "%.*s/%s.peer", (int)(slash - c->socket), c->socket, c->name);
+    if (n > 0 && n <= CONFIG_SOCKET_PATH_MAX && access(beside, F_OK) == 0)
+        memcpy(path, beside, (size_t)n + 1);
+}
+
+/* What only the account under which the node runs can judge: what it may read and write,
+ * its shell, its keys. */
+static void check_as_account(struct doctor *d, const struct config *c)
 {
     char peer_socket[CONFIG_SOCKET_PATH_MAX + 1];
+    check_data(d, c);
+    check_socket_dir(d, c);
+    if (c->n_peers == 0 || config_peer_socket(c, peer_socket) != 0)
+        return;
+    find_peer_socket(c, peer_socket);
+    const struct ssh_check_config ssh = {.client_key_path = c->client_key,
+                                         .host_key_path = c->private_sshd ? c->host_key : NULL,
+                                         .authorized_keys_path = c->authorized_keys,
+                                         .known_hosts_path = c->known_hosts,
+                                         .bridge_path = c->program,
+                                         .socket_path = peer_socket};
+    ssh_check_programs(&ssh, report, d);
+    ssh_check_account(&ssh, report, d);
+    ssh_check_files(&ssh, report, d);
+}
+
+static bool become(uid_t uid, gid_t gid)
+{
+    const struct passwd *pw = getpwuid(uid);
+    if (pw != NULL ? initgroups(pw->pw_name, pw->pw_gid) != 0 : setgroups(1, &gid) != 0)
+        return false;
+    return setgid(pw != NULL ? pw->pw_gid : gid) == 0 && setuid(uid) == 0;
+}
+
+/* Root looks with the account's eyes: in a child, which tells how many checks failed. */
+static void check_as(struct doctor *d, const struct config *c, uid_t uid, gid_t gid)
+{
+    unsigned counts[2];
+    int fds[2], status;
+    ssize_t got = -1;
+    fflush(stdout);
+    pid_t pid = pipe2(fds, O_CLOEXEC) == 0 ? fork() : -1;
+    if (pid == 0) {
+        struct doctor theirs = {.a = d->a, .node = d->node};
+        if (!become(uid, gid))
+            _exit(1);
+        check_as_account(&theirs, c);
+        counts[0] = theirs.n_failed;
+        counts[1] = theirs.n_warned;
+        _exit(fflush(stdout) != 0 || write(fds[1], counts, sizeof counts) != (ssize_t)sizeof counts);
+    }
+    if (pid > 0) {
+        close(fds[1]);
+        got = read(fds[0], counts, sizeof counts);
+        close(fds[0]);
+        waitpid(pid, &status, 0);
+    }
+    if (got != (ssize_t)sizeof counts) {
+        say(d, SSH_CHECK_FAIL, "account", "", "cannot look as uid %u, whose the node's files are",
+            (unsigned)uid);
+        return;
+    }
+    d->n_failed += counts[0];
+    d->n_warned += counts[1];
+}
+
+static void check_configured(struct doctor *d, const struct config *c)
+{
+    struct stat st;
     d->node = c->name;
     if (d->a->opt[OPT_JSON] == NULL)
         printf("%s (%s)\n", c->name, c->file != NULL ? c->file : "no file");
-    check_data(d, c);
-    check_socket_dir(d, c);
-    if (c->n_peers > 0 && config_peer_socket(c, peer_socket) == 0) {
-        const struct ssh_check_config ssh = {.client_key_path = c->client_key,
-                                             .host_key_path = c->private_sshd ? c->host_key : NULL,
-                                             .authorized_keys_path = c->authorized_keys,
-                                             .known_hosts_path = c->known_hosts,
-                                             .bridge_path = c->program,
-                                             .socket_path = peer_socket};
-        ssh_check_programs(&ssh, report, d);
-        ssh_check_account(&ssh, report, d);
-        ssh_check_files(&ssh, report, d);
-        check_peers(d, c);
+    if (stat(c->data_dir, &st) != 0 || st.st_uid == geteuid()) {
+        check_as_account(d, c);
+    } else if (geteuid() == 0) {
+        check_as(d, c, st.st_uid, st.st_gid);
+    } else {
+        const struct passwd *pw = getpwuid(st.st_uid);
+        char number[24];
+        snprintf(number, sizeof number, "uid %u", (unsigned)st.st_uid);
+        say(d, SSH_CHECK_WARN, "account", "run kvnode doctor as that account, or as root, for the rest",
+            "the node's files belong to %s, and only it can judge them", pw != NULL ? pw->pw_name : number);
     }
+    if (c->n_peers > 0)
+        check_peers(d, c);
     check_node(d, c->socket);
 }
 

@@ -75,7 +75,7 @@ int verb_history(struct admin *a)
         buffer_put_u64(&body, directory);
         buffer_put_string(&body, name, name_len);
         buffer_put_u64(&body, before);
-        buffer_put_u32(&body, PAGE);
+        buffer_put_u32(&body, request_rows(&l, PAGE));
         rc = request_ask(&l, MESSAGE_HISTORY, &body, &answer);
         buffer_deinit(&body);
         if (rc != 0)

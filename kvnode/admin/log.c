@@ -71,7 +71,7 @@ static int read_rows(struct request_link *l, uint64_t *after, struct printer *p)
         struct buffer body = BUFFER_INIT;
         struct cursor answer;
         buffer_put_u64(&body, *after);
-        buffer_put_u32(&body, PAGE);
+        buffer_put_u32(&body, request_rows(l, PAGE));
         int rc = request_ask(l, MESSAGE_LOG, &body, &answer);
         buffer_deinit(&body);
         if (rc != 0)
@@ -95,9 +95,18 @@ static int read_rows(struct request_link *l, uint64_t *after, struct printer *p)
     return 0;
 }
 
+/* The newest revision; with --local the newest that the node has applied. */
 static int barrier(struct request_link *l, uint64_t *revision_out)
 {
     struct cursor answer;
+    json_t *status;
+    if (l->admin->opt[OPT_LOCAL] != NULL) {
+        int rc = cluster_status(l, &status);
+        if (rc == 0)
+            *revision_out = (uint64_t)cluster_number(status, "applied");
+        json_decref(status);
+        return rc;
+    }
     int rc = request_ask(l, MESSAGE_BARRIER, NULL, &answer);
     if (rc == 0)
         *revision_out = cursor_u64(&answer);

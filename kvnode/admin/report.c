@@ -150,7 +150,7 @@ static const char *outcome(int exit)
     }
 }
 
-static const char *advice(int exit, int code)
+static const char *advice(const struct admin *a, int exit, int code)
 {
     if (code == KV_E_NOSPC)
         return ". Try: kvnode status";
@@ -158,6 +158,9 @@ static const char *advice(int exit, int code)
         return ". Try: kvnode ls";
     if (code == KV_E_NOVERSION)
         return ". Try: kvnode history";
+    if (exit == EXIT_UNAVAILABLE && (code > 0 || code == -ETIMEDOUT) && a->verb != NULL &&
+        a->opt[OPT_LOCAL] == NULL && (a->verb->options >> OPT_LOCAL & 1) != 0)
+        return ". Try: kvnode doctor, or --local for what this node has";
     if (exit == EXIT_UNAVAILABLE)
         return ". Try: kvnode doctor";
     if (exit == EXIT_UNKNOWN)
@@ -184,7 +187,7 @@ int admin_fail_code(const struct admin *a, const char *subject, int code, const 
     bool say_detail = detail != NULL && detail[0] != '\0';
     return admin_fail(a, exit, subject, "%s%s%s%s%s%s", text, say_detail ? " (" : "",
                       say_detail ? detail : "", say_detail ? ")" : "", written ? outcome(exit) : "",
-                      advice(exit, code));
+                      advice(a, exit, code));
 }
 
 int admin_key(const struct admin *a, const char *key, bool directory, bool written)

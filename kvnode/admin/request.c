@@ -243,6 +243,11 @@ int request_resolve(struct request_link *l, const char *key, bool local, struct 
     return rc;
 }
 
+uint32_t request_rows(const struct request_link *l, uint32_t rows)
+{
+    return l->admin->opt[OPT_LOCAL] != NULL ? rows | PAST_LOCAL : rows;
+}
+
 int request_parent(struct request_link *l, const char *key, uint64_t *directory_out, const char **name_out,
                    size_t *name_len_out)
 {
@@ -260,7 +265,7 @@ int request_parent(struct request_link *l, const char *key, uint64_t *directory_
         return KV_E_NAMETOOLONG;
     memcpy(path, key, at);
     path[at] = '\0';
-    int rc = request_resolve(l, path, false, &attr);
+    int rc = request_resolve(l, path, l->admin->opt[OPT_LOCAL] != NULL, &attr);
     if (rc != 0)
         return rc;
     if (attr.type != INODE_DIRECTORY)

@@ -44,8 +44,10 @@ int request_ask(struct request_link *l, enum message_type type, const struct buf
 
 /* RESOLVE and the like: the answer's attr, and what follows it. */
 int request_resolve(struct request_link *l, const char *key, bool local, struct attr *attr_out);
+/* The number of rows for a request about the past; with --local of what the node has. */
+uint32_t request_rows(const struct request_link *l, uint32_t rows);
 /* The directory in which a key stands (which need not exist itself) and its last
- * name, borrowed from key. 0 or KV_E_*; the root has no name: KV_E_INVAL. */
+ * name, borrowed from key; with --local as the node has it. 0 or KV_E_*; the root has no name: KV_E_INVAL. */
 int request_parent(struct request_link *l, const char *key, uint64_t *directory_out, const char **name_out,
                    size_t *name_len_out);
 

@@ -42,7 +42,7 @@ static void print_member(const struct admin *a, const json_t *m, int width)
     } else {
         snprintf(behind, sizeof behind, "%lld", (long long)cluster_number(m, "behind"));
     }
-    printf("%-*s  %-9s  %s%-11s%s  %s%s\n", width, cluster_text(m, "name"), cluster_text(m, "role"), on,
+    printf("%-*s  %-8s  %s%-11s%s  %s%s\n", width, cluster_text(m, "name"), cluster_text(m, "role"), on,
            state, on[0] != '\0' ? "\033[0m" : "", behind,
            json_is_false(json_object_get(m, "voter")) ? "  (no voter)" : "");
 }
@@ -118,7 +118,7 @@ static void print_status(const struct admin *a, const json_t *s)
     int width = 4;
     json_array_foreach(members, i, m) if ((int)strlen(cluster_text(m, "name")) > width) width =
         (int)strlen(cluster_text(m, "name"));
-    printf("%-*s  %-9s  %-11s  %s\n", width, "NODE", "ROLE", "STATE", "BEHIND");
+    printf("%-*s  %-8s  %-11s  %s\n", width, "NODE", "ROLE", "STATE", "BEHIND");
     json_array_foreach(members, i, m)
     {
         print_member(a, m, width);

@@ -73,6 +73,9 @@ enum message_type {
 
 enum client_kind { CLIENT_ADMIN = 1, CLIENT_MOUNT = 2 };
 enum read_at { READ_LOCAL = 0, READ_LINEARIZABLE = 1 };
+/* In the number of rows of HISTORY, NAMES and LOG: what this node has, however far behind
+ * it is. Without it the answer is linearizable. */
+#define PAST_LOCAL (UINT32_C(1) << 31)
 enum { OPEN_READ = 1, OPEN_WRITE = 2 };
 
 /* One change of one name or inode. A command gives one or several, all with its
