@@ -149,9 +149,10 @@ static void op_send_snapshot(void *ctx, uint64_t peer)
 static int op_apply(void *ctx, uint64_t index, struct entry *e)
 {
     struct consensus *c = ctx;
-    bool command = e->type == ENTRY_COMMAND;
 
-    c->callbacks.apply(c->callbacks.arg, index, command ? e->data : NULL, command ? e->len : 0);
+    (void)index;
+    (void)e;
+    c->callbacks.committed(c->callbacks.arg);
     return 0;
 }
 
@@ -529,18 +530,9 @@ void consensus_reset_log(struct consensus *c, const struct snapshot_meta *meta)
     checked(c, log_store_reset(c->store, c->config.group, meta), "resetting the log");
 }
 
-bool consensus_reapply(struct consensus *c, uint64_t after, uint64_t upto)
+struct entry *consensus_entry(const struct consensus *c, uint64_t index)
 {
-    uint64_t i;
-
-    for (i = after + 1; i <= upto; i++) {
-        struct entry *e = engine_entry_at(c->engine, i);
-
-        if (e == NULL)
-            return false;
-        op_apply(c, i, e);
-    }
-    return true;
+    return engine_entry_at(c->engine, index);
 }
 
 uint64_t consensus_applied(const struct consensus *c)

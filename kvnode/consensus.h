@@ -25,7 +25,7 @@ struct consensus_callbacks {
     void *arg;
     /* Entry index is committed and durable here. bytes: a command, or NULL for
      * entries that concern the engine only. */
-    void (*apply)(void *arg, uint64_t index, const void *bytes, size_t len);
+    void (*committed)(void *arg);
     /* Role, term or known leader may have changed. */
     void (*on_leadership)(void *arg);
     /* A read of consensus_read_index(); code 0: index must be applied before it is served. */
@@ -89,10 +89,11 @@ bool consensus_snapshot_received(struct consensus *c, uint64_t from, uint64_t te
 /* The state of meta is in force: the log begins behind it. */
 void consensus_reset_log(struct consensus *c, const struct snapshot_meta *meta);
 
-/* Hands the entries (after, upto] to the apply callback again; false: the log does not
- * reach back that far. For a state machine that was healed behind the engine's back. */
-bool consensus_reapply(struct consensus *c, uint64_t after, uint64_t upto);
-uint64_t consensus_applied(const struct consensus *c); /* what the engine has handed out */
+/* An entry of the log, borrowed until the next call; NULL: not in it. */
+struct entry *consensus_entry(const struct consensus *c, uint64_t index);
+/* Up to here entries may be applied; what the state machine lacks of that is in the
+ * log, which is trimmed only behind consensus_state_durable(). */
+uint64_t consensus_applied(const struct consensus *c);
 
 uint64_t consensus_leader(const struct consensus *c); /* id, 0: unknown */
 bool consensus_is_leader(const struct consensus *c);

@@ -148,6 +148,20 @@ static json_t *scrub(struct node *n, json_t *warnings)
     return o;
 }
 
+/* CPU time of the loop's turns. */
+static json_t *turns(const struct turn *t)
+{
+    json_t *o = json_object();
+
+    json_object_set_new(o, "turns", json_u64(t->n));
+    json_object_set_new(o, "p50", json_u64(turn_quantile_us(t, 500000)));
+    json_object_set_new(o, "p99", json_u64(turn_quantile_us(t, 990000)));
+    json_object_set_new(o, "p99_99", json_u64(turn_quantile_us(t, 999900)));
+    json_object_set_new(o, "max", json_u64(t->max_ns / 1000));
+    json_object_set_new(o, "what", t->n > 0 ? json_string(t->max_what) : json_null());
+    return o;
+}
+
 static json_t *status(struct node *n)
 {
     struct members members;
@@ -207,6 +221,7 @@ static json_t *status(struct node *n)
     json_object_set_new(o, "clients", json_integer((json_int_t)serve_clients(n->serve)));
     json_object_set_new(o, "subscribers", json_integer((json_int_t)events_subscribers(n->events)));
     json_object_set_new(o, "clock", clocks(n));
+    json_object_set_new(o, "turn_us", turns(&n->turn));
     json_object_set_new(o, "members", member_list(n, &members));
     warned = warnings(n, &members, &usage);
     json_object_set_new(o, "scrub", scrub(n, warned));

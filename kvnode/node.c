@@ -392,11 +392,12 @@ static void start_handles(struct running *r)
     uv_timer_init(&n->loop, &n->beat);
     uv_timer_init(&n->loop, &r->sshd_timer);
     uv_prepare_init(&n->loop, &n->turn_end);
+    uv_idle_init(&n->loop, &n->behind);
     uv_signal_init(&n->loop, &n->sigterm);
     uv_signal_init(&n->loop, &n->sigint);
     uv_signal_init(&n->loop, &n->sighup);
     uv_signal_init(&n->loop, &n->sigchld);
-    n->writeback_wake.data = n->writeback_timer.data = n->beat.data = n->turn_end.data = n;
+    n->writeback_wake.data = n->writeback_timer.data = n->beat.data = n->turn_end.data = n->behind.data = n;
     n->sigterm.data = n->sigint.data = n->sighup.data = n->sigchld.data = n;
     uv_signal_start(&n->sighup, on_hangup, SIGHUP);
     r->sshd_timer.data = r;
@@ -415,6 +416,7 @@ static int start(struct running *r)
         rv = write_identities(r);
     if (rv != 0)
         return rv;
+    n->streams.turn = &n->turn;
     start_handles(r);
     n->events = events_new();
     n->past = past_new(n);
@@ -455,6 +457,7 @@ static int start(struct running *r)
     if (rv != 0)
         return rv;
     uv_prepare_start(&n->turn_end, on_turn_end);
+    turn_init(&n->turn);
     uv_timer_start(&n->beat, on_beat, n->config->heartbeat_ms, n->config->heartbeat_ms);
     uv_signal_start(&n->sigterm, on_stop_signal, SIGTERM);
     uv_signal_start(&n->sigint, on_stop_signal, SIGINT);
@@ -504,6 +507,7 @@ static void stop(struct running *r)
     close_handle((uv_handle_t *)&n->writeback_timer);
     close_handle((uv_handle_t *)&n->beat);
     close_handle((uv_handle_t *)&n->turn_end);
+    close_handle((uv_handle_t *)&n->behind);
     close_handle((uv_handle_t *)&n->sigterm);
     close_handle((uv_handle_t *)&n->sigint);
     close_handle((uv_handle_t *)&n->sighup);

@@ -22,6 +22,7 @@
 #include "kvnode/journal.h"
 #include "kvnode/store.h"
 #include "kvnode/stream.h"
+#include "kvnode/turn.h"
 #include "kvnode/writeback.h"
 
 #define NODE_GROUP 0
@@ -54,6 +55,10 @@ struct node {
     uv_async_t writeback_wake;
     uv_timer_t writeback_timer;
     struct digest_ring digests;
+    uv_idle_t behind;        /* runs while node_apply() has more to do */
+    uint64_t apply_until_ns; /* clock_boot_ns(): when applying has had its time of this turn; 0: not begun */
+    bool applying;           /* node_apply() is under way */
+    struct turn turn;
     uint64_t durable_told; /* what consensus knows to be durable */
     char group_dir[4000];  /* data_dir/groups/0: what belongs to one shard */
     char state_path[4096]; /* group_dir/state.db */
@@ -101,8 +106,16 @@ bool node_disk_full(const struct node *n);
 const char *node_member_name(const struct node *n, uint64_t id);
 /* Makes a fresh store with its journal, events connected. 0 or -ENOMEM. */
 int node_store_new(struct node *n, struct journal **journal_out, struct store **store_out);
-/* The state is about to be replaced: frees it, and serves nobody until then. */
-void node_store_drop(struct node *n);
+/* The state is about to be replaced: takes it out of force, and serves nobody until
+ * then. dropped_free() ends the writer and frees all; any thread, and before the new
+ * state is loaded. */
+struct dropped {
+    struct writeback *writeback;
+    struct store *store;
+    struct journal *journal;
+};
+void node_store_drop(struct node *n, struct dropped *dropped_out);
+void dropped_free(struct dropped *d);
 /* Puts a loaded store in force (the old one is freed) and starts its write-behind. */
 void node_store_replace(struct node *n, struct journal *journal, struct store *store);
 /* The state that was asked for while healing is in force: applies what the log has
@@ -112,6 +125,8 @@ int node_start_writeback(struct node *n, char *why); /* 0 or -errno with why */
 /* The writer of state.db has got on, or changed its state. */
 void node_written_behind(struct node *n);
 struct consensus_callbacks node_consensus_callbacks(struct node *n);
+/* Applies what is committed, as far as this turn has time for it. */
+void node_apply(struct node *n);
 void node_turn_end(struct node *n); /* the end of each turn of the loop */
 void node_beat(struct node *n);     /* each heartbeat */
 /* Ends the process after a failure that must not be survived. */

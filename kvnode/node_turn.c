@@ -98,22 +98,23 @@ int node_start_writeback(struct node *n, char *why)
 }
 
 /* A state file may be as large as the state: both at once would be too much. */
-void node_store_drop(struct node *n)
+void node_store_drop(struct node *n, struct dropped *dropped_out)
 {
-    struct journal *journal;
-    struct store *store;
-
     n->stateless = true;
     serve_reset(n->serve);
     scrub_pause(n->scrub);
-    writeback_free(n->writeback, false, 0);
+    *dropped_out = (struct dropped){n->writeback, n->store, n->journal};
     n->writeback = NULL;
-    if (node_store_new(n, &journal, &store) != 0)
+    if (node_store_new(n, &n->journal, &n->store) != 0)
         node_die("out of memory");
-    store_free(n->store);
-    journal_free(n->journal);
-    n->journal = journal;
-    n->store = store;
+}
+
+void dropped_free(struct dropped *d)
+{
+    writeback_free(d->writeback, false, 0);
+    store_free(d->store);
+    journal_free(d->journal);
+    *d = (struct dropped){0};
 }
 
 void node_store_replace(struct node *n, struct journal *journal, struct store *store)
@@ -158,37 +159,22 @@ void node_written_behind(struct node *n)
 
 /* ---- consensus calls back ---- */
 
-static void on_apply(void *arg, uint64_t index, const void *bytes, size_t len)
+static void on_committed(void *arg)
 {
-    struct node *n = arg;
-    struct command_result result;
-    struct command cmd;
-
-    if (n->healing || index <= store_applied(n->store))
-        return; /* comes later from the log; or state.db had it */
-    if (bytes == NULL) {
-        store_skip(n->store, index);
-    } else {
-        if (store_apply(n->store, index, bytes, len, &result) != 0)
-            node_die("out of memory while applying");
-        if (command_decode(bytes, len, &cmd) == KV_OK)
-            writes_applied(n->writes, &cmd, &result);
-    }
-    digest_ring_note(&n->digests, index, store_digest(n->store));
-    reads_applied(n->reads, index);
+    node_apply(arg);
 }
 
 void node_healed(struct node *n)
 {
-    uint64_t have = store_applied(n->store), upto = consensus_applied(n->consensus);
+    uint64_t have = store_applied(n->store);
 
-    n->healing = n->stateless = false;
-    if (have < upto && !consensus_reapply(n->consensus, have, upto)) {
-        /* The leader's state was older than our log's beginning: once more. */
-        n->healing = n->stateless = true;
+    /* The leader's state was older than our log's beginning: once more. */
+    n->healing = n->stateless =
+        have < consensus_applied(n->consensus) && consensus_entry(n->consensus, have + 1) == NULL;
+    if (n->healing)
         return;
-    }
-    log_info("state.db is whole again at revision %llu", (unsigned long long)store_applied(n->store));
+    log_info("state.db is whole again at revision %llu", (unsigned long long)have);
+    node_apply(n);
 }
 
 static void on_leadership(void *arg)
@@ -237,7 +223,7 @@ static void on_install(void *arg, const struct snapshot_meta *meta)
 struct consensus_callbacks node_consensus_callbacks(struct node *n)
 {
     return (struct consensus_callbacks){.arg = n,
-                                        .apply = on_apply,
+                                        .committed = on_committed,
                                         .on_leadership = on_leadership,
                                         .on_read = on_read,
                                         .send_begin = on_send_begin,
@@ -255,6 +241,10 @@ static void on_writeback_timer(uv_timer_t *timer)
 
 void node_turn_end(struct node *n)
 {
+    uint64_t since;
+
+    node_apply(n);
+    since = clock_boot_ns();
     reads_turn_end(n->reads);
     writes_turn_end(n->writes);
     snapshots_turn_end(n->snapshots);
@@ -262,6 +252,7 @@ void node_turn_end(struct node *n)
     /* Leadership may just have changed: what waited for that goes now. */
     reads_turn_end(n->reads);
     writes_turn_end(n->writes);
+    since = turn_part(&n->turn, since, "proposals and the log", "", 0);
     if (n->writeback != NULL) {
         int error;
         uint64_t wait = writeback_poll(n->writeback, clock_boot_ms(), &error);
@@ -270,8 +261,11 @@ void node_turn_end(struct node *n)
             node_die("out of memory while writing behind");
         if (wait != UINT64_MAX)
             uv_timer_start(&n->writeback_timer, on_writeback_timer, wait, 0);
+        turn_part(&n->turn, since, "write-behind", "", 0);
     }
     streams_flush(&n->streams);
+    n->apply_until_ns = 0;
+    turn_end(&n->turn);
 }
 
 static void watch_majority(struct node *n, uint64_t now)
@@ -336,7 +330,7 @@ static void give_root(struct node *n)
 
 void node_beat(struct node *n)
 {
-    uint64_t now = clock_boot_ms();
+    uint64_t now = clock_boot_ms(), since = clock_boot_ns();
 
     peers_beat(n->peers, now);
     serve_beat(n->serve, now);
@@ -351,4 +345,5 @@ void node_beat(struct node *n)
     give_root(n);
     writes_beat(n->writes, now);
     reads_beat(n->reads, now);
+    turn_part(&n->turn, since, "beat", "", 0);
 }

@@ -77,6 +77,7 @@ struct snapshots {
     bool install_wanted;
     bool behind_engine; /* the install heals state.db, and the log reaches beyond it: it is left alone */
     struct snapshot_meta install_meta;
+    struct dropped dropped; /* the state of before, until the worker has freed it */
     uv_work_t work;
     int worked;
     char work_error[STATE_DB_ERROR_MAX];
@@ -544,6 +545,7 @@ static void on_install(uv_work_t *work) /* a worker */
     struct snapshots *s = work->data;
     uint64_t index;
 
+    dropped_free(&s->dropped);
     s->worked = state_db_install(s->node->group_dir, s->in_path, &index, s->work_error);
     if (s->worked == 0)
         s->worked = state_db_load(s->node->state_path, s->new_store, s->work_error);
@@ -594,7 +596,7 @@ static void install_begin(struct snapshots *s)
         node_die("a state file cannot be installed: no space or memory");
     if (s->behind_engine)
         n->healing = true; /* mending: from here on it is the same */
-    node_store_drop(n);
+    node_store_drop(n, &s->dropped);
     if (uv_queue_work(&n->loop, &s->work, on_install, on_installed) != 0)
         node_die("a state file cannot be installed: no thread");
 }

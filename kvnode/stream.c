@@ -4,6 +4,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "kvnode/turn.h"
+#include "sync/base/clock.h"
+
 #define READ_SIZE (256 * 1024)
 /* Frames handled in one go before others get their turn. */
 #define FRAMES_PER_TURN 256
@@ -178,6 +181,16 @@ void stream_finish(struct stream *s)
     mark_dirty(s);
 }
 
+/* Frames have had their time of this turn; the first one always has. */
+static bool time_is_up(struct streams *all)
+{
+    uint64_t now = clock_boot_ns();
+
+    if (all->until_ns == 0)
+        all->until_ns = now + TURN_INPUT_NS;
+    return now >= all->until_ns;
+}
+
 static bool may_handle(const struct stream *s)
 {
     return !s->closed && !s->finish && !s->paused && s->out.len - s->out_at < s->pause_at;
@@ -194,14 +207,17 @@ static bool handle_input(struct stream *s)
         struct frame frame;
         long used;
 
-        if (n == FRAMES_PER_TURN) {
+        if (n == FRAMES_PER_TURN || time_is_up(s->all)) {
             mark_dirty(s);
             return true;
         }
         used = frame_parse(data, len, &frame);
         if (used > 0) {
+            uint64_t since = s->all->turn != NULL ? clock_boot_ns() : 0;
             int rv = s->callbacks.on_frame(s->callbacks.arg, &frame);
 
+            if (s->all->turn != NULL)
+                turn_part(s->all->turn, since, "frame of type", NULL, frame.type);
             if (rv < 0)
                 used = rv;
         }
@@ -310,8 +326,13 @@ static void flush_one(struct stream *s)
 {
     if (s->out.failed)
         end(s, -ENOMEM);
-    if (!s->closed)
+    if (!s->closed) {
+        uint64_t since = s->all->turn != NULL ? clock_boot_ns() : 0;
+
         write_output(s);
+        if (s->all->turn != NULL)
+            turn_part(s->all->turn, since, "output", "", 0);
+    }
     if (!s->closed && s->finish)
         end(s, s->reason != 0 ? s->reason : -ECANCELED);
     /* What came of it is for the end of a turn, and this one is over. */
@@ -337,6 +358,7 @@ void streams_flush(struct streams *all)
     struct stream *last = TAILQ_LAST(&all->dirty, stream_list);
     struct stream *s = NULL;
 
+    all->until_ns = 0;
     /* Each stream once; what becomes dirty meanwhile has the next turn. */
     while (s != last) {
         s = TAILQ_FIRST(&all->dirty);
@@ -344,6 +366,7 @@ void streams_flush(struct streams *all)
         s->dirty = false;
         flush_one(s);
     }
+    all->until_ns = 0;
     if (TAILQ_EMPTY(&all->dirty))
         uv_idle_stop(&all->idle);
     else

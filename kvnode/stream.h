@@ -18,13 +18,16 @@
 #include "sync/wire/frame.h"
 
 struct stream;
+struct turn;
 TAILQ_HEAD(stream_list, stream);
 
 /* All streams of one loop that have something to write or to close. */
 struct streams {
     uv_loop_t *loop; /* borrowed */
     struct stream_list dirty;
-    uv_idle_t idle; /* active while something is left for the next turn */
+    uv_idle_t idle;    /* active while something is left for the next turn */
+    uint64_t until_ns; /* clock_boot_ns(): when frames have had their time, 0: none was handled yet */
+    struct turn *turn; /* borrowed: is told of each frame; may be NULL */
 };
 
 struct stream_callbacks {
@@ -53,7 +56,8 @@ void stream_resume(struct stream *s);
 void stream_close(struct stream *s);
 /* Closes after what is pending was written (at most what the socket takes now). */
 void stream_finish(struct stream *s);
-/* End of a turn: writes, closes, handles input that had to wait. */
+/* End of a turn: writes, closes, handles input that had to wait. Frames are handled
+ * for TURN_INPUT_NS as they come and as long again here, and at least one each. */
 void streams_flush(struct streams *all);
 
 #endif

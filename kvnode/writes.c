@@ -15,7 +15,7 @@
 #include "sync/base/log.h"
 #include "sync/raft/entry.h"
 
-/* Entries proposed and not yet committed; beyond it proposals wait here. */
+/* Entries proposed and not yet applied; beyond it proposals wait here. */
 #define IN_FLIGHT_MAX 8192
 /* Commands waiting on this node; beyond it clients are told to come back. */
 #define PENDING_MAX 65536
@@ -226,6 +226,12 @@ static void stamp(struct writes *w, struct entry *e, uint64_t elapsed)
     command_set_clocks(e->data, wall_now(w), elapsed);
 }
 
+/* A leader without a state is about to hand over. */
+static uint64_t applied_here(const struct node *n)
+{
+    return n->stateless ? consensus_commit(n->consensus) : store_applied(n->store);
+}
+
 void writes_turn_end(struct writes *w)
 {
     struct node *n = w->node;
@@ -247,7 +253,7 @@ void writes_turn_end(struct writes *w)
         struct proposal *p;
         int rv;
 
-        if (consensus_last(n->consensus) - consensus_commit(n->consensus) > IN_FLIGHT_MAX ||
+        if (consensus_last(n->consensus) - applied_here(n) > IN_FLIGHT_MAX ||
             (n->writeback != NULL && writeback_pending_bytes(n->writeback) > WRITEBACK_PENDING_MAX))
             break; /* the disk or the peers are behind: let them catch up */
         STAILQ_FOREACH(p, &w->proposals, link)

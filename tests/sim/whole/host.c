@@ -172,37 +172,59 @@ void __wrap_journal_free(struct journal *j)
     __real_journal_free(j);
 }
 
-/* ---- callbacks of consensus, seen on their way to the node ---- */
+/* ---- what a node applies, seen on its way to the store ---- */
 
-static void on_apply(void *arg, uint64_t index, const void *bytes, size_t len)
+int __real_store_apply(struct store *s, uint64_t index, const void *bytes, size_t len,
+                       struct command_result *result_out);
+int __wrap_store_apply(struct store *s, uint64_t index, const void *bytes, size_t len,
+                       struct command_result *result_out);
+void __real_store_skip(struct store *s, uint64_t index);
+void __wrap_store_skip(struct store *s, uint64_t index);
+void __real_writes_applied(struct writes *w, const struct command *cmd, const struct command_result *result);
+void __wrap_writes_applied(struct writes *w, const struct command *cmd, const struct command_result *result);
+
+int __wrap_store_apply(struct store *s, uint64_t index, const void *bytes, size_t len,
+                       struct command_result *result_out)
 {
-    struct node *n = arg;
-    struct host *h = host_of_node(n);
-    uint64_t term = consensus_term(n->consensus), before = store_applied(n->store);
-    struct command_result result;
+    struct host *h = world.current;
     uint8_t *copy = NULL;
-    bool lose = options.plant == PLANT_LOST_RESULT && h->applied_term != term && bytes != NULL;
+    int rv;
 
-    if (bytes != NULL)
-        h->applied_term = term;
-    if (bytes != NULL && (options.plant == PLANT_LOCAL_CLOCK || options.plant == PLANT_NO_SESSION)) {
+    if (h->rebuilding)
+        return __real_store_apply(s, index, bytes, len, result_out);
+    if (options.plant == PLANT_LOCAL_CLOCK || options.plant == PLANT_NO_SESSION) {
         copy = malloc(len);
         memcpy(copy, bytes, len);
         if (options.plant == PLANT_LOCAL_CLOCK)
-            command_set_clocks(copy, clock_wall_ns(), store_elapsed_ms(n->store));
+            command_set_clocks(copy, clock_wall_ns(), store_elapsed_ms(s));
         else
             truth_forget_number(index, copy, len);
     }
-    if (options.plant == PLANT_APPLY_TWICE && index <= store_applied(n->store) && bytes != NULL)
-        store_apply(n->store, index, bytes, len, &result);
-    else if (lose && !n->healing && index > store_applied(n->store))
-        store_apply(n->store, index, bytes, len, &result);
-    else
-        h->callbacks.apply(n, index, copy != NULL ? copy : bytes, len);
+    rv = __real_store_apply(s, index, copy != NULL ? copy : bytes, len, result_out);
     free(copy);
-    if (!n->healing && before < index)
-        truth_applied(h, index, bytes, len);
+    truth_applied(h, index, bytes, len);
+    return rv;
 }
+
+void __wrap_store_skip(struct store *s, uint64_t index)
+{
+    __real_store_skip(s, index);
+    if (!world.current->rebuilding)
+        truth_applied(world.current, index, NULL, 0);
+}
+
+void __wrap_writes_applied(struct writes *w, const struct command *cmd, const struct command_result *result)
+{
+    struct host *h = world.current;
+    uint64_t term = consensus_term(h->node.consensus);
+    bool lose = options.plant == PLANT_LOST_RESULT && h->applied_term != term;
+
+    h->applied_term = term;
+    if (!lose)
+        __real_writes_applied(w, cmd, result);
+}
+
+/* ---- callbacks of consensus, seen on their way to the node ---- */
 
 static void on_leadership(void *arg)
 {
@@ -270,7 +292,6 @@ static void open_log(struct host *h)
     int rv;
 
     h->callbacks = callbacks;
-    callbacks.apply = on_apply;
     callbacks.on_leadership = on_leadership;
     snprintf(path, sizeof path, "%s/log.db", h->dir);
     consensus_open(&cc, &n->loop, &callbacks, &n->consensus, &exists, why);
@@ -319,6 +340,30 @@ static void start(struct host *h, void *arg, uint64_t number)
                         n->healing ? consensus_log_begins_behind(n->consensus) : store_applied(n->store),
                         why) != 0)
         violation("n%d cannot start: %s", h->id, why);
+}
+
+/* The loop does not sleep while there is more to apply; it may take its time. */
+static void on_behind(struct host *h, void *arg, uint64_t number)
+{
+    h->behind = false;
+}
+
+int uv_idle_start(uv_idle_t *handle, uv_idle_cb cb)
+{
+    struct host *h = world.current;
+
+    (void)handle;
+    (void)cb;
+    if (!h->behind)
+        queue_at(world.now + (world.calm ? 0 : rnd_range(0, 5 * MS)), h, on_behind, NULL, 0, NULL);
+    h->behind = true;
+    return 0;
+}
+
+int uv_idle_stop(uv_idle_t *handle)
+{
+    (void)handle;
+    return 0;
 }
 
 static void on_beat(struct host *h, void *arg, uint64_t number)
@@ -378,7 +423,7 @@ void host_start(struct host *h)
     h->up = true;
     h->epoch++;
     h->lives++;
-    h->turn_pending = false;
+    h->turn_pending = h->behind = false;
     h->applied_term = 0;
     counters.starts++;
     host_run(h, start, NULL, 0);

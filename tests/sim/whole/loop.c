@@ -27,6 +27,13 @@ uint64_t clock_boot_ns(void)
     return host_boot_us(world.current) * 1000;
 }
 
+/* A turn takes no time here, but is found to have had enough of it now and then. */
+bool __wrap_turn_time_is_up(uint64_t until_ns);
+bool __wrap_turn_time_is_up(uint64_t until_ns)
+{
+    return !world.calm && rnd_chance(0.03);
+}
+
 uint64_t clock_wall_ns(void)
 {
     return (UINT64_C(1700000000) * SECOND + (uint64_t)(world.now + world.current->wall_offset_us)) * 1000;

@@ -58,6 +58,9 @@ int state_db_load(const char *path, struct store *s, char error[STATE_DB_ERROR_M
     truth_rebuild(h, s, h->state.flushed);
     h->rebuilding = false;
     truth_loaded(h, s);
+    if (options.plant == PLANT_APPLY_TWICE && h->state.label > 0 && h->state.label < h->state.flushed)
+        s->applied = h->state.label;
+    h->state.label = 0;
     /* What is loaded is in the file: nothing of it is news to the journal. */
     if (journal_seal(s->journal, s, &batch) == 0)
         batch_free(batch);
@@ -107,6 +110,7 @@ int state_db_install(const char *dir, const char *incoming, uint64_t *index_out,
     h->state.exists = true;
     h->state.damaged = h->state.lost = false;
     h->state.flushed = h->state.durable = numbers[0];
+    h->state.label = numbers[1];
     *index_out = numbers[1];
     counters.installs++;
     trace("n%d: state.db is that of %lu", h->id, numbers[0]);

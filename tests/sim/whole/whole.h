@@ -110,6 +110,7 @@ struct state_file {
     bool exists, damaged;
     bool lost;                 /* it was damaged, and nothing has taken its place yet */
     uint64_t flushed, durable; /* survives the end of the process; of the machine */
+    uint64_t label;            /* what the file that was installed was said to end at; 0: none was */
     int64_t slow_until;
 };
 void state_crash(struct host *h, bool power_cut);
@@ -130,6 +131,7 @@ struct host {
     int64_t boot_offset_us, drift_ppm, wall_offset_us;
     int64_t paused_until;
     bool turn_pending;
+    bool behind;                          /* a turn is queued because there is more to apply */
     bool rebuilding;                      /* the store is being loaded: nothing that it reports is news */
     unsigned state_life;                  /* of the write-behind */
     void *stores[4], *journals[4];        /* alive in its memory */
