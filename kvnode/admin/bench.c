@@ -1,10 +1,11 @@
 /* bench: sets and linearizable gets over one connection, N of them outstanding,
  * under one session, next to the floor of the disk that they end on. The keys
- * are made anew below kvnode-bench/, which is the warm-up, and removed at the
+ * are made anew below kvnode-bench~/, which is the warm-up, and removed at the
  * end. */
 #include "kvnode/admin/bench.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,7 +15,8 @@
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 
-#define FOLDER "kvnode-bench"
+/* Names that end so keep no history (the setting no_history), unless somebody wants it. */
+#define FOLDER "kvnode-bench~"
 #define WINDOW_MAX 1024
 #define WARM_NS 300000000
 
@@ -40,7 +42,7 @@ struct flight {
 static void queue_set(struct bench *b, struct flight *f, uint64_t number)
 {
     char path[64];
-    int len = snprintf(path, sizeof path, FOLDER "/%08llu", (unsigned long long)(number % b->keys));
+    int len = snprintf(path, sizeof path, FOLDER "/%08llu~", (unsigned long long)(number % b->keys));
     const struct command cmd = {.op = COMMAND_SET,
                                 .flags = b->l.node.trusted ? COMMAND_TRUSTED : 0,
                                 .session = b->l.session,
@@ -63,10 +65,18 @@ static void queue_set(struct bench *b, struct flight *f, uint64_t number)
     client_queue_end(b->l.client);
 }
 
+/* What was written goes all the same; a second signal ends it at once. */
+static volatile sig_atomic_t interrupted;
+
+static void interrupt(int number)
+{
+    interrupted = number;
+}
+
 static void queue_get(struct bench *b, struct flight *f, uint64_t number)
 {
     char path[64];
-    int len = snprintf(path, sizeof path, FOLDER "/%08llu", (unsigned long long)(number * 7919 % b->keys));
+    int len = snprintf(path, sizeof path, FOLDER "/%08llu~", (unsigned long long)(number * 7919 % b->keys));
     struct buffer *out = client_queue(b->l.client, MESSAGE_GET, f->first_id + number);
     buffer_put_u8(out, READ_LINEARIZABLE);
     buffer_put_string(out, path, (size_t)len);
@@ -100,7 +110,7 @@ static int fly(struct bench *b, bool write, unsigned window, uint64_t limit, uin
     }
     while (rc == 0) {
         uint64_t now = clock_boot_ns();
-        bool stop = limit != 0 ? f->next >= limit : now >= end_ns;
+        bool stop = interrupted != 0 || (limit != 0 ? f->next >= limit : now >= end_ns);
         for (; !stop && f->next - f->oldest < window; stop = limit != 0 && f->next >= limit) {
             if (write)
                 queue_set(b, f, f->next);
@@ -135,7 +145,7 @@ static int fly(struct bench *b, bool write, unsigned window, uint64_t limit, uin
             b->l.seq = f->first_seq + f->next - 1;
     }
     free(f);
-    return rc;
+    return rc == 0 && interrupted != 0 ? -EINTR : rc;
 }
 
 static void print_samples(const struct bench *b, const char *op, unsigned outstanding, struct samples *s)
@@ -268,8 +278,14 @@ int verb_bench(struct admin *a)
     memset(b.value, 'v', b.size);
     exit = request_open(a, &b.l);
     if (exit == EXIT_OK) {
+        const struct sigaction on_signal = {.sa_handler = interrupt, .sa_flags = SA_RESETHAND};
+        sigaction(SIGINT, &on_signal, NULL);
+        sigaction(SIGTERM, &on_signal, NULL);
+        sigaction(SIGHUP, &on_signal, NULL);
         int rc = run(&b);
-        if (rc != 0)
+        if (interrupted != 0)
+            exit = 128 + interrupted;
+        else if (rc != 0)
             exit = admin_fail_code(a, NULL, rc, b.l.detail, false);
         const struct command_body remove = {
             .path = (const uint8_t *)FOLDER, .path_len = strlen(FOLDER), .flags = 1};

@@ -74,7 +74,7 @@ static int find_authors(struct request_link *l, uint64_t directory, struct listi
             buffer_put_u64(body, directory);
             buffer_put_string(body, e->name, e->len);
             buffer_put_u64(body, 0);
-            buffer_put_u32(body, 1);
+            buffer_put_u32(body, request_rows(l, 1));
             client_queue_end(l->client);
         }
         rc = client_wait(l->client, request_left(l), &frame);

@@ -196,7 +196,19 @@ rows = [json.loads(l) for l in sys.argv[1].splitlines()]
 assert [(r["op"], r["outstanding"]) for r in rows] == [("floor", 1), ("set", 1), ("set", 8), ("get", 1), ("get", 8)]
 assert all(r["ops_per_s"] > 0 and 0 < r["p50_us"] <= r["p99_us"] <= r["max_us"] for r in rows)
 END
-expect 3 kvnode ls kvnode-bench
+expect 3 kvnode ls kvnode-bench~
+expect 0 kvnode log --last 1000000
+case $out in
+*kvnode-bench~/*) die "bench left history: $(echo "$out" | grep -m 3 kvnode-bench)" ;;
+esac
+kvnode bench --seconds 60 --keys 100 --outstanding 8 >/dev/null 2>&1 &
+bench=$!
+is_filled() { kvnode ls kvnode-bench~ 2>/dev/null | grep -q 00000099; }
+until_true 20 is_filled || die "bench does not fill"
+kill -INT "$bench"
+wait "$bench"
+[ $? = 130 ] || die "an interrupted bench"
+expect 3 kvnode ls kvnode-bench~
 
 say "init overwrites nothing"
 expect 0 kvnode init --name n9 -c "$work/n9.conf" --data "$work/n9"
