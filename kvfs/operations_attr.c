@@ -374,7 +374,7 @@ static void send_xattr(struct fs *fs, struct request *r)
         buffer_put_u64(&r->payload, inode->parent);
         buffer_put_text(&r->payload, inode->name);
         buffer_put_u64(&r->payload, 0);
-        buffer_put_u32(&r->payload, 1);
+        buffer_put_u32(&r->payload, fs->options->read_local ? 1 | PAST_LOCAL : 1);
         link_send(fs, r, MESSAGE_HISTORY, on_xattr_history);
     } else {
         request_error(fs, r, ENODATA);

@@ -2,7 +2,8 @@
  *
  *   .versions   a directory: every key of DIR that has or had content
  *   KEY         a directory: its versions 1, 2, 3 … and deletions, N.deleted
- *   N           the content as it was, read-only
+ *   N           the content as it was, with the mode and owner that it had: a copy can be written
+ *               to, N itself cannot (EROFS)
  *
  * and, to look up but not listed, -1 (one before the newest) and
  * @2026-01-31T12:00:00Z (what was current then). */
@@ -43,6 +44,12 @@ static bool is_version(const struct version_row *row)
 static void fail_version(struct fs *fs, struct request *r, int code)
 {
     request_fail(fs, r, code == KV_E_NOVERSION || code == KV_E_STALE ? KV_E_NOENT : code);
+}
+
+/* In the number of rows: with read=local, whatever this node has. */
+static uint32_t rows(const struct fs *fs, uint32_t n)
+{
+    return fs->options->read_local ? n | PAST_LOCAL : n;
 }
 
 /* .versions: readable by those who may list the directory itself. */
@@ -94,11 +101,15 @@ static void on_names(struct fs *fs, struct request *r, int code, struct cursor *
     more = cursor_u8(body) != 0;
     count = cursor_u32(body);
     for (i = 0; i < count && !body->failed; i++) {
+        uint64_t version;
+
         name = cursor_string(body, KV_NAME_MAX, &len);
-        cursor_u64(body);
+        version = cursor_u64(body);
         cursor_u8(body);
         if (body->failed)
             break;
+        if (version == 0)
+            continue; /* it has been a directory only, and these have no versions */
         buffer_put_u8(&r->data, INODE_DIRECTORY);
         buffer_put_bytes(&r->data, name, len);
         buffer_put_u8(&r->data, 0);
@@ -114,7 +125,7 @@ static void on_names(struct fs *fs, struct request *r, int code, struct cursor *
     buffer_clear(&r->payload);
     buffer_put_u64(&r->payload, r->parent);
     buffer_put_string(&r->payload, name, len);
-    buffer_put_u32(&r->payload, NAMES_A_PAGE);
+    buffer_put_u32(&r->payload, rows(fs, NAMES_A_PAGE));
     request_progress(fs, r);
     link_send(fs, r, MESSAGE_NAMES, on_names);
 }
@@ -124,7 +135,7 @@ static void list_keys(struct fs *fs, struct request *r, struct virtual_node *v)
     r->parent = v->directory;
     buffer_put_u64(&r->payload, v->directory);
     buffer_put_text(&r->payload, "");
-    buffer_put_u32(&r->payload, NAMES_A_PAGE);
+    buffer_put_u32(&r->payload, rows(fs, NAMES_A_PAGE));
     link_send(fs, r, MESSAGE_NAMES, on_names);
 }
 
@@ -137,7 +148,7 @@ static void send_history(struct fs *fs, struct request *r, uint64_t directory, c
     buffer_put_u64(&r->payload, directory);
     buffer_put_text(&r->payload, key);
     buffer_put_u64(&r->payload, before);
-    buffer_put_u32(&r->payload, ROWS_A_PAGE);
+    buffer_put_u32(&r->payload, rows(fs, ROWS_A_PAGE));
     request_progress(fs, r);
     link_send(fs, r, MESSAGE_HISTORY, on_answer);
 }
@@ -283,7 +294,7 @@ static void reply_version(struct fs *fs, struct request *r, const struct version
     v->number = row->version;
     v->deleted = row->deleted;
     v->attr = (struct attr){.type = row->type == INODE_SYMLINK && !row->deleted ? INODE_SYMLINK : INODE_FILE,
-                            .mode = row->mode & 0444,
+                            .mode = row->mode & 0777,
                             .uid = row->uid,
                             .gid = row->gid,
                             .nlink = 1,

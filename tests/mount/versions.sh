@@ -21,14 +21,14 @@ fails_with "@TIME before all is none" "No such file" cat .versions/key/@2001-01-
 fails_with "no such version" "No such file" cat .versions/key/14
 fails_with "no such key" "No such file" ls .versions/nokey
 fails_with "nonsense" "No such file" cat .versions/key/x
-is "read-only to look at" "444" "$(stat -c %a .versions/key/3)"
+is "shows the mode that it had" "$(stat -c %a key)" "$(stat -c %a .versions/key/3)"
 is "its size" "10" "$(stat -c %s .versions/key/3)"
 is "its time is that of its writing" "yes" "$([ "$(stat -c %Y .versions/key/13)" -ge "$(stat -c %Y .versions/key/1)" ] && echo yes)"
 is "not listed" "key" "$(ls -A)"
 is "nor found" ". ./key" "$(find . | sort | tr '\n' ' ' | sed 's/ $//')"
 is "on the root neither" "d" "$(ls -A "$A")"
 
-fails_with "no writing" "Read-only\|Permission denied" sh -c 'echo x >.versions/key/1'
+fails_with "no writing" "Read-only" sh -c 'echo x >.versions/key/1'
 fails_with "no making" "Read-only\|Permission denied" sh -c 'echo x >.versions/key/new'
 fails_with "no directories" "Read-only\|Permission denied" mkdir .versions/key/dir
 fails_with "no removing" "Read-only\|Permission denied" rm -f .versions/key/1
@@ -41,6 +41,17 @@ fails_with "no truncate" "Read-only\|Permission denied" truncate -s 0 .versions/
 fails_with "no hard links" "Read-only\|Permission denied" ln .versions/key/1 hard
 fails_with "the name is reserved" "not permitted\|exists" mkdir .versions
 fails_with "the other too" "not permitted\|exists" mkdir .kvfs
+
+modes=$A/modes
+mkdir "$modes" "$modes/directory" "$modes/gone"
+rmdir "$modes/gone"
+echo f >"$modes/f"
+ln -s f "$modes/l"
+echo x >"$modes/was-file" && rm "$modes/was-file" && mkdir "$modes/was-file"
+cp "$modes/.versions/f/1" "$modes/copy"
+is "a copy has the mode that a new file has" "644" "$(umask 022; stat -c %a "$modes/copy")"
+is "what is listed can be looked up" "copy f l was-file" "$(cd "$modes/.versions" && for k in *; do ls -d "$k"/* >/dev/null && echo "$k"; done | tr '\n' ' ' | sed 's/ $//')"
+is "and nothing else is listed" "4" "$(ls -A "$modes/.versions" | wc -l)"
 
 rm key
 is "a deletion is shown" "13.deleted" "$(ls .versions/key | grep deleted)"
@@ -55,7 +66,7 @@ is "a change of mode is no version" "14" "$(versions ./key | awk '{ print $NF }'
 is "listings are never stale" "15" "$(echo "content 15" >key; versions ./key | awk '{ print $NF }')"
 is "nor on another mount" "$(versions ./key)" "$(versions "$B/d/key")"
 is "content is the same on another mount" "content 7" "$(cat "$B/d/.versions/key/7")"
-is "versions of a private file are private" "400" "$(stat -c %a .versions/key/15)"
+is "versions of a private file are private" "600" "$(stat -c %a .versions/key/15)"
 
 ln -s one link; ln -sfn two link
 is "a link's versions" "one" "$(readlink .versions/link/1)"
