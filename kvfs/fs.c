@@ -13,6 +13,7 @@
 int fs_init(struct fs *fs, const struct options *options)
 {
     const char *directory = getenv("TMPDIR");
+    pthread_condattr_t attr;
 
     memset(fs, 0, sizeof *fs);
     fs->options = options;
@@ -22,7 +23,10 @@ int fs_init(struct fs *fs, const struct options *options)
     TAILQ_INIT(&fs->requests);
     TAILQ_INIT(&fs->files);
     pthread_mutex_init(&fs->lock, NULL);
-    pthread_cond_init(&fs->ready_cond, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&fs->ready_cond, &attr);
+    pthread_condattr_destroy(&attr);
     notifier_init(fs);
     return link_init(fs);
 }

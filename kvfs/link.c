@@ -104,6 +104,10 @@ void link_send_request(struct fs *fs, struct request *r)
     struct link *l = &fs->link;
     struct buffer *b;
 
+    if (r->seq != 0 && l->session == 0) {
+        link_register(fs);
+        return;
+    }
     r->sent = true;
     r->sent_ms = clock_boot_ms();
     r->sends++;

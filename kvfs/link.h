@@ -31,10 +31,11 @@ struct link {
     unsigned refusals;   /* connections in a row to nodes in a minority, or with a full disk */
     uint64_t refused_on; /* the last of them */
 
-    uint64_t session; /* 0: none */
+    uint64_t session; /* 0: none; with read=local until something is written */
     uint8_t nonce[16];
     uint64_t next_seq;
     bool session_lost;
+    bool registering;      /* link_register() */
     uint64_t keepalive_ms; /* when the next one is due */
 
     uint64_t connections; /* made so far */
@@ -55,12 +56,11 @@ struct link {
 int link_init(struct fs *fs);
 void link_deinit(struct fs *fs);
 
-/* First connection, before any thread runs: tries every node until one answers
- * or the mount's timeout has passed. 0, or -1 with the reason in error_out.
+/* First connection, before any thread runs: tries every node once, and looks up
+ * where prefix (may be NULL) leads. 0; 1: not yet, reason_out says what is missing,
+ * as in "waiting for …"; -1: it will not mend itself, reason_out says why.
  * Without the lock. */
-int link_open(struct fs *fs, char *error_out, size_t size);
-/* Blocking, between link_open() and link_start(): the inode of a path. */
-int link_resolve(struct fs *fs, const char *path, struct attr *attr_out);
+int link_open(struct fs *fs, const char *prefix, char *reason_out, size_t size);
 /* Starts and ends the node thread. Without the lock. */
 int link_start(struct fs *fs);
 void link_stop(struct fs *fs);

@@ -21,6 +21,8 @@ void link_on_posted(struct fs *fs, struct request *r, int code, struct cursor *b
 
 /* link_connect.c */
 void link_drop(struct fs *fs);
+/* Asks for a session on the present connection; what waits for one is sent then. */
+void link_register(struct fs *fs);
 /* One attempt at the current node. Without the lock. */
 bool link_reconnect(struct fs *fs);
 

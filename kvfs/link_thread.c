@@ -18,7 +18,7 @@ static void keepalive(struct fs *fs, uint64_t now_ms)
     struct command_body body = {0};
     struct request *r;
 
-    if (l->client == NULL || now_ms < l->keepalive_ms)
+    if (l->client == NULL || l->session == 0 || now_ms < l->keepalive_ms)
         return;
     l->keepalive_ms = now_ms + KEEPALIVE_MS;
     r = request_begin(fs, NULL);

@@ -13,8 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mount.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/statvfs.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -29,6 +31,8 @@
 #define WORKERS 2
 #define READY_SECONDS 10
 #define DETACHED_MS 3000
+#define RETRY_MS 200
+#define REASON_MAX 512
 
 enum { EXIT_USAGE = 2 };
 
@@ -122,8 +126,6 @@ static void go_to_background(struct program *p)
     close(fds[0]);
     p->ready_pipe = fds[1];
     setsid();
-    if (chdir("/") != 0)
-        perror("kvfs");
 }
 
 static void tell_parent(struct program *p, int code)
@@ -152,29 +154,100 @@ static void block_signals(struct program *p)
     signal(SIGPIPE, SIG_IGN);
 }
 
+/* Waits that long, or until somebody wants it to stop: false. */
+static bool wait_to_retry(struct program *p, int ms)
+{
+    struct pollfd fds[2] = {{.fd = p->signals, .events = POLLIN}, {.fd = p->ready_pipe}};
+
+    /* Who waits for the mount has gone, by ^C say: he does not want it any more. */
+    return poll(fds, 2, ms) <= 0;
+}
+
+/* What is wanted is not there yet. The first time, and when it is something else. */
+static void say_waiting(struct program *p, const char *reason, char last[static REASON_MAX])
+{
+    const struct options *o = &p->options;
+
+    if (strcmp(reason, last) == 0)
+        return;
+    snprintf(last, REASON_MAX, "%s", reason);
+    if (o->retry_ms == OPTIONS_FOREVER)
+        fprintf(stderr, "kvfs: waiting for %s\n", reason);
+    else
+        fprintf(stderr, "kvfs: waiting up to %u s for %s\n", (unsigned)(o->retry_ms / 1000), reason);
+}
+
+/* A node that answers, and with a majority behind it, is there at some time after a
+ * boot; who mounts cannot know when. */
 static int connect_cluster(struct program *p)
 {
-    const char *prefix = p->options.prefix;
-    char error[512] = "";
-    struct attr attr;
-    int rc;
+    struct options *o = &p->options;
+    uint64_t begun = clock_boot_ms();
+    char reason[REASON_MAX] = "", last[REASON_MAX] = "";
 
-    if (link_open(&p->fs, error, sizeof error) != 0) {
-        fprintf(stderr, "kvfs: no node answered (%s). Try: kvnode status\n", error);
-        return -1;
-    }
-    if (prefix != NULL && prefix[strspn(prefix, "/")] != '\0') {
-        rc = link_resolve(&p->fs, prefix, &attr);
-        if (rc == 0 && attr.type != INODE_DIRECTORY)
-            rc = KV_E_NOTDIR;
-        if (rc != 0) {
-            fprintf(stderr, "kvfs: prefix=%s: %s\n", prefix, rc < 0 ? strerror(-rc) : error_text(rc));
+    for (;;) {
+        int rc = link_open(&p->fs, o->prefix, reason, sizeof reason);
+
+        if (rc == 0)
+            /* The kernel never looks it up, and never forgets it. */
+            return inode_get(&p->fs, p->fs.root_ino) != NULL ? 0 : -1;
+        if (rc < 0) {
+            fprintf(stderr, "kvfs: %s\n", reason);
             return -1;
         }
-        p->fs.root_ino = attr.ino;
+        if (o->retry_ms != OPTIONS_FOREVER && clock_boot_ms() - begun >= o->retry_ms) {
+            fprintf(stderr, "kvfs: not mounted: waited in vain for %s. Try: kvnode status\n", reason);
+            return -1;
+        }
+        say_waiting(p, reason, last);
+        if (o->background && p->ready_pipe >= 0) {
+            fprintf(stderr, "kvfs: going on in the background\n");
+            tell_parent(p, EXIT_SUCCESS);
+            redirect_output(o);
+        }
+        if (!wait_to_retry(p, RETRY_MS)) {
+            fprintf(stderr, "kvfs: not mounted: stopped while waiting for %s\n", reason);
+            return -1;
+        }
     }
-    /* The kernel never looks it up, and never forgets it. */
-    return inode_get(&p->fs, p->fs.root_ino) != NULL ? 0 : -1;
+}
+
+/* Somebody else may have mounted there while this one was waiting. */
+static int mount_here(struct program *p)
+{
+    int lock = mountpoint_lock(p->options.mountpoint), rc = -1;
+
+    if (mountpoint_state(p->options.mountpoint) == MOUNTPOINT_FREE)
+        rc = fuse_session_mount(p->session, p->options.mountpoint);
+    else
+        fprintf(stderr, "kvfs: %s: mounted already\n", p->options.mountpoint);
+    if (lock >= 0)
+        close(lock);
+    return rc;
+}
+
+/* ro, noatime and the like are the kernel's; nothing of kvfs changes. */
+static int remount(const struct options *o)
+{
+    unsigned long flags = o->mount_flags;
+    struct statvfs st;
+
+    /* What is not said stays. */
+    if (statvfs(o->mountpoint, &st) == 0) {
+        static const unsigned long same[][2] = {{ST_RDONLY, MS_RDONLY},
+                                                {ST_NOSUID, MS_NOSUID},
+                                                {ST_NODEV, MS_NODEV},
+                                                {ST_NOEXEC, MS_NOEXEC},
+                                                {ST_NOATIME, MS_NOATIME}};
+        size_t i;
+
+        for (i = 0; i < sizeof same / sizeof same[0]; i++)
+            flags |= (st.f_flag & same[i][0]) != 0 ? same[i][1] & ~o->mount_flags_off : 0;
+    }
+    if (mount("kvfs", o->mountpoint, NULL, MS_REMOUNT | flags, NULL) == 0)
+        return EXIT_SUCCESS;
+    fprintf(stderr, "kvfs: %s: remount: %s\n", o->mountpoint, strerror(errno));
+    return EXIT_FAILURE;
 }
 
 static bool wait_until_ready(struct fs *fs)
@@ -182,7 +255,7 @@ static bool wait_until_ready(struct fs *fs)
     struct timespec until;
     bool ready;
 
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += READY_SECONDS;
     pthread_mutex_lock(&fs->lock);
     while (!fs->ready && pthread_cond_timedwait(&fs->ready_cond, &fs->lock, &until) == 0)
@@ -250,7 +323,7 @@ static void end_session(struct fs *fs)
     int i;
 
     pthread_mutex_lock(&fs->lock);
-    r = fs->link.client != NULL ? request_begin(fs, NULL) : NULL;
+    r = fs->link.client != NULL && fs->link.session != 0 ? request_begin(fs, NULL) : NULL;
     if (r != NULL)
         link_write(fs, r, COMMAND_END, &body, on_ended);
     for (i = 0; i < 50 && !TAILQ_EMPTY(&fs->requests); i++) {
@@ -317,6 +390,9 @@ static int run(struct program *p)
         perror("kvfs");
         goto end;
     }
+    /* The daemon keeps no directory busy. */
+    if (!o->foreground && chdir("/") != 0)
+        perror("kvfs");
     if (connect_cluster(p) != 0)
         goto end;
     p->session = fuse_session_new(&o->fuse, &operations, sizeof operations, &p->fs);
@@ -325,14 +401,15 @@ static int run(struct program *p)
         goto end;
     }
     p->fs.session = p->session;
-    if (fuse_session_mount(p->session, o->mountpoint) != 0)
+    if (mount_here(p) != 0)
         goto end;
     mounted = true;
     if (start_threads(p) != 0) {
         take_down(p, true);
         goto end;
     }
-    redirect_output(o);
+    if (o->foreground || p->ready_pipe >= 0)
+        redirect_output(o);
     tell_parent(p, EXIT_SUCCESS);
     take_down(p, wait_for_signal(p));
     rc = EXIT_SUCCESS;
@@ -350,6 +427,17 @@ end:
     return rc;
 }
 
+/* The daemon looks for sockets from another directory. */
+static void fix_socket_directory(void)
+{
+    const char *given = getenv("KVNODE_SOCKET_DIR");
+    char *path = given != NULL && given[0] != '\0' && given[0] != '/' ? realpath(given, NULL) : NULL;
+
+    if (path != NULL && setenv("KVNODE_SOCKET_DIR", path, 1) != 0)
+        perror("kvfs");
+    free(path);
+}
+
 int main(int argc, char **argv)
 {
     struct program *p = &program;
@@ -357,6 +445,7 @@ int main(int argc, char **argv)
     char *mountpoint;
 
     p->ready_pipe = -1;
+    fix_socket_directory();
     switch (options_parse(argc, argv, &p->options)) {
     case OPTIONS_DONE:
         options_free(&p->options);
@@ -368,10 +457,15 @@ int main(int argc, char **argv)
         break;
     }
     log_open("kvfs", p->options.verbose || p->options.debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
-    mountpoint = mountpoint_prepare(p->options.mountpoint);
+    mountpoint = mountpoint_prepare(p->options.mountpoint, p->options.remount);
     if (mountpoint != NULL) {
         free(p->options.mountpoint);
         p->options.mountpoint = mountpoint;
+        if (p->options.remount) {
+            rc = remount(&p->options);
+            options_free(&p->options);
+            return rc;
+        }
         if (!p->options.foreground)
             go_to_background(p);
         rc = run(p);

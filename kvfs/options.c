@@ -9,9 +9,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include "sync/wire/client.h"
+
+#define RETRY_MS 60000
 
 static const char usage_text[] =
     "Usage: kvfs [NODE[,NODE]...] MOUNTPOINT [OPTION]...\n"
@@ -32,10 +35,26 @@ static const char usage_text[] =
     "  -o uid=N,gid=N,umask=M show this owner, take these mode bits away\n"
     "  -o allow_other         for all users; permissions are always checked\n"
     "  -o log=PATH            log to this file\n"
+    "  -o retry=TIME          how long to wait for a node and a majority at the start: 90, 5m, 1h; 0:\n"
+    "                         not at all (60; with bg: for ever)\n"
+    "  -o bg                  wait in the background\n"
+    "  -o remount             change ro, rw, noatime … of the mount that is there\n"
     "\n"
-    "Unmount: fusermount3 -u MOUNTPOINT          fstab: n1 /srv/kv kvfs _netdev,nofail 0 0\n";
+    "Unmount: fusermount3 -u MOUNTPOINT\n"
+    "fstab:   n1 /srv/kv kvfs _netdev,nofail,bg,x-systemd.requires=kvnode@n1.service 0 0\n";
 
-enum { KEY_HELP, KEY_VERSION, KEY_FOREGROUND, KEY_DEBUG, KEY_SINGLE, KEY_VERBOSE, KEY_DISCARD, KEY_FUSE };
+enum {
+    KEY_HELP,
+    KEY_VERSION,
+    KEY_FOREGROUND,
+    KEY_DEBUG,
+    KEY_SINGLE,
+    KEY_VERBOSE,
+    KEY_DISCARD,
+    KEY_BACKGROUND,
+    KEY_REMOUNT,
+    KEY_FUSE
+};
 
 /* What fuse_opt fills in. */
 struct parsed {
@@ -43,7 +62,7 @@ struct parsed {
     char *positional[2]; /* borrowed from argv */
     unsigned n_positional;
     bool mount_helper, failed, help, version;
-    char *timeout, *commit, *versions, *read, *uid, *gid, *umask, *prefix, *log; /* owned */
+    char *timeout, *commit, *versions, *read, *uid, *gid, *umask, *prefix, *log, *retry; /* owned */
 };
 
 #define TEXT(name, field)                                                                                    \
@@ -67,6 +86,10 @@ static const struct fuse_opt specs[] = {
     TEXT("umask=%s", umask),
     TEXT("prefix=%s", prefix),
     TEXT("log=%s", log),
+    TEXT("retry=%s", retry),
+    KEY("bg", KEY_BACKGROUND),
+    KEY("fg", KEY_DISCARD),
+    KEY("remount", KEY_REMOUNT),
     KEY("-h", KEY_HELP),
     KEY("--help", KEY_HELP),
     KEY("-V", KEY_VERSION),
@@ -85,11 +108,66 @@ static const struct fuse_opt specs[] = {
     KEY("auto", KEY_DISCARD),
     KEY("noauto", KEY_DISCARD),
     KEY("defaults", KEY_DISCARD),
-    KEY("x-", KEY_DISCARD),
+    KEY("user=", KEY_DISCARD),
+    KEY("owner", KEY_DISCARD),
+    KEY("group", KEY_DISCARD),
     KEY("comment=", KEY_DISCARD),
     KEY("default_permissions", KEY_DISCARD), /* always on */
     FUSE_OPT_END,
 };
+
+/* Words of mount(8) that mean the same for every file system. What libfuse knows it
+ * sets; the others ask for what a mount of kvfs does anyway (times of access are
+ * never set by reading) or for nothing that it could do. */
+static const struct {
+    const char *name;
+    unsigned long on, off;
+    bool fuse; /* libfuse knows it */
+} generic[] = {
+    {"ro", MS_RDONLY, 0, true},
+    {"rw", 0, MS_RDONLY, true},
+    {"nosuid", MS_NOSUID, 0, true},
+    {"suid", 0, MS_NOSUID, true},
+    {"nodev", MS_NODEV, 0, true},
+    {"dev", 0, MS_NODEV, true},
+    {"noexec", MS_NOEXEC, 0, true},
+    {"exec", 0, MS_NOEXEC, true},
+    {"noatime", MS_NOATIME, 0, true},
+    {"atime", 0, MS_NOATIME, true},
+    {"sync", MS_SYNCHRONOUS, 0, true},
+    {"async", 0, MS_SYNCHRONOUS, true},
+    {"dirsync", MS_DIRSYNC, 0, true},
+    {"relatime", 0, 0, false},
+    {"norelatime", 0, 0, false},
+    {"strictatime", 0, 0, false},
+    {"nostrictatime", 0, 0, false},
+    {"diratime", 0, 0, false},
+    {"nodiratime", 0, 0, false},
+    {"lazytime", 0, 0, false},
+    {"nolazytime", 0, 0, false},
+    {"iversion", 0, 0, false},
+    {"noiversion", 0, 0, false},
+    {"silent", 0, 0, false},
+    {"loud", 0, 0, false},
+};
+
+/* 1: libfuse shall have it; 0: it is done with. */
+static int take_generic(struct options *o, const char *word)
+{
+    size_t i;
+
+    /* Of mount(8)'s own kind: x-systemd.requires=…, X-mount.mkdir. */
+    if (strncmp(word, "x-", 2) == 0 || strncmp(word, "X-", 2) == 0)
+        return 0;
+    for (i = 0; i < sizeof generic / sizeof generic[0]; i++) {
+        if (strcmp(word, generic[i].name) != 0)
+            continue;
+        o->mount_flags = (o->mount_flags & ~generic[i].off) | generic[i].on;
+        o->mount_flags_off = (o->mount_flags_off & ~generic[i].on) | generic[i].off;
+        return generic[i].fuse;
+    }
+    return 1;
+}
 
 static int on_option(void *data, const char *arg, int key, struct fuse_args *rest)
 {
@@ -126,10 +204,16 @@ static int on_option(void *data, const char *arg, int key, struct fuse_args *res
     case KEY_VERBOSE:
         o->verbose = true;
         return 0;
+    case KEY_BACKGROUND:
+        o->background = true;
+        return 0;
+    case KEY_REMOUNT:
+        o->remount = true;
+        return 0;
     case KEY_DISCARD:
         return 0;
     default:
-        return 1;
+        return take_generic(o, arg);
     }
 }
 
@@ -149,6 +233,47 @@ static bool parse_seconds(const char *name, const char *text, unsigned *ms_out)
     }
     *ms_out = (unsigned)(seconds * 1000);
     return true;
+}
+
+/* 90, 90s, 5m, 2h. */
+static bool parse_retry(const char *text, bool background, uint64_t *ms_out)
+{
+    static const struct {
+        const char *name;
+        uint64_t ms;
+    } units[] = {{"", 1000}, {"s", 1000}, {"m", 60000}, {"h", 3600000}};
+    char *end;
+    unsigned long v;
+    size_t i;
+
+    *ms_out = background ? OPTIONS_FOREVER : RETRY_MS;
+    if (text == NULL)
+        return true;
+    errno = 0;
+    v = strtoul(text, &end, 10);
+    for (i = 0; i < sizeof units / sizeof units[0]; i++) {
+        if (errno == 0 && end != text && text[0] >= '0' && text[0] <= '9' && v <= 1000000 &&
+            strcmp(end, units[i].name) == 0) {
+            *ms_out = v * units[i].ms;
+            return true;
+        }
+    }
+    fprintf(stderr, "kvfs: retry=%s: a time was expected, such as 90, 5m or 1h\n", text);
+    return false;
+}
+
+/* path, or what it means from the present directory; consumed. NULL: out of memory. */
+static char *absolute(char *path)
+{
+    char directory[PATH_MAX], *result = NULL;
+
+    if (path == NULL || path[0] == '/')
+        return path;
+    if (getcwd(directory, sizeof directory) == NULL ||
+        asprintf(&result, "%s/%s", strcmp(directory, "/") == 0 ? "" : directory, path) < 0)
+        result = NULL;
+    free(path);
+    return result;
 }
 
 static bool parse_number(const char *name, const char *text, int base, uint32_t max, uint32_t *out)
@@ -171,7 +296,8 @@ static bool parse_values(struct parsed *p)
     struct options *o = p->options;
     uint32_t mask = 0;
 
-    if (!parse_seconds("timeout", p->timeout, &o->timeout_ms) ||
+    if (!parse_retry(p->retry, o->background, &o->retry_ms) ||
+        !parse_seconds("timeout", p->timeout, &o->timeout_ms) ||
         !parse_seconds("commit", p->commit, &o->commit_ms))
         return false;
     if (p->versions != NULL) {
@@ -201,7 +327,13 @@ static bool parse_values(struct parsed *p)
         return false;
     o->umask = (mode_t)mask;
     o->prefix = p->prefix;
-    o->log_path = p->log;
+    /* The daemon's directory is another. */
+    o->log_path = absolute(p->log);
+    if (p->log != NULL && o->log_path == NULL) {
+        fprintf(stderr, "kvfs: log=: %s\n", strerror(errno));
+        p->log = NULL;
+        return false;
+    }
     p->prefix = p->log = NULL; /* consumed */
     return true;
 }
@@ -215,6 +347,8 @@ static bool add_node(struct options *o, const char *name, size_t len)
         return false;
     }
     o->nodes[o->n_nodes] = strndup(name, len);
+    if (o->nodes[o->n_nodes] != NULL && strchr(o->nodes[o->n_nodes], '/') != NULL)
+        o->nodes[o->n_nodes] = absolute(o->nodes[o->n_nodes]);
     return o->nodes[o->n_nodes++] != NULL;
 }
 
@@ -332,6 +466,7 @@ enum options_result options_parse(int argc, char **argv, struct options *out)
     free(p.umask);
     free(p.prefix);
     free(p.log);
+    free(p.retry);
     return result;
 }
 

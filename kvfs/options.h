@@ -9,16 +9,21 @@
 #include <fuse_opt.h>
 
 #define OPTIONS_NODES_MAX 16
+#define OPTIONS_FOREVER UINT64_MAX
 
 enum versions_mode { VERSIONS_HIDDEN, VERSIONS_VISIBLE, VERSIONS_OFF };
 
 struct options {
-    char *nodes[OPTIONS_NODES_MAX]; /* owned; names or socket paths, the preferred one first */
+    char *nodes[OPTIONS_NODES_MAX]; /* owned; names or absolute socket paths, the preferred one first */
     unsigned n_nodes;
-    char *mountpoint; /* owned; absolute */
+    char *mountpoint; /* owned; as given until mountpoint_prepare() */
     char *prefix;     /* owned; NULL: the root */
-    char *log_path;   /* owned; NULL: syslog, or stderr in the foreground */
+    char *log_path;   /* owned; absolute; NULL: syslog, or stderr in the foreground */
     unsigned timeout_ms, commit_ms;
+    uint64_t retry_ms; /* how long a node and a majority are waited for; OPTIONS_FOREVER */
+    bool background;   /* while waiting, too */
+    bool remount;      /* change the flags of the mount that is there */
+    unsigned long mount_flags, mount_flags_off; /* MS_*, what the options ask for; for a remount */
     enum versions_mode versions;
     bool read_local;
     bool foreground, debug, single, verbose;

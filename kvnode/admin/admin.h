@@ -54,6 +54,7 @@ enum opt {
     OPT_DATA,
     OPT_SOCKET,
     OPT_PEER,
+    OPT_FSTAB,
     OPT_SETTINGS,
     OPT_BRIDGE_PEER,
     OPT_SECONDS,

@@ -85,6 +85,14 @@ static int print_own_section(const struct admin *a, const struct config *c)
     return EXIT_OK;
 }
 
+/* The unit's name is that of the file it runs: kvnode@n1 has /etc/kvnode/n1.conf. The
+ * preferred node is this one; a mount that starts before it has a majority waits. */
+static void print_fstab(const struct config *c)
+{
+    printf("%s /srv/kv kvfs _netdev,nofail,bg,allow_other,x-systemd.requires=kvnode@%s.service 0 0\n",
+           c->name, c->name);
+}
+
 static int read_settings(struct request_link *l, json_t **settings_out)
 {
     struct cursor answer;
@@ -166,8 +174,9 @@ static int cluster_settings(struct admin *a)
 int verb_config(struct admin *a)
 {
     if (a->opt[OPT_SETTINGS] != NULL)
-        return a->opt[OPT_PEER] != NULL ? admin_usage(a, "--cluster and --peer exclude each other")
-                                        : cluster_settings(a);
+        return a->opt[OPT_PEER] != NULL || a->opt[OPT_FSTAB] != NULL
+                   ? admin_usage(a, "--cluster, --peer and --fstab exclude each other")
+                   : cluster_settings(a);
     if (a->n_args > 0)
         return admin_usage(
             a, "%s: settings of a node are changed in its file; those of the cluster with --cluster",
@@ -177,7 +186,9 @@ int verb_config(struct admin *a)
     int exit = admin_config(a, &c);
     if (exit != EXIT_OK)
         return exit;
-    if (a->opt[OPT_PEER] != NULL) {
+    if (a->opt[OPT_FSTAB] != NULL) {
+        print_fstab(c);
+    } else if (a->opt[OPT_PEER] != NULL) {
         exit = print_own_section(a, c);
     } else {
         config_each(c, &last, a->opt[OPT_JSON] != NULL ? print_json : print_text);

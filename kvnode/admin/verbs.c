@@ -38,6 +38,7 @@ const struct admin_option admin_options[OPT_COUNT] = {
     [OPT_DATA] = {0, "data", "DIR", "data directory"},
     [OPT_SOCKET] = {0, "socket", "PATH", "the socket for clients"},
     [OPT_PEER] = {0, "peer", NULL, "print this node's [peer] section for the other machines' files"},
+    [OPT_FSTAB] = {0, "fstab", NULL, "print the line of /etc/fstab that mounts this node's keys"},
     [OPT_SETTINGS] = {0, "cluster", NULL, "the cluster's settings: NAME=VALUE changes one, for all nodes"},
     [OPT_BRIDGE_PEER] = {0, "peer", "NAME", "whose key was used to log in"},
     [OPT_SECONDS] = {0, "seconds", "N", "length of each measurement (3)"},
@@ -117,7 +118,8 @@ const struct verb admin_verbs[] = {
     {"run", "", "run the node in the foreground", NODE, CONFIGURED, 0, 0, verb_run,
      "SIGTERM hands leadership over and stops."},
     {"config", "[NAME=VALUE...]", "print every setting with its source", NODE,
-     CONFIGURED | BIT(OPT_JSON) | BIT(OPT_PEER) | BIT(OPT_SETTINGS) | BIT(OPT_TIMEOUT), 0, 32, verb_config,
+     CONFIGURED | BIT(OPT_JSON) | BIT(OPT_PEER) | BIT(OPT_FSTAB) | BIT(OPT_SETTINGS) | BIT(OPT_TIMEOUT), 0,
+     32, verb_config,
      "Without --cluster: the settings of one node's file. With it: those that all nodes share, which are "
      "replicated and take effect at once; NAME=default takes one back. value_limit: the longest value (1 GiB "
      "at "

@@ -216,6 +216,9 @@ expect 0 kvnode init --name n9 -c "$work/n9.conf" --data "$work/n9"
 expect 6 kvnode init --name n9 -c "$work/n9.conf" --data "$work/other"
 expect 6 kvnode init --name n9 -c "$work/other.conf" --data "$work/n9"
 has "$err" "not empty; nothing was changed"
+expect 0 kvnode config -c "$work/n9.conf" --fstab
+[ "$out" = "n9 /srv/kv kvfs _netdev,nofail,bg,allow_other,x-systemd.requires=kvnode@n9.service 0 0" ] ||
+    die "the line for fstab: $out"
 expect 0 kvnode config -c "$work/n9.conf" --peer
 has "$out" "[peer n9]"
 rm -r "$work/n9"

@@ -124,7 +124,7 @@ exec 7>&-
 is "what was staged is published" "staged" "$(cat "$A/term")"
 grep -q "$BASE/m1" /proc/self/mountinfo && not_ok "it is unmounted" || ok "it is unmounted"
 
-fails_with "no such node" "no node answered" "$KVFS" nosuch "$BASE/m1"
+fails_with "no such node" "waited in vain for a node" "$KVFS" nosuch "$BASE/m1" -o retry=0
 fails_with "no such directory" "No such file" "$KVFS" "$NODES" "$WORK/nosuch"
 : >plain
 fails_with "not a directory" "not a directory" "$KVFS" "$NODES" "$WORK/plain"

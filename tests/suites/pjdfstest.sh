@@ -36,7 +36,8 @@ for test in $(cd "$tests/tests" && find "$@" -name '*.t' | sed 's,^\./,,' | sort
     fi
     [ -n "$bad" ] || continue
     n=$(printf '%s\n' "$bad" | grep -c .)
-    if grep -Eq "expect 0 .*\b(link|mkfifo|mknod|bind)\b|2147483649" "$tests/tests/$test"; then
+    # open/25: a file of 2 GiB.
+    if [ "$test" = open/25.t ] || grep -Eq "expect 0 .*\b(link|mkfifo|mknod|bind)\b" "$tests/tests/$test"; then
         missing=$((missing + 1))
         echo "subject missing: $test ($n)"
     else

@@ -256,7 +256,7 @@ static void *run_node(void *arg)
     return NULL;
 }
 
-static int setup_nodes(void **state, unsigned n)
+static int setup_nodes(void **state, unsigned n, bool read_local)
 {
     struct fixture *f = calloc(1, sizeof *f);
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -274,12 +274,13 @@ static int setup_nodes(void **state, unsigned n)
     for (unsigned i = 0; i < n; i++)
         f->options.nodes[i] = f->node.path;
     f->options.n_nodes = n;
+    f->options.read_local = read_local;
     f->options.timeout_ms = 1000;
     f->options.commit_ms = 1000;
     pthread_cond_init(&f->answered, NULL);
     assert_int_equal(fs_init(&f->fs, &f->options), 0);
     assert_int_equal(pthread_create(&f->node.thread, NULL, run_node, &f->node), 0);
-    assert_int_equal(link_open(&f->fs, error, sizeof error), 0);
+    assert_int_equal(link_open(&f->fs, NULL, error, sizeof error), 0);
     assert_int_equal(link_start(&f->fs), 0);
     *state = f;
     return 0;
@@ -287,13 +288,18 @@ static int setup_nodes(void **state, unsigned n)
 
 static int setup(void **state)
 {
-    return setup_nodes(state, 1);
+    return setup_nodes(state, 1, false);
+}
+
+static int setup_local(void **state)
+{
+    return setup_nodes(state, 1, true);
 }
 
 /* One that is met under two names. */
 static int setup_two(void **state)
 {
-    return setup_nodes(state, 2);
+    return setup_nodes(state, 2, false);
 }
 
 static int teardown(void **state)
@@ -379,6 +385,40 @@ static void a_lost_connection_repeats_it_under_its_number(void **state)
     assert_int_equal(f->node.n_writes, 2);
     assert_int_equal(f->node.writes[1].session, f->node.writes[0].session);
     assert_int_equal(f->node.writes[1].seq, f->node.writes[0].seq);
+}
+
+static void with_read_local_the_session_begins_with_the_first_write(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_int_equal(f->node.n_connections, 1);
+    assert_int_equal(f->node.n_registered, 0);
+    start_write(f);
+    start_write(f);
+    assert_int_equal(wait_answers(f, 2), 0);
+    assert_int_equal(f->node.n_registered, 1);
+    assert_int_equal(f->node.n_writes, 2);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(f->node.writes[i].session, 1);
+        assert_int_equal(f->node.writes[i].seq, 1 + i);
+    }
+    assert_int_equal(f->node.n_connections, 1);
+}
+
+/* The session is lost with the connection on which it is found out. */
+static void with_read_local_another_session_begins_with_the_next_write(void **state)
+{
+    struct fixture *f = *state;
+
+    start_write(f);
+    assert_int_equal(wait_answers(f, 1), 0);
+    f->node.acts[1] = ACT_SESSION;
+    start_write(f);
+    assert_int_equal(wait_answers(f, 2), 0);
+    assert_int_equal(f->node.n_registered, 2);
+    assert_int_equal(f->node.n_writes, 3);
+    assert_int_equal(f->node.writes[2].session, 2);
+    assert_int_equal(f->node.writes[2].seq, 1);
 }
 
 static void an_outcome_is_final_and_a_refusal_to_try_is_not(void **state)
@@ -734,6 +774,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_write_is_numbered_and_acknowledged, setup, teardown),
         cmocka_unit_test_setup_teardown(a_lost_connection_repeats_it_under_its_number, setup, teardown),
+        cmocka_unit_test_setup_teardown(with_read_local_the_session_begins_with_the_first_write, setup_local,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(with_read_local_another_session_begins_with_the_next_write,
+                                        setup_local, teardown),
         cmocka_unit_test_setup_teardown(an_outcome_is_final_and_a_refusal_to_try_is_not, setup, teardown),
         cmocka_unit_test_setup_teardown(nobody_leading_ends_with_the_deadline, setup, teardown),
         cmocka_unit_test_setup_teardown(silence_after_a_write_is_an_unknown_outcome, setup, teardown),

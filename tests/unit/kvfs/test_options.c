@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <unistd.h>
 #include <fcntl.h>
 #include <cmocka.h>
@@ -87,6 +88,69 @@ static void takes_what_mount_passes(void **state)
     options_free(&o);
 }
 
+static void says_how_long_to_wait(void **state)
+{
+    static const struct {
+        const char *line;
+        uint64_t ms;
+    } lines[] = {{"kvfs n1 /mnt", 60000},
+                 {"kvfs n1 /mnt -o retry=0", 0},
+                 {"kvfs n1 /mnt -o retry=90", 90000},
+                 {"kvfs n1 /mnt -o retry=90s", 90000},
+                 {"kvfs n1 /mnt -o retry=5m", 300000},
+                 {"kvfs n1 /mnt -o retry=2h,bg", 7200000},
+                 {"kvfs n1 /mnt -o bg", OPTIONS_FOREVER}};
+    struct options o;
+    size_t i;
+
+    for (i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+        assert_int_equal(parse(lines[i].line, &o), OPTIONS_RUN);
+        assert_true(o.retry_ms == lines[i].ms);
+        assert_int_equal(o.background, strstr(lines[i].line, "bg") != NULL);
+        options_free(&o);
+    }
+}
+
+static void words_of_mount_are_taken_or_handed_on(void **state)
+{
+    struct options o;
+    char all[512] = "";
+    int i;
+
+    assert_int_equal(
+        parse("mount.kvfs n1 /mnt -o x-systemd.requires=kvnode@n1.service,X-mount.mkdir,user=me,relatime,"
+              "nodiratime,strictatime,lazytime,group,noatime,ro,remount",
+              &o),
+        OPTIONS_RUN);
+    assert_true(o.remount);
+    assert_int_equal(o.mount_flags, MS_RDONLY | MS_NOATIME);
+    for (i = 0; i < o.fuse.argc; i++) {
+        strcat(all, o.fuse.argv[i]);
+        strcat(all, " ");
+    }
+    assert_non_null(strstr(all, "noatime"));
+    assert_null(strstr(all, "relatime"));
+    assert_null(strstr(all, "x-systemd"));
+    assert_null(strstr(all, "remount"));
+    options_free(&o);
+    assert_int_equal(parse("kvfs n1 /mnt -o ro,remount,rw", &o), OPTIONS_RUN);
+    assert_int_equal(o.mount_flags, 0);
+    assert_int_equal(o.mount_flags_off, MS_RDONLY);
+    options_free(&o);
+}
+
+static void paths_are_meant_from_here(void **state)
+{
+    struct options o;
+
+    assert_int_equal(chdir("/usr"), 0);
+    assert_int_equal(parse("kvfs run/n1.sock,n2 /mnt -o log=some/log", &o), OPTIONS_RUN);
+    assert_string_equal(o.nodes[0], "/usr/run/n1.sock");
+    assert_string_equal(o.nodes[1], "n2");
+    assert_string_equal(o.log_path, "/usr/some/log");
+    options_free(&o);
+}
+
 static void refuses_bad_values(void **state)
 {
     static const char *const lines[] = {"kvfs",
@@ -98,7 +162,11 @@ static void refuses_bad_values(void **state)
                                         "kvfs n1 /mnt -o versions=some",
                                         "kvfs n1 /mnt -o read=strict",
                                         "kvfs n1 /mnt -o umask=9",
-                                        "kvfs n1 /mnt -o uid=-1"};
+                                        "kvfs n1 /mnt -o uid=-1",
+                                        "kvfs n1 /mnt -o retry=",
+                                        "kvfs n1 /mnt -o retry=-1",
+                                        "kvfs n1 /mnt -o retry=5x",
+                                        "kvfs n1 /mnt -o retry=99999999999"};
     struct options o;
     size_t i;
 
@@ -146,6 +214,9 @@ int main(void)
         cmocka_unit_test(nodes_and_mountpoint),
         cmocka_unit_test(every_option),
         cmocka_unit_test(takes_what_mount_passes),
+        cmocka_unit_test(says_how_long_to_wait),
+        cmocka_unit_test(words_of_mount_are_taken_or_handed_on),
+        cmocka_unit_test(paths_are_meant_from_here),
         cmocka_unit_test(refuses_bad_values),
         cmocka_unit_test(finds_the_nodes_of_this_machine),
         cmocka_unit_test(help_and_version_are_no_errors),
