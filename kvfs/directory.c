@@ -124,6 +124,10 @@ static void on_readdir(struct fs *fs, struct request *r, int code, struct cursor
     struct listing l;
     uint32_t count, i;
 
+    if ((code == KV_E_NOENT || code == KV_E_STALE) && file_is_removed(inode)) {
+        reply_data(fs, r, NULL, 0); /* nothing is in a directory that was removed */
+        return;
+    }
     if (code != 0) {
         request_fail(fs, r, code == KV_E_NOENT ? KV_E_STALE : code);
         return;

@@ -38,8 +38,8 @@ static void on_remove(struct fs *fs, const struct event *e, struct inode *inode,
             notifier_inval(fs, inode, false);
         }
     }
-    if (inode != NULL && inode->file != NULL && e->attr.nlink == 0)
-        file_removed(fs, inode->file, &e->attr, !own);
+    if (inode != NULL && e->attr.nlink == 0)
+        file_inode_removed(fs, inode, &e->attr, !own);
 }
 
 static void on_rename(struct fs *fs, const struct event *e, struct inode *inode, bool own)

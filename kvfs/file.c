@@ -13,6 +13,11 @@
 #include "sync/base/error.h"
 #include "sync/base/log.h"
 
+/* As much as a node keeps of what was removed, see store_read_removed(). */
+#define KEPT_MAX 10000
+#define KEPT_BYTES_MAX ((uint64_t)64 << 20)
+#define KEPT_PULL_MS 200
+
 struct file *file_get(struct fs *fs, struct inode *inode)
 {
     struct file *f = inode->file;
@@ -45,10 +50,21 @@ static void list_or_unlist(struct fs *fs, struct file *f)
     f->listed = wanted;
 }
 
+static void keep_no_more(struct fs *fs, struct file *f)
+{
+    if (!f->kept)
+        return;
+    TAILQ_REMOVE(&fs->kept.list, f, kept_link);
+    fs->kept.n--;
+    fs->kept.bytes -= f->attr.size;
+    f->kept = false;
+}
+
 void file_free(struct fs *fs, struct inode *inode)
 {
     struct file *f = inode->file;
 
+    keep_no_more(fs, f);
     if (f->listed)
         TAILQ_REMOVE(&fs->files, f, link);
     file_take_lost(fs, f);
@@ -66,6 +82,40 @@ void file_free(struct fs *fs, struct inode *inode)
     inode->file = NULL;
 }
 
+bool file_is_removed(const struct inode *inode)
+{
+    return inode != NULL && inode->file != NULL && inode->file->life != FILE_LIVE &&
+           inode->file->life != FILE_LOST;
+}
+
+static bool keep(struct fs *fs, struct file *f)
+{
+    struct file *old, *next;
+
+    if (f->attr.size > KEPT_BYTES_MAX)
+        return false;
+    if (f->kept)
+        return true;
+    f->kept = true;
+    f->kept_ms = clock_boot_ms();
+    TAILQ_INSERT_TAIL(&fs->kept.list, f, kept_link);
+    fs->kept.n++;
+    fs->kept.bytes += f->attr.size;
+    for (old = TAILQ_FIRST(&fs->kept.list); old != f; old = next) {
+        struct inode *inode = old->inode;
+
+        next = TAILQ_NEXT(old, kept_link);
+        if (fs->kept.n <= KEPT_MAX && fs->kept.bytes <= KEPT_BYTES_MAX)
+            break;
+        keep_no_more(fs, old);
+        if (old->n_handles == 0) {
+            old->life = FILE_LOST;
+            file_put(fs, inode);
+        }
+    }
+    return true;
+}
+
 void file_put(struct fs *fs, struct inode *inode)
 {
     struct file *f = inode->file;
@@ -74,6 +124,8 @@ void file_put(struct fs *fs, struct inode *inode)
         list_or_unlist(fs, f);
         if (f->n_handles > 0 || f->listed || !TAILQ_EMPTY(&f->waiters) || !TAILQ_EMPTY(&f->next_waiters) ||
             !TAILQ_EMPTY(&f->invalidated) || f->lost != 0)
+            return;
+        if (inode->nlookup > 0 && file_is_removed(inode) && keep(fs, f))
             return;
         file_free(fs, inode);
     }
@@ -259,10 +311,12 @@ void file_touched(struct fs *fs, struct file *f, const struct fuse_ctx *who)
     f->told = false;
     list_or_unlist(fs, f);
     f->inode->told_data = true; /* the kernel put it into its page cache itself */
-    if (who == NULL || who->pid == 0)
+    if (who == NULL)
         return;
     f->uid = who->uid;
     f->gid = who->gid;
+    if (who->pid == 0)
+        return;
     for (i = 0; i < f->n_writers && i < FILE_WRITERS; i++) {
         if (f->writers[i].thread == who->pid)
             return;
@@ -276,7 +330,9 @@ bool file_is_of(const struct file *f, const struct handle *h, pid_t process)
 {
     unsigned i;
 
-    if (h->opener == process)
+    /* Of callers that are not seen from here (a mount shared into another pid namespace)
+     * nothing is known: each of their closes publishes, like one of the writer's. */
+    if (process == 0 || h->opener == process)
         return true;
     for (i = 0; i < f->n_writers && i < FILE_WRITERS; i++) {
         if (f->writers[i].process == process)
@@ -351,10 +407,21 @@ static void pull_next(struct fs *fs, struct request *r)
     link_send(fs, r, MESSAGE_READ, on_pulled);
 }
 
+static void pull(struct fs *fs, struct file *f)
+{
+    struct request *r = request_begin(fs, NULL);
+
+    if (r == NULL) {
+        f->life = FILE_LOST;
+        return;
+    }
+    f->pulling = true;
+    r->ino = f->inode->ino;
+    pull_next(fs, r);
+}
+
 void file_removed(struct fs *fs, struct file *f, const struct attr *attr, bool by_other)
 {
-    struct request *r;
-
     if (f->life != FILE_LIVE)
         return;
     if (attr->ino == f->inode->ino)
@@ -363,21 +430,35 @@ void file_removed(struct fs *fs, struct file *f, const struct attr *attr, bool b
     f->removed_elsewhere = by_other;
     f->life = FILE_PULLING;
     file_take_lost(fs, f); /* there is no content any more that could be wrong */
+    if (f->attr.size == 0 || f->attr.type != INODE_FILE)
+        f->life = FILE_ORPHAN;
     if (f->n_handles == 0) {
-        /* Only its publication was left to do, and has nowhere to go. */
+        /* Only its publication was left to do, and has nowhere to go. The kernel forgets the
+         * inode in a moment, unless somebody holds it. */
         stage_clear(&f->stage);
         file_put(fs, f->inode);
         return;
     }
-    if (f->attr.size == 0) {
-        f->life = FILE_ORPHAN;
-        return;
+    if (f->life == FILE_PULLING)
+        pull(fs, f);
+}
+
+void file_inode_removed(struct fs *fs, struct inode *inode, const struct attr *attr, bool by_other)
+{
+    if (inode->nlookup > 0)
+        file_get(fs, inode); /* without memory for it, it is gone for good */
+    if (inode->file != NULL)
+        file_removed(fs, inode->file, attr, by_other);
+}
+
+void file_keep_tick(struct fs *fs, uint64_t now_ms)
+{
+    struct file *f;
+
+    TAILQ_FOREACH (f, &fs->kept.list, kept_link) {
+        if (now_ms - f->kept_ms < KEPT_PULL_MS)
+            break;
+        if (f->life == FILE_PULLING && !f->pulling)
+            pull(fs, f);
     }
-    r = request_begin(fs, NULL);
-    if (r == NULL) {
-        f->life = FILE_LOST;
-        return;
-    }
-    r->ino = f->inode->ino;
-    pull_next(fs, r);
 }

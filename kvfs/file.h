@@ -35,6 +35,14 @@ struct handle {
 TAILQ_HEAD(handle_list, handle);
 TAILQ_HEAD(file_list, file);
 
+/* Removed inodes that no handle is open for, and that the kernel still knows: somebody's
+ * working directory, a bind mount of one file, an O_PATH descriptor. The oldest go first. */
+struct file_keep {
+    struct file_list list;
+    unsigned n;
+    uint64_t bytes;
+};
+
 /* Which command of which session. */
 struct command_number {
     uint64_t session, seq;
@@ -70,12 +78,16 @@ struct file {
     unsigned n_parts, part_next, part_acked;
     struct command_number numbers[FILE_NUMBERS]; /* that it had; the newest first */
     unsigned n_numbers;
-    uint64_t base_revision;           /* content that it was based on; 0: not known */
-    uint64_t retry_ms;                /* nothing is published before, unless somebody waits for it */
-    unsigned refusals;                /* in a row */
-    bool queued;                      /* long, and waits for another one's parts */
-    bool told;                        /* somebody was told that what is staged is not published */
-    int lost;                         /* code with which edits were dropped and nobody was told yet */
+    uint64_t base_revision; /* content that it was based on; 0: not known */
+    uint64_t retry_ms;      /* nothing is published before, unless somebody waits for it */
+    unsigned refusals;      /* in a row */
+    bool queued;            /* long, and waits for another one's parts */
+    bool told;              /* somebody was told that what is staged is not published */
+    int lost;               /* code with which edits were dropped and nobody was told yet */
+    /* Removed, without a handle, and the kernel still knows it: fs->kept. */
+    TAILQ_ENTRY(file) kept_link;
+    bool kept, pulling; /* pulling: its value has been asked for */
+    uint64_t kept_ms;
     struct request_list waiters;      /* for the publication under way */
     struct request_list next_waiters; /* for the one after it */
     struct request_list invalidated;  /* opens that wait until the kernel has dropped its cache */
@@ -117,7 +129,13 @@ int file_take_lost(struct fs *fs, struct file *f);
 void file_touched(struct fs *fs, struct file *f, const struct fuse_ctx *who);
 /* Whether the process has opened the handle or written to the file. */
 bool file_is_of(const struct file *f, const struct handle *h, pid_t process);
-/* The last name has gone; by_other: not through this mount. */
+/* Whether its last name has gone and what it was is still known. */
+bool file_is_removed(const struct inode *inode);
+/* Fetches the values of removed inodes that the kernel has not forgotten by now. */
+void file_keep_tick(struct fs *fs, uint64_t now_ms);
+/* The last name of an inode has gone; by_other: not through this mount. */
+void file_inode_removed(struct fs *fs, struct inode *inode, const struct attr *attr, bool by_other);
+/* The same for its file. */
 void file_removed(struct fs *fs, struct file *f, const struct attr *attr, bool by_other);
 
 #endif

@@ -22,6 +22,7 @@ int fs_init(struct fs *fs, const struct options *options)
     fs->memory.directory = directory != NULL && directory[0] == '/' ? directory : "/var/tmp";
     TAILQ_INIT(&fs->requests);
     TAILQ_INIT(&fs->files);
+    TAILQ_INIT(&fs->kept.list);
     pthread_mutex_init(&fs->lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

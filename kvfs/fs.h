@@ -48,6 +48,7 @@ struct fs {
     struct inode_table inodes;
     struct request_list requests; /* all, oldest first */
     struct stage_memory memory;
+    struct file_keep kept;
     struct file_list files; /* those with something staged or being published */
     unsigned n_lost;        /* files with file.lost */
     struct file *uploading; /* the one whose publication is in parts; one at a time */

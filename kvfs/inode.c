@@ -55,7 +55,10 @@ void inode_forget(struct fs *fs, uint64_t ino, uint64_t n)
     if (inode == NULL)
         return;
     inode->nlookup -= n < inode->nlookup ? n : inode->nlookup;
-    inode_put(fs, inode);
+    if (inode->nlookup == 0 && inode->file != NULL)
+        file_put(fs, inode);
+    else
+        inode_put(fs, inode);
 }
 
 void inode_set_place(struct inode *inode, uint64_t parent, const void *name, size_t name_len)

@@ -77,6 +77,7 @@ static int tick(struct fs *fs, uint64_t *last_ms)
         request_tick(fs, now);
         publish_tick(fs, now);
         retry_tick(fs, now);
+        file_keep_tick(fs, now);
         keepalive(fs, now);
     }
     return retry_due(fs, now);

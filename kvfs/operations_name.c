@@ -7,6 +7,7 @@
 #include "kvfs/operations.h"
 #include "kvfs/publish.h"
 #include "kvfs/reply.h"
+#include "sync/base/clock.h"
 #include "sync/base/error.h"
 
 /* Whether a name may be looked up; replies if not. */
@@ -41,6 +42,7 @@ static bool check_change(fuse_req_t req, fuse_ino_t parent, const char *name)
  * often it was gone again. */
 
 #define ROUNDS_MAX 100
+#define TOLD_MS 20 /* the notifier has done its work by then */
 
 static void send_lookup(struct fs *fs, struct request *r, enum read_at consistency, request_fn *on_answer)
 {
@@ -52,6 +54,20 @@ static void send_lookup(struct fs *fs, struct request *r, enum read_at consisten
 }
 
 static void on_lookup(struct fs *fs, struct request *r, int code, struct cursor *body);
+
+/* In a directory that was removed there is nothing. But the kernel may have come there by
+ * a name that leads elsewhere by now, of which it has not been told yet; then it walks again. */
+static int code_in_parent(struct fs *fs, const struct request *r, int code)
+{
+    const struct inode *parent = inode_find(fs, r->parent);
+
+    if (code != KV_E_STALE || !file_is_removed(parent))
+        return code;
+    if (retry_is(fs, r->caller.pid) ||
+        (!fs->notifier.epoch_wanted && clock_boot_ms() - parent->file->kept_ms >= TOLD_MS))
+        return KV_E_NOENT;
+    return code;
+}
 
 static void on_held(struct fs *fs, struct request *r, int code, struct cursor *body)
 {
@@ -86,7 +102,7 @@ static void on_lookup(struct fs *fs, struct request *r, int code, struct cursor 
     if (code == 0)
         attr_decode(body, &attr);
     if (code != 0 || body->failed) {
-        request_fail(fs, r, code != 0 ? code : KV_E_PROTOCOL);
+        request_fail(fs, r, code != 0 ? code_in_parent(fs, r, code) : KV_E_PROTOCOL);
         return;
     }
     if (attr.type != INODE_FILE || !retry_is(fs, r->caller.pid)) {
@@ -159,7 +175,7 @@ void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forg
 static void on_made(struct fs *fs, struct request *r, int code, struct cursor *body)
 {
     if (code != 0)
-        request_fail(fs, r, code);
+        request_fail(fs, r, code_in_parent(fs, r, code));
     else
         reply_entry(fs, r, &r->result.attr, REPLY_UNCHECKED);
 }

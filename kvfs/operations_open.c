@@ -182,7 +182,7 @@ void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
         inode = inode_find(fs, r->ino);
         if (virtual_is(node)) {
             virtual_open(fs, r, node);
-        } else if (inode != NULL && inode->file != NULL && inode->file->life == FILE_ORPHAN) {
+        } else if (file_is_removed(inode) && (inode->file->life == FILE_ORPHAN || inode->file->kept)) {
             open_orphan(fs, r, inode);
         } else {
             /* The first walk's open was the barrier. */

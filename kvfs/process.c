@@ -61,6 +61,8 @@ bool process_is_killed(pid_t tid)
 {
     char status[4096];
 
+    if (tid <= 0)
+        return false; /* in a namespace that is not seen from here */
     if (!read_status(tid, status, sizeof status))
         return true; /* it is gone */
     return has_signal(status, "SigPnd", SIGKILL) || has_signal(status, "ShdPnd", SIGKILL);

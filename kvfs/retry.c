@@ -5,9 +5,16 @@
 
 #define WALK_MS 1000
 
+/* Callers in a pid namespace that this one does not see have the number 0; they share one
+ * slot. What that may cost is an open that sees a name as it was a moment before. */
+static pid_t known(pid_t pid)
+{
+    return pid == 0 ? -1 : pid;
+}
+
 static size_t slot_of(pid_t pid)
 {
-    return (size_t)pid % RETRY_SLOTS;
+    return (size_t)known(pid) % RETRY_SLOTS;
 }
 
 static void let_go(struct fs *fs, size_t at)
@@ -21,10 +28,8 @@ void retry_note(struct fs *fs, pid_t pid, uint64_t refused)
 {
     size_t at = slot_of(pid);
 
-    if (pid == 0)
-        return;
     let_go(fs, at);
-    fs->retries.slots[at].pid = pid;
+    fs->retries.slots[at].pid = known(pid);
     fs->retries.slots[at].refused = refused;
     fs->retries.slots[at].until_ms = clock_boot_ms() + WALK_MS;
 }
@@ -33,7 +38,7 @@ bool retry_is(struct fs *fs, pid_t pid)
 {
     size_t at = slot_of(pid);
 
-    return pid != 0 && fs->retries.slots[at].pid == pid && clock_boot_ms() < fs->retries.slots[at].until_ms;
+    return fs->retries.slots[at].pid == known(pid) && clock_boot_ms() < fs->retries.slots[at].until_ms;
 }
 
 bool retry_holds(struct fs *fs, pid_t pid, uint64_t ino)
@@ -53,7 +58,7 @@ void retry_hold(struct fs *fs, pid_t pid, uint64_t ino)
 {
     size_t at = slot_of(pid);
 
-    if (fs->retries.slots[at].pid != pid) {
+    if (fs->retries.slots[at].pid != known(pid)) {
         link_close_inode(fs, ino);
         return;
     }
@@ -66,7 +71,7 @@ void retry_end(struct fs *fs, pid_t pid)
 {
     size_t at = slot_of(pid);
 
-    if (fs->retries.slots[at].pid != pid)
+    if (fs->retries.slots[at].pid != known(pid))
         return;
     let_go(fs, at);
     fs->retries.slots[at].pid = 0;

@@ -1,6 +1,7 @@
 /* Inodes: memory, rows and digests. A removed inode leaves the replicated state
  * at once; while it is pinned on this node its struct stays in the table without
- * a name, so that open files can be read on. */
+ * a name, so that open files can be read on. Other files are kept aside for a
+ * while, within bounds (store_read_removed). */
 #include <string.h>
 
 #include "kvnode/journal_note.h"
@@ -133,6 +134,45 @@ void inode_end(struct store *s, struct inode *in)
     journal_inode(s->journal, in);
 }
 
+/* Mounts may still hold the file by something that is no handle: a bind mount of it, an
+ * O_PATH descriptor. They ask for its value when they hear of the removal. */
+static void keep_removed(struct store *s, struct inode *in)
+{
+    HASH_DELETE(hh, s->inodes, in);
+    HASH_ADD(hh, s->removed, ino, sizeof in->ino, in);
+    if (in->hh.tbl == NULL) {
+        struct value v = inode_value(in);
+
+        value_deinit(&v);
+        free(in);
+        return;
+    }
+    s->removed_bytes += in->size;
+    /* A table's head is what came first. */
+    while (s->removed != NULL &&
+           (HASH_COUNT(s->removed) > REMOVED_INODES_MAX || s->removed_bytes > REMOVED_BYTES_MAX))
+        inode_forget_removed(s);
+}
+
+void inode_forget_removed(struct store *s)
+{
+    struct inode *in = s->removed;
+    struct value v = inode_value(in);
+
+    HASH_DELETE(hh, s->removed, in);
+    s->removed_bytes -= in->size;
+    value_deinit(&v);
+    free(in);
+}
+
+struct inode *inode_removed(const struct store *s, uint64_t ino)
+{
+    struct inode *in;
+
+    HASH_FIND(hh, s->removed, &ino, sizeof ino, in);
+    return in;
+}
+
 void inode_remove(struct store *s, struct inode *in)
 {
     struct value v = inode_value(in), none = {0};
@@ -143,7 +183,9 @@ void inode_remove(struct store *s, struct inode *in)
     in->name = NULL;
     if (in->type == INODE_DIRECTORY)
         in->c.dir = NULL;
-    if ((in->flags & INODE_PINNED) == 0)
+    if ((in->flags & INODE_PINNED) == 0 && in->type == INODE_FILE && in->size <= REMOVED_BYTES_MAX)
+        keep_removed(s, in);
+    else if ((in->flags & INODE_PINNED) == 0)
         inode_destroy(s, in);
     else if (s->events.on_held != NULL)
         s->events.on_held(s->events.arg, in->ino, in->size);

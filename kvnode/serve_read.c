@@ -89,6 +89,25 @@ static int put_value(struct client_conn *c, const struct attr *attr, uint64_t of
     return rv;
 }
 
+/* attr, then the data as a string, of a file that has no name any more. */
+static int put_removed(struct client_conn *c, uint64_t ino, uint64_t offset, uint32_t len, struct buffer *out)
+{
+    struct buffer data = BUFFER_INIT;
+    struct attr attr;
+    int rv;
+
+    if (len > READ_LENGTH_MAX)
+        return KV_E_INVAL;
+    rv = store_read_removed(c->node->store, &c->who, ino, offset, len, &attr, &data);
+    if (rv == KV_OK) {
+        attr_encode(out, &attr, c->protocol);
+        buffer_put_string(out, data.data, data.len);
+        out->failed |= data.failed;
+    }
+    buffer_deinit(&data);
+    return rv;
+}
+
 static int read_read(struct client_conn *c, struct cursor *in, struct buffer *out)
 {
     uint64_t ino = cursor_u64(in), offset = cursor_u64(in);
@@ -103,7 +122,7 @@ static int read_read(struct client_conn *c, struct cursor *in, struct buffer *ou
         rv = store_getattr(c->node->store, ino, &attr);
     if (rv == KV_OK)
         rv = put_value(c, &attr, offset, len, out);
-    return rv;
+    return rv == KV_E_STALE ? put_removed(c, ino, offset, len, out) : rv;
 }
 
 struct listing {

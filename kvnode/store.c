@@ -67,6 +67,8 @@ void store_free(struct store *s)
     dentry_destroy(s, d);
     HASH_ITER(hh, s->inodes, in, next_in)
     inode_destroy(s, in);
+    while (s->removed != NULL)
+        inode_forget_removed(s);
     HASH_ITER(hh, s->directories, dir, next_dir)
     {
         HASH_DELETE(hh, s->directories, dir);
@@ -183,6 +185,20 @@ int store_read(const struct store *s, uint64_t ino, uint64_t offset, uint32_t le
         return KV_E_STALE;
     if (in->type != INODE_FILE)
         return in->type == INODE_DIRECTORY ? KV_E_ISDIR : KV_E_INVAL;
+    v = inode_value(in);
+    value_read(&v, offset, len, out);
+    return KV_OK;
+}
+
+int store_read_removed(const struct store *s, const struct caller *who, uint64_t ino, uint64_t offset,
+                       uint32_t len, struct attr *attr_out, struct buffer *out)
+{
+    const struct inode *in = inode_removed(s, ino);
+    struct value v;
+
+    if (in == NULL || (!permission_root(who) && who->uid != in->uid))
+        return KV_E_STALE;
+    inode_attr(in, attr_out);
     v = inode_value(in);
     value_read(&v, offset, len, out);
     return KV_OK;

@@ -77,6 +77,10 @@ int store_resolve(const struct store *s, const struct caller *who, const void *p
                   size_t *name_len_out);
 /* Appends at most len bytes of the value from offset to out. */
 int store_read(const struct store *s, uint64_t ino, uint64_t offset, uint32_t len, struct buffer *out);
+/* The same of a file that was removed lately and is kept on this node for those who
+ * still hold it; its owner and trusted callers only. KV_E_STALE: not kept (any more). */
+int store_read_removed(const struct store *s, const struct caller *who, uint64_t ino, uint64_t offset,
+                       uint32_t len, struct attr *attr_out, struct buffer *out);
 int store_readlink(const struct store *s, uint64_t ino, struct buffer *out);
 /* Entries after cookie in listing order; stops when emit returns false. */
 int store_readdir(const struct store *s, uint64_t ino, uint64_t cookie, void *arg,

@@ -28,6 +28,8 @@
 /* Unacknowledged answers that a session may leave behind, and all those of one owner but 0. */
 #define SESSION_RESULTS_MAX 4096
 #define OWNER_RESULTS_MAX 32768
+#define REMOVED_INODES_MAX 10000
+#define REMOVED_BYTES_MAX (64UL << 20)
 #define ASIDE_MS 10000 /* see store_history.c */
 
 struct directory;
@@ -166,6 +168,8 @@ struct store {
     uint64_t next_chunk; /* this node's own */
     uint64_t digest;     /* of all rows but meta */
     struct inode *inodes, *root;
+    struct inode *removed; /* uthash: files without a name, memory only */
+    uint64_t removed_bytes;
     struct dentry *dentries;
     struct directory *directories;
     struct dentry_queue dead;
@@ -210,8 +214,11 @@ struct value inode_value(const struct inode *in);
 void inode_set_value(struct inode *in, const struct value *v);
 void inode_begin(struct store *s, const struct inode *in);
 void inode_end(struct store *s, struct inode *in);
-/* Takes it out of the replicated state; kept if it is pinned, else freed. */
+/* Takes it out of the replicated state; kept if it is pinned, else set aside or freed. */
 void inode_remove(struct store *s, struct inode *in);
+/* What is set aside: this node only, not in the table of inodes. NULL: not there. */
+struct inode *inode_removed(const struct store *s, uint64_t ino);
+void inode_forget_removed(struct store *s); /* the one that was removed first */
 
 /* directory.c */
 RB_PROTOTYPE(dentry_tree, dentry, at.tree, dentry_compare)

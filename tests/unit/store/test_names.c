@@ -318,6 +318,42 @@ static void a_publication_can_be_bound_to_the_content_that_it_was_made_on(void *
     buffer_deinit(&b);
 }
 
+static void a_removed_file_is_kept_aside_for_its_owner(void **state)
+{
+    struct world *w = *state;
+    struct caller owner = {.uid = 7, .gid = 7}, other = {.uid = 8, .gid = 7};
+    struct buffer b = BUFFER_INIT;
+    struct attr attr;
+    uint64_t ino;
+
+    assert_int_equal(world_mkdir(w, KV_ROOT_INO, "d"), KV_OK);
+    assert_int_equal(world_chmod(w, world_ino(w, "d"), 0777), KV_OK);
+    become(w, 7, 7);
+    assert_int_equal(world_set(w, "d/f", "value"), KV_OK);
+    ino = w->result.attr.ino;
+    assert_int_equal(store_read_removed(w->s, NULL, ino, 0, 100, &attr, &b), KV_E_STALE);
+    assert_int_equal(world_unlink(w, world_ino(w, "d"), "f"), KV_OK);
+    become(w, 0, 0);
+    assert_int_equal(store_getattr(w->s, ino, &attr), KV_E_STALE);
+    assert_int_equal(store_pin(w->s, ino), KV_E_STALE);
+    assert_int_equal(store_read_removed(w->s, &other, ino, 0, 100, &attr, &b), KV_E_STALE);
+    assert_int_equal(store_read_removed(w->s, &owner, ino, 1, 3, &attr, &b), KV_OK);
+    assert_int_equal(attr.nlink, 0);
+    assert_int_equal(attr.size, 5);
+    assert_int_equal(b.len, 3);
+    assert_memory_equal(b.data, "alu", 3);
+    /* The oldest goes when there are too many. */
+    for (int i = 0; i < 10001; i++) {
+        char name[16];
+
+        snprintf(name, sizeof name, "n%d", i);
+        assert_int_equal(world_set(w, name, "x"), KV_OK);
+        assert_int_equal(world_unlink(w, KV_ROOT_INO, name), KV_OK);
+    }
+    assert_int_equal(store_read_removed(w->s, NULL, ino, 0, 100, &attr, &b), KV_E_STALE);
+    buffer_deinit(&b);
+}
+
 static void a_pinned_value_outlives_its_name(void **state)
 {
     struct world *w = *state;
@@ -605,6 +641,7 @@ int main(void)
         TEST(exchange_refuses_what_cannot_be),
         TEST(a_publication_tells_what_it_was_based_on),
         TEST(a_publication_can_be_bound_to_the_content_that_it_was_made_on),
+        TEST(a_removed_file_is_kept_aside_for_its_owner),
         TEST(a_pinned_value_outlives_its_name),
         TEST(deleting_a_directory_is_all_or_nothing),
         TEST(mode_bits_are_checked),
