@@ -73,7 +73,7 @@ static mode_t type_bits(uint8_t type)
     }
 }
 
-static struct timespec time_of(int64_t ns)
+struct timespec fs_timespec(int64_t ns)
 {
     struct timespec t = {.tv_sec = ns / SECOND_NS, .tv_nsec = ns % SECOND_NS};
 
@@ -112,7 +112,7 @@ void fs_stat(const struct fs *fs, const struct attr *attr, struct stat *st_out)
     st_out->st_size = (off_t)attr->size;
     st_out->st_blksize = BLOCK_SIZE;
     st_out->st_blocks = attr->type == INODE_FILE ? (blkcnt_t)((attr->size + 511) / 512) : 0;
-    st_out->st_mtim = time_of(attr->mtime_ns);
-    st_out->st_ctim = time_of(attr->ctime_ns);
-    st_out->st_atim = time_of(attr->atime_ns);
+    st_out->st_mtim = fs_timespec(attr->mtime_ns);
+    st_out->st_ctim = fs_timespec(attr->ctime_ns);
+    st_out->st_atim = fs_timespec(attr->atime_ns);
 }

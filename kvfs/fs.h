@@ -80,6 +80,7 @@ static inline fuse_ino_t fs_node(const struct fs *fs, uint64_t ino)
 
 /* The cluster's time, for something that happens here and now. */
 int64_t fs_now_ns(struct fs *fs);
+struct timespec fs_timespec(int64_t ns);
 /* A time in the unit of attributes; beyond their range the last second within it. */
 int64_t fs_time_ns(struct timespec t);
 /* Attributes as stat(2) shows them. */

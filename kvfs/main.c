@@ -24,6 +24,7 @@
 #include "kvfs/mountpoint.h"
 #include "kvfs/operations.h"
 #include "kvfs/publish.h"
+#include "kvfs/statx.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
@@ -63,7 +64,8 @@ static void *work(void *arg)
             continue;
         if (n <= 0)
             break;
-        fuse_session_process_buf(p->session, &buf);
+        if (!statx_take(&p->fs, buf.mem, (size_t)n))
+            fuse_session_process_buf(p->session, &buf);
     }
     free(buf.mem);
     fuse_session_exit(p->session);

@@ -68,18 +68,22 @@ static void send_attr(struct fs *fs, struct request *r)
     link_send(fs, r, MESSAGE_GETATTR, on_attr);
 }
 
+void attr_start(struct fs *fs, struct request *r, fuse_ino_t node)
+{
+    r->ino = fs_ino(fs, node);
+    if (virtual_is(node))
+        virtual_getattr(fs, r, node);
+    else
+        send_attr(fs, r);
+}
+
 void op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_enter(req);
     struct request *r = request_begin(fs, req);
 
-    if (r != NULL) {
-        r->ino = fs_ino(fs, node);
-        if (virtual_is(node))
-            virtual_getattr(fs, r, node);
-        else
-            send_attr(fs, r);
-    }
+    if (r != NULL)
+        attr_start(fs, r, node);
     fs_leave(fs);
 }
 

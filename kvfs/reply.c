@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kvfs/file.h"
+#include "kvfs/statx.h"
 
 static double attr_timeout(const struct inode *inode, enum reply_trust trust)
 {
@@ -64,11 +65,23 @@ void reply_missing(struct fs *fs, struct request *r)
     request_end(fs, r);
 }
 
+void reply_stat(struct fs *fs, struct request *r, const struct attr *attr, double timeout)
+{
+    struct stat st;
+
+    if (r->statx != 0) {
+        statx_reply(fs, r, attr, timeout);
+    } else {
+        fs_stat(fs, attr, &st);
+        fuse_reply_attr(r->fuse, &st, timeout);
+    }
+    request_end(fs, r);
+}
+
 void reply_attr(struct fs *fs, struct request *r, struct attr *attr, enum reply_trust trust)
 {
     struct inode *inode = inode_find(fs, attr->ino);
     double timeout = 0;
-    struct stat st;
 
     if (inode != NULL) {
         if (inode->file != NULL)
@@ -79,9 +92,7 @@ void reply_attr(struct fs *fs, struct request *r, struct attr *attr, enum reply_
         inode_told_attr(inode, attr->content_revision,
                         trust == REPLY_CHECKED ? r->notices : fs->notifier.notices);
     }
-    fs_stat(fs, attr, &st);
-    fuse_reply_attr(r->fuse, &st, timeout);
-    request_end(fs, r);
+    reply_stat(fs, r, attr, timeout);
 }
 
 void reply_data(struct fs *fs, struct request *r, const void *data, size_t len)

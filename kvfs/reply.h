@@ -19,7 +19,9 @@ struct inode *reply_fill_entry(struct fs *fs, const struct request *r, struct at
 void reply_entry(struct fs *fs, struct request *r, struct attr *attr, enum reply_trust trust);
 /* LOOKUP of a missing name. */
 void reply_missing(struct fs *fs, struct request *r);
-/* GETATTR, SETATTR. */
+/* GETATTR, SETATTR, FUSE_STATX: exactly these; timeout in seconds. */
+void reply_stat(struct fs *fs, struct request *r, const struct attr *attr, double timeout);
+/* The same with the edits of this mount. */
 void reply_attr(struct fs *fs, struct request *r, struct attr *attr, enum reply_trust trust);
 /* READ: bytes of the published value of base_size bytes, with the edits of this mount. */
 void reply_read(struct fs *fs, struct request *r, const struct file *f, uint64_t base_size,

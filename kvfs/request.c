@@ -9,6 +9,7 @@
 
 #include "kvfs/fs.h"
 #include "kvfs/process.h"
+#include "kvfs/statx.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 
@@ -62,12 +63,13 @@ int request_errno(int code)
 
 void request_error(struct fs *fs, struct request *r, int err)
 {
-    if (r->fuse != NULL) {
-        /* Checking permissions on its way, say, the kernel came by an inode that is gone. */
-        if (err == ESTALE && !retry_is(fs, r->caller.pid))
-            retry_note(fs, r->caller.pid, 0);
+    /* Checking permissions on its way, say, the kernel came by an inode that is gone. */
+    if ((r->fuse != NULL || r->statx != 0) && err == ESTALE && !retry_is(fs, r->caller.pid))
+        retry_note(fs, r->caller.pid, 0);
+    if (r->fuse != NULL)
         fuse_reply_err(r->fuse, err);
-    }
+    else if (r->statx != 0)
+        statx_reply_error(fs, r, err);
     request_end(fs, r);
 }
 
@@ -141,8 +143,11 @@ static void give_up(struct fs *fs, struct request *r, int code)
  * a process that is being killed is let go before the deadline. */
 static bool is_killed(struct request *r, uint64_t now_ms)
 {
-    return r->fuse != NULL && now_ms - r->started_ms > INTERRUPT_AFTER_MS && fuse_req_interrupted(r->fuse) &&
-           process_is_killed(r->caller.pid);
+    bool interrupted = r->fuse != NULL
+                           ? now_ms - r->started_ms > INTERRUPT_AFTER_MS && fuse_req_interrupted(r->fuse)
+                           : r->statx != 0 && now_ms - r->started_ms > INTERRUPT_AFTER_MS;
+
+    return interrupted && process_is_killed(r->caller.pid);
 }
 
 void request_tick(struct fs *fs, uint64_t now_ms)

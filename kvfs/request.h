@@ -33,7 +33,8 @@ struct request {
     TAILQ_ENTRY(request) all;
     TAILQ_ENTRY(request) place;   /* in link.wire or in `waiting` */
     struct request_list *waiting; /* the list of waiters that it is in */
-    fuse_req_t fuse;              /* NULL: kvfs's own */
+    fuse_req_t fuse;              /* NULL: kvfs's own, or FUSE_STATX */
+    uint64_t statx;               /* FUSE_STATX: its number, see statx.h; else 0 */
     struct fuse_ctx caller;
     uint64_t started_ms, deadline_ms; /* UINT64_MAX: none */
     request_fn *on_answer;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "kvfs/fs.h"
+#include "kvfs/reply.h"
 
 bool virtual_is_reserved(const char *name)
 {
@@ -103,15 +104,12 @@ void virtual_lookup(struct fs *fs, struct request *r, fuse_ino_t parent)
 void virtual_getattr(struct fs *fs, struct request *r, fuse_ino_t node)
 {
     struct virtual_node *v = virtual_find(fs, node);
-    struct stat st;
 
     if (v == NULL) {
         request_error(fs, r, ESTALE);
         return;
     }
-    fs_stat(fs, &v->attr, &st);
-    fuse_reply_attr(r->fuse, &st, v->attr.type == INODE_DIRECTORY ? 0 : TIMEOUT_LONG);
-    request_end(fs, r);
+    reply_stat(fs, r, &v->attr, v->attr.type == INODE_DIRECTORY ? 0 : TIMEOUT_LONG);
 }
 
 void virtual_readlink(struct fs *fs, struct request *r, fuse_ino_t node)

@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 #define SKEW_OFF_NS INT64_C(1000000000)
-#define SKEW_SAMPLES 8
+#define SKEW_SAMPLES 64   /* 3 s of heartbeats: more than bulk data holds them up */
 #define SKEW_PEERS_MAX 32 /* CONFIG_PEERS_MAX */
 /* What is older says nothing any more. */
 #define SKEW_FRESH_MS 3000

@@ -17,6 +17,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -441,6 +442,49 @@ static void both_times_are_kept_as_they_were_set(void)
     CHECK(later(st.st_mtim, before.st_ctim));
 }
 
+static bool birth(const char *path, struct timespec *out)
+{
+    struct statx stx;
+
+    if (statx(AT_FDCWD, path, 0, STATX_BASIC_STATS | STATX_BTIME, &stx) != 0 ||
+        (stx.stx_mask & STATX_BTIME) == 0)
+        return false;
+    *out = (struct timespec){.tv_sec = stx.stx_btime.tv_sec, .tv_nsec = stx.stx_btime.tv_nsec};
+    return true;
+}
+
+static void a_file_has_a_time_of_birth(void)
+{
+    struct timespec born, again, other;
+    struct statx stx;
+    struct utsname u;
+    int major = 0, minor = 0;
+    struct stat st;
+
+    CHECK(uname(&u) == 0 && sscanf(u.release, "%d.%d", &major, &minor) == 2);
+    if (major < 6 || (major == 6 && minor < 6))
+        return; /* such a kernel does not ask */
+    CHECK(mkdir(at(0, "birth"), 0755) == 0 && stat(at(0, "birth"), &st) == 0);
+    put(at(0, "birth/f"), "one");
+    CHECK(birth(at(0, "birth/f"), &born) && later(born, st.st_mtim));
+    put(at(1, "birth/f"), "two");
+    CHECK(rename(at(0, "birth/f"), at(0, "birth/g")) == 0);
+    CHECK(shows(1, "birth/g", "two"));
+    CHECK(birth(at(0, "birth/g"), &again) && same_time(again, born));
+    CHECK(birth(at(1, "birth/g"), &other) && same_time(other, born));
+    /* and the rest is as by stat(2) */
+    CHECK(statx(AT_FDCWD, at(1, "birth/g"), AT_STATX_FORCE_SYNC, STATX_BASIC_STATS | STATX_BTIME, &stx) == 0);
+    CHECK(stat(at(1, "birth/g"), &st) == 0);
+    CHECK(stx.stx_ino == st.st_ino && stx.stx_size == 3 && stx.stx_mode == st.st_mode &&
+          stx.stx_uid == st.st_uid && stx.stx_nlink == 1 && stx.stx_mtime.tv_sec == st.st_mtim.tv_sec &&
+          stx.stx_mtime.tv_nsec == (unsigned)st.st_mtim.tv_nsec &&
+          stx.stx_blksize == (unsigned)st.st_blksize);
+    CHECK(birth(at(0, "."), &again) && birth(at(0, ".versions"), &again));
+    CHECK(birth(at(0, "birth/.versions/g/1"), &again) && birth(at(0, ".kvfs"), &again));
+    CHECK_ERRNO(statx(AT_FDCWD, at(0, "birth/f"), 0, STATX_BTIME, &stx), ENOENT);
+    CHECK(birth(at(0, "birth/g"), &again)); /* nothing has turned it off */
+}
+
 static void what_is_written_later_is_later_and_closing_is_no_change(void)
 {
     struct timespec last = {0};
@@ -772,6 +816,7 @@ int main(int argc, char **argv)
     RUN(appends_go_to_the_end);
     RUN(explicit_times_win);
     RUN(both_times_are_kept_as_they_were_set);
+    RUN(a_file_has_a_time_of_birth);
     RUN(what_is_written_later_is_later_and_closing_is_no_change);
     RUN(modes_and_owners);
     RUN(renames);
