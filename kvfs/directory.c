@@ -103,7 +103,8 @@ static bool put_real(struct fs *fs, struct listing *l, uint64_t directory, struc
 
     memcpy(name, bytes, len);
     name[len] = '\0';
-    if (!l->plus)
+    /* Without attributes: this mount may list the directory, and not look up what is in it. */
+    if (!l->plus || attr->nlink == 0)
         return put_plain(l, name, attr->ino, attr->type, cookie);
     /* Counted only if it fits, and it fits only if this is left. */
     if (l->size - l->len < PLUS_SIZE - 8 + padded(len))

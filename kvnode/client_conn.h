@@ -57,6 +57,9 @@ void answer_code(struct client_conn *conn, uint64_t id, int code, const char *de
 
 /* A WRITE. 0, or a negative errno: close. */
 int serve_write(struct client_conn *conn, const struct frame *frame);
+/* Whether the client has the inode open with these bits of access (0: at all). */
+bool client_has_open(const struct client_conn *c, uint64_t ino, unsigned access);
+
 /* Answers a read from memory. in: the body behind `at`. Appends to out; returns
  * an enum kv_error. KV_E_PROTOCOL: not such a request. */
 int serve_read(struct client_conn *conn, uint8_t type, struct cursor *in, struct buffer *out);

@@ -107,8 +107,12 @@ void dentry_row(const struct dentry *d, struct entry_row *row_out)
     };
     if (!dentry_is_dead(d))
         row_out->ino = d->u.inode->ino;
-    if ((d->flags & ENTRY_PAST) != 0)
+    if ((d->flags & ENTRY_PAST) != 0) {
         row_out->past = d->u.past->history_id;
+        row_out->past_uid = d->u.past->last.uid;
+        row_out->past_gid = d->u.past->last.gid;
+        row_out->past_mode = d->u.past->last.mode;
+    }
     if ((d->flags & ENTRY_ASIDE) != 0) {
         row_out->aside_revision = d->u.aside->revision;
         row_out->aside_ms = d->u.aside->ms;

@@ -15,15 +15,16 @@
 
 #define OF_NAME "SELECT " VERSION_COLUMNS " FROM version WHERE directory=?1 AND name=?2 "
 
-enum statement { ST_LIST, ST_VERSION, ST_ATTRIBUTES, ST_AT, ST_LOG, ST_CHUNK, ST_CURRENT, ST_COUNT };
+enum statement { ST_LIST, ST_VERSION, ST_AT, ST_LOG, ST_NAMES, ST_CHUNK, ST_CURRENT, ST_COUNT };
 
 static const char *const texts[ST_COUNT] = {
     [ST_LIST] = OF_NAME "AND revision<?3 ORDER BY revision DESC",
     [ST_VERSION] =
         OF_NAME "AND version=?3 AND deleted=0 AND attributes_only=0 ORDER BY revision DESC LIMIT 1",
-    [ST_ATTRIBUTES] = OF_NAME "AND version=?3 ORDER BY revision DESC LIMIT 1",
     [ST_AT] = OF_NAME "AND wall<=?3 ORDER BY revision DESC LIMIT 1",
-    [ST_LOG] = "SELECT " VERSION_COLUMNS " FROM version WHERE revision>?1 ORDER BY revision, directory, name",
+    [ST_LOG] = "SELECT " VERSION_COLUMNS " FROM version WHERE (revision, directory, name) > (?3, ?1, ?2)"
+               " ORDER BY revision, directory, name",
+    [ST_NAMES] = "SELECT name FROM entry WHERE directory=?1 AND name>?2 AND flags&4<>0 ORDER BY name",
     [ST_CHUNK] = "SELECT checksum, data FROM chunk WHERE id=?",
     /* The newest row says whether the key lives, and the number that is current. */
     [ST_CURRENT] = "SELECT directory, name, version, deleted, (SELECT max(revision) FROM version WHERE "
@@ -32,12 +33,21 @@ static const char *const texts[ST_COUNT] = {
                    " WHERE directory=?1 AND name=?2 ORDER BY revision DESC LIMIT 1",
 };
 
+/* What guards a version, while the name has this newest row. */
+struct guards {
+    uint64_t directory, version, newest;
+    uint8_t name[KV_NAME_MAX];
+    size_t name_len; /* 0: nothing is kept */
+    struct history_guards guards;
+};
+
 struct history_reader {
     char *path; /* owned */
     sqlite3 *db;
     sqlite3_stmt *st[ST_COUNT];
     struct id_list ids;
     struct history_place asked; /* during a call; name NULL: rows of any name */
+    struct guards kept;         /* a long version is read in many pieces */
 };
 
 struct history_reader *history_open(const char *path)
@@ -295,10 +305,86 @@ static int read_one(struct history_reader *r, enum statement which, uint64_t dir
     return end(r, st, rv);
 }
 
-int history_attributes(struct history_reader *r, uint64_t directory, const void *name, size_t name_len,
-                       uint64_t version, struct version_row *row_out)
+static void add_guard(struct history_guards *g, const struct version_row *row)
 {
-    return read_one(r, ST_ATTRIBUTES, directory, name, name_len, version, row_out);
+    const struct access a = {row->uid, row->gid, row->mode};
+
+    for (uint32_t i = 1; i < g->n; i++)
+        if (g->list[i].uid == a.uid && g->list[i].gid == a.gid && g->list[i].mode == a.mode)
+            return;
+    if (g->n < HISTORY_GUARDS_MAX)
+        g->list[g->n++] = a;
+    else
+        access_meet(&g->list[g->n - 1], &a);
+}
+
+/* Rows from the newest down to the version's newest: the last row of each file that has
+ * borne the name since, and that one, which comes first in the list. */
+static int find_guards(struct history_reader *r, uint64_t version, struct guards *g)
+{
+    sqlite3_stmt *st = r->st[ST_LIST];
+    uint64_t later = 0; /* the inode that bore the name after this row */
+    int code = SQLITE_DONE, rv = KV_OK;
+    struct history_row row = {0};
+    bool found = false;
+
+    g->newest = 0;
+    g->guards.n = 1; /* kept free for the version's own */
+    bind_place(r, st);
+    sqlite3_bind_int64(st, 3, INT64_MAX);
+    while (rv == KV_OK && !found && (code = sqlite3_step(st)) == SQLITE_ROW) {
+        rv = read_row(r, st, 0, &row);
+        if (rv != KV_OK || row.row.type == INODE_DIRECTORY)
+            continue;
+        if (g->newest == 0)
+            g->newest = row.row.revision;
+        found = row.row.version == version;
+        if (found)
+            g->guards.list[0] = (struct access){row.row.uid, row.row.gid, row.row.mode};
+        else if (row.ino != later || row.row.deleted)
+            add_guard(&g->guards, &row.row);
+        later = row.ino;
+    }
+    if (rv == KV_OK && !found)
+        rv = code == SQLITE_DONE ? KV_E_NOVERSION : fail(r, code);
+    sqlite3_reset(st);
+    return rv;
+}
+
+int history_guards(struct history_reader *r, uint64_t directory, const void *name, size_t name_len,
+                   uint64_t version, struct history_guards *guards_out)
+{
+    struct guards *g = &r->kept;
+    struct history_row newest;
+    sqlite3_stmt *st = r->st[ST_LIST];
+    uint64_t current;
+    int code, rv = begin(r, directory, name, name_len, &current);
+    bool kept = false;
+
+    if (rv != KV_OK)
+        return end(r, NULL, rv);
+    if (name_len > 0 && g->directory == directory && g->version == version && g->name_len == name_len &&
+        memcmp(g->name, name, name_len) == 0) {
+        bind_place(r, st);
+        sqlite3_bind_int64(st, 3, INT64_MAX);
+        code = sqlite3_step(st);
+        rv = code == SQLITE_ROW ? read_row(r, st, 0, &newest) : fail(r, code);
+        kept = rv == KV_OK && newest.row.revision == g->newest;
+        sqlite3_reset(st);
+    }
+    if (rv == KV_OK && !kept) {
+        g->name_len = 0;
+        rv = find_guards(r, version, g);
+        if (rv == KV_OK) {
+            g->directory = directory;
+            g->version = version;
+            memcpy(g->name, name, name_len);
+            g->name_len = name_len;
+        }
+    }
+    if (rv == KV_OK)
+        *guards_out = g->guards;
+    return end(r, NULL, rv);
 }
 
 int history_at(struct history_reader *r, uint64_t directory, const void *name, size_t name_len,
@@ -307,43 +393,72 @@ int history_at(struct history_reader *r, uint64_t directory, const void *name, s
     return read_one(r, ST_AT, directory, name, name_len, wall_ns, row_out);
 }
 
-int history_log(struct history_reader *r, uint64_t after, uint32_t n, void *arg,
-                bool (*emit)(void *arg, const struct history_entry *entry), bool *more_out)
+int history_names(struct history_reader *r, uint64_t directory, const void *after, size_t after_len,
+                  void *arg, bool (*emit)(void *arg, const uint8_t *name, size_t name_len))
 {
-    sqlite3_stmt *st = r->st[ST_LOG];
-    uint64_t nobody, last = 0;
-    uint32_t shown = 0;
-    int code = SQLITE_DONE, rv = begin(r, 0, NULL, 0, &nobody);
+    sqlite3_stmt *st = r->st[ST_NAMES];
+    uint64_t nobody;
+    int code = SQLITE_DONE, rv = begin(r, directory, NULL, 0, &nobody);
 
-    *more_out = false;
     if (rv != KV_OK)
         return end(r, NULL, rv);
-    sqlite3_bind_int64(st, 1, after > INT64_MAX ? INT64_MAX : (int64_t)after);
+    sqlite3_bind_int64(st, 1, (int64_t)directory);
+    sqlite3_bind_text(st, 2, after_len > 0 ? (const char *)after : "", (int)after_len, SQLITE_STATIC);
+    while ((code = sqlite3_step(st)) == SQLITE_ROW) {
+        const uint8_t *name = sqlite3_column_text(st, 0);
+
+        if (name != NULL && !emit(arg, name, (size_t)sqlite3_column_bytes(st, 0)))
+            break;
+    }
+    return end(r, st, code == SQLITE_ROW || code == SQLITE_DONE ? KV_OK : fail(r, code));
+}
+
+static bool is_behind(const struct history_row *row, uint64_t revision, const struct history_place *at)
+{
+    size_t n = row->name_len < at->name_len ? row->name_len : at->name_len;
+    int order;
+
+    if (row->row.revision != revision)
+        return row->row.revision > revision;
+    if (row->directory != at->directory)
+        return row->directory > at->directory;
+    order = n > 0 ? memcmp(row->name, at->name, n) : 0;
+    return order != 0 ? order > 0 : row->name_len > at->name_len;
+}
+
+int history_log(struct history_reader *r, uint64_t revision, const struct history_place *at, void *arg,
+                bool (*emit)(void *arg, const struct history_entry *entry))
+{
+    const struct history_place whole = {.directory = INT64_MAX, .name = (const uint8_t *)""};
+    sqlite3_stmt *st = r->st[ST_LOG];
+    uint64_t nobody;
+    int code = SQLITE_DONE, rv = begin(r, 0, NULL, 0, &nobody);
+
+    if (rv != KV_OK)
+        return end(r, NULL, rv);
+    if (at == NULL)
+        at = &whole;
+    sqlite3_bind_int64(st, 1, at->directory > INT64_MAX ? INT64_MAX : (int64_t)at->directory);
+    sqlite3_bind_text(st, 2, at->name_len > 0 ? (const char *)at->name : "", (int)at->name_len,
+                      SQLITE_STATIC);
+    sqlite3_bind_int64(st, 3, revision > INT64_MAX ? INT64_MAX : (int64_t)revision);
     while (rv == KV_OK && (code = sqlite3_step(st)) == SQLITE_ROW) {
         struct history_row row;
         struct history_entry entry;
 
         rv = read_row(r, st, 0, &row);
-        if (rv == KV_OK && (row.row.revision <= after || row.row.revision < last))
+        if (rv == KV_OK && !is_behind(&row, revision, at))
             rv = damaged(r, "order of history at revision", row.row.revision);
         if (rv != KV_OK)
             break;
-        if (shown >= n && row.row.revision != last) {
-            *more_out = true;
-            break;
-        }
         entry = (struct history_entry){
             .row = row.row,
             .key = {row.directory, row.name, row.name_len},
             .from = {row.from_directory, row.from_name, row.from_len},
             .to = {row.to_directory, row.to_name, row.to_len},
         };
-        if (!emit(arg, &entry)) {
-            *more_out = true;
+        if (!emit(arg, &entry))
             break;
-        }
-        last = row.row.revision;
-        shown++;
     }
     if (rv == KV_OK && code != SQLITE_ROW && code != SQLITE_DONE)
         rv = fail(r, code);

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 
 #include "kvnode/state_db.h"
+#include "kvnode/store.h"
 #include "sync/wire/message.h"
 
 struct history_reader;
@@ -39,10 +40,18 @@ int history_read(struct history_reader *r, uint64_t directory, const void *name,
                  uint64_t version, uint64_t offset, uint32_t len, struct version_row *row_out,
                  struct buffer *out);
 
-/* The newest row under that number: the owner and mode that the version had at
- * last, be it as a tombstone. */
-int history_attributes(struct history_reader *r, uint64_t directory, const void *name, size_t name_len,
-                       uint64_t version, struct version_row *row_out);
+/* Whose permission is needed to read a version: list[0] is what the version had at last,
+ * be it on its tombstone; the others are what each file that has borne the name since had
+ * at last, the newest among them. So what somebody closed stays closed behind him, whoever
+ * takes the name next. Beyond the limit the last one stands for the rest, and grants no
+ * more than any of them. */
+#define HISTORY_GUARDS_MAX 16
+struct history_guards {
+    uint32_t n; /* at least 1 */
+    struct access list[HISTORY_GUARDS_MAX];
+};
+int history_guards(struct history_reader *r, uint64_t directory, const void *name, size_t name_len,
+                   uint64_t version, struct history_guards *guards_out);
 
 /* The row that was the newest at wall_ns: what `@TIME` means. It may be a tombstone. */
 int history_at(struct history_reader *r, uint64_t directory, const void *name, size_t name_len,
@@ -55,10 +64,15 @@ struct history_entry {
     struct history_place key, from, to;
 };
 
-/* All rows above revision `after`, oldest first. A command that changed several
- * names has several rows of one revision; they are not cut apart, so more than n
- * may be shown. */
-int history_log(struct history_reader *r, uint64_t after, uint32_t n, void *arg,
-                bool (*emit)(void *arg, const struct history_entry *entry), bool *more_out);
+/* Rows of the operation log, oldest first: by (revision, directory, name), of which no two
+ * are equal. From behind `at` in that revision on (at NULL: behind all of its rows), until
+ * emit returns false. */
+int history_log(struct history_reader *r, uint64_t revision, const struct history_place *at, void *arg,
+                bool (*emit)(void *arg, const struct history_entry *entry));
+
+/* Names with history in a directory, those of the dead too, in byte order behind `after`,
+ * until emit returns false. They carry no checksum: what they stand for is the store's to say. */
+int history_names(struct history_reader *r, uint64_t directory, const void *after, size_t after_len,
+                  void *arg, bool (*emit)(void *arg, const uint8_t *name, size_t name_len));
 
 #endif

@@ -1,4 +1,4 @@
-/* Requests about the past: HISTORY, VERSION, LOG. The write-behind is flushed to
+/* Requests about the past: HISTORY, VERSION, LOG, NAMES. The write-behind is flushed to
  * the present first; then a worker thread reads state.db. Loop thread only, but
  * for the reading itself. */
 #ifndef KVFS_KVNODE_PAST_H

@@ -155,6 +155,7 @@ static size_t answer_bound(const struct client_conn *c, const struct frame *fram
         break;
     case MESSAGE_READDIR:
     case MESSAGE_HISTORY:
+    case MESSAGE_NAMES:
     case MESSAGE_LOG:
         bound = FRAME_PAYLOAD_MAX;
         break;
@@ -325,7 +326,7 @@ static int on_read(struct client_conn *c, const struct frame *frame)
     uint8_t at = READ_LINEARIZABLE;
     struct request *r;
 
-    if (frame->type == MESSAGE_STATFS || frame->type == MESSAGE_CLOSE || frame->type == MESSAGE_NAMES)
+    if (frame->type == MESSAGE_STATFS || frame->type == MESSAGE_CLOSE)
         at = READ_LOCAL;
     else if (frame->type != MESSAGE_BARRIER)
         at = cursor_u8(&in);
@@ -416,6 +417,7 @@ static int on_frame(void *arg, const struct frame *frame)
         return on_subscribe(c, frame);
     case MESSAGE_HISTORY:
     case MESSAGE_VERSION:
+    case MESSAGE_NAMES:
     case MESSAGE_LOG:
         return past_request(c->node->past, c, frame);
     case MESSAGE_STATUS:

@@ -5,17 +5,30 @@
 #include "kvnode/client_conn.h"
 #include "sync/base/error.h"
 
-/* What an untrusted client has opened counts as permission to read it. */
+bool client_has_open(const struct client_conn *c, uint64_t ino, unsigned access)
+{
+    const struct open_inode *o;
+
+    HASH_FIND(hh, c->open, &ino, sizeof ino, o);
+    return o != NULL && (o->access & access) == access;
+}
+
+/* What an untrusted client has opened counts as permission to look at it. */
+static int may_look(struct client_conn *c, uint64_t ino)
+{
+    if (c->who.trusted || client_has_open(c, ino, 0))
+        return KV_OK;
+    return store_reach(c->node->store, &c->who, ino);
+}
+
 static int may_read(struct client_conn *c, uint64_t ino)
 {
-    struct open_inode *o;
+    int rv;
 
-    if (c->who.trusted)
+    if (c->who.trusted || client_has_open(c, ino, OPEN_READ))
         return KV_OK;
-    HASH_FIND(hh, c->open, &ino, sizeof ino, o);
-    if (o != NULL && (o->access & OPEN_READ) != 0)
-        return KV_OK;
-    return store_access(c->node->store, &c->who, ino, 4);
+    rv = store_reach(c->node->store, &c->who, ino);
+    return rv == KV_OK ? store_access(c->node->store, &c->who, ino, 4) : rv;
 }
 
 static int read_barrier(struct client_conn *c, struct cursor *in, struct buffer *out)
@@ -50,7 +63,9 @@ static int read_getattr(struct client_conn *c, struct cursor *in, struct buffer 
 
     if (!cursor_done(in))
         return KV_E_PROTOCOL;
-    rv = store_getattr(c->node->store, ino, &attr);
+    rv = may_look(c, ino);
+    if (rv == KV_OK)
+        rv = store_getattr(c->node->store, ino, &attr);
     if (rv == KV_OK)
         attr_encode(out, &attr, c->protocol);
     return rv;
@@ -65,7 +80,9 @@ static int read_readlink(struct client_conn *c, struct cursor *in, struct buffer
     if (!cursor_done(in))
         return KV_E_PROTOCOL;
     buffer_put_u32(out, 0);
-    rv = store_readlink(c->node->store, ino, out);
+    rv = may_look(c, ino);
+    if (rv == KV_OK)
+        rv = store_readlink(c->node->store, ino, out);
     if (rv == KV_OK)
         buffer_set_u32(out, at, (uint32_t)(out->len - at - sizeof(uint32_t)));
     return rv;
@@ -130,6 +147,7 @@ struct listing {
     uint16_t protocol;
     uint32_t n, max;
     bool full;
+    bool names_only; /* the caller may list the directory and not look up what is in it */
 };
 
 /* Leaves room in the frame for the largest entry. */
@@ -148,29 +166,17 @@ static bool emit_entry(void *arg, uint64_t cookie, const uint8_t *name, size_t n
         return false;
     buffer_put_u64(l->out, cookie);
     buffer_put_string(l->out, name, name_len);
-    attr_encode(l->out, attr, l->protocol);
+    attr_encode(l->out, l->names_only ? &(struct attr){.ino = attr->ino, .type = attr->type} : attr,
+                l->protocol);
     l->n++;
     return true;
 }
 
-static bool emit_name(void *arg, const uint8_t *name, size_t name_len, uint64_t version, bool deleted)
-{
-    struct listing *l = arg;
-
-    if (listing_full(l))
-        return false;
-    buffer_put_string(l->out, name, name_len);
-    buffer_put_u64(l->out, version);
-    buffer_put_u8(l->out, deleted);
-    l->n++;
-    return true;
-}
-
-/* u8 (eof or more), u32 count, entries. */
-static int put_listing(struct listing *l, bool says_more, int rv, struct buffer *body, struct buffer *out)
+/* u8 eof, u32 count, entries. */
+static int put_listing(struct listing *l, int rv, struct buffer *body, struct buffer *out)
 {
     if (rv == KV_OK) {
-        buffer_put_u8(out, says_more ? l->full : !l->full);
+        buffer_put_u8(out, !l->full);
         buffer_put_u32(out, l->n);
         buffer_put_bytes(out, body->data, body->len);
         out->failed |= body->failed;
@@ -190,27 +196,10 @@ static int read_readdir(struct client_conn *c, struct cursor *in, struct buffer 
     if (!cursor_done(in))
         return KV_E_PROTOCOL;
     rv = may_read(c, ino);
+    l.names_only = rv == KV_OK && store_access(c->node->store, &c->who, ino, 1) != KV_OK;
     if (rv == KV_OK)
         rv = store_readdir(c->node->store, ino, cookie, &l, emit_entry);
-    return put_listing(&l, false, rv, &body, out);
-}
-
-static int read_names(struct client_conn *c, struct cursor *in, struct buffer *out)
-{
-    uint64_t ino = cursor_u64(in);
-    size_t after_len;
-    const uint8_t *after = cursor_string(in, KV_NAME_MAX, &after_len);
-    uint32_t n = cursor_u32(in);
-    struct buffer body = BUFFER_INIT;
-    struct listing l = {.out = &body, .protocol = c->protocol, .max = n};
-    int rv;
-
-    if (!cursor_done(in))
-        return KV_E_PROTOCOL;
-    rv = may_read(c, ino);
-    if (rv == KV_OK)
-        rv = store_names(c->node->store, ino, after, after_len, &l, emit_name);
-    return put_listing(&l, true, rv, &body, out);
+    return put_listing(&l, rv, &body, out);
 }
 
 static void forget_open(struct client_conn *c, struct open_inode *o)
@@ -237,11 +226,11 @@ static int read_open(struct client_conn *c, struct cursor *in, struct buffer *ou
         return rv == KV_E_NOENT ? KV_E_STALE : rv;
     /* The owner could change the mode anyway, and a mount that comes back after
      * losing its node opens again what it had open (git writes on in a 0444 file). */
-    if (!c->who.trusted && attr.uid != c->who.uid) {
+    rv = may_look(c, ino);
+    if (rv == KV_OK && !c->who.trusted && attr.uid != c->who.uid)
         rv = store_access(c->node->store, &c->who, ino, mask);
-        if (rv != KV_OK)
-            return rv;
-    }
+    if (rv != KV_OK)
+        return rv;
     HASH_FIND(hh, c->open, &ino, sizeof ino, o);
     if (o == NULL) {
         if (client_user_refuses_open(c->user) != NULL)
@@ -353,7 +342,7 @@ static int (*const handlers[MESSAGE_REQUEST_COUNT])(struct client_conn *, struct
     [MESSAGE_BARRIER] = read_barrier,   [MESSAGE_LOOKUP] = read_lookup, [MESSAGE_GETATTR] = read_getattr,
     [MESSAGE_READLINK] = read_readlink, [MESSAGE_READ] = read_read,     [MESSAGE_READDIR] = read_readdir,
     [MESSAGE_OPEN] = read_open,         [MESSAGE_CLOSE] = read_close,   [MESSAGE_STATFS] = read_statfs,
-    [MESSAGE_RESOLVE] = read_resolve,   [MESSAGE_GET] = read_get,       [MESSAGE_NAMES] = read_names,
+    [MESSAGE_RESOLVE] = read_resolve,   [MESSAGE_GET] = read_get,
 };
 
 bool serve_is_read(uint8_t type)

@@ -30,14 +30,11 @@ static void on_written(void *arg, int code, const struct command_result *result)
  * inode is the first field of its body; one in parts is checked when it is applied. */
 static bool may_publish(struct client_conn *c, const struct command *cmd)
 {
-    struct open_inode *o = NULL;
     struct cursor in = cursor_of(cmd->body, cmd->body_len);
-    uint64_t ino = cursor_u64(&in);
 
     if (cmd->op != COMMAND_PUBLISH || (cmd->flags & COMMAND_PARTS) != 0)
         return true;
-    HASH_FIND(hh, c->open, &ino, sizeof ino, o);
-    return o != NULL && (o->access & OPEN_WRITE) != 0;
+    return client_has_open(c, cursor_u64(&in), OPEN_WRITE);
 }
 
 /* Sessions have numbers that are easy to guess: one is open to those only who have
@@ -91,6 +88,21 @@ static int check_bounds(struct client_conn *c, const struct command *cmd, const 
     return *why_out != NULL ? KV_E_BUSY : KV_OK;
 }
 
+/* What a client that is not trusted says of itself does not count. What it has open it
+ * has reached, wherever that is by now. */
+static uint16_t stamped_flags(const struct client_conn *c, const struct command *cmd)
+{
+    struct cursor in = cursor_of(cmd->body, cmd->body_len);
+    unsigned flags = cmd->flags;
+
+    if (c->who.trusted)
+        return cmd->flags;
+    flags &= ~(unsigned)(COMMAND_TRUSTED | COMMAND_OPENED);
+    if (cmd->op == COMMAND_SETATTR && (flags & COMMAND_PARTS) == 0 && client_has_open(c, cursor_u64(&in), 0))
+        flags |= COMMAND_OPENED;
+    return (uint16_t)flags;
+}
+
 int serve_write(struct client_conn *c, const struct frame *frame)
 {
     struct cursor in = cursor_of(frame->payload, frame->len);
@@ -122,7 +134,7 @@ int serve_write(struct client_conn *c, const struct frame *frame)
     for (i = 0; i < cmd.n_groups; i++)
         groups[i] = __builtin_bswap32(c->groups[i]);
     cmd.groups = (const uint8_t *)groups;
-    cmd.flags = (uint16_t)(c->who.trusted ? cmd.flags : cmd.flags & ~COMMAND_TRUSTED);
+    cmd.flags = stamped_flags(c, &cmd);
     if (cmd.op == COMMAND_REGISTER && c->who.trusted)
         cmd.flags |= COMMAND_TRUSTED; /* the session is root's */
     cmd.node = c->node->config->name;

@@ -23,6 +23,7 @@ static const char schema[] =
     " history INTEGER, fresh INTEGER, creation INTEGER, content INTEGER, chunks);"
     "CREATE TABLE entry(directory INTEGER, name TEXT, flags INTEGER, number INTEGER, ino INTEGER, past "
     "INTEGER,"
+    " past_uid INTEGER, past_gid INTEGER, past_mode INTEGER,"
     " last_version INTEGER, history_digest INTEGER, aside_revision INTEGER, aside_ms INTEGER,"
     " aside_digest INTEGER, PRIMARY KEY(directory, name)) WITHOUT ROWID;"
     "CREATE TABLE version(directory INTEGER, name TEXT, revision INTEGER, version INTEGER, op TEXT, wall "
@@ -350,6 +351,9 @@ bool entry_row_read(sqlite3_stmt *st, struct entry_row *row_out)
     row_out->number = get_number(&c);
     row_out->ino = get_number(&c);
     row_out->past = get_number(&c);
+    row_out->past_uid = (uint32_t)get_number(&c);
+    row_out->past_gid = (uint32_t)get_number(&c);
+    row_out->past_mode = (uint16_t)get_number(&c);
     row_out->last_version = get_number(&c);
     row_out->history_digest = get_number(&c);
     row_out->aside_revision = get_number(&c);
@@ -368,6 +372,9 @@ void entry_row_bind(sqlite3_stmt *st, const struct entry_row *row)
     put_number(&c, row->number);
     put_optional(&c, row->ino);
     put_optional(&c, row->past);
+    put_optional(&c, row->past_uid);
+    put_optional(&c, row->past_gid);
+    put_optional(&c, row->past_mode);
     put_number(&c, row->last_version);
     put_number(&c, row->history_digest);
     put_optional(&c, row->aside_revision);

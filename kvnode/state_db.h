@@ -34,8 +34,8 @@ struct store;
 #define STATE_DB_ERROR_MAX 512
 #define STATE_DB_APPLICATION_ID 0x6b766673 /* "kvfs" */
 /* 1: chunks' checksums without ids; 2: inodes without atime and btime; 3: sessions
- * without their owners */
-#define STATE_DB_USER_VERSION 4
+ * without their owners; 4: removed directories without their attributes */
+#define STATE_DB_USER_VERSION 5
 
 /* Completes or discards a half-done install in dir, and copies a file that is
  * marked as below to a new one. Call before anything else looks at dir/state.db.

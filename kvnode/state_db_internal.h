@@ -18,7 +18,8 @@
     "fresh, creation, content, chunks"
 #define INODE_CHUNKS 17 /* where `chunks` stands in it, from 0 */
 #define ENTRY_COLUMNS                                                                                        \
-    "directory, name, flags, number, ino, past, last_version, history_digest, aside_revision, aside_ms, "    \
+    "directory, name, flags, number, ino, past, past_uid, past_gid, past_mode, last_version, "               \
+    "history_digest, aside_revision, aside_ms, "                                                             \
     "aside_digest"
 #define VERSION_COLUMNS                                                                                      \
     "directory, name, revision, version, op, wall, type, deleted, attributes_only, size, mode, uid, gid, "   \

@@ -201,8 +201,10 @@ static int load_dead(struct load *l, const struct entry_row *row, struct dentry 
         rv = need_directory(l, row->past, &d->u.past);
         if (rv == 0 && (d->u.past->tomb != NULL || d->u.past->inode != NULL))
             rv = damaged(l, "dead entry", row->number);
-        if (rv == 0)
+        if (rv == 0) {
             d->u.past->tomb = d;
+            d->u.past->last = (struct access){row->past_uid, row->past_gid, row->past_mode};
+        }
     } else if ((row->flags & ENTRY_ASIDE) != 0) {
         d->u.aside = malloc(sizeof *d->u.aside);
         if (d->u.aside == NULL)

@@ -130,6 +130,8 @@ int store_lookup(const struct store *s, const struct caller *who, uint64_t paren
     if (rv == KV_OK && name_len > KV_NAME_MAX)
         rv = KV_E_NAMETOOLONG;
     if (rv == KV_OK)
+        rv = permission_reach(who, in, NULL);
+    if (rv == KV_OK)
         rv = permission_check(who, in, 1);
     if (rv != KV_OK)
         return rv;
@@ -155,6 +157,16 @@ int store_access(const struct store *s, const struct caller *who, uint64_t ino, 
     const struct inode *in = inode_find(s, ino);
 
     return in != NULL ? permission_check(who, in, mask) : KV_E_STALE;
+}
+
+int store_reach(const struct store *s, const struct caller *who, uint64_t ino)
+{
+    const struct inode *in;
+
+    if (permission_root(who))
+        return inode_find(s, ino) != NULL ? KV_OK : KV_E_STALE;
+    in = inode_live(s, ino);
+    return in != NULL ? permission_reach(who, in, NULL) : KV_E_STALE;
 }
 
 int store_resolve(const struct store *s, const struct caller *who, const void *path, size_t path_len,
@@ -239,48 +251,20 @@ int store_readdir(const struct store *s, uint64_t ino, uint64_t cookie, void *ar
     return KV_OK;
 }
 
-static int compare_names(const void *a, const void *b)
-{
-    const struct dentry *x = *(struct dentry *const *)a, *y = *(struct dentry *const *)b;
-    size_t n = x->name_len < y->name_len ? x->name_len : y->name_len;
-    int rv = memcmp(x->name, y->name, n);
-
-    return rv != 0 ? rv : (int)x->name_len - (int)y->name_len;
-}
-
-static bool is_after(const struct dentry *d, const void *after, size_t len)
-{
-    int rv = memcmp(d->name, after, d->name_len < len ? d->name_len : len);
-
-    return rv > 0 || (rv == 0 && d->name_len > len);
-}
-
-int store_names(const struct store *s, uint64_t ino, const void *after, size_t after_len, void *arg,
-                bool (*emit)(void *arg, const uint8_t *name, size_t name_len, uint64_t version, bool deleted))
+int store_past_name(const struct store *s, uint64_t ino, const void *name, size_t name_len,
+                    uint64_t *version_out, bool *deleted_out)
 {
     struct inode *in;
-    struct dentry *d, **names;
-    size_t n = 0, n_dead = 0;
+    const struct dentry *d;
     int rv = find_directory(s, ino, &in);
 
     if (rv != KV_OK)
         return rv;
-    LIST_FOREACH (d, &in->c.dir->dead, at.dead.peers)
-        n_dead++;
-    names = malloc((in->c.dir->n_living + n_dead + 1) * sizeof *names);
-    if (names == NULL)
-        return -ENOMEM;
-    RB_FOREACH (d, dentry_tree, &in->c.dir->living)
-        if ((d->flags & ENTRY_HAS_ROWS) != 0 && is_after(d, after, after_len))
-            names[n++] = d;
-    LIST_FOREACH (d, &in->c.dir->dead, at.dead.peers)
-        if (is_after(d, after, after_len))
-            names[n++] = d;
-    qsort(names, n, sizeof *names, compare_names);
-    for (size_t i = 0; i < n; i++)
-        if (!emit(arg, names[i]->name, names[i]->name_len, names[i]->last_version, dentry_is_dead(names[i])))
-            break;
-    free(names);
+    d = dentry_find(s, in->c.dir, name, name_len);
+    if (d == NULL || (d->flags & ENTRY_HAS_ROWS) == 0)
+        return KV_E_NOENT;
+    *version_out = d->last_version;
+    *deleted_out = dentry_is_dead(d);
     return KV_OK;
 }
 
@@ -313,6 +297,31 @@ int store_history_path(const struct store *s, uint64_t history_id, struct buffer
             buffer_put_u8(out, '/');
     }
     return KV_OK;
+}
+
+bool store_history_shown(const struct store *s, const struct caller *who, uint64_t history_id,
+                         unsigned *steps)
+{
+    const struct directory *dir;
+    unsigned mask = 5;
+
+    if (permission_root(who))
+        return true;
+    for (dir = directory_find(s, history_id); dir != NULL; (*steps)++) {
+        const struct inode *in = dir->inode;
+        const struct access now = in != NULL ? (struct access){in->uid, in->gid, in->mode} : dir->last;
+        const struct dentry *name = in != NULL ? in->name : dir->tomb;
+
+        if (now.uid != who->uid && store_permits(who, now.uid, now.gid, now.mode, mask) != KV_OK)
+            return false;
+        if (in != NULL)
+            return permission_reach(who, in, steps) == KV_OK;
+        if (name == NULL)
+            return false; /* its place was taken: nobody can say where it was */
+        dir = name->dir;
+        mask = 1;
+    }
+    return false;
 }
 
 int store_pin(struct store *s, uint64_t ino)

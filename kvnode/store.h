@@ -64,12 +64,25 @@ struct caller {
 /* The mode bits' word on that: KV_OK or KV_E_ACCES. mask: 4 r, 2 w, 1 x. */
 int store_permits(const struct caller *who, uint32_t uid, uint32_t gid, uint16_t mode, unsigned mask);
 
+/* Mode bits and whom they speak of. */
+struct access {
+    uint32_t uid, gid;
+    uint16_t mode;
+};
+/* Takes from a, in its own terms of owner, group and others, whatever b may refuse to one
+ * of them. What is left is granted by both; where they have other owners it may be less. */
+void access_meet(struct access *a, const struct access *b);
+
 /* Reads, from memory. 0 or an enum kv_error. who may be NULL: trusted. */
 int store_lookup(const struct store *s, const struct caller *who, uint64_t parent, const void *name,
                  size_t name_len, struct attr *attr_out);
 int store_getattr(const struct store *s, uint64_t ino, struct attr *attr_out);
 int store_access(const struct store *s, const struct caller *who, uint64_t ino,
                  unsigned mask /* 4 r, 2 w, 1 x */);
+/* Whether the caller could come to the inode by a path: what a request by number needs.
+ * KV_OK; KV_E_ACCES; KV_E_NAMETOOLONG; KV_E_STALE: no such inode, or one without a name,
+ * which is left to those who have it open. */
+int store_reach(const struct store *s, const struct caller *who, uint64_t ino);
 /* path: "a/b/c" or "/a/b/c"; "" and "/" are the root. Also gives the parent and
  * where the last name begins (borrowed from path). Does not follow symbolic links. */
 int store_resolve(const struct store *s, const struct caller *who, const void *path, size_t path_len,
@@ -86,14 +99,20 @@ int store_readlink(const struct store *s, uint64_t ino, struct buffer *out);
 int store_readdir(const struct store *s, uint64_t ino, uint64_t cookie, void *arg,
                   bool (*emit)(void *arg, uint64_t cookie, const uint8_t *name, size_t name_len,
                                const struct attr *attr));
-/* Names that have or had content, in byte order, after `after`. */
-int store_names(const struct store *s, uint64_t ino, const void *after, size_t after_len, void *arg,
-                bool (*emit)(void *arg, const uint8_t *name, size_t name_len, uint64_t version,
-                             bool deleted));
+/* A name with history, living or not: the number of its last version, and whether it is
+ * gone. KV_E_NOENT: no history. */
+int store_past_name(const struct store *s, uint64_t ino, const void *name, size_t name_len,
+                    uint64_t *version_out, bool *deleted_out);
 /* History key of a directory's entries: version rows are keyed by (history id, name, revision). */
 int store_history_id(const struct store *s, uint64_t ino, uint64_t *history_id_out);
 /* Path of a directory by its history id, as of now: appends "a/b" to out. KV_E_NOENT if it is gone. */
 int store_history_path(const struct store *s, uint64_t history_id, struct buffer *out);
+
+/* Whether the caller could list that directory and look up what is in it; of one that is
+ * gone: could have when it went, and could reach the place where it was. *steps grows by
+ * the directories that were looked at. */
+bool store_history_shown(const struct store *s, const struct caller *who, uint64_t history_id,
+                         unsigned *steps);
 
 /* Keeps the value of an inode readable after its last name has gone (this node
  * only, not replicated). Counted. Pinning a missing inode: KV_E_STALE. */

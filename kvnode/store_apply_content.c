@@ -33,6 +33,12 @@ static int check_setattr(const struct apply *ap, const struct inode *in)
 
     if (permission_root(who))
         return KV_OK;
+    if ((ap->cmd->flags & COMMAND_OPENED) == 0) {
+        int rv = permission_reach(who, in, NULL);
+
+        if (rv != KV_OK)
+            return rv;
+    }
     if ((body->valid & (SETATTR_MODE | SETATTR_MTIME | SETATTR_ATIME)) != 0 && !owner)
         return KV_E_PERM;
     if ((body->valid & SETATTR_UID) != 0 && (body->uid != in->uid || !owner))
@@ -273,8 +279,10 @@ int apply_publish(struct apply *ap)
     /* What is published through a handle was checked when that was opened, by the node
      * that takes the command. Which inode a command in parts is for stands in its first
      * part, which that node may not have seen. Owners could change the mode anyway. */
-    if ((ap->cmd->flags & COMMAND_PARTS) != 0 && ap->who.uid != in->uid) {
-        rv = permission_check(&ap->who, in, 2);
+    if ((ap->cmd->flags & COMMAND_PARTS) != 0) {
+        rv = permission_reach(&ap->who, in, NULL);
+        if (rv == KV_OK && ap->who.uid != in->uid)
+            rv = permission_check(&ap->who, in, 2);
         if (rv != KV_OK)
             return rv;
     }

@@ -8,10 +8,16 @@
 /* The directory `ino`, in which a name is about to change. */
 static int find_parent(const struct apply *ap, uint64_t ino, struct inode **parent_out)
 {
+    int rv;
+
     *parent_out = inode_live(ap->s, ino);
     if (*parent_out == NULL)
         return KV_E_STALE;
-    return (*parent_out)->type == INODE_DIRECTORY ? KV_OK : KV_E_NOTDIR;
+    rv = permission_reach(&ap->who, *parent_out, NULL);
+    if (rv != KV_OK)
+        return rv;
+    /* Without it he must not even learn which names there are. */
+    return (*parent_out)->type == INODE_DIRECTORY ? permission_check(&ap->who, *parent_out, 1) : KV_E_NOTDIR;
 }
 
 /* A living name. */

@@ -72,6 +72,7 @@ struct directory {
     uint64_t history_id;
     struct inode *inode; /* NULL: dead */
     struct dentry *tomb; /* dead: the entry from which a new directory inherits, or NULL */
+    struct access last;  /* with tomb: whom it let in when it went */
     struct dentry_tree living;
     struct dentry_list dead;
     uint32_t n_living, n_directories;
@@ -249,6 +250,10 @@ static inline bool dentry_is_dead(const struct dentry *d)
 bool permission_root(const struct caller *who);
 bool permission_in_group(const struct caller *who, uint32_t gid);
 int permission_check(const struct caller *who, const struct inode *in, unsigned mask);
+/* Search permission on all directories from the root down to the name of in, but for
+ * the caller's own. KV_OK, KV_E_ACCES, KV_E_NAMETOOLONG (deeper than any path). *steps
+ * grows by the directories that were looked at; may be NULL. */
+int permission_reach(const struct caller *who, const struct inode *in, unsigned *steps);
 /* Removing `victim` from dir: w+x, and the sticky bit. */
 int permission_remove(const struct caller *who, const struct inode *dir, const struct inode *victim);
 

@@ -95,6 +95,27 @@ int name_close(struct apply *ap, struct dentry *d, struct directory *past, const
     return 0;
 }
 
+/* A directory that is made again goes on with the history of the one that was removed
+ * there, and opens it to whom it lets in. Its owner may do as he likes; of anybody else's
+ * making it must let in nobody whom the old one kept out. If it does, it has a history of
+ * its own, and no name leads to the old one any more. */
+static bool inherits(const struct apply *ap, const struct access *last, const struct inode *in)
+{
+    const struct access new = {in->uid, in->gid, in->mode & 0055};
+    struct access both = new;
+
+    if (in->uid == last->uid)
+        return true;
+    if (in->uid != 0 && store_permits(&(struct caller){.uid = in->uid,
+                                                       .gid = ap->who.gid,
+                                                       .n_groups = ap->who.n_groups,
+                                                       .groups = ap->who.groups},
+                                      last->uid, last->gid, last->mode, 1) != KV_OK)
+        return false;
+    access_meet(&both, last);
+    return (both.mode & 0055) == new.mode;
+}
+
 int name_add(struct apply *ap, struct inode *parent, struct dentry *d, const void *name, size_t len,
              uint8_t type, uint16_t mode, struct inode **in_out)
 {
@@ -108,12 +129,6 @@ int name_add(struct apply *ap, struct inode *parent, struct dentry *d, const voi
     in = inode_new(s, store_new_ino(s), type);
     if (in == NULL)
         return -ENOMEM;
-    if (type == INODE_DIRECTORY) {
-        in->c.dir = dir != NULL ? dir : directory_new(s, in->ino);
-        if (in->c.dir == NULL)
-            return -ENOMEM;
-        in->c.dir->inode = in;
-    }
     in->mode = mode & 07777;
     in->uid = ap->cmd->uid;
     in->gid = ap->cmd->gid;
@@ -121,6 +136,16 @@ int name_add(struct apply *ap, struct inode *parent, struct dentry *d, const voi
         in->gid = parent->gid;
         if (type == INODE_DIRECTORY)
             in->mode |= S_ISGID;
+    }
+    if (dir != NULL && !inherits(ap, &dir->last, in)) {
+        directory_release(s, dir);
+        dir = NULL;
+    }
+    if (type == INODE_DIRECTORY) {
+        in->c.dir = dir != NULL ? dir : directory_new(s, in->ino);
+        if (in->c.dir == NULL)
+            return -ENOMEM;
+        in->c.dir->inode = in;
     }
     in->mtime_ns = in->ctime_ns = in->atime_ns = in->btime_ns = now_ns(s);
     in->revision = in->content_revision = ap->index;
@@ -148,6 +173,8 @@ int name_remove(struct apply *ap, struct dentry *d)
     struct directory *past = in->type == INODE_DIRECTORY ? in->c.dir : NULL;
     static const struct note tombstone = {.kind = NOTE_TOMBSTONE};
 
+    if (past != NULL)
+        past->last = (struct access){in->uid, in->gid, in->mode};
     emit_removal(ap, d, in);
     dentry_begin(s, d);
     history_note(ap, d, in, &tombstone);

@@ -63,6 +63,9 @@ uint64_t entry_row_digest(const struct entry_row *r)
                         r->number,
                         r->ino,
                         r->past,
+                        r->past_uid,
+                        r->past_gid,
+                        r->past_mode,
                         r->last_version,
                         r->history_digest,
                         r->aside_revision,
@@ -227,6 +230,9 @@ void entry_row_encode(struct buffer *b, const struct entry_row *r)
     buffer_put_u64(b, r->number);
     buffer_put_u64(b, r->ino);
     buffer_put_u64(b, r->past);
+    buffer_put_u32(b, r->past_uid);
+    buffer_put_u32(b, r->past_gid);
+    buffer_put_u16(b, r->past_mode);
     buffer_put_u64(b, r->last_version);
     buffer_put_u64(b, r->history_digest);
     buffer_put_u64(b, r->aside_revision);
@@ -242,6 +248,9 @@ void entry_row_decode(struct cursor *c, struct entry_row *r_out)
     r_out->number = cursor_u64(c);
     r_out->ino = cursor_u64(c);
     r_out->past = cursor_u64(c);
+    r_out->past_uid = cursor_u32(c);
+    r_out->past_gid = cursor_u32(c);
+    r_out->past_mode = cursor_u16(c);
     r_out->last_version = cursor_u64(c);
     r_out->history_digest = cursor_u64(c);
     r_out->aside_revision = cursor_u64(c);

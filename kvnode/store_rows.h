@@ -37,9 +37,11 @@ struct entry_row {
     const uint8_t *name; /* borrowed */
     uint8_t name_len;
     uint8_t flags;
-    uint64_t number; /* readdir cookie; of a dead one the order of deaths */
-    uint64_t ino;    /* 0: dead */
-    uint64_t past;   /* ENTRY_PAST: history id */
+    uint64_t number;             /* readdir cookie; of a dead one the order of deaths */
+    uint64_t ino;                /* 0: dead */
+    uint64_t past;               /* ENTRY_PAST: history id */
+    uint32_t past_uid, past_gid; /* of that directory when it went */
+    uint16_t past_mode;
     uint64_t last_version;
     uint64_t history_digest;                         /* sum of the digests of its version rows */
     uint64_t aside_revision, aside_ms, aside_digest; /* ENTRY_ASIDE: the tombstone, and when */

@@ -59,7 +59,8 @@ enum {
     COMMAND_TRUSTED = 1 << 0, /* the kernel or root has checked the permissions: do not check them again */
     COMMAND_PARTS = 1 << 1, /* u32 number of parts, then the last piece; the parts stored under (session, seq)
                                come before that piece, and KV_E_PART if they are not so many */
-    COMMAND_FLAGS = 3
+    COMMAND_OPENED = 1 << 2, /* SETATTR: the node's client has the inode open; it need not be reachable */
+    COMMAND_FLAGS = 7
 };
 
 enum {
