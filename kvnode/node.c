@@ -318,6 +318,9 @@ static int open_log(struct running *r)
     if (rv != 0)
         return rv;
     rv = snapshots_recover(n->group_dir, store_applied(n->store), &meta);
+    if (rv < 0)
+        snprintf(r->why, WHY_MAX, "%.300s/install.meta: %s: check the disk and the permissions", n->group_dir,
+                 strerror(-rv));
     if (rv == 1) {
         rv = consensus_finish_install(n->consensus, &meta);
         exists = true;

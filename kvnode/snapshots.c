@@ -614,7 +614,7 @@ enum snapshots_incoming snapshots_incoming(const struct snapshots *s, uint64_t *
 int snapshots_recover(const char *group_dir, uint64_t applied, struct snapshot_meta *meta_out)
 {
     char path[4200];
-    uint8_t bytes[8192];
+    static uint8_t bytes[16384]; /* a configuration has up to 9 KiB */
     struct cursor c;
     ssize_t n;
     int fd, rv;
@@ -624,8 +624,11 @@ int snapshots_recover(const char *group_dir, uint64_t applied, struct snapshot_m
     if (fd < 0)
         return errno == ENOENT ? 0 : -errno;
     n = read(fd, bytes, sizeof bytes);
+    rv = n < 0 ? -errno : 0;
     close(fd);
-    if (n < 8)
+    if (rv != 0) /* unreadable is not absent: the log might still be the old one */
+        return rv;
+    if (n < 8) /* cut off while it was written: state.db has not been replaced yet */
         return 0;
     c = cursor_of(bytes + n - 8, 8);
     if (digest64(0, bytes, (size_t)n - 8) != cursor_u64(&c))

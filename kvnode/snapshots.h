@@ -30,7 +30,8 @@ enum snapshots_incoming snapshots_incoming(const struct snapshots *s, uint64_t *
 void snapshots_install(struct snapshots *s, const struct snapshot_meta *meta);
 /* Before anything is opened at start-up: what an interrupted install left in the
  * group's folder. 1: *meta_out has to be given to consensus_finish_install() (and
- * snapshots_installed() called after it); 0: nothing; -errno. */
+ * snapshots_installed() called after it); 0: nothing; -errno: there may be something
+ * that cannot be read. */
 int snapshots_recover(const char *group_dir, uint64_t applied, struct snapshot_meta *meta_out);
 void snapshots_installed(const char *group_dir);
 /* Frames from the sender and from the receiver. 0 or KV_E_PROTOCOL. */

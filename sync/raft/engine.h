@@ -87,6 +87,11 @@ struct engine_ops {
     /* A read of engine_read_index(). result 0: serve it once applied >= index.
      * KV_E_NOTLEADER: leadership was lost first; ask again elsewhere. */
     void (*on_read)(void *ctx, uint64_t token, uint64_t index, int result);
+
+    /* Leader: the peer refuses entry `index`, though it has acknowledged all up to
+     * `match` in this term. Over links that keep the order of messages this proves that it
+     * has lost what it acknowledged: do not let it in any more. NULL: not of interest. */
+    void (*on_log_shorter)(void *ctx, uint64_t peer, uint64_t index, uint64_t match);
 };
 
 struct engine_config {

@@ -87,7 +87,7 @@ struct engine {
     struct reads reads;
 
     int dead; /* negative errno, 0: alive */
-    char failure[160];
+    char failure[256];
 };
 
 /* engine.c */

@@ -19,6 +19,7 @@ struct engine_knobs {
     bool no_fast_back;    /* one round trip for each conflicting entry */
     bool no_start_guard;  /* a restarted voter votes although it may hold a lease */
     bool no_install_hold; /* heartbeats are refused while a snapshot is installed */
+    bool no_agreement;    /* a leader without a committed entry is followed */
     bool no_write_clip;   /* a write whose entries were replaced counts as theirs */
     bool double_lease;    /* a lease twice as long as is safe */
 };

@@ -18,6 +18,35 @@ static int receive_core(struct engine *e, const struct engine_message *m, bool a
 
 /* ---- AppendEntries ---- */
 
+/* A leader of a current term has every entry that we know to be committed. Where it
+ * has another one, something that was acknowledged is gone: nothing that is
+ * served from here on could be right. */
+static int check_agreement(struct engine *e, uint64_t index, uint64_t term, uint64_t leader)
+{
+    uint64_t ours = index <= e->commit ? engine_term_at(e, index) : 0; /* 0: not in the log any more */
+
+    if (ours == 0 || term == 0 || ours == term || e->knobs.no_agreement)
+        return 0;
+    return engine_die(e, -ENOTRECOVERABLE,
+                      "entry %" PRIu64 " is committed here in term %" PRIu64 ", node %" PRIu64
+                      ", which leads, has one of term %" PRIu64
+                      ": a majority of the nodes forgot what it had acknowledged",
+                      index, ours, leader, term);
+}
+
+static int check_entries(struct engine *e, const struct engine_message *m)
+{
+    uint64_t prev = m->append.prev_index;
+    int result;
+
+    if (m->term < core_term(e->core) || e->is_installing)
+        return 0;
+    result = check_agreement(e, prev, m->append.prev_term, m->from);
+    for (uint32_t i = 0; i < m->n_entries && prev + i < e->commit && result == 0; i++)
+        result = check_agreement(e, prev + i + 1, m->entries[i]->term, m->from);
+    return result;
+}
+
 /* The core takes entries that it has compacted away for new ones when
  * prev_index is 0 (and appends them at the wrong place), and refuses any other
  * prev_index that it has compacted. A leader of a current term holds everything
@@ -76,13 +105,14 @@ static int append_part(struct engine *e, struct engine_message *m, uint32_t firs
 static int receive_append(struct engine *e, struct engine_message *m)
 {
     uint32_t first = 0;
-    int result = 0;
+    int result;
 
     if (e->role == ENGINE_LEADER && m->term == core_term(e->core))
         return KV_E_PROTOCOL; /* two leaders in one term; the core would take it for a follower's */
     if (e->is_installing)
         anchor_at_install(e, m);
-    if (!e->knobs.no_trim)
+    result = check_entries(e, m);
+    if (result == 0 && !e->knobs.no_trim)
         result = start_at_commit(e, m);
     if (result != 0)
         return result;
@@ -110,8 +140,13 @@ static int receive_append_result(struct engine *e, struct engine_message *m)
         /* A rejection at or below what the peer has matched is stale (repeated,
          * reordered). The core would wind next_index back below match_index
          * and never replicate to that peer again. */
-        if (!e->knobs.no_stale_filter && m->term == core_term(e->core) && m->append_result.rejected <= match)
+        if (!e->knobs.no_stale_filter && m->term == core_term(e->core) &&
+            m->append_result.rejected <= match) {
+            /* In order, that cannot be: the peer has lost what it acknowledged. */
+            if (e->ops.on_log_shorter != NULL)
+                e->ops.on_log_shorter(e->ops.ctx, m->from, m->append_result.rejected, match);
             return 0;
+        }
         if (m->append_result.last_index < match)
             m->append_result.last_index = match;
     }

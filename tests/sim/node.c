@@ -107,6 +107,16 @@ static void on_read(void *ctx, uint64_t token, uint64_t index, int result)
     truth_read_answered(token, index, result);
 }
 
+/* No node forgets here, so where messages keep their order that is never reported. */
+static void on_log_shorter(void *ctx, uint64_t peer, uint64_t index, uint64_t match)
+{
+    struct node *n = ctx;
+
+    if (options.fifo)
+        violation("node %d says that node %lu has lost entry %lu, acknowledged up to %lu", n->id, peer, index,
+                  match);
+}
+
 /* ---- life ---- */
 
 void node_check(struct node *n, int result, const char *what)
@@ -137,6 +147,7 @@ void node_start(struct node *n)
         .apply = apply,
         .on_role = on_role,
         .on_read = on_read,
+        .on_log_shorter = on_log_shorter,
     };
     struct engine_config config = world.base;
     struct engine_stored stored;

@@ -27,7 +27,7 @@ static const struct {
     GUARD(no_init_fix),     GUARD(no_trim),         GUARD(no_solo_guard),  GUARD(no_split),
     GUARD(no_barrier),      GUARD(raw_commit),      GUARD(no_prevote_fix), GUARD(no_vote_fix),
     GUARD(no_change_guard), GUARD(no_stale_filter), GUARD(no_fast_back),   GUARD(no_start_guard),
-    GUARD(no_install_hold), GUARD(no_write_clip),   GUARD(double_lease),
+    GUARD(no_install_hold), GUARD(no_write_clip),   GUARD(no_agreement),   GUARD(double_lease),
 #undef GUARD
 };
 

@@ -76,6 +76,15 @@ static void on_role(void *ctx, enum engine_role role, uint64_t term)
     r->role = role;
 }
 
+static void on_log_shorter(void *ctx, uint64_t peer, uint64_t index, uint64_t match)
+{
+    struct rig *r = ctx;
+
+    r->shorter_peer = peer;
+    r->shorter_index = index;
+    r->shorter_match = match;
+}
+
 static void on_read(void *ctx, uint64_t token, uint64_t index, int result)
 {
     struct rig *r = ctx;
@@ -127,6 +136,7 @@ void rig_start_with(struct rig *r, const struct configuration *c, uint64_t term,
         .apply = apply,
         .on_role = on_role,
         .on_read = on_read,
+        .on_log_shorter = on_log_shorter,
     };
     struct entry *entries[RIG_MAX];
     struct engine_stored stored = {.term = term, .start_index = 1, .entries = entries, .n_entries = 1};

@@ -37,6 +37,7 @@ struct rig {
     uint64_t read_token, read_index;
     int read_result;
     unsigned n_reads;
+    uint64_t shorter_peer, shorter_index, shorter_match; /* of on_log_shorter */
     int fail_save_term, fail_save_entries, fail_apply; /* results to give */
 };
 

@@ -342,6 +342,58 @@ static void goes_on_replicating_after_a_stale_rejection(void **state)
     rig_deinit(&r);
 }
 
+static void names_a_peer_that_lost_what_it_acknowledged(void **state)
+{
+    struct rig r;
+
+    rig_init(&r, NULL);
+    rig_start(&r, 3, 2, TERMS(2, 2, 2));
+    rig_elect(&r);
+    rig_accept(&r, 2, 5);
+    rig_reject(&r, 3, 4, 2); /* has acknowledged nothing: no news */
+    assert_int_equal(r.shorter_peer, 0);
+    rig_reject(&r, 2, 5, 2);
+    assert_int_equal(r.shorter_peer, 2);
+    assert_int_equal(r.shorter_index, 5);
+    assert_int_equal(r.shorter_match, 5);
+    rig_deinit(&r);
+}
+
+/* Entries 1 to 4 are committed here; a leader of term 3 begins before them. */
+static int meet_another_truth(struct rig *r, const struct engine_knobs *knobs, uint64_t prev_index,
+                              uint64_t prev_term, const uint64_t *terms)
+{
+    rig_init(r, knobs);
+    rig_start(r, 3, 2, TERMS(2, 2, 2));
+    rig_append(r, 2, 2, 4, 2, 4, NULL);
+    assert_int_equal(engine_commit_index(r->engine), 4);
+    return rig_append(r, 3, 3, prev_index, prev_term, 2, terms);
+}
+
+static void stops_when_a_leader_has_other_entries_than_were_committed(void **state)
+{
+    struct engine_knobs off = {.no_agreement = true};
+    struct rig r;
+
+    assert_true(meet_another_truth(&r, NULL, 2, 2, TERMS(3, 3, 3)) < 0);
+    assert_non_null(strstr(engine_failure(r.engine), "entry 3 is committed here in term 2"));
+    assert_non_null(strstr(engine_failure(r.engine), "node 3, which leads, has one of term 3"));
+    rig_deinit(&r);
+    /* What comes before its entries differs already, or is all that it sends. */
+    assert_true(meet_another_truth(&r, NULL, 3, 3, TERMS(3, 3)) < 0);
+    rig_deinit(&r);
+    assert_true(meet_another_truth(&r, NULL, 4, 3, NULL) < 0);
+    rig_deinit(&r);
+    /* The same entries once more, or others behind the commit, are no reason. */
+    assert_int_equal(meet_another_truth(&r, NULL, 1, 1, TERMS(2, 2, 2, 3)), 0);
+    assert_int_equal(engine_last_index(r.engine), 5);
+    rig_deinit(&r);
+    /* Without the guard its entries go on top of ours, and it is told that we agree. */
+    assert_int_equal(meet_another_truth(&r, &off, 2, 2, TERMS(3, 3, 3)), 0);
+    assert_int_equal(engine_last_index(r.engine), 5);
+    rig_deinit(&r);
+}
+
 static uint64_t hint_for_conflicts(struct rig *r, const struct engine_knobs *knobs)
 {
     rig_init(r, knobs);
@@ -530,6 +582,8 @@ int main(void)
         cmocka_unit_test(shows_a_server_its_demotion_only_when_that_is_committed),
         cmocka_unit_test(never_demotes_itself),
         cmocka_unit_test(goes_on_replicating_after_a_stale_rejection),
+        cmocka_unit_test(names_a_peer_that_lost_what_it_acknowledged),
+        cmocka_unit_test(stops_when_a_leader_has_other_entries_than_were_committed),
         cmocka_unit_test(sends_the_leader_back_to_its_commit_index_at_once),
         cmocka_unit_test(gives_no_vote_for_an_election_timeout_after_a_restart),
         cmocka_unit_test(gives_no_vote_for_the_least_election_timeout_after_the_leader),
