@@ -43,6 +43,7 @@ struct consensus {
     uint64_t hand_over_at, say_full_at;
     unsigned handles; /* not yet closed */
     bool started, closing;
+    bool voteless;
     bool leadership_changed;
     /* As told last through on_leadership. */
     uint64_t told_leader, told_term;
@@ -53,7 +54,7 @@ static void die(struct consensus *c, const char *doing)
 {
     const char *why = c->engine != NULL ? engine_failure(c->engine) : NULL;
 
-    log_error("%s: %s; this process ends, what was acknowledged is safe in log.db", doing,
+    log_error("%s: %s; this process ends, what this node acknowledged is safe in its log.db", doing,
               why != NULL ? why : "the log cannot be written");
     _exit(EXIT_DAMAGED);
 }
@@ -127,11 +128,20 @@ static int op_install(void *ctx, const struct snapshot_meta *meta)
     return 0;
 }
 
+/* Messages that a server without a vote has no part in. */
+static bool is_about_votes(const struct engine_message *m)
+{
+    return m->type == RAFT_MESSAGE_VOTE || m->type == RAFT_MESSAGE_VOTE_RESULT ||
+           m->type == RAFT_MESSAGE_TIMEOUT_NOW;
+}
+
 static void op_send(void *ctx, struct engine_message *m)
 {
     struct consensus *c = ctx;
-    struct buffer *out = c->callbacks.send_begin(c->callbacks.arg, m->to);
+    struct buffer *out = NULL;
 
+    if (!c->voteless || !is_about_votes(m))
+        out = c->callbacks.send_begin(c->callbacks.arg, m->to);
     if (out != NULL) {
         message_encode(m, out);
         c->callbacks.send_end(c->callbacks.arg, m->to);
@@ -170,6 +180,14 @@ static void op_on_read(void *ctx, uint64_t token, uint64_t index, int result)
     struct consensus *c = ctx;
 
     c->callbacks.on_read(c->callbacks.arg, token, index, result);
+}
+
+static void op_on_log_shorter(void *ctx, uint64_t peer, uint64_t index, uint64_t match)
+{
+    struct consensus *c = ctx;
+
+    if (c->callbacks.on_log_shorter != NULL)
+        c->callbacks.on_log_shorter(c->callbacks.arg, peer, index, match);
 }
 
 /* ---- the loop ---- */
@@ -297,7 +315,8 @@ int consensus_open(const struct consensus_config *config, uv_loop_t *loop,
                              .send_snapshot = op_send_snapshot,
                              .apply = op_apply,
                              .on_role = op_on_role,
-                             .on_read = op_on_read};
+                             .on_read = op_on_read,
+                             .on_log_shorter = op_on_log_shorter};
     struct engine_config ec;
     struct consensus *c = calloc(1, sizeof *c);
     int rv;
@@ -334,7 +353,7 @@ int consensus_open(const struct consensus_config *config, uv_loop_t *loop,
     rv = engine_new(&ec, &ops, &c->engine);
     if (rv != 0)
         goto err;
-    *exists_out = c->log.exists;
+    *exists_out = c->log.n_entries > 0 || c->log.snapshot.index > 0;
     *out = c;
     return 0;
 
@@ -348,7 +367,7 @@ uint64_t consensus_log_begins_behind(const struct consensus *c)
     return c->log.start_index > 0 ? c->log.start_index - 1 : 0;
 }
 
-int consensus_found(struct consensus *c, const struct configuration *founders)
+int consensus_found(struct consensus *c, const struct configuration *founders, uint64_t term, uint64_t vote)
 {
     struct entry *change = configuration_encode(founders);
     int rv;
@@ -356,10 +375,11 @@ int consensus_found(struct consensus *c, const struct configuration *founders)
     if (change == NULL)
         return -ENOMEM;
     change->term = 1;
-    rv = log_store_append(c->store, c->config.group, 1, &change, 1);
-    entry_put(change);
+    /* The term first: a log without one is none that can be started with. */
+    rv = log_store_save_term(c->store, c->config.group, term, vote);
     if (rv == 0)
-        rv = log_store_save_term(c->store, c->config.group, 1, 0);
+        rv = log_store_append(c->store, c->config.group, 1, &change, 1);
+    entry_put(change);
     if (rv == 0)
         rv = log_store_sync(c->store);
     if (rv != 0)
@@ -367,6 +387,51 @@ int consensus_found(struct consensus *c, const struct configuration *founders)
     log_store_log_deinit(&c->log);
     memset(&c->log, 0, sizeof c->log);
     return 0;
+}
+
+void consensus_stored_end(const struct consensus *c, uint64_t *index_out, uint64_t *term_out)
+{
+    *index_out = c->log.n_entries > 0        ? c->log.start_index + c->log.n_entries - 1
+                 : c->log.snapshot.index > 0 ? c->log.start_index - 1
+                                             : 0;
+    *term_out = c->log.term;
+}
+
+const void *consensus_note(const struct consensus *c, size_t *len_out)
+{
+    return log_store_note(c->store, len_out);
+}
+
+int consensus_save_note(struct consensus *c, const void *data, size_t len)
+{
+    return log_store_save_note(c->store, data, len);
+}
+
+bool consensus_put_note(struct consensus *c, const void *data, size_t len, bool now)
+{
+    int rv = log_store_put_note(c->store, data, len);
+
+    if (rv == 0 && now)
+        rv = log_store_sync(c->store);
+    if (rv < 0)
+        die(c, "writing log.db");
+    return rv == 0;
+}
+
+bool consensus_started(const struct consensus *c)
+{
+    return c->started;
+}
+
+void consensus_freeze(struct consensus *c)
+{
+    c->started = false;
+    c->leadership_changed = false;
+}
+
+void consensus_set_voting(struct consensus *c, bool voting)
+{
+    c->voteless = !voting;
 }
 
 int consensus_finish_install(struct consensus *c, const struct snapshot_meta *meta)
@@ -392,7 +457,7 @@ int consensus_start(struct consensus *c, uint64_t applied, char *why)
     int rv = 0;
 
     /* After founding or a completed install the file is the truth. */
-    if (!c->log.exists)
+    if (!c->log.exists || c->log.start_index == 0)
         rv = log_store_load(c->store, c->config.group, &c->log, why);
     if (rv != 0)
         return rv;
@@ -454,7 +519,7 @@ int consensus_receive(struct consensus *c, uint64_t peer, const void *data, size
         message_free(m);
         return KV_E_PROTOCOL;
     }
-    if (!c->started) {
+    if (!c->started || (c->voteless && is_about_votes(m))) {
         message_free(m);
         return 0;
     }
@@ -465,11 +530,15 @@ int consensus_receive(struct consensus *c, uint64_t peer, const void *data, size
 
 int consensus_submit(struct consensus *c, struct entry *const *entries, size_t n)
 {
+    if (!c->started)
+        return KV_E_NOTLEADER;
     return checked(c, engine_submit(c->engine, clock_boot_ms(), entries, n, NULL), "on a submit");
 }
 
 int consensus_read_index(struct consensus *c, uint64_t token)
 {
+    if (!c->started)
+        return KV_E_NOTLEADER;
     return checked(c, engine_read_index(c->engine, clock_boot_ms(), token), "on a read");
 }
 
@@ -480,6 +549,8 @@ bool consensus_lease_valid(struct consensus *c)
 
 int consensus_transfer(struct consensus *c, uint64_t to)
 {
+    if (!c->started)
+        return KV_E_NOTLEADER;
     return checked(c, engine_transfer(c->engine, clock_boot_ms(), to), "on a transfer");
 }
 
@@ -517,7 +588,11 @@ void consensus_snapshot_failed(struct consensus *c, uint64_t peer)
 bool consensus_snapshot_received(struct consensus *c, uint64_t from, uint64_t term,
                                  const struct snapshot_meta *meta)
 {
-    struct engine_message *m = message_new_install(from, engine_id(c->engine), term, meta);
+    struct engine_message *m;
+
+    if (!c->started)
+        return false;
+    m = message_new_install(from, engine_id(c->engine), term, meta);
 
     if (m == NULL)
         return false;
@@ -544,22 +619,22 @@ uint64_t consensus_applied(const struct consensus *c)
 
 uint64_t consensus_leader(const struct consensus *c)
 {
-    return engine_leader(c->engine);
+    return c->started ? engine_leader(c->engine) : 0;
 }
 
 bool consensus_is_leader(const struct consensus *c)
 {
-    return engine_role(c->engine) == ENGINE_LEADER;
+    return c->started && engine_role(c->engine) == ENGINE_LEADER;
 }
 
 bool consensus_leader_ready(const struct consensus *c)
 {
-    return engine_leader_ready(c->engine) && !engine_transferring(c->engine);
+    return c->started && engine_leader_ready(c->engine) && !engine_transferring(c->engine);
 }
 
 bool consensus_is_candidate(const struct consensus *c)
 {
-    return engine_role(c->engine) == ENGINE_CANDIDATE;
+    return c->started && engine_role(c->engine) == ENGINE_CANDIDATE;
 }
 
 uint64_t consensus_term(const struct consensus *c)
@@ -587,6 +662,11 @@ uint64_t consensus_stored(const struct consensus *c)
     return engine_stored_index(c->engine);
 }
 
+uint64_t consensus_match(const struct consensus *c, uint64_t peer)
+{
+    return consensus_is_leader(c) ? engine_match_index(c->engine, peer) : 0;
+}
+
 bool consensus_disk_full(const struct consensus *c)
 {
     return log_store_state(c->store) == LOG_STORE_FULL;
@@ -606,6 +686,18 @@ void consensus_members(const struct consensus *c, void *arg,
     engine_configuration(c->engine, &conf);
     for (i = 0; i < conf.n; i++)
         emit(arg, conf.servers[i].id, conf.servers[i].address, conf.servers[i].role == SERVER_VOTER);
+}
+
+struct entry *consensus_first_entry(const struct consensus *c, uint64_t for_id)
+{
+    static struct configuration conf;
+    struct entry *first = engine_entry_at(c->engine, 1);
+
+    engine_configuration(c->engine, &conf);
+    if (configuration_find(&conf, for_id) == NULL)
+        return NULL;
+    /* Once the first entry is trimmed, a new node gets a state file in its place. */
+    return first != NULL ? entry_ref(first) : configuration_encode(&conf);
 }
 
 unsigned consensus_voters(const struct consensus *c)

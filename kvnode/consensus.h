@@ -36,6 +36,8 @@ struct consensus_callbacks {
     void (*send_end)(void *arg, uint64_t peer);
     /* The peer needs a state file; ends with consensus_snapshot_sent()/_failed(). */
     void (*send_snapshot)(void *arg, uint64_t peer);
+    /* Leader: what the peer acknowledged (up to match) it has no more. */
+    void (*on_log_shorter)(void *arg, uint64_t peer, uint64_t index, uint64_t match);
     /* Put the received state file in force; then consensus_reset_log(meta). */
     void (*install)(void *arg, const struct snapshot_meta *meta);
 };
@@ -49,18 +51,32 @@ struct consensus_config {
 };
 
 /* Opens log.db and verifies it. 0, or negative errno with a sentence in why
- * (512 bytes). *exists_out: whether anything is stored. */
+ * (512 bytes). *exists_out: whether it holds a log. */
 int consensus_open(const struct consensus_config *config, uv_loop_t *loop,
                    const struct consensus_callbacks *callbacks, struct consensus **out, bool *exists_out,
                    char *why);
 /* Before the start: the index behind which the stored log begins, 0: it is whole. */
 uint64_t consensus_log_begins_behind(const struct consensus *c);
-/* A new cluster: stores its first configuration. Only when nothing exists. 0 or -errno. */
-int consensus_found(struct consensus *c, const struct configuration *founders);
+/* Stores a configuration as the first entry, and the term and vote to begin with: (1, 0) for
+ * a new cluster. Only when no log exists. 0 or -errno. */
+int consensus_found(struct consensus *c, const struct configuration *founders, uint64_t term, uint64_t vote);
+/* Before the start: the end of the stored log and the stored term. */
+void consensus_stored_end(const struct consensus *c, uint64_t *index_out, uint64_t *term_out);
+/* The note in log.db as of the opening; borrowed. */
+const void *consensus_note(const struct consensus *c, size_t *len_out);
+/* Before anything else is stored: durable on return. 0, KV_E_NOSPC, -EIO. */
+int consensus_save_note(struct consensus *c, const void *data, size_t len);
+/* With the next writes; now: durable on return, unless the disk is full (false). */
+bool consensus_put_note(struct consensus *c, const void *data, size_t len, bool now);
 /* An install that was cut off after the state file was in place: completes it. */
 int consensus_finish_install(struct consensus *c, const struct snapshot_meta *meta);
 /* Goes live; what is committed behind `applied` is applied soon. 0 or -errno with why. */
 int consensus_start(struct consensus *c, uint64_t applied, char *why);
+bool consensus_started(const struct consensus *c);
+/* For good: neither votes, counts nor leads any more; as before the start. */
+void consensus_freeze(struct consensus *c);
+/* False: it follows and stores, but neither stands for election nor votes. At first true. */
+void consensus_set_voting(struct consensus *c, bool voting);
 /* Makes what is queued durable and frees everything. */
 void consensus_close(struct consensus *c);
 
@@ -104,11 +120,16 @@ uint64_t consensus_commit(const struct consensus *c);
 uint64_t consensus_first(const struct consensus *c);
 uint64_t consensus_last(const struct consensus *c);
 uint64_t consensus_stored(const struct consensus *c);
+/* Leader: what the peer has acknowledged in this term; 0 otherwise. */
+uint64_t consensus_match(const struct consensus *c, uint64_t peer);
 bool consensus_disk_full(const struct consensus *c);
 bool consensus_installing(const struct consensus *c);
 /* Members as of now: id, address, voter. */
 void consensus_members(const struct consensus *c, void *arg,
                        void (*emit)(void *arg, uint64_t id, const char *address, bool voter));
+/* What a new member's log has to begin with, a reference for the caller; NULL: it is none of
+ * the members. */
+struct entry *consensus_first_entry(const struct consensus *c, uint64_t for_id);
 unsigned consensus_voters(const struct consensus *c);
 
 #endif

@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "kvnode/door.h"
 #include "kvnode/events.h"
 #include "kvnode/members.h"
 #include "kvnode/node_state.h"
@@ -269,6 +270,19 @@ static int transfer(struct node *n, const char *to)
     return KV_OK;
 }
 
+static int readmit(struct node *n, const char *name, char **text_out)
+{
+    const struct config_peer *peer = name != NULL ? config_peer_by_name(n->config, name) : NULL;
+    int rv;
+
+    if (peer == NULL)
+        return name != NULL && strcmp(name, n->config->name) == 0 ? KV_E_EXIST : KV_E_NOENT;
+    rv = door_readmit(n->door, peer->id);
+    if (rv == KV_OK)
+        *text_out = strdup("{}");
+    return rv;
+}
+
 static int verify(struct node *n, json_t *request, char **text_out)
 {
     json_int_t run = json_integer_value(json_object_get(request, "run")),
@@ -318,6 +332,8 @@ static int admin(struct node *n, bool trusted, const void *body, size_t len, cha
         rv = transfer(n, json_string_value(json_object_get(request, "to")));
         if (rv == KV_OK)
             *text_out = strdup("{}");
+    } else if (strcmp(command, "readmit") == 0) {
+        rv = readmit(n, json_string_value(json_object_get(request, "node")), text_out);
     } else if (strcmp(command, "verify") == 0) {
         rv = verify(n, request, text_out);
     }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kvnode/door.h"
 #include "kvnode/health.h"
 #include "kvnode/node_state.h"
 #include "kvnode/peers.h"
@@ -22,6 +23,10 @@ static uint64_t flags_of(const struct node *n)
         flags |= HEALTH_DAMAGED;
     if (n->stateless)
         flags |= HEALTH_STATELESS;
+    if (door_standing(n->door) == STANDING_GONE_BACK)
+        flags |= HEALTH_GONE_BACK;
+    if (door_standing(n->door) == STANDING_WAITING)
+        flags |= HEALTH_WAITING;
     if (n->stopping)
         flags |= HEALTH_STOPPING;
     if (n->clock.view.off)

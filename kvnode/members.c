@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kvnode/door.h"
 #include "kvnode/node_state.h"
 #include "kvnode/peers.h"
 #include "sync/base/clock.h"
@@ -164,6 +165,8 @@ static void look_at_peer(const struct look *l, struct member *m)
         m->state = MEMBER_SILENT;
     } else {
         m->state = state_of(m, progress, l->now);
+        if (door_shut(l->node->door, m->id, NULL))
+            m->state = MEMBER_GONE_BACK;
     }
 }
 
@@ -276,5 +279,12 @@ void members_look(const struct node *n, struct members *out)
     if (out->leader == 0 && n->leaderless_since_ms != 0)
         out->leaderless_ms = l.now - n->leaderless_since_ms;
     consensus_members(n->consensus, &l, add_member);
+    if (out->n == 0) { /* no member yet: whom it is to be one with */
+        size_t i;
+
+        add_member(&l, n->config->id, n->config->name, true);
+        for (i = 0; i < n->config->n_peers; i++)
+            add_member(&l, n->config->peers[i].id, n->config->peers[i].name, true);
+    }
     judge(&l);
 }

@@ -19,6 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "kvnode/door.h"
 #include "kvnode/events.h"
 #include "kvnode/health.h"
 #include "kvnode/node_state.h"
@@ -43,6 +44,7 @@
 #define HAND_OVER_MS 1500
 #define FLUSH_MS 30000
 #define LOCK_WAIT_MS 2000
+#define VOTERS_MAX 7
 
 struct running {
     struct node node;
@@ -212,14 +214,6 @@ static int found_cluster(struct running *r)
     size_t i, k;
     int rv;
 
-    if (access(config->founding, F_OK) != 0) {
-        snprintf(
-            r->why, WHY_MAX,
-            "%.200s holds no log and was not made by `kvnode init`: a node that lost its data must not come "
-            "back under its old id. Give it a new id and name, or put the data back",
-            config->data_dir);
-        return -ENOENT;
-    }
     /* The founders in the order of their ids: every node writes the same bytes. */
     for (i = 0; i < config->n_peers + 1; i++) {
         uint64_t id = UINT64_MAX;
@@ -246,10 +240,19 @@ static int found_cluster(struct running *r)
         }
         last = id;
     }
-    rv = consensus_found(r->node.consensus, &founders);
-    if (rv == 0)
-        log_info("a new cluster of %u nodes is founded", founders.n);
-    return rv;
+    if (founders.n % 2 == 0 || founders.n > VOTERS_MAX) {
+        snprintf(r->why, WHY_MAX,
+                 "a cluster has 1, 3, 5 or 7 nodes, and the configuration names %u%s: add or remove a [peer] "
+                 "section",
+                 founders.n, founders.n % 2 == 0 ? ", of which no more may fail than of one less" : "");
+        return -EINVAL;
+    }
+    rv = consensus_found(r->node.consensus, &founders, 1, 0);
+    if (rv != 0)
+        return rv;
+    door_founded(r->node.door);
+    log_info("a new cluster of %u nodes is founded", founders.n);
+    return 0;
 }
 
 /* A damaged state.db is kept under another name, and an empty state takes its
@@ -315,24 +318,38 @@ static int open_log(struct running *r)
     snprintf(path, sizeof path, "%s/log.db", n->config->data_dir);
     cc.log_path = path;
     rv = consensus_open(&cc, &n->loop, &callbacks, &n->consensus, &exists, r->why);
+    if (rv == 0)
+        rv = door_open(n, exists, &n->door, r->why);
     if (rv != 0)
         return rv;
-    rv = snapshots_recover(n->group_dir, store_applied(n->store), &meta);
+    if (exists)
+        rv = snapshots_recover(n->group_dir, store_applied(n->store), &meta);
     if (rv < 0)
         snprintf(r->why, WHY_MAX, "%.300s/install.meta: %s: check the disk and the permissions", n->group_dir,
                  strerror(-rv));
     if (rv == 1) {
         rv = consensus_finish_install(n->consensus, &meta);
-        exists = true;
         snapshot_meta_deinit(&meta);
     }
     if (rv == 0)
         snapshots_installed(n->group_dir);
-    if (rv == 0 && !exists)
+    if (rv == 0 && !exists && store_applied(n->store) > 0) {
+        log_warn("%s is there without its log: it is not used", n->state_path);
+        rv = set_aside(r);
+        events_reset(n->events, store_applied(n->store));
+        digest_ring_reset(&n->digests, store_applied(n->store), store_digest(n->store));
+    }
+    /* Only the first node founds; the others wait until a member lets them in. */
+    if (rv == 0 && !exists && door_standing(n->door) == STANDING_WAITING &&
+        access(n->config->founding, F_OK) == 0)
         rv = found_cluster(r);
     if (rv != 0)
         return rv;
     unlink(n->config->founding);
+    if (door_standing(n->door) != STANDING_MEMBER) {
+        log_warn("%s", door_text(n->door));
+        return 0;
+    }
     n->healing = n->stateless = store_applied(n->store) < consensus_log_begins_behind(n->consensus);
     if (n->healing && n->config->n_peers == 0) {
         snprintf(
@@ -430,7 +447,9 @@ static int start(struct running *r)
     if (n->events == NULL || n->past == NULL || n->reads == NULL || n->writes == NULL ||
         n->snapshots == NULL || n->verify == NULL)
         return -ENOMEM;
-    rv = open_state(r);
+    rv = door_discard(n->config, r->why);
+    if (rv == 0)
+        rv = open_state(r);
     if (rv != 0)
         return rv;
     events_reset(n->events, store_applied(n->store));
@@ -452,9 +471,10 @@ static int start(struct running *r)
         return rv;
     if (n->healing)
         log_warn("the state is asked for at the leader; until it has come this node serves nobody");
-    rv = consensus_start(n->consensus,
-                         n->healing ? consensus_log_begins_behind(n->consensus) : store_applied(n->store),
-                         r->why);
+    if (door_standing(n->door) == STANDING_MEMBER)
+        rv = consensus_start(n->consensus,
+                             n->healing ? consensus_log_begins_behind(n->consensus) : store_applied(n->store),
+                             r->why);
     if (rv == 0)
         rv = serve_start(n, &n->serve, r->why);
     if (rv != 0)
@@ -526,6 +546,7 @@ static void stop(struct running *r)
     store_free(n->store);
     journal_free(n->journal);
     events_free(n->events);
+    door_free(n->door);
     uv_loop_close(&n->loop);
     if (r->lock_fd >= 0)
         close(r->lock_fd);

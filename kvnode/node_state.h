@@ -33,6 +33,7 @@
 /* A full disk for this long is not the moment before a trim. */
 #define NODE_FULL_MS 1000
 
+struct door;
 struct events;
 struct past;
 struct peers;
@@ -64,6 +65,7 @@ struct node {
     char state_path[4096]; /* group_dir/state.db */
 
     struct consensus *consensus;
+    struct door *door;
     struct events *events;
     struct past *past;
     struct peers *peers;
@@ -97,6 +99,8 @@ struct node {
     uint64_t stop_deadline_ms;
 };
 
+/* Why this node serves nobody: it has no state, is no member yet, or has gone back; NULL: it serves. */
+const char *node_no_service(const struct node *n);
 /* This node knows that it cannot reach a majority. */
 bool node_in_minority(const struct node *n);
 /* This node's log.db has had no room for a while: it stores and applies nothing, so

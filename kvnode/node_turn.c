@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "kvnode/door.h"
 #include "kvnode/events.h"
 #include "kvnode/node_state.h"
 #include "kvnode/past.h"
@@ -220,6 +221,13 @@ static void on_install(void *arg, const struct snapshot_meta *meta)
     snapshots_install(n->snapshots, meta);
 }
 
+static void on_log_shorter(void *arg, uint64_t peer, uint64_t index, uint64_t match)
+{
+    struct node *n = arg;
+
+    door_log_shorter(n->door, peer, index, match);
+}
+
 struct consensus_callbacks node_consensus_callbacks(struct node *n)
 {
     return (struct consensus_callbacks){.arg = n,
@@ -229,6 +237,7 @@ struct consensus_callbacks node_consensus_callbacks(struct node *n)
                                         .send_begin = on_send_begin,
                                         .send_end = on_send_end,
                                         .send_snapshot = on_send_snapshot,
+                                        .on_log_shorter = on_log_shorter,
                                         .install = on_install};
 }
 
@@ -266,6 +275,13 @@ void node_turn_end(struct node *n)
     streams_flush(&n->streams);
     n->apply_until_ns = 0;
     turn_end(&n->turn);
+}
+
+const char *node_no_service(const struct node *n)
+{
+    if (n->door != NULL && door_standing(n->door) != STANDING_MEMBER)
+        return door_text(n->door);
+    return n->stateless ? "this node is fetching its state from the leader; ask another" : NULL;
 }
 
 static void watch_majority(struct node *n, uint64_t now)
@@ -332,6 +348,7 @@ void node_beat(struct node *n)
 {
     uint64_t now = clock_boot_ms(), since = clock_boot_ns();
 
+    door_beat(n->door, now);
     peers_beat(n->peers, now);
     serve_beat(n->serve, now);
     watch_majority(n, now);

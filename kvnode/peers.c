@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "kvnode/bridges.h"
+#include "kvnode/door.h"
 #include "kvnode/node_state.h"
 #include "kvnode/reads.h"
 #include "kvnode/snapshots.h"
@@ -19,7 +20,7 @@
 #include "sync/ssh/identity.h"
 #include "sync/ssh/link.h"
 
-#define PEER_MAGIC "kvfs-peer-1"
+#define PEER_MAGIC "kvfs-peer-2"
 /* A peer that sends nothing for so many heartbeats is taken for dead. */
 #define SILENT_BEATS 10
 #define SILENT_MIN_MS 3000
@@ -125,6 +126,8 @@ struct buffer *peers_begin(struct peers *p, uint64_t id, enum peer_frame type, u
         return NULL;
     if (stream_pending(peer->connection->stream) > DROP_AT)
         return NULL;
+    if (type == PEER_RAFT && door_shut(p->node->door, id, NULL))
+        return NULL;
     return begin(peer, type, frame_id);
 }
 
@@ -176,7 +179,7 @@ unsigned peers_up_count(const struct peers *p)
     size_t i;
 
     for (i = 0; i < p->n; i++)
-        up += is_up(&p->all[i]);
+        up += is_up(&p->all[i]) && !door_shut(p->node->door, p->all[i].view.id, NULL);
     return up;
 }
 
@@ -190,6 +193,7 @@ static void send_hello(struct connection *c)
     buffer_put_u64(b, config->cluster_id);
     buffer_put_u16(b, config->id);
     buffer_put_text(b, config->name);
+    door_put_hello(c->peers->node->door, b);
     frame_end(b, frame);
 }
 
@@ -229,13 +233,15 @@ static int on_hello(struct connection *c, struct cursor *in)
     uint16_t id = cursor_u16(in);
     const uint8_t *name = cursor_string(in, SSH_PEER_NAME_MAX, &name_len);
 
-    if (!cursor_done(in) || magic_len != strlen(PEER_MAGIC) || memcmp(magic, PEER_MAGIC, magic_len) != 0) {
+    if (in->failed || magic_len != strlen(PEER_MAGIC) || memcmp(magic, PEER_MAGIC, magic_len) != 0) {
         set_error(peer, "it speaks another protocol");
         log_error("%s: speaks another protocol; refused", peer->config->name);
         return -EPROTO;
     }
     if (cluster != config->cluster_id) {
-        set_error(peer, "it belongs to another cluster");
+        snprintf(peer->view.error, sizeof peer->view.error,
+                 "it belongs to cluster %016llx, this node to %016llx", (unsigned long long)cluster,
+                 (unsigned long long)config->cluster_id);
         log_error("%s: belongs to cluster %016llx, this node to %016llx; refused", peer->config->name,
                   (unsigned long long)cluster, (unsigned long long)config->cluster_id);
         return -EPROTO;
@@ -245,6 +251,11 @@ static int on_hello(struct connection *c, struct cursor *in)
         set_error(peer, "its key is another node's");
         log_error("%s (id %u): the node behind this key says it is %.*s (id %u); refused", peer->config->name,
                   peer->config->id, (int)name_len, (const char *)name, id);
+        return -EPROTO;
+    }
+    if (!door_take_lives(c->peers->node->door, peer->config->id, true, in)) {
+        set_error(peer, "it speaks another protocol");
+        log_error("%s: sent a malformed HELLO; refused", peer->config->name);
         return -EPROTO;
     }
     if (peer->connection != NULL && peer->connection != c)
@@ -301,6 +312,10 @@ static int on_frame(void *arg, const struct frame *frame)
     if (frame->group != NODE_GROUP)
         return -EPROTO;
     peer->view.last_seen_ms = c->heard_ms;
+    /* What it knows of the log and of votes is not what it acknowledged. */
+    if (c->hello && frame->type != PEER_HELLO && frame->type != PEER_STATUS && frame->type != PEER_LIVES &&
+        frame->type != PEER_ADMISSION && door_shut(n->door, peer->view.id, NULL))
+        return 0;
     switch (frame->type) {
     case PEER_HELLO:
         return c->hello ? -EPROTO : on_hello(c, &in);
@@ -353,6 +368,17 @@ static int on_frame(void *arg, const struct frame *frame)
             log_info("%s passes on that this node is to hand leadership over", peer->config->name);
             consensus_transfer(n->consensus, a);
         }
+        break;
+    case PEER_READMIT: /* who asked looks at the outcome */
+        a = cursor_u64(&in);
+        if (cursor_done(&in) && consensus_is_leader(n->consensus))
+            door_readmit(n->door, a);
+        break;
+    case PEER_LIVES:
+        rv = door_take_lives(n->door, peer->view.id, false, &in) ? 0 : KV_E_PROTOCOL;
+        break;
+    case PEER_ADMISSION:
+        rv = door_take_admission(n->door, peer->view.id, &in) ? 0 : KV_E_PROTOCOL;
         break;
     default: /* a newer peer's: ignored */
         break;

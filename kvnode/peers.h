@@ -18,7 +18,7 @@ struct node;
 struct peers;
 
 enum peer_frame {
-    PEER_HELLO = 100,        /* string magic, u64 cluster, u16 id, string name */
+    PEER_HELLO = 100,        /* string magic, u64 cluster, u16 id, string name, lives (door.h) */
     PEER_RAFT = 101,         /* an engine message (sync/raft/PROTOCOL.md) */
     PEER_COMMAND = 102,      /* a command for the leader */
     PEER_REFUSED = 103,      /* u64 session, u64 seq, u64 part: not the leader */
@@ -31,8 +31,11 @@ enum peer_frame {
     PEER_WANT_STATE = 109,   /* empty: the sender's state.db is damaged, its log is not */
     PEER_VERIFY = 110,       /* id: run; u64 index, u64 rate: see verify.h */
     PEER_VERIFY_ANSWER =
-        111,            /* id: run; u8 place, u64 index, u64 digest, u8 state, u64 read, u64 size, string */
-    PEER_TRANSFER = 112 /* u64 to, 0: choose: for the leader, who hands over */
+        111,              /* id: run; u8 place, u64 index, u64 digest, u8 state, u64 read, u64 size, string */
+    PEER_TRANSFER = 112,  /* u64 to, 0: choose: for the leader, who hands over */
+    PEER_LIVES = 113,     /* lives: u16 n, n records (sync/raft/incarnation.h) */
+    PEER_ADMISSION = 114, /* u64 era, u64 term, u64 vote, u64 index, string configuration */
+    PEER_READMIT = 115    /* u64 id: for the leader: the node of that id may begin anew */
 };
 
 /* What is known of a peer. */

@@ -39,8 +39,6 @@
 #define UNREAD_SHARE (256UL * 1024)
 #define UNREAD_SUBSCRIBER (4UL * 1024 * 1024)
 
-static const char no_state[] = "this node is fetching its state from the leader; ask another";
-
 struct serve {
     struct node *node; /* borrowed */
     struct client_conn *clients;
@@ -280,8 +278,8 @@ static int on_hello(struct client_conn *c, const struct frame *frame)
         answer_code(c, frame->id, KV_E_PROTOCOL, "not a HELLO of this protocol");
         return -EPROTO;
     }
-    if (c->node->stateless && kind == CLIENT_MOUNT) {
-        answer_code(c, frame->id, KV_E_UNAVAILABLE, no_state); /* it has others to go to */
+    if (node_no_service(c->node) != NULL && kind == CLIENT_MOUNT) {
+        answer_code(c, frame->id, KV_E_UNAVAILABLE, node_no_service(c->node)); /* it has others to go to */
         return 0;
     }
     c->hello = true;
@@ -402,8 +400,8 @@ static int on_frame(void *arg, const struct frame *frame)
         answer_code(c, frame->id, KV_E_PROTOCOL, c->hello ? "unexpected frame" : "HELLO comes first");
         return -EPROTO;
     }
-    if (c->node->stateless && frame->type != MESSAGE_HELLO && frame->type != MESSAGE_STATUS) {
-        answer_code(c, frame->id, KV_E_UNAVAILABLE, no_state);
+    if (node_no_service(c->node) != NULL && frame->type != MESSAGE_HELLO && frame->type != MESSAGE_STATUS) {
+        answer_code(c, frame->id, KV_E_UNAVAILABLE, node_no_service(c->node));
         return 0;
     }
     if (serve_is_read(frame->type))

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kvnode/door.h"
 #include "kvnode/members.h"
 #include "kvnode/node_state.h"
 
@@ -94,6 +95,16 @@ static void about_use(const struct store_usage *usage, json_t *list)
 
 static void about_member(struct node *n, const struct member *m, json_t *list)
 {
+    const char *why = "its data are older than what it has acknowledged";
+
+    if (m->self && door_standing(n->door) != STANDING_MEMBER)
+        add(list, "%s", door_text(n->door));
+    else if (m->state == MEMBER_GONE_BACK) {
+        door_shut(n->door, m->id, &why);
+        add(list, "%s has gone back: %s; it neither votes nor counts. The way back: kvnode readmit %s",
+            m->name, why, m->name);
+    } else if (m->state == MEMBER_WAITING)
+        add(list, "%s waits until a member of the cluster lets it in", m->name);
     if (m->state == MEMBER_STUCK)
         add(list, "%s does not catch up: it has lacked the last %" PRIu64 " commands for %" PRIu64 " s",
             m->name, m->behind, m->lag_ms / 1000);

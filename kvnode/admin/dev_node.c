@@ -178,9 +178,12 @@ static int init_node(const struct dev *d, const struct dev_node *n)
     int pipe_fds[2], status;
     snprintf(listen, sizeof listen, "127.0.0.1:%u", (unsigned)n->port);
     snprintf(id, sizeof id, "%u", n->id % 100);
-    const char *const argv[] = {d->program, "init",    "--config",  n->config,     "--name",   n->name,
-                                "--id",     id,        "--data",    n->data,       "--listen", listen,
-                                "--socket", n->socket, "--cluster", d->cluster_id, "--quiet",  NULL};
+    /* The first founds the cluster and gives it its id. */
+    const char *const argv[] = {d->program,    "init",    "--config", n->config,
+                                "--name",      n->name,   "--id",     id,
+                                "--data",      n->data,   "--listen", listen,
+                                "--socket",    n->socket, "--quiet",  n->id == 1 ? NULL : "--cluster",
+                                d->cluster_id, NULL};
     if (pipe2(pipe_fds, O_CLOEXEC) != 0)
         return admin_fail(d->a, EXIT_FAILED, n->name, "%s", strerror(errno));
     pid_t pid = fork();
@@ -200,6 +203,18 @@ static int init_node(const struct dev *d, const struct dev_node *n)
     if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)
         return admin_fail(d->a, EXIT_FAILED, n->name, "kvnode init failed: %s", out);
     return EXIT_OK;
+}
+
+static bool learn_cluster(struct dev *d, const struct dev_node *n)
+{
+    const struct config_request request = {.file = n->config};
+    struct config *config;
+    char message[1024];
+    if (config_load(&request, &config, message, sizeof message) != 0)
+        return admin_fail(d->a, EXIT_FAILED, NULL, "%s", message) == EXIT_OK;
+    snprintf(d->cluster_id, sizeof d->cluster_id, "%016llx", (unsigned long long)config->cluster_id);
+    config_free(config);
+    return true;
 }
 
 static int replace_file(const char *file, const char *text)
@@ -328,14 +343,8 @@ static void remove_leftover(const struct dev *d, const struct dev_node *n)
 int dev_prepare(struct dev *d, size_t n, bool *moved_out)
 {
     char dir[DEV_PATH_MAX];
-    bool fresh = d->n_nodes == 0;
     int rc = make_folders(d);
     *moved_out = !d->complete;
-    if (rc == 0 && fresh) {
-        uint64_t id = 1;
-        (void)!getrandom(&id, sizeof id, 0);
-        snprintf(d->cluster_id, sizeof d->cluster_id, "%016llx", (unsigned long long)(id | 1));
-    }
     for (size_t i = 0; rc == 0 && i < n; i++) {
         struct dev_node *node = &d->nodes[i];
         if (node->pid == 0 && (node->port == 0 || !dev_port_is_free(node->port))) {
@@ -348,7 +357,7 @@ int dev_prepare(struct dev *d, size_t n, bool *moved_out)
         rc = path(dir, "%s/%s", d->base, node->name) ? make_dir(dir, 0755) : -ENAMETOOLONG;
         if (rc == 0)
             remove_leftover(d, node);
-        if (rc == 0 && init_node(d, node) != EXIT_OK)
+        if (rc == 0 && (init_node(d, node) != EXIT_OK || (i == 0 && !learn_cluster(d, node))))
             return EXIT_FAILED;
         d->n_nodes = i + 1;
     }

@@ -81,9 +81,9 @@ static void check_data(struct doctor *d, const struct config *c)
     snprintf(path, sizeof path, "%s/log.db", c->data_dir);
     bool log = access(path, F_OK) == 0, founding = access(c->founding, F_OK) == 0;
     if (!log && !founding)
-        say(d, SSH_CHECK_FAIL, "log",
-            "if the directory was wiped, make the node anew under another id; never reuse its id",
-            "neither %s nor the founding marker: this node will not start", path);
+        say(d, SSH_CHECK_WARN, "log",
+            "start it; if its data were lost, also: kvnode readmit, at another node",
+            "no log yet: this node waits until a member of the cluster lets it in");
     else
         say(d, SSH_CHECK_PASS, "log", "", "%s", log ? path : "not yet begun (founding)");
     if (statvfs(c->data_dir, &fs) == 0) {

@@ -64,6 +64,7 @@ struct plan {
     const char *name, *listen;
     uint64_t id;
     char cluster[20];
+    bool founds; /* no --cluster was given */
     char file[PATH_MAX], data[PATH_MAX];
     char text[4096];
 };
@@ -99,6 +100,7 @@ static int plan_node(const struct admin *a, struct plan *p)
                 a->opt[OPT_CLUSTER]);
         snprintf(p->cluster, sizeof p->cluster, "%s", a->opt[OPT_CLUSTER]);
     } else {
+        p->founds = true;
         if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random)
             return admin_fail(a, EXIT_FAILED, NULL, "no random numbers: %s", strerror(errno));
         snprintf(p->cluster, sizeof p->cluster, "%016llx", (unsigned long long)(random | 1));
@@ -171,11 +173,15 @@ static int make(const struct admin *a, const struct plan *p)
             return admin_fail(a, EXIT_FAILED, NULL, "%s. Then remove %s and run kvnode init again", message,
                               p->data);
     }
+    rc = 0;
     snprintf(path, sizeof path, "%s/founding", p->data);
-    rc = write_new(path,
-                   "This node has never run. Its first start founds the cluster of its configuration file:\n"
-                   "itself and the [peer] sections.\n",
-                   0600);
+    /* The others wait until a member lets them in: there is one founding of a cluster. */
+    if (p->founds)
+        rc = write_new(
+            path,
+            "This node has never run. Its first start founds the cluster of its configuration file:\n"
+            "itself and the [peer] sections.\n",
+            0600);
     if (rc == 0)
         rc = make_parents(p->file, 0755);
     if (rc == 0)
@@ -200,6 +206,15 @@ int verb_init(struct admin *a)
         printf("node %s (id %llu) of cluster %s\n", p->name, (unsigned long long)p->id, p->cluster);
         printf("  configuration  %s\n  data           %s\n  keys           %s/ssh\n", p->file, p->data,
                p->data);
+        if (p->founds)
+            printf("It founds this cluster at its first start, with those of its [peer] sections. For each "
+                   "other\n"
+                   "node: kvnode init --cluster %s ..., and exchange the sections first (kvnode config "
+                   "--peer)\n",
+                   p->cluster);
+        else
+            printf("It waits until a member of that cluster lets it in: exchange the [peer] sections first\n"
+                   "(kvnode config --peer)\n");
         if (a->opt[OPT_CONFIG] != NULL)
             printf("Start it: kvnode run -c %s\n", p->file);
         else

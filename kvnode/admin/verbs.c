@@ -86,6 +86,12 @@ const struct verb admin_verbs[] = {
      NULL},
     {"members", "", "the nodes of the cluster and their addresses", CLUSTER, CLIENT, 0, 0, verb_members,
      NULL},
+    {"readmit", "NODE", "let a node that has gone back or lost its data begin anew", CLUSTER,
+     CLIENT | BIT(OPT_YES), 1, 1, verb_readmit,
+     "A node whose data directory is an older copy, or was lost, neither votes nor counts: it may have "
+     "acknowledged what it does not have any more. Readmitted, it begins with an empty log at its next "
+     "start, "
+     "and votes again when it has everything. Asks, unless --yes."},
     {"transfer", "[NODE]", "hand leadership to another node", CLUSTER, CLIENT, 0, 1, verb_transfer, NULL},
     {"verify", "", "compare all nodes, and check what they store", CLUSTER, CLIENT | BIT(OPT_RATE), 0, 0,
      verb_verify,

@@ -14,6 +14,7 @@ int verb_watch(struct admin *a);
 int verb_log(struct admin *a);
 int verb_status(struct admin *a);
 int verb_members(struct admin *a);
+int verb_readmit(struct admin *a);
 int verb_transfer(struct admin *a);
 int verb_verify(struct admin *a);
 int verb_clock(struct admin *a);

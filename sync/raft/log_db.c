@@ -11,13 +11,15 @@
 #include "sync/raft/log_db_private.h"
 
 #define APPLICATION_ID 0x6b76664c /* "kvfL" */
-#define FORMAT_VERSION 1
+#define FORMAT_VERSION 2
 #define SCHEMA_ENTRY                                                                                         \
     "CREATE TABLE entry(key INTEGER PRIMARY KEY,term INTEGER,type INTEGER,sum INTEGER,data BLOB)"
 #define SCHEMA_GRP                                                                                           \
     "CREATE TABLE grp(grp INTEGER PRIMARY KEY,term INTEGER,vote INTEGER,start_index INTEGER,"                \
     "start_sum INTEGER,snapshot_index INTEGER,snapshot_term INTEGER,conf_index INTEGER,conf BLOB,sum "       \
     "INTEGER)"
+#define SCHEMA_NOTE "CREATE TABLE note(id INTEGER PRIMARY KEY,sum INTEGER,data BLOB)"
+#define NOTE_SEED 3 /* of its checksum */
 
 static const char *const statements[ST_COUNT] = {
     [ST_BEGIN] = "BEGIN IMMEDIATE",
@@ -32,6 +34,8 @@ static const char *const statements[ST_COUNT] = {
     [ST_GET_GROUP] =
         ("SELECT term,vote,start_index,start_sum,snapshot_index,snapshot_term,conf_index,conf,sum FROM grp "
          "WHERE grp=?1"),
+    [ST_PUT_NOTE] = "INSERT OR REPLACE INTO note VALUES(1,?1,?2)",
+    [ST_GET_NOTE] = "SELECT sum,data FROM note WHERE id=1",
 };
 
 /* ---- results ---- */
@@ -64,11 +68,11 @@ int log_db_translate(int rc)
 
 int log_db_damaged(const struct log_db *db, char *why, const char *what)
 {
-    snprintf(why, LOG_STORE_ERROR_LEN,
-             "%s is damaged (%s): this node must not vote with it again; remove it from the cluster and join "
-             "it under "
-             "a new id",
-             db->path, what);
+    snprintf(
+        why, LOG_STORE_ERROR_LEN,
+        "%s is damaged (%s): this node must not vote with it again. Remove log.db* and groups/ beside it, "
+        "start the node, and let it begin anew: kvnode readmit NAME, at another node",
+        db->path, what);
     return -EBADMSG;
 }
 
@@ -191,7 +195,7 @@ static int pragma_int(struct log_db *db, const char *text, int64_t *out)
 static int check_schema(struct log_db *db, char *why)
 {
     static const char query[] = "SELECT sql FROM sqlite_schema ORDER BY name";
-    static const char *const expected[] = {SCHEMA_ENTRY, SCHEMA_GRP};
+    static const char *const expected[] = {SCHEMA_ENTRY, SCHEMA_GRP, SCHEMA_NOTE};
     sqlite3_stmt *st;
     unsigned n = 0;
     int rc = sqlite3_prepare_v2(db->sql, query, -1, &st, NULL);
@@ -201,14 +205,14 @@ static int check_schema(struct log_db *db, char *why)
     while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
         const char *sql = (const char *)sqlite3_column_text(st, 0);
 
-        if (n >= 2 || sql == NULL || strcmp(sql, expected[n]) != 0)
+        if (n >= 3 || sql == NULL || strcmp(sql, expected[n]) != 0)
             break;
         n++;
     }
     sqlite3_finalize(st);
     if (rc != SQLITE_DONE && rc != SQLITE_ROW)
         return log_db_explain(db, log_db_translate(rc), why);
-    return rc == SQLITE_DONE && n == 2 ? 0 : log_db_damaged(db, why, "its tables are not those of a log");
+    return rc == SQLITE_DONE && n == 3 ? 0 : log_db_damaged(db, why, "its tables are not those of a log");
 }
 
 static int create(struct log_db *db)
@@ -219,7 +223,7 @@ static int create(struct log_db *db)
     snprintf(text, sizeof text, "PRAGMA application_id=%d;PRAGMA user_version=%d", APPLICATION_ID,
              FORMAT_VERSION);
     if (result == 0)
-        result = run_text(db, SCHEMA_ENTRY ";" SCHEMA_GRP);
+        result = run_text(db, SCHEMA_ENTRY ";" SCHEMA_GRP ";" SCHEMA_NOTE);
     if (result == 0)
         result = run_text(db, text);
     return result == 0 ? run_text(db, "COMMIT") : result;
@@ -254,11 +258,51 @@ static int open_tables(struct log_db *db, bool fresh, char *why)
         return log_db_damaged(db, why, "it is no log of this program");
     if (version != FORMAT_VERSION) {
         snprintf(why, LOG_STORE_ERROR_LEN,
-                 "%s has format %" PRId64 ", this program knows %d: use the newer program", db->path, version,
-                 FORMAT_VERSION);
+                 "%s has format %" PRId64 ", this program knows %d: use the %s program", db->path, version,
+                 FORMAT_VERSION, version > FORMAT_VERSION ? "newer" : "older");
         return -EPROTO;
     }
     return check_schema(db, why);
+}
+
+static int load_note(struct log_db *db, char *why)
+{
+    sqlite3_stmt *st = db->st[ST_GET_NOTE];
+    int rc = sqlite3_step(st), result = 0;
+
+    if (rc == SQLITE_ROW) {
+        uint64_t sum = (uint64_t)sqlite3_column_int64(st, 0);
+        const void *data = sqlite3_column_blob(st, 1);
+
+        db->note_len = (size_t)sqlite3_column_bytes(st, 1);
+        db->note = malloc(db->note_len + 1);
+        if (db->note == NULL)
+            result = log_db_explain(db, -ENOMEM, why);
+        else if (db->note_len > 0)
+            memcpy(db->note, data, db->note_len);
+        if (result == 0 && digest64(NOTE_SEED, db->note, db->note_len) != sum)
+            result = log_db_damaged(db, why, "checksum of its owner's note");
+    } else if (rc != SQLITE_DONE) {
+        result = log_db_explain(db, log_db_translate(rc), why);
+    }
+    sqlite3_reset(st);
+    return result;
+}
+
+const void *log_db_note(const struct log_db *db, size_t *len_out)
+{
+    *len_out = db->note_len;
+    return db->note;
+}
+
+int log_db_put_note(struct log_db *db, const void *data, size_t len)
+{
+    sqlite3_stmt *st = db->st[ST_PUT_NOTE];
+    int rc = sqlite3_bind_int64(st, 1, (int64_t)digest64(NOTE_SEED, data, len));
+
+    if (rc == SQLITE_OK)
+        rc = sqlite3_bind_blob(st, 2, data, (int)len, SQLITE_STATIC);
+    return rc == SQLITE_OK ? log_db_run(db, ST_PUT_NOTE) : log_db_translate(rc);
 }
 
 int log_db_open(const char *path, struct log_db **out, char *why)
@@ -301,6 +345,9 @@ int log_db_open(const char *path, struct log_db **out, char *why)
             goto fail;
         }
     }
+    result = load_note(db, why);
+    if (result != 0)
+        goto fail;
     sqlite3_wal_hook(db->sql, on_commit_to_journal, db);
     *out = db;
     return 0;
@@ -320,6 +367,7 @@ void log_db_close(struct log_db *db)
     log_floor_close(&db->floor);
     log_db_release_groups(db->groups, db->n_groups);
     log_db_release_groups(db->before, db->n_before);
+    free(db->note);
     free(db->path);
     free(db);
 }

@@ -4,6 +4,7 @@
  *   entry(key = group << 48 | index, term, type, sum, data)
  *   grp(grp, term, vote, start_index, start_sum, snapshot_index,
  *       snapshot_term, conf_index, conf, sum)
+ *   note(id = 1, sum, data)
  *
  * entry.sum is an XXH3 over the row, chained to its predecessor's; the chain
  * begins with grp.start_sum. Rows before start_index are dead; they are deleted
@@ -20,6 +21,8 @@ struct log_db;
 
 int log_db_open(const char *path, struct log_db **out, char *why);
 void log_db_close(struct log_db *db); /* NULL is ignored */
+/* The note as of the opening; borrowed, NULL and 0: none. */
+const void *log_db_note(const struct log_db *db, size_t *len_out);
 int log_db_load(struct log_db *db, uint16_t group, struct log_store_log *out, char *why);
 
 int log_db_begin(struct log_db *db);
@@ -28,6 +31,7 @@ int log_db_save_term(struct log_db *db, uint16_t group, uint64_t term, uint64_t 
 int log_db_append(struct log_db *db, uint16_t group, uint64_t index, struct entry *const *entries, size_t n);
 int log_db_trim(struct log_db *db, uint16_t group, const struct snapshot_meta *meta, uint64_t keep_from);
 int log_db_reset(struct log_db *db, uint16_t group, const struct snapshot_meta *meta);
+int log_db_put_note(struct log_db *db, const void *data, size_t len);
 /* Deletes up to max dead rows. */
 int log_db_sweep(struct log_db *db, unsigned max);
 int log_db_commit(struct log_db *db);

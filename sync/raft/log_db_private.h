@@ -34,6 +34,8 @@ enum statement {
     ST_OLDEST,
     ST_PUT_GROUP,
     ST_GET_GROUP,
+    ST_PUT_NOTE,
+    ST_GET_NOTE,
     ST_COUNT
 };
 
@@ -42,6 +44,8 @@ struct log_db {
     sqlite3_stmt *st[ST_COUNT];
     struct log_floor floor;
     char *path;
+    void *note; /* owned; as of the opening */
+    size_t note_len;
     struct group groups[LOG_DB_MAX_GROUPS], before[LOG_DB_MAX_GROUPS]; /* before: as of log_db_begin() */
     unsigned n_groups, n_before;
     int journal_pages;

@@ -119,10 +119,10 @@ int log_rewrite_if_marked(const char *path, char *why)
     if (result == 0)
         result = disk_sync_name(path);
     if (result != 0)
-        snprintf(why, LOG_STORE_ERROR_LEN,
-                 "%.300s could not be copied after a failed write: %s: if the disk is broken, remove this "
-                 "node from the "
-                 "cluster and join it under a new id",
-                 path, strerror(-result));
+        snprintf(
+            why, LOG_STORE_ERROR_LEN,
+            "%.300s could not be copied after a failed write: %s. If the disk is broken: remove log.db* and "
+            "groups/, start the node on a good one, and kvnode readmit NAME at another node",
+            path, strerror(-result));
     return result;
 }

@@ -20,6 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "sync/base/buffer.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
 #include "sync/raft/log_db.h"
@@ -33,7 +34,7 @@
 #define RETRY_MIN_MS 50
 #define RETRY_MAX_MS 2000
 
-enum operation_type { OPERATION_APPEND, OPERATION_TRIM, OPERATION_RESET };
+enum operation_type { OPERATION_APPEND, OPERATION_TRIM, OPERATION_RESET, OPERATION_NOTE };
 
 struct operation {
     struct operation *next;
@@ -42,6 +43,7 @@ struct operation {
     uint64_t index; /* APPEND: where; TRIM: keep_from */
     uint64_t bytes; /* of payload */
     struct snapshot_meta meta;
+    struct buffer note;
     size_t n;
     struct entry *entries[]; /* owned references */
 };
@@ -112,6 +114,7 @@ static void operation_free(struct operation *o)
     for (size_t i = 0; i < o->n; i++)
         entry_put(o->entries[i]);
     snapshot_meta_deinit(&o->meta);
+    buffer_deinit(&o->note);
     free(o);
 }
 
@@ -154,6 +157,8 @@ static int run_operation(struct log_store *s, const struct operation *o)
         return log_db_trim(s->db, o->group, &o->meta, o->index);
     case OPERATION_RESET:
         return log_db_reset(s->db, o->group, &o->meta);
+    case OPERATION_NOTE:
+        return log_db_put_note(s->db, o->note.data, o->note.len);
     }
     return -EIO;
 }
@@ -221,7 +226,7 @@ static bool finish_batch(struct log_store *s, const struct batch *b, struct oper
         struct operation *o = list_pop(&s->queue);
 
         s->queued_bytes -= o->bytes;
-        if (o->type == OPERATION_TRIM) {
+        if (o->type == OPERATION_TRIM || o->type == OPERATION_NOTE) {
             list_push(spent, o);
         } else {
             list_push(&s->done, o);
@@ -529,6 +534,61 @@ int log_store_reset(struct log_store *s, uint16_t group, const struct snapshot_m
         return -ENOMEM;
     snapshot_meta_copy(meta, &o->meta);
     return enqueue(s, o);
+}
+
+int log_store_put_note(struct log_store *s, const void *data, size_t len)
+{
+    struct operation *o = operation_new(OPERATION_NOTE, 0, 0, 0);
+
+    if (o == NULL)
+        return -ENOMEM;
+    buffer_put_bytes(&o->note, data, len);
+    if (o->note.failed) {
+        operation_free(o);
+        return -ENOMEM;
+    }
+    return enqueue(s, o);
+}
+
+static int save_note(struct log_store *s, const void *data, size_t len)
+{
+    int result = log_db_begin(s->db);
+
+    if (result == 0)
+        result = log_db_put_note(s->db, data, len);
+    if (result == 0)
+        result = log_db_commit(s->db);
+    if (result != 0)
+        log_db_rollback(s->db);
+    return result;
+}
+
+int log_store_save_note(struct log_store *s, const void *data, size_t len)
+{
+    int result;
+
+    pthread_mutex_lock(&s->lock);
+    while (s->busy)
+        pthread_cond_wait(&s->progress, &s->lock);
+    result = save_note(s, data, len);
+    if (result == -ENOSPC && s->has_reserve) {
+        unlink(s->reserve_path);
+        s->has_reserve = false;
+        result = save_note(s, data, len);
+    }
+    if (result != 0 && result != -ENOSPC) {
+        log_error("%s: %s: this node must stop", s->path, strerror(-result));
+        log_rewrite_mark(s->path);
+        set_state(s, LOG_STORE_FAILED);
+        result = -EIO;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return result == -ENOSPC ? KV_E_NOSPC : result;
+}
+
+const void *log_store_note(const struct log_store *s, size_t *len_out)
+{
+    return log_db_note(s->db, len_out);
 }
 
 int log_store_sync(struct log_store *s)

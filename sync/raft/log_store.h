@@ -82,6 +82,16 @@ int log_store_trim(struct log_store *s, uint16_t group, const struct snapshot_me
  * meta->index + 1. Answered by LOG_STORE_RESET. */
 int log_store_reset(struct log_store *s, uint16_t group, const struct snapshot_meta *meta);
 
+/* One small note beside the logs, for the owner of the file: who it is, what it knows of
+ * others. It is as old or as new as the logs, so an older copy of the file has an older note.
+ * Replaces the last one; not answered. Copies. */
+int log_store_put_note(struct log_store *s, const void *data, size_t len);
+/* The same at the start, while nothing is queued: durable on return, also on a full disk if the
+ * reserve suffices. 0, KV_E_NOSPC, -EIO. */
+int log_store_save_note(struct log_store *s, const void *data, size_t len);
+/* As it was when the file was opened; borrowed, NULL and 0: none. */
+const void *log_store_note(const struct log_store *s, size_t *len_out);
+
 /* Waits until all that is queued is durable. -EIO, KV_E_NOSPC as above (what is
  * queued stays queued). */
 int log_store_sync(struct log_store *s);

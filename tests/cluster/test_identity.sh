@@ -88,13 +88,21 @@ until_true 20 says n3 n1 "another node" || die "n3 says of n1: $(member_error n3
 until_true 20 says n3 n2 "another node" || die "n3 says of n2: $(member_error n3 n2)"
 again
 
-# A node of another cluster.
+# A node of another cluster. Its own log would be refused: that is of this one.
+kept=$work/n3.kept
+mkdir "$kept" && mv "$work"/run/n3/data/log.db* "$work/run/n3/data/groups" "$kept/"
 sed -i 's/^id = \([0-9a-f]\{15\}\).$/id = \1x/; s/x$/0/' "$(conf 3)"
 if cmp -s "$(conf 3)" "$work/n3.good"; then
     sed -i 's/^id = \([0-9a-f]\{15\}\).$/id = \11/' "$(conf 3)"
 fi
 try "another cluster"
 until_true 20 says n1 n3 "cluster" || until_true 5 says n3 n1 "cluster" || die "n1 says of n3: $(member_error n1 n3)"
+restore_n3() {
+    stop_all
+    rm -rf "$work"/run/n3/data/log.db* "$work/run/n3/data/groups"
+    mv "$kept"/* "$work/run/n3/data/"
+}
+restore_n3
 again
 
 try "all as it should be"

@@ -222,14 +222,31 @@ static bool make_node(struct cluster *c, unsigned i, const char *cluster_id)
     }
     if (c->options.clocks && !make_clock(c, n))
         return false;
-    const char *const argv[] = {FAULT_KVNODE, "init",     "-c",        n->conf,    "--name",   n->name,
-                                "--id",       id,         "--data",    n->data,    "--socket", n->socket,
-                                "--listen",   n->address, "--cluster", cluster_id, "-q",       NULL};
+    const char *const argv[] = {FAULT_KVNODE, "init",     "-c",       n->conf,
+                                "--name",     n->name,    "--id",     id,
+                                "--data",     n->data,    "--socket", n->socket,
+                                "--listen",   n->address, "-q",       i == 0 ? NULL : "--cluster",
+                                cluster_id,   NULL};
     if (run_program(argv, 10000, out, sizeof out) != 0) {
         complain("%s: kvnode init: %s", n->name, out);
         return false;
     }
     return true;
+}
+
+/* The first node founds the cluster, and gives it its id. */
+static bool learn_cluster(const char *conf, char id_out[static 20])
+{
+    char line[256];
+    bool found = false;
+    FILE *f = fopen(conf, "re");
+
+    while (f != NULL && !found && fgets(line, sizeof line, f) != NULL)
+        if (strncmp(line, "[cluster]", 9) == 0 && fgets(line, sizeof line, f) != NULL)
+            found = sscanf(line, "id = %16[0-9a-f]", id_out) == 1;
+    if (f != NULL)
+        fclose(f);
+    return found;
 }
 
 static bool introduce(struct cluster *c, unsigned from, unsigned to)
@@ -253,8 +270,7 @@ struct cluster *cluster_make(const struct cluster_options *options, const char *
 {
     struct cluster *c = calloc(1, sizeof *c);
     const char *tmp = getenv("TMPDIR");
-    char cluster_id[20];
-    uint64_t id = 0;
+    char cluster_id[20] = "";
     unsigned i, k;
 
     *skip_out = NULL;
@@ -276,15 +292,13 @@ struct cluster *cluster_make(const struct cluster_options *options, const char *
         free(c);
         return NULL;
     }
-    (void)!getrandom(&id, sizeof id, 0);
-    snprintf(cluster_id, sizeof cluster_id, "%016llx", (unsigned long long)(id | 1));
     if (options->namespaces && (c->net = net_new(c->n)) == 0) {
         *skip_out = "needs network namespaces (ip netns)";
         cluster_free(c);
         return NULL;
     }
     for (i = 0; i < c->n; i++)
-        if (!make_node(c, i, cluster_id))
+        if (!make_node(c, i, cluster_id) || (i == 0 && !learn_cluster(c->nodes[0].conf, cluster_id)))
             goto failed;
     for (i = 0; i < c->n; i++)
         for (k = 0; k < c->n; k++)

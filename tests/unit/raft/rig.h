@@ -38,7 +38,7 @@ struct rig {
     int read_result;
     unsigned n_reads;
     uint64_t shorter_peer, shorter_index, shorter_match; /* of on_log_shorter */
-    int fail_save_term, fail_save_entries, fail_apply; /* results to give */
+    int fail_save_term, fail_save_entries, fail_apply;   /* results to give */
 };
 
 /* Server 1 of voters 1 .. voters, started in `term` with a log of

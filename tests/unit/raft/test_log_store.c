@@ -279,9 +279,14 @@ static void refuses_files_that_are_not_its_own(void **state)
     store_rig_append(&r, 1, 1, 1, 1);
     store_rig_wait(&r, 1, 0);
     store_rig_close(&r);
-    snprintf(command, sizeof command, "sqlite3 %s 'PRAGMA user_version=2'", r.path);
+    snprintf(command, sizeof command, "sqlite3 %s 'PRAGMA user_version=3'", r.path);
     assert_int_equal(system(command), 0);
     assert_int_equal(store_rig_try_load(&r, &l), -EPROTO);
+    assert_non_null(strstr(r.why, "use the newer program"));
+    snprintf(command, sizeof command, "sqlite3 %s 'PRAGMA user_version=1'", r.path);
+    assert_int_equal(system(command), 0);
+    assert_int_equal(store_rig_try_load(&r, &l), -EPROTO);
+    assert_non_null(strstr(r.why, "use the older program"));
     store_rig_teardown(&r);
 }
 
@@ -328,6 +333,41 @@ static void loses_nothing_that_was_reported_when_it_is_killed(void **state)
     store_rig_teardown(&r);
 }
 
+/* ---- the owner's note ---- */
+
+static void a_note_is_as_old_as_the_log_beside_it(void **state)
+{
+    struct store_rig r;
+    struct log_store_log l;
+    size_t len;
+
+    store_rig_setup(&r);
+    store_rig_load(&r, &l);
+    log_store_log_deinit(&l);
+    assert_null(log_store_note(r.store, &len));
+    assert_int_equal(log_store_save_note(r.store, "first", 5), 0);
+    store_rig_close(&r);
+
+    store_rig_load(&r, &l);
+    assert_false(l.exists);
+    log_store_log_deinit(&l);
+    assert_memory_equal(log_store_note(r.store, &len), "first", 5);
+    assert_int_equal(len, 5);
+    store_rig_append(&r, 1, 3, 1, 10);
+    assert_int_equal(log_store_put_note(r.store, "the second", 10), 0);
+    assert_int_equal(log_store_sync(r.store), 0);
+    store_rig_wait(&r, 1, 0);
+    assert_memory_equal(log_store_note(r.store, &len), "first", 5); /* as of the opening */
+    store_rig_close(&r);
+
+    store_rig_load(&r, &l);
+    check_run(&l, 1, 3, 1);
+    log_store_log_deinit(&l);
+    assert_memory_equal(log_store_note(r.store, &len), "the second", 10);
+    assert_int_equal(len, 10);
+    store_rig_teardown(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -341,6 +381,7 @@ int main(void)
         cmocka_unit_test(many_appends_share_a_transaction),
         cmocka_unit_test(groups_do_not_mix),
         cmocka_unit_test(one_process_at_a_time),
+        cmocka_unit_test(a_note_is_as_old_as_the_log_beside_it),
         cmocka_unit_test(refuses_files_that_are_not_its_own),
         cmocka_unit_test(loses_nothing_that_was_reported_when_it_is_killed),
     };

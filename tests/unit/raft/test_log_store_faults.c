@@ -139,7 +139,7 @@ static void no_truncated_file_is_taken_for_a_shorter_log(void **state)
     }
     unlink(r.path);
     assert_int_not_equal(load_and_compare(&r), 0);
-    assert_non_null(strstr(r.why, "new id"));
+    assert_non_null(strstr(r.why, "kvnode readmit"));
     free(data);
     store_rig_teardown(&r);
 }
