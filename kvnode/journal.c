@@ -64,6 +64,11 @@ size_t journal_bytes(const struct journal *j)
            (j->inodes.n + j->entries.n + j->sessions.n + j->uploads.n) * ROW_COST;
 }
 
+size_t journal_part_bytes(const struct journal *j)
+{
+    return j->part_bytes;
+}
+
 uint64_t journal_commands(const struct journal *j)
 {
     return j->commands;

@@ -26,6 +26,8 @@ void journal_free(struct journal *j); /* NULL is ignored */
 
 /* Bytes and commands noted since the last seal. */
 size_t journal_bytes(const struct journal *j);
+/* Of these: parts of commands that are not complete. */
+size_t journal_part_bytes(const struct journal *j);
 uint64_t journal_commands(const struct journal *j);
 
 /* A chunk to be stored: the first len bytes of chunk, under its id. */

@@ -166,6 +166,26 @@ size_t peers_pending(const struct peers *p, uint64_t id)
     return peer != NULL && is_up(peer) ? stream_pending(peer->connection->stream) : 0;
 }
 
+bool peers_can_send(const struct peers *p, uint64_t id)
+{
+    struct peer *peer = peer_by_id(p, id);
+
+    return peer != NULL && is_up(peer) && stream_pending(peer->connection->stream) <= DROP_AT;
+}
+
+size_t peers_pending_most(const struct peers *p)
+{
+    size_t i, most = 0;
+
+    for (i = 0; i < p->n; i++) {
+        size_t pending = is_up(&p->all[i]) ? stream_pending(p->all[i].connection->stream) : 0;
+
+        if (pending > most)
+            most = pending;
+    }
+    return most;
+}
+
 bool peers_up(const struct peers *p, uint64_t id)
 {
     struct peer *peer = peer_by_id(p, id);

@@ -74,6 +74,10 @@ bool peers_send_command(struct peers *p, uint64_t peer, const void *bytes, size_
 void peers_send_refusal(struct peers *p, uint64_t peer, uint64_t session, uint64_t seq, uint64_t part);
 /* Bytes that wait to be written to it. */
 size_t peers_pending(const struct peers *p, uint64_t peer);
+/* The most that waits for any of them. */
+size_t peers_pending_most(const struct peers *p);
+/* There is a link to it that takes one more command. */
+bool peers_can_send(const struct peers *p, uint64_t peer);
 bool peers_up(const struct peers *p, uint64_t peer);
 unsigned peers_up_count(const struct peers *p);
 /* Every heartbeat: status to all, links that have gone silent are closed. */

@@ -2,7 +2,9 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
+
+#include <bsd/sys/queue.h>
+#include <bsd/sys/tree.h>
 
 #include "kvnode/node_state.h"
 #include "kvnode/peers.h"
@@ -17,10 +19,25 @@ struct waiter {
     reads_done *done;
     void *arg;
     uint64_t deadline_ms;
-    uint64_t index; /* once known: apply this first */
+    uint64_t index;  /* once known: apply this first */
+    uint64_t number; /* among those with the same index */
     STAILQ_ENTRY(waiter) link;
+    RB_ENTRY(waiter) place;       /* in reads.applying */
+    TAILQ_ENTRY(waiter) deadline; /* in reads.deadlines, while in applying */
 };
 STAILQ_HEAD(waiter_list, waiter);
+RB_HEAD(waiter_tree, waiter);
+TAILQ_HEAD(waiter_queue, waiter);
+
+static int compare(struct waiter *a, struct waiter *b)
+{
+    if (a->index != b->index)
+        return a->index < b->index ? -1 : 1;
+    return (a->number > b->number) - (a->number < b->number);
+}
+
+RB_PROTOTYPE(waiter_tree, waiter, place, compare)
+RB_GENERATE(waiter_tree, waiter, place, compare)
 
 /* One question to the quorum, for all the reads of a turn or for a peer's. */
 struct question {
@@ -37,8 +54,10 @@ struct reads {
     uint64_t next_token;
     struct waiter_list gathering; /* not asked yet */
     TAILQ_HEAD(question_list, question) asked;
-    struct waiter_list applying; /* their index is known and not applied yet */
-    bool hold;                   /* the leader was not ready: ask again at the next beat */
+    struct waiter_tree applying; /* their index is known and not applied yet */
+    struct waiter_queue deadlines;
+    uint64_t next_number;
+    bool hold; /* the leader was not ready: ask again at the next beat */
 };
 
 struct reads *reads_new(struct node *node)
@@ -50,7 +69,8 @@ struct reads *reads_new(struct node *node)
     r->node = node;
     r->next_token = clock_boot_ns(); /* answers to an earlier life match nothing */
     STAILQ_INIT(&r->gathering);
-    STAILQ_INIT(&r->applying);
+    RB_INIT(&r->applying);
+    TAILQ_INIT(&r->deadlines);
     TAILQ_INIT(&r->asked);
     return r;
 }
@@ -74,10 +94,15 @@ static void question_free(struct reads *r, struct question *q)
 
 void reads_free(struct reads *r)
 {
+    struct waiter *w;
+
     if (r == NULL)
         return;
     list_free(&r->gathering);
-    list_free(&r->applying);
+    while ((w = TAILQ_FIRST(&r->deadlines)) != NULL) {
+        TAILQ_REMOVE(&r->deadlines, w, deadline);
+        free(w);
+    }
     while (!TAILQ_EMPTY(&r->asked))
         question_free(r, TAILQ_FIRST(&r->asked));
     free(r);
@@ -90,6 +115,20 @@ static void finish(struct waiter *w, int code)
 
     free(w);
     done(arg, code);
+}
+
+static void await_index(struct reads *r, struct waiter *w)
+{
+    w->number = r->next_number++;
+    RB_INSERT(waiter_tree, &r->applying, w);
+    TAILQ_INSERT_TAIL(&r->deadlines, w, deadline);
+}
+
+static void finish_applying(struct reads *r, struct waiter *w, int code)
+{
+    RB_REMOVE(waiter_tree, &r->applying, w);
+    TAILQ_REMOVE(&r->deadlines, w, deadline);
+    finish(w, code);
 }
 
 static struct waiter *waiter_new(reads_done *done, void *arg, uint64_t index)
@@ -133,7 +172,7 @@ void reads_after(struct reads *r, uint64_t revision, reads_done *done, void *arg
     if (w == NULL)
         done(arg, KV_E_BUSY);
     else
-        STAILQ_INSERT_TAIL(&r->applying, w, link);
+        await_index(r, w);
 }
 
 static struct question *question_new(struct reads *r)
@@ -226,9 +265,11 @@ static void index_known(struct reads *r, struct question *q, uint64_t index)
         }
         return;
     }
-    STAILQ_FOREACH(w, &ready, link)
-    w->index = index;
-    STAILQ_CONCAT(&r->applying, &ready);
+    while ((w = STAILQ_FIRST(&ready)) != NULL) {
+        STAILQ_REMOVE_HEAD(&ready, link);
+        w->index = index;
+        await_index(r, w);
+    }
 }
 
 void reads_answered(struct reads *r, uint64_t token, uint64_t index, int code)
@@ -287,20 +328,11 @@ void reads_peer_answers(struct reads *r, uint64_t token, int code, uint64_t inde
 
 void reads_applied(struct reads *r, uint64_t applied)
 {
-    struct waiter *w, *next;
+    struct waiter *w;
 
-    if (STAILQ_EMPTY(&r->applying))
-        return;
-    for (w = STAILQ_FIRST(&r->applying); w != NULL; w = next) {
-        next = STAILQ_NEXT(w, link);
-        if (w->index > applied)
-            continue;
-        STAILQ_REMOVE(&r->applying, w, waiter, link);
-        finish(w, KV_OK);
-        next = STAILQ_FIRST(&r->applying); /* the call may have changed the list */
-        while (next != NULL && next->index > applied)
-            next = STAILQ_NEXT(next, link);
-    }
+    /* A call may add others. */
+    while ((w = RB_MIN(waiter_tree, &r->applying)) != NULL && w->index <= applied)
+        finish_applying(r, w, KV_OK);
 }
 
 void reads_retry(struct reads *r)
@@ -326,6 +358,15 @@ static void expire(struct waiter_list *list, uint64_t now_ms)
     }
 }
 
+/* Those that wait for an index; in the order of deadlines, or near it. */
+static void expire_applying(struct reads *r, uint64_t now_ms)
+{
+    struct waiter *w;
+
+    while ((w = TAILQ_FIRST(&r->deadlines)) != NULL && w->deadline_ms <= now_ms)
+        finish_applying(r, w, KV_E_UNAVAILABLE);
+}
+
 void reads_beat(struct reads *r, uint64_t now_ms)
 {
     struct question *q, *next;
@@ -333,7 +374,7 @@ void reads_beat(struct reads *r, uint64_t now_ms)
     r->hold = false;
     expire(&r->gathering, now_ms);
     /* With a full disk nothing is applied here: another node can tell. */
-    expire(&r->applying, node_disk_full(r->node) ? UINT64_MAX : now_ms);
+    expire_applying(r, node_disk_full(r->node) ? UINT64_MAX : now_ms);
     for (q = TAILQ_FIRST(&r->asked); q != NULL; q = next) {
         next = TAILQ_NEXT(q, link);
         if (q->peer != 0 && now_ms - q->asked_ms > NODE_REQUEST_MS)
@@ -350,5 +391,5 @@ void reads_stop(struct reads *r)
     while (!TAILQ_EMPTY(&r->asked))
         regather(r, TAILQ_FIRST(&r->asked));
     expire(&r->gathering, UINT64_MAX);
-    expire(&r->applying, UINT64_MAX);
+    expire_applying(r, UINT64_MAX);
 }

@@ -223,25 +223,32 @@ bool id_list_read(struct id_list *l, sqlite3_stmt *st, int column)
     }
 }
 
-void id_list_bind(const struct id_list *l, sqlite3_stmt *st, int parameter, struct buffer *scratch)
+int id_list_bind(const struct id_list *l, sqlite3_stmt *st, int parameter, struct buffer *scratch)
 {
-    if (l->n == 0) {
-        sqlite3_bind_null(st, parameter);
-    } else if (l->n == 1) {
-        sqlite3_bind_int64(st, parameter, (int64_t)l->ids[0]);
-    } else {
-        buffer_clear(scratch);
-        for (size_t i = 0; i < l->n; i++)
-            buffer_put_u64(scratch, l->ids[i]);
-        sqlite3_bind_blob64(st, parameter, scratch->data, scratch->len, SQLITE_TRANSIENT);
-    }
+    if (l->n == 0)
+        return sqlite3_bind_null(st, parameter);
+    if (l->n == 1)
+        return sqlite3_bind_int64(st, parameter, (int64_t)l->ids[0]);
+    buffer_clear(scratch);
+    for (size_t i = 0; i < l->n; i++)
+        buffer_put_u64(scratch, l->ids[i]);
+    if (scratch->failed)
+        return SQLITE_NOMEM;
+    return sqlite3_bind_blob64(st, parameter, scratch->data, scratch->len, SQLITE_TRANSIENT);
 }
 
 /* One column after the other. */
 struct columns {
     sqlite3_stmt *st;
     int at;
+    int code; /* binding: the first failure. A parameter that is not bound would be written as NULL */
 };
+
+static void bound(struct columns *c, int code)
+{
+    if (c->code == SQLITE_OK)
+        c->code = code;
+}
 
 static uint64_t get_number(struct columns *c)
 {
@@ -266,12 +273,12 @@ static const uint8_t *get_name(struct columns *c, uint8_t *len_out, bool *good)
 
 static void put_number(struct columns *c, uint64_t n)
 {
-    sqlite3_bind_int64(c->st, c->at++, (int64_t)n);
+    bound(c, sqlite3_bind_int64(c->st, c->at++, (int64_t)n));
 }
 
 static void put_time(struct columns *c, int64_t ns)
 {
-    sqlite3_bind_int64(c->st, c->at++, ns);
+    bound(c, sqlite3_bind_int64(c->st, c->at++, ns));
 }
 
 /* Zero stands as NULL where it means "none". */
@@ -280,20 +287,20 @@ static void put_optional(struct columns *c, uint64_t n)
     if (n != 0)
         put_number(c, n);
     else
-        sqlite3_bind_null(c->st, c->at++);
+        bound(c, sqlite3_bind_null(c->st, c->at++));
 }
 
 static void put_name(struct columns *c, const uint8_t *name, uint8_t len)
 {
     if (len == 0)
-        sqlite3_bind_null(c->st, c->at++);
+        bound(c, sqlite3_bind_null(c->st, c->at++));
     else
-        sqlite3_bind_text(c->st, c->at++, (const char *)name, len, SQLITE_TRANSIENT);
+        bound(c, sqlite3_bind_text(c->st, c->at++, (const char *)name, len, SQLITE_TRANSIENT));
 }
 
 bool inode_row_read(sqlite3_stmt *st, struct inode_row *row_out)
 {
-    struct columns c = {st, 0};
+    struct columns c = {.st = st};
     uint64_t type;
 
     row_out->ino = get_number(&c);
@@ -317,9 +324,9 @@ bool inode_row_read(sqlite3_stmt *st, struct inode_row *row_out)
     return type >= INODE_FILE && type <= INODE_SYMLINK;
 }
 
-void inode_row_bind(sqlite3_stmt *st, const struct inode_row *row)
+int inode_row_bind(sqlite3_stmt *st, const struct inode_row *row)
 {
-    struct columns c = {st, 1};
+    struct columns c = {.st = st, .at = 1};
 
     put_number(&c, row->ino);
     put_number(&c, row->type);
@@ -338,11 +345,12 @@ void inode_row_bind(sqlite3_stmt *st, const struct inode_row *row)
     put_number(&c, row->fresh);
     put_optional(&c, row->creation);
     put_number(&c, row->content_digest);
+    return c.code;
 }
 
 bool entry_row_read(sqlite3_stmt *st, struct entry_row *row_out)
 {
-    struct columns c = {st, 0};
+    struct columns c = {.st = st};
     bool good = true;
 
     row_out->directory = get_number(&c);
@@ -362,9 +370,9 @@ bool entry_row_read(sqlite3_stmt *st, struct entry_row *row_out)
     return good && row_out->name_len > 0 && (row_out->flags & ~ENTRY_FLAGS) == 0;
 }
 
-void entry_row_bind(sqlite3_stmt *st, const struct entry_row *row)
+int entry_row_bind(sqlite3_stmt *st, const struct entry_row *row)
 {
-    struct columns c = {st, 1};
+    struct columns c = {.st = st, .at = 1};
 
     put_number(&c, row->directory);
     put_name(&c, row->name, row->name_len);
@@ -380,6 +388,7 @@ void entry_row_bind(sqlite3_stmt *st, const struct entry_row *row)
     put_optional(&c, row->aside_revision);
     put_optional(&c, row->aside_ms);
     put_optional(&c, row->aside_digest);
+    return c.code;
 }
 
 static const char *op_text(const struct history_row *row)
@@ -409,7 +418,7 @@ static uint64_t version_checksum(const struct history_row *row, const struct id_
 
 bool history_row_read(sqlite3_stmt *st, struct history_row *row_out, struct id_list *ids_out)
 {
-    struct columns c = {st, 0};
+    struct columns c = {.st = st};
     struct version_row *v = &row_out->row;
     const char *node;
     size_t node_len;
@@ -449,17 +458,17 @@ bool history_row_read(sqlite3_stmt *st, struct history_row *row_out, struct id_l
     return good && get_number(&c) == version_checksum(row_out, ids_out);
 }
 
-void history_row_bind(sqlite3_stmt *st, const struct history_row *row, const struct id_list *ids)
+int history_row_bind(sqlite3_stmt *st, const struct history_row *row, const struct id_list *ids)
 {
     const struct version_row *v = &row->row;
-    struct columns c = {st, 1};
+    struct columns c = {.st = st, .at = 1};
     struct buffer scratch = BUFFER_INIT;
 
     put_number(&c, row->directory);
     put_name(&c, row->name, row->name_len);
     put_number(&c, v->revision);
     put_number(&c, v->version);
-    sqlite3_bind_text(st, c.at++, op_text(row), -1, SQLITE_STATIC);
+    bound(&c, sqlite3_bind_text(st, c.at++, op_text(row), -1, SQLITE_STATIC));
     put_number(&c, v->wall_ns);
     put_number(&c, v->type);
     put_number(&c, v->deleted);
@@ -472,21 +481,22 @@ void history_row_bind(sqlite3_stmt *st, const struct history_row *row, const str
     put_number(&c, row->ino);
     put_optional(&c, row->child);
     put_number(&c, v->author_uid);
-    sqlite3_bind_text(st, c.at++, v->author_node, -1, SQLITE_TRANSIENT);
+    bound(&c, sqlite3_bind_text(st, c.at++, v->author_node, -1, SQLITE_TRANSIENT));
     put_optional(&c, row->restored);
     put_optional(&c, row->from_directory);
     put_name(&c, row->from_name, row->from_len);
     put_optional(&c, row->to_directory);
     put_name(&c, row->to_name, row->to_len);
     put_number(&c, row->content_digest);
-    id_list_bind(ids, st, c.at++, &scratch);
+    bound(&c, id_list_bind(ids, st, c.at++, &scratch));
     put_number(&c, version_checksum(row, ids));
     buffer_deinit(&scratch);
+    return c.code;
 }
 
 bool session_row_read(sqlite3_stmt *st, struct session_row *row_out)
 {
-    struct columns c = {st, 0};
+    struct columns c = {.st = st};
     const void *nonce;
     bool good = true;
 
@@ -503,22 +513,23 @@ bool session_row_read(sqlite3_stmt *st, struct session_row *row_out)
     return good;
 }
 
-void session_row_bind(sqlite3_stmt *st, const struct session_row *row)
+int session_row_bind(sqlite3_stmt *st, const struct session_row *row)
 {
-    struct columns c = {st, 1};
+    struct columns c = {.st = st, .at = 1};
 
     put_number(&c, row->id);
-    sqlite3_bind_blob(st, c.at++, row->nonce, sizeof row->nonce, SQLITE_TRANSIENT);
+    bound(&c, sqlite3_bind_blob(st, c.at++, row->nonce, sizeof row->nonce, SQLITE_TRANSIENT));
     put_name(&c, row->client, row->client_len);
     put_number(&c, row->owner);
     put_number(&c, row->seen_ms);
     put_number(&c, row->acked_below);
+    return c.code;
 }
 
 int state_db_read_meta(sqlite3 *db, const char *path, struct meta_record *meta_out,
                        char error[STATE_DB_ERROR_MAX])
 {
-    struct columns c = {NULL, 0};
+    struct columns c = {0};
     int code = sqlite3_prepare_v2(
         db, "SELECT shard, applied, digest, wall, elapsed, next_ino, next_number FROM meta", -1, &c.st, NULL);
 

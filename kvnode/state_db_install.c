@@ -140,10 +140,10 @@ static int copy_file(const char *path, enum state_db_mode mode, const char *out_
     if (rv < 0)
         return rv;
     code = sqlite3_prepare_v2(db, "VACUUM INTO ?", -1, &st, NULL);
-    if (code == SQLITE_OK) {
-        sqlite3_bind_text(st, 1, out_path, -1, SQLITE_STATIC);
+    if (code == SQLITE_OK)
+        code = sqlite3_bind_text(st, 1, out_path, -1, SQLITE_STATIC);
+    if (code == SQLITE_OK)
         code = sqlite3_step(st);
-    }
     if (code != SQLITE_DONE)
         rv = state_db_fail(db, code, path, "cannot be copied", error);
     sqlite3_finalize(st);

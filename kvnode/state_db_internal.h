@@ -53,18 +53,19 @@ bool id_list_reserve(struct id_list *l, size_t n); /* false: out of memory */
 void id_list_deinit(struct id_list *l);
 /* From a `chunks` column; false: malformed, or out of memory (l->cap stays below n). */
 bool id_list_read(struct id_list *l, sqlite3_stmt *st, int column);
-void id_list_bind(const struct id_list *l, sqlite3_stmt *st, int parameter, struct buffer *scratch);
+/* The _bind functions give a code of SQLite: unless it is SQLITE_OK the statement must not be run. */
+int id_list_bind(const struct id_list *l, sqlite3_stmt *st, int parameter, struct buffer *scratch);
 
 /* Rows: from a statement over the columns above; to its parameters 1…n. False: malformed. */
 bool inode_row_read(sqlite3_stmt *st, struct inode_row *row_out);
-void inode_row_bind(sqlite3_stmt *st, const struct inode_row *row);
+int inode_row_bind(sqlite3_stmt *st, const struct inode_row *row);
 bool entry_row_read(sqlite3_stmt *st, struct entry_row *row_out);
-void entry_row_bind(sqlite3_stmt *st, const struct entry_row *row);
+int entry_row_bind(sqlite3_stmt *st, const struct entry_row *row);
 /* Also checks the row's checksum, for which it reads the ids. */
 bool history_row_read(sqlite3_stmt *st, struct history_row *row_out, struct id_list *ids_out);
-void history_row_bind(sqlite3_stmt *st, const struct history_row *row, const struct id_list *ids);
+int history_row_bind(sqlite3_stmt *st, const struct history_row *row, const struct id_list *ids);
 bool session_row_read(sqlite3_stmt *st, struct session_row *row_out);
-void session_row_bind(sqlite3_stmt *st, const struct session_row *row);
+int session_row_bind(sqlite3_stmt *st, const struct session_row *row);
 
 struct meta_record {
     uint64_t group, applied, digest;

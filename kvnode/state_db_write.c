@@ -106,23 +106,42 @@ void state_writer_free(struct state_writer *w)
     free(w);
 }
 
-static int run(sqlite3_stmt *st)
+/* bound: of what was bound before; SQLite takes a parameter that was not for NULL. */
+static int run_bound(sqlite3_stmt *st, int bound)
 {
-    int code = sqlite3_step(st);
+    int code;
+
+    if (bound != SQLITE_OK)
+        return bound;
+    code = sqlite3_step(st);
 
     sqlite3_reset(st);
     return code == SQLITE_DONE || code == SQLITE_ROW ? SQLITE_OK : code;
 }
 
+static int run(sqlite3_stmt *st)
+{
+    return run_bound(st, SQLITE_OK);
+}
+
+/* Numbers cannot fail but by a wrong place. */
+static void bind_number(sqlite3_stmt *st, int parameter, uint64_t number)
+{
+    int code = sqlite3_bind_int64(st, parameter, (int64_t)number);
+
+    assert(code == SQLITE_OK);
+    (void)code;
+}
+
 static int run_number(struct state_writer *w, enum statement i, uint64_t number)
 {
-    sqlite3_bind_int64(w->st[i], 1, (int64_t)number);
+    bind_number(w->st[i], 1, number);
     return run(w->st[i]);
 }
 
 static int run_numbers(struct state_writer *w, enum statement i, uint64_t a, uint64_t b)
 {
-    sqlite3_bind_int64(w->st[i], 2, (int64_t)b);
+    bind_number(w->st[i], 2, b);
     return run_number(w, i, a);
 }
 
@@ -132,10 +151,9 @@ static int write_chunk(struct state_writer *w, const struct batch_chunk *bc)
 
     if (bc->chunk == NULL)
         return SQLITE_OK;
-    sqlite3_bind_int64(st, 1, (int64_t)bc->chunk->id);
-    sqlite3_bind_int64(st, 2, (int64_t)digest64(bc->chunk->id, bc->chunk->data, bc->len));
-    sqlite3_bind_blob64(st, 3, bc->chunk->data, bc->len, SQLITE_STATIC);
-    return run(st);
+    bind_number(st, 1, bc->chunk->id);
+    bind_number(st, 2, digest64(bc->chunk->id, bc->chunk->data, bc->len));
+    return run_bound(st, sqlite3_bind_blob64(st, 3, bc->chunk->data, bc->len, SQLITE_STATIC));
 }
 
 static bool take_ids(struct state_writer *w, struct cursor *c)
@@ -159,9 +177,10 @@ static int write_inode(struct state_writer *w, struct cursor *c)
     inode_row_decode(c, &row);
     if (!take_ids(w, c))
         return SQLITE_NOMEM;
-    inode_row_bind(w->st[ST_INODE], &row);
-    id_list_bind(&w->ids, w->st[ST_INODE], INODE_CHUNKS + 1, &scratch);
-    code = scratch.failed ? SQLITE_NOMEM : run(w->st[ST_INODE]);
+    code = inode_row_bind(w->st[ST_INODE], &row);
+    if (code == SQLITE_OK)
+        code = id_list_bind(&w->ids, w->st[ST_INODE], INODE_CHUNKS + 1, &scratch);
+    code = run_bound(w->st[ST_INODE], code);
     buffer_deinit(&scratch);
     return code;
 }
@@ -173,8 +192,7 @@ static int write_version(struct state_writer *w, struct cursor *c)
     history_row_decode(c, &row);
     if (!take_ids(w, c))
         return SQLITE_NOMEM;
-    history_row_bind(w->st[ST_VERSION], &row, &w->ids);
-    return run(w->st[ST_VERSION]);
+    return run_bound(w->st[ST_VERSION], history_row_bind(w->st[ST_VERSION], &row, &w->ids));
 }
 
 /* Numbers in ascending order, each once. */
@@ -232,17 +250,16 @@ static int collect(struct state_writer *w, sqlite3_stmt *st, struct id_list *chu
     return code == SQLITE_DONE ? SQLITE_OK : code;
 }
 
-/* directory, name and revision; gives the cursor behind them. */
-static struct cursor bind_rows_of_name(sqlite3_stmt *st, struct cursor c)
+/* directory, name and revision. The name stays where it is in the batch. */
+static int bind_rows_of_name(sqlite3_stmt *st, struct cursor *c)
 {
     size_t len;
     const uint8_t *name;
 
-    sqlite3_bind_int64(st, 1, (int64_t)cursor_u64(&c));
-    name = cursor_string(&c, KV_NAME_MAX, &len);
-    sqlite3_bind_text(st, 2, (const char *)name, (int)len, SQLITE_TRANSIENT);
-    sqlite3_bind_int64(st, 3, (int64_t)cursor_u64(&c));
-    return c;
+    bind_number(st, 1, cursor_u64(c));
+    name = cursor_string(c, KV_NAME_MAX, &len);
+    bind_number(st, 3, cursor_u64(c));
+    return sqlite3_bind_text(st, 2, (const char *)name, (int)len, SQLITE_STATIC);
 }
 
 /* Drops the history of a name. A chunk belongs to one inode for ever, so
@@ -251,17 +268,17 @@ static struct cursor bind_rows_of_name(sqlite3_stmt *st, struct cursor c)
 static int write_history_drop(struct state_writer *w, struct cursor *c)
 {
     struct id_list gone = {0}, needed = {0}, inodes = {0};
-    struct cursor after;
+    struct cursor same = *c;
     int code;
 
-    after = bind_rows_of_name(w->st[ST_VERSION_CHUNKS], *c);
-    code = collect(w, w->st[ST_VERSION_CHUNKS], &gone, &inodes);
-    bind_rows_of_name(w->st[ST_VERSION_DROP], *c);
+    code = bind_rows_of_name(w->st[ST_VERSION_CHUNKS], c);
     if (code == SQLITE_OK)
-        code = run(w->st[ST_VERSION_DROP]);
+        code = collect(w, w->st[ST_VERSION_CHUNKS], &gone, &inodes);
+    if (code == SQLITE_OK)
+        code = run_bound(w->st[ST_VERSION_DROP], bind_rows_of_name(w->st[ST_VERSION_DROP], &same));
     sort_ids(&inodes);
     for (size_t i = 0; code == SQLITE_OK && i < inodes.n; i++) {
-        sqlite3_bind_int64(w->st[ST_INODE_CHUNKS], 1, (int64_t)inodes.ids[i]);
+        bind_number(w->st[ST_INODE_CHUNKS], 1, inodes.ids[i]);
         code = collect(w, w->st[ST_INODE_CHUNKS], &needed, NULL);
     }
     sort_ids(&gone);
@@ -274,14 +291,12 @@ static int write_history_drop(struct state_writer *w, struct cursor *c)
     id_list_deinit(&gone);
     id_list_deinit(&needed);
     id_list_deinit(&inodes);
-    *c = after;
     return code;
 }
 
 static int write_history_gone(struct state_writer *w, struct cursor *c)
 {
-    *c = bind_rows_of_name(w->st[ST_VERSION_GONE], *c);
-    return run(w->st[ST_VERSION_GONE]);
+    return run_bound(w->st[ST_VERSION_GONE], bind_rows_of_name(w->st[ST_VERSION_GONE], c));
 }
 
 static int write_entry(struct state_writer *w, struct cursor *c)
@@ -289,8 +304,7 @@ static int write_entry(struct state_writer *w, struct cursor *c)
     struct entry_row row;
 
     entry_row_decode(c, &row);
-    entry_row_bind(w->st[ST_ENTRY], &row);
-    return run(w->st[ST_ENTRY]);
+    return run_bound(w->st[ST_ENTRY], entry_row_bind(w->st[ST_ENTRY], &row));
 }
 
 static int write_entry_gone(struct state_writer *w, struct cursor *c)
@@ -299,10 +313,9 @@ static int write_entry_gone(struct state_writer *w, struct cursor *c)
     size_t len;
     const uint8_t *name;
 
-    sqlite3_bind_int64(st, 1, (int64_t)cursor_u64(c));
+    bind_number(st, 1, cursor_u64(c));
     name = cursor_string(c, KV_NAME_MAX, &len);
-    sqlite3_bind_text(st, 2, (const char *)name, (int)len, SQLITE_TRANSIENT);
-    return run(st);
+    return run_bound(st, sqlite3_bind_text(st, 2, (const char *)name, (int)len, SQLITE_STATIC));
 }
 
 static int write_session(struct state_writer *w, struct cursor *c)
@@ -310,8 +323,7 @@ static int write_session(struct state_writer *w, struct cursor *c)
     struct session_row row;
 
     session_row_decode(c, &row);
-    session_row_bind(w->st[ST_SESSION], &row);
-    return run(w->st[ST_SESSION]);
+    return run_bound(w->st[ST_SESSION], session_row_bind(w->st[ST_SESSION], &row));
 }
 
 static int write_session_gone(struct state_writer *w, struct cursor *c)
@@ -333,8 +345,9 @@ static int write_result(struct state_writer *w, struct cursor *c)
     size_t len;
     const uint8_t *bytes = cursor_string(c, SIZE_MAX, &len);
 
-    sqlite3_bind_blob64(st, 3, bytes, len, SQLITE_STATIC);
-    return run_numbers(w, ST_RESULT, session, seq);
+    bind_number(st, 1, session);
+    bind_number(st, 2, seq);
+    return run_bound(st, sqlite3_bind_blob64(st, 3, bytes, len, SQLITE_STATIC));
 }
 
 static int write_part(struct state_writer *w, struct cursor *c)
@@ -344,10 +357,11 @@ static int write_part(struct state_writer *w, struct cursor *c)
     size_t len;
     const uint8_t *bytes;
 
-    sqlite3_bind_int64(st, 3, cursor_u32(c));
+    bind_number(st, 1, session);
+    bind_number(st, 2, seq);
+    bind_number(st, 3, cursor_u32(c));
     bytes = cursor_string(c, SIZE_MAX, &len);
-    sqlite3_bind_blob64(st, 4, bytes, len, SQLITE_STATIC);
-    return run_numbers(w, ST_PART, session, seq);
+    return run_bound(st, sqlite3_bind_blob64(st, 4, bytes, len, SQLITE_STATIC));
 }
 
 static int write_setting(struct state_writer *w, struct cursor *c, bool gone)
@@ -355,24 +369,25 @@ static int write_setting(struct state_writer *w, struct cursor *c, bool gone)
     sqlite3_stmt *st = w->st[gone ? ST_SETTING_GONE : ST_SETTING];
     size_t len;
     const uint8_t *text = cursor_string(c, SIZE_MAX, &len);
+    int code;
 
-    sqlite3_bind_text(st, 1, (const char *)text, (int)len, SQLITE_TRANSIENT);
-    if (!gone) {
+    code = sqlite3_bind_text(st, 1, (const char *)text, (int)len, SQLITE_STATIC);
+    if (!gone && code == SQLITE_OK) {
         text = cursor_string(c, SIZE_MAX, &len);
-        sqlite3_bind_text(st, 2, (const char *)text, (int)len, SQLITE_TRANSIENT);
+        code = sqlite3_bind_text(st, 2, (const char *)text, (int)len, SQLITE_STATIC);
     }
-    return run(st);
+    return run_bound(st, code);
 }
 
 static int write_meta(struct state_writer *w, struct cursor *c, const struct batch *b)
 {
     sqlite3_stmt *st = w->st[ST_META];
 
-    sqlite3_bind_int64(st, 1, w->group);
-    sqlite3_bind_int64(st, 2, (int64_t)b->index);
-    sqlite3_bind_int64(st, 3, (int64_t)b->digest);
+    bind_number(st, 1, w->group);
+    bind_number(st, 2, b->index);
+    bind_number(st, 3, b->digest);
     for (int i = 4; i < 8; i++)
-        sqlite3_bind_int64(st, i, (int64_t)cursor_u64(c));
+        bind_number(st, i, cursor_u64(c));
     return run(st);
 }
 

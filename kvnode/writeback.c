@@ -25,6 +25,10 @@
 #define RETRY_MAX_MS 5000
 #define CHECKPOINT_PAGES 8000
 #define BUSY_COMMANDS 2 /* times `commands` in one batch, while the writer is busy */
+/* Parts of an upload that ends soon need not be written at all: a batch waits for
+ * them so much longer, until they are times `bytes`. */
+#define PARTS_WAIT_MS 1500
+#define PARTS_BYTES 6
 
 struct writeback {
     char *path;        /* owned */
@@ -343,9 +347,12 @@ static bool is_busy(struct writeback *wb)
 static bool is_due(struct writeback *wb, uint64_t now_ms)
 {
     const struct writeback_options *o = &wb->options;
+    size_t parts = journal_part_bytes(wb->j);
 
-    if (journal_bytes(wb->j) >= o->bytes || journal_commands(wb->j) >= BUSY_COMMANDS * o->commands)
+    if (journal_bytes(wb->j) - parts >= o->bytes || parts >= PARTS_BYTES * o->bytes || journal_commands(wb->j) >= BUSY_COMMANDS * o->commands)
         return true;
+    if (parts > 0)
+        return now_ms >= wb->due_ms + PARTS_WAIT_MS && !is_busy(wb);
     return (now_ms >= wb->due_ms || journal_commands(wb->j) >= o->commands) && !is_busy(wb);
 }
 
@@ -369,6 +376,8 @@ uint64_t writeback_poll(struct writeback *wb, uint64_t now_ms, int *error_out)
     next = UINT64_MAX;
     if (waiting && wb->due_ms > now_ms) /* else the writer is busy: it will notify */
         next = wb->due_ms - now_ms;
+    else if (waiting && wb->due_ms + PARTS_WAIT_MS > now_ms)
+        next = wb->due_ms + PARTS_WAIT_MS - now_ms;
     if (wb->durable_due_ms != 0 && wb->durable_due_ms > now_ms && wb->durable_due_ms - now_ms < next)
         next = wb->durable_due_ms - now_ms;
     return next;

@@ -6,6 +6,8 @@
 #include <sys/queue.h>
 #include <sys/random.h>
 
+#include "kvnode/fair_queue.h"
+#include "kvnode/large_room.h"
 #include "kvnode/node_state.h"
 #include "kvnode/peers.h"
 #include "kvnode/stamps.h"
@@ -21,8 +23,13 @@
 #define PENDING_MAX 65536
 #define PENDING_BYTES_MAX (256UL * 1024 * 1024)
 #define SUBMIT_BATCH 512
+/* Large ones stop well before the write-behind's cap, at which all do. */
+#define LARGE_WRITEBACK_MAX (WRITEBACK_PENDING_MAX / 2)
+/* Of one peer, waiting to be proposed. */
+#define PEER_PENDING_MAX 16384
+#define PEER_BYTES_MAX (64UL << 20)
 
-enum write_state { WRITE_WAITING, WRITE_FORWARDED, WRITE_SUBMITTED };
+enum write_state { WRITE_WAITING, WRITE_QUEUED, WRITE_FORWARDED, WRITE_SUBMITTED };
 
 struct write_key {
     uint64_t session, seq;
@@ -33,6 +40,9 @@ struct write {
     struct write_key key;
     struct entry *entry; /* owned; the encoded command */
     enum write_state state;
+    struct fair_item *item; /* WRITE_QUEUED: its place */
+    bool large;
+    uint64_t sent_ms;
     unsigned sent;     /* how often it was handed to a log or a peer: it may have been executed */
     uint64_t term, to; /* in which it was sent last, and to which leader */
     uint64_t deadline_ms;
@@ -42,11 +52,10 @@ struct write {
     TAILQ_ENTRY(write) order; /* in the order of arrival, and so of deadlines */
 };
 
-/* A command from a peer that waits for its turn to be proposed. */
-struct proposal {
-    struct entry *entry; /* owned */
-    uint64_t peer;       /* who forwarded it, 0: this node */
-    STAILQ_ENTRY(proposal) link;
+/* What a peer has forwarded and is not proposed. */
+struct peer_pending {
+    uint64_t peer;
+    size_t n, bytes;
 };
 
 enum session_state { SESSION_NONE, SESSION_ASKED, SESSION_READY };
@@ -55,7 +64,11 @@ struct writes {
     struct node *node; /* borrowed */
     struct write *by_key;
     TAILQ_HEAD(write_list, write) all;
-    STAILQ_HEAD(, proposal) proposals; /* leader: to be proposed at the end of the turn */
+    struct fair_queue queue; /* goes out at the end of the turn */
+    size_t large_out;        /* bytes of our own large ones, forwarded or submitted */
+    struct large_room room;
+    struct peer_pending peers[CONFIG_PEERS_MAX];
+    size_t n_peers;
     size_t n, bytes;
     bool retry; /* look for WRITE_WAITING at the end of the turn */
     bool lost;
@@ -88,8 +101,6 @@ struct orphan {
     STAILQ_ENTRY(orphan) link;
 };
 
-static void dispatch(struct writes *w, struct write *x);
-
 struct writes *writes_new(struct node *node)
 {
     struct writes *w = calloc(1, sizeof *w);
@@ -98,13 +109,35 @@ struct writes *writes_new(struct node *node)
         return NULL;
     w->node = node;
     TAILQ_INIT(&w->all);
-    STAILQ_INIT(&w->proposals);
+    fair_queue_init(&w->queue);
+    large_room_init(&w->room);
     STAILQ_INIT(&w->orphans);
     return w;
 }
 
+static bool is_out(enum write_state state)
+{
+    return state == WRITE_FORWARDED || state == WRITE_SUBMITTED;
+}
+
+static void set_state(struct writes *w, struct write *x, enum write_state state)
+{
+    size_t cost = large_room_cost(x->entry->len);
+
+    if (x->large && is_out(x->state))
+        w->large_out -= cost;
+    if (x->state == WRITE_QUEUED && state == WRITE_WAITING)
+        fair_queue_drop(&w->queue, x->item);
+    if (state != WRITE_QUEUED)
+        x->item = NULL;
+    x->state = state;
+    if (x->large && is_out(x->state))
+        w->large_out += cost;
+}
+
 static void write_free(struct writes *w, struct write *x)
 {
+    set_state(w, x, WRITE_WAITING);
     HASH_DEL(w->by_key, x);
     TAILQ_REMOVE(&w->all, x, order);
     w->n--;
@@ -135,13 +168,7 @@ void writes_free(struct writes *w)
         return;
     while (!TAILQ_EMPTY(&w->all))
         write_free(w, TAILQ_FIRST(&w->all));
-    while (!STAILQ_EMPTY(&w->proposals)) {
-        struct proposal *p = STAILQ_FIRST(&w->proposals);
-
-        STAILQ_REMOVE_HEAD(&w->proposals, link);
-        entry_put(p->entry);
-        free(p);
-    }
+    fair_queue_deinit(&w->queue);
     while (!STAILQ_EMPTY(&w->orphans))
         orphan_free(orphan_take(w));
     free(w);
@@ -179,18 +206,19 @@ static uint64_t part_of(const struct command *cmd)
     return (uint64_t)body.part + 1;
 }
 
-/* ---- proposing, as leader ---- */
+/* ---- on the way out ---- */
 
-static int propose(struct writes *w, struct entry *e, uint64_t peer)
+static struct peer_pending *pending_of(struct writes *w, uint64_t peer)
 {
-    struct proposal *p = malloc(sizeof *p);
+    size_t i;
 
-    if (p == NULL)
-        return KV_E_BUSY;
-    p->entry = entry_ref(e);
-    p->peer = peer;
-    STAILQ_INSERT_TAIL(&w->proposals, p, link);
-    return 0;
+    for (i = 0; i < w->n_peers; i++)
+        if (w->peers[i].peer == peer)
+            return &w->peers[i];
+    if (w->n_peers == CONFIG_PEERS_MAX)
+        return NULL;
+    w->peers[w->n_peers].peer = peer;
+    return &w->peers[w->n_peers++];
 }
 
 /* Tells the peer that its command was not taken. */
@@ -198,8 +226,68 @@ static void refuse(struct writes *w, uint64_t peer, const void *bytes, size_t le
 {
     struct command cmd;
 
-    if (peer != 0 && command_decode(bytes, len, &cmd) == KV_OK)
+    if (command_decode(bytes, len, &cmd) == KV_OK)
         peers_send_refusal(w->node->peers, peer, cmd.session, cmd.seq, part_of(&cmd));
+}
+
+int writes_forwarded(struct writes *w, uint64_t peer, const void *bytes, size_t len)
+{
+    struct peer_pending *pending = pending_of(w, peer);
+    struct fair_item *item = NULL;
+    struct entry *e = NULL;
+    struct command cmd;
+
+    if (command_decode(bytes, len, &cmd) != KV_OK || (cmd.session == 0 && cmd.op != COMMAND_REGISTER))
+        return KV_E_PROTOCOL;
+    if (consensus_is_leader(w->node->consensus) && pending != NULL && pending->n < PEER_PENDING_MAX &&
+        pending->bytes < PEER_BYTES_MAX)
+        e = entry_new(ENTRY_COMMAND, bytes, len);
+    if (e != NULL)
+        item = fair_queue_add(&w->queue, &cmd, e);
+    entry_put(e);
+    if (item == NULL) {
+        refuse(w, peer, bytes, len);
+        return 0;
+    }
+    item->peer = peer;
+    pending->n++;
+    pending->bytes += len;
+    return 0;
+}
+
+/* A forwarded one leaves the queue. */
+static void forwarded_out(struct writes *w, const struct fair_item *item)
+{
+    struct peer_pending *pending = pending_of(w, item->peer);
+
+    pending->n--;
+    pending->bytes -= item->entry->len;
+}
+
+/* Ours into the queue. What was sent before may be in the log, in use: it stays as it is. */
+static void enqueue(struct writes *w, struct write *x)
+{
+    struct entry *e =
+        x->sent > 0 ? entry_new(ENTRY_COMMAND, x->entry->data, x->entry->len) : entry_ref(x->entry);
+    struct command cmd;
+
+    if (e != NULL && command_decode(e->data, e->len, &cmd) == KV_OK)
+        x->item = fair_queue_add(&w->queue, &cmd, e);
+    entry_put(e);
+    if (x->item == NULL)
+        return; /* tried again at the next beat */
+    x->item->own = x;
+    x->large = x->item->large;
+    set_state(w, x, WRITE_QUEUED);
+}
+
+static void sent(struct writes *w, struct write *x, enum write_state state)
+{
+    set_state(w, x, state);
+    x->sent_ms = clock_boot_ms();
+    x->sent++;
+    x->term = consensus_term(w->node->consensus);
+    x->to = consensus_leader(w->node->consensus);
 }
 
 static uint64_t elapsed_now(const struct writes *w)
@@ -232,103 +320,136 @@ static uint64_t applied_here(const struct node *n)
     return n->stateless ? consensus_commit(n->consensus) : store_applied(n->store);
 }
 
+/* more: what the batch that is being made has of them. */
+static bool may_large(struct writes *w, bool leads, size_t more, uint64_t now)
+{
+    const struct node *n = w->node;
+
+    if (large_room_link_is_full(&w->room, peers_pending_most(n->peers), now))
+        return false;
+    if (!leads)
+        return w->large_out < w->room.room;
+    return large_room_has(&w->room, more) &&
+           (n->writeback == NULL || writeback_pending_bytes(n->writeback) < LARGE_WRITEBACK_MAX);
+}
+
+/* ---- out ---- */
+
+/* One batch into the log. False: nothing more may go. */
+static bool propose(struct writes *w, uint64_t now)
+{
+    struct node *n = w->node;
+    struct fair_item *items[SUBMIT_BATCH];
+    struct entry *batch[SUBMIT_BATCH];
+    uint64_t elapsed = elapsed_now(w);
+    size_t k = 0, i, large = 0;
+    int rv;
+
+    if (consensus_last(n->consensus) - applied_here(n) > IN_FLIGHT_MAX ||
+        (n->writeback != NULL && writeback_pending_bytes(n->writeback) > WRITEBACK_PENDING_MAX))
+        return false; /* the disk or the peers are behind: let them catch up */
+    large_room_applied(&w->room, applied_here(n), now);
+    while (k < SUBMIT_BATCH) {
+        bool large_too = may_large(w, true, large, now);
+        struct fair_item *item;
+
+        /* However many small ones there are, a large one may be in each batch. */
+        item = k == 0 && large_too ? fair_queue_take(&w->queue, true) : NULL;
+        if (item == NULL)
+            item = fair_queue_take(&w->queue, false);
+        if (item == NULL && large_too)
+            item = fair_queue_take(&w->queue, true);
+        if (item == NULL)
+            break;
+        if (item->large)
+            large += large_room_cost(item->entry->len);
+        else
+            large_room_small(&w->room, now);
+        stamp(w, item->entry, elapsed);
+        if (item->peer != 0)
+            forwarded_out(w, item);
+        else
+            sent(w, item->own, WRITE_SUBMITTED);
+        items[k] = item;
+        batch[k++] = item->entry;
+    }
+    if (k == 0)
+        return false;
+    rv = consensus_submit(n->consensus, batch, k); /* may answer, and so end, any of ours */
+    if (rv == 0)
+        large_room_proposed(&w->room, consensus_last(n->consensus), large, now);
+    for (i = 0; i < k; i++) {
+        if (items[i]->peer != 0 && rv != 0)
+            refuse(w, items[i]->peer, batch[i]->data, batch[i]->len);
+        fair_item_free(items[i]);
+    }
+    if (rv != 0)
+        w->lost = true;
+    return rv == 0;
+}
+
+/* One command to the leader. False: nothing more may go. */
+static bool forward(struct writes *w, uint64_t leader, uint64_t now)
+{
+    struct node *n = w->node;
+    struct fair_item *item;
+    struct write *x;
+
+    if (!peers_can_send(n->peers, leader))
+        return false;
+    item = fair_queue_take(&w->queue, false);
+    if (item == NULL && may_large(w, false, 0, now))
+        item = fair_queue_take(&w->queue, true);
+    if (item == NULL)
+        return false;
+    if (!item->large)
+        large_room_small(&w->room, now);
+    if (item->peer != 0) { /* it came while this node led */
+        forwarded_out(w, item);
+        refuse(w, item->peer, item->entry->data, item->entry->len);
+    } else if (peers_send_command(n->peers, leader, item->entry->data, item->entry->len)) {
+        sent(w, item->own, WRITE_FORWARDED);
+    } else {
+        x = item->own; /* tried again at the next beat */
+        x->item = NULL;
+        x->state = WRITE_WAITING;
+    }
+    fair_item_free(item);
+    return true;
+}
+
 void writes_turn_end(struct writes *w)
 {
     struct node *n = w->node;
-    struct entry *batch[SUBMIT_BATCH];
+    uint64_t now = clock_boot_ms(), leader;
+    struct write *x;
 
     if (w->retry) {
-        struct write *x, *next;
-
         w->retry = false;
-        for (x = TAILQ_FIRST(&w->all); x != NULL; x = next) {
-            next = TAILQ_NEXT(x, order);
+        TAILQ_FOREACH (x, &w->all, order) {
             if (x->state == WRITE_WAITING)
-                dispatch(w, x);
+                enqueue(w, x);
         }
     }
-    while (!STAILQ_EMPTY(&w->proposals)) {
-        uint64_t elapsed = elapsed_now(w);
-        size_t k = 0, i;
-        struct proposal *p;
-        int rv;
-
-        if (consensus_last(n->consensus) - applied_here(n) > IN_FLIGHT_MAX ||
-            (n->writeback != NULL && writeback_pending_bytes(n->writeback) > WRITEBACK_PENDING_MAX))
-            break; /* the disk or the peers are behind: let them catch up */
-        STAILQ_FOREACH(p, &w->proposals, link)
-        {
-            if (k == SUBMIT_BATCH)
-                break;
-            batch[k++] = p->entry;
-        }
-        for (i = 0; i < k; i++)
-            stamp(w, batch[i], elapsed);
-        rv = consensus_submit(n->consensus, batch, k);
-        for (i = 0; i < k; i++) {
-            p = STAILQ_FIRST(&w->proposals);
-            STAILQ_REMOVE_HEAD(&w->proposals, link);
-            if (rv != 0)
-                refuse(w, p->peer, p->entry->data, p->entry->len);
-            entry_put(p->entry);
-            free(p);
-        }
-        if (rv != 0)
-            w->lost = true;
+    if (consensus_is_leader(n->consensus)) {
+        while (propose(w, now))
+            ;
+    } else {
+        leader = consensus_leader(n->consensus);
+        while (leader != 0 && forward(w, leader, now))
+            ;
     }
     if (w->lost) {
         /* Leadership went in this very turn. Ours are tried again at the next beat. */
-        struct write *x;
-
         w->lost = false;
         TAILQ_FOREACH (x, &w->all, order) {
             if (x->state == WRITE_SUBMITTED)
-                x->state = WRITE_WAITING;
+                set_state(w, x, WRITE_WAITING);
         }
     }
 }
 
-int writes_forwarded(struct writes *w, uint64_t peer, const void *bytes, size_t len)
-{
-    struct command cmd;
-    struct entry *e;
-
-    if (command_decode(bytes, len, &cmd) != KV_OK || (cmd.session == 0 && cmd.op != COMMAND_REGISTER))
-        return KV_E_PROTOCOL;
-    e = consensus_is_leader(w->node->consensus) ? entry_new(ENTRY_COMMAND, bytes, len) : NULL;
-    if (e == NULL || propose(w, e, peer) != 0)
-        refuse(w, peer, bytes, len);
-    entry_put(e);
-    return 0;
-}
-
-/* ---- sending ---- */
-
-static void dispatch(struct writes *w, struct write *x)
-{
-    struct node *n = w->node;
-
-    if (consensus_is_leader(n->consensus)) {
-        /* What was sent before may be in the log, in use: it stays as it is. */
-        struct entry *e =
-            x->sent > 0 ? entry_new(ENTRY_COMMAND, x->entry->data, x->entry->len) : entry_ref(x->entry);
-
-        if (e == NULL || propose(w, e, 0) != 0) {
-            entry_put(e);
-            return;
-        }
-        entry_put(e);
-        x->state = WRITE_SUBMITTED;
-    } else if (consensus_leader(n->consensus) == 0 ||
-               !peers_send_command(n->peers, consensus_leader(n->consensus), x->entry->data, x->entry->len)) {
-        return;
-    } else {
-        x->state = WRITE_FORWARDED;
-    }
-    x->sent++;
-    x->term = consensus_term(n->consensus);
-    x->to = consensus_leader(n->consensus);
-}
+/* ---- taking ---- */
 
 static int start(struct writes *w, const struct command *cmd, uint64_t deadline_ms, writes_done *done,
                  void *arg)
@@ -375,7 +496,7 @@ static int start(struct writes *w, const struct command *cmd, uint64_t deadline_
     TAILQ_INSERT_TAIL(&w->all, x, order);
     w->n++;
     w->bytes += x->entry->len;
-    dispatch(w, x);
+    enqueue(w, x);
     return 0;
 }
 
@@ -561,6 +682,11 @@ void writes_applied(struct writes *w, const struct command *cmd, const struct co
     x = find(w, &key);
     if (x == NULL)
         return;
+    if (x->large && x->state == WRITE_FORWARDED) {
+        uint64_t now = clock_boot_ms();
+
+        large_room_took(&w->room, x->entry->len, now - x->sent_ms, now);
+    }
     if ((result->code == KV_E_SESSION || result->code == KV_E_DUPLICATE) && w->session != 0 &&
         key.session == w->session)
         renew_session(w, x);
@@ -579,7 +705,7 @@ void writes_refused(struct writes *w, uint64_t session, uint64_t seq, uint64_t p
     key.part = part;
     x = find(w, &key);
     if (x != NULL && x->state == WRITE_FORWARDED)
-        x->state = WRITE_WAITING; /* until leadership changes, or the next beat */
+        set_state(w, x, WRITE_WAITING); /* until leadership changes, or the next beat */
 }
 
 void writes_retry(struct writes *w, bool new_link)
@@ -592,10 +718,10 @@ void writes_retry(struct writes *w, bool new_link)
         /* The term may be new while the leader known is still the last one's. */
         bool same = x->term == term && x->to == leader;
 
-        if (x->state == WRITE_SUBMITTED && !(same && leads))
-            x->state = WRITE_WAITING;
-        else if (x->state == WRITE_FORWARDED && (!same || leads || new_link))
-            x->state = WRITE_WAITING;
+        /* What is queued goes in again, too, behind what came before it. */
+        if ((x->state == WRITE_SUBMITTED && !(same && leads)) ||
+            (x->state == WRITE_FORWARDED && (!same || leads || new_link)) || x->state == WRITE_QUEUED)
+            set_state(w, x, WRITE_WAITING);
     }
     w->retry = true;
 }

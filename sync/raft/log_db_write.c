@@ -12,6 +12,7 @@ static int put_group(struct log_db *db, struct group *g)
 {
     sqlite3_stmt *st = db->st[ST_PUT_GROUP];
     const struct entry *conf = g->snapshot.conf;
+    int rc;
 
     sqlite3_bind_int64(st, 1, g->number);
     sqlite3_bind_int64(st, 2, (int64_t)g->term);
@@ -21,8 +22,11 @@ static int put_group(struct log_db *db, struct group *g)
     sqlite3_bind_int64(st, 6, (int64_t)g->snapshot.index);
     sqlite3_bind_int64(st, 7, (int64_t)g->snapshot.term);
     sqlite3_bind_int64(st, 8, (int64_t)g->snapshot.conf_index);
-    sqlite3_bind_blob(st, 9, conf != NULL ? conf->data : NULL, conf != NULL ? (int)conf->len : 0,
-                      SQLITE_STATIC);
+    /* A parameter that is not bound would be written as NULL; numbers cannot fail. */
+    rc = sqlite3_bind_blob(st, 9, conf != NULL ? conf->data : NULL, conf != NULL ? (int)conf->len : 0,
+                           SQLITE_STATIC);
+    if (rc != SQLITE_OK)
+        return log_db_translate(rc);
     sqlite3_bind_int64(st, 10, (int64_t)log_db_group_sum(g));
     g->stored = true;
     return log_db_run(db, ST_PUT_GROUP);
@@ -149,8 +153,10 @@ int log_db_append(struct log_db *db, uint16_t group, uint64_t index, struct entr
         sqlite3_bind_int64(st, 2, (int64_t)entries[i]->term);
         sqlite3_bind_int64(st, 3, entries[i]->type);
         sqlite3_bind_int64(st, 4, (int64_t)sum);
-        sqlite3_bind_blob(st, 5, entries[i]->data, (int)entries[i]->len, SQLITE_STATIC);
-        result = log_db_run(db, ST_INSERT);
+        result = log_db_translate(
+            sqlite3_bind_blob(st, 5, entries[i]->data, (int)entries[i]->len, SQLITE_STATIC));
+        if (result == 0)
+            result = log_db_run(db, ST_INSERT);
         if (result == 0) {
             g->last_index++;
             g->last_sum = sum;

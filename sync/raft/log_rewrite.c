@@ -56,10 +56,10 @@ static int copy_database(const char *path, const char *copy)
         rc = sqlite3_exec(sql, "PRAGMA locking_mode=EXCLUSIVE", NULL, NULL, NULL);
     if (rc == SQLITE_OK)
         rc = sqlite3_prepare_v2(sql, "VACUUM INTO ?1", -1, &st, NULL);
-    if (rc == SQLITE_OK) {
-        sqlite3_bind_text(st, 1, copy, -1, SQLITE_STATIC);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_bind_text(st, 1, copy, -1, SQLITE_STATIC);
+    if (rc == SQLITE_OK)
         rc = sqlite3_step(st);
-    }
     sqlite3_finalize(st);
     /* Closing must not copy the journal into the file that is not trusted: it
      * would be deleted before the new file is in place. */

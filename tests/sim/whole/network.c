@@ -348,6 +348,21 @@ size_t peers_pending(const struct peers *p, uint64_t peer)
     return p->sides[peer].up ? network.directions[p->host->id][peer].bytes : 0;
 }
 
+size_t peers_pending_most(const struct peers *p)
+{
+    size_t most = 0;
+
+    for (uint64_t i = 1; i <= MAX_HOSTS; i++)
+        if (peers_pending(p, i) > most)
+            most = peers_pending(p, i);
+    return most;
+}
+
+bool peers_can_send(const struct peers *p, uint64_t peer)
+{
+    return peers_up(p, peer);
+}
+
 bool peers_up(const struct peers *p, uint64_t peer)
 {
     return peer > 0 && peer <= MAX_HOSTS && p->sides[peer].up;

@@ -302,6 +302,27 @@ static void a_big_command_takes_effect_with_its_last_part(void **state)
     buffer_deinit(&b);
 }
 
+/* Parts that are complete before the next batch are not in it. */
+static void a_finished_upload_is_written_once(void **state)
+{
+    struct place *p = *state;
+    struct buffer b = big_body(600000);
+    uint64_t s = p->w.session;
+    size_t before = journal_bytes(p->w.j);
+
+    assert_int_equal(part(&p->w, s, 1, 0, b.data, COMMAND_PART_SIZE), KV_OK);
+    assert_int_equal(part(&p->w, s, 1, 1, b.data + COMMAND_PART_SIZE, COMMAND_PART_SIZE), KV_OK);
+    assert_int_equal(journal_part_bytes(p->w.j), 2 * COMMAND_PART_SIZE);
+    assert_true(journal_bytes(p->w.j) - before >= 2 * COMMAND_PART_SIZE);
+    p->w.flags |= COMMAND_PARTS;
+    assert_int_equal(last(&p->w, s, 1, 2, b.data + 2 * COMMAND_PART_SIZE, b.len - 2 * COMMAND_PART_SIZE),
+                     KV_OK);
+    p->w.flags &= (uint16_t)~COMMAND_PARTS;
+    assert_int_equal(journal_part_bytes(p->w.j), 0);
+    assert_true(journal_bytes(p->w.j) - before < 610000);
+    buffer_deinit(&b);
+}
+
 static void a_late_repetition_of_part_zero_changes_nothing(void **state)
 {
     struct place *p = *state;
@@ -499,6 +520,7 @@ int main(void)
         TEST(one_user_gets_a_tenth_of_the_sessions_and_root_has_the_last),
         TEST(an_ended_session_makes_room_for_its_user),
         TEST(a_big_command_takes_effect_with_its_last_part),
+        TEST(a_finished_upload_is_written_once),
         TEST(a_late_repetition_of_part_zero_changes_nothing),
         TEST(parts_go_with_their_session_and_with_an_acknowledgement),
         TEST(one_command_longer_than_a_value_is_too_big),

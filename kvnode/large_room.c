@@ -1,0 +1,73 @@
+#include "kvnode/large_room.h"
+
+#define STEP (128UL << 10)
+#define FAST_MS 20
+#define SLOW_MS 40
+#define SHARED_MS 200 /* since the last small one */
+#define COST_MIN 4096
+#define LINK_MAX (2UL << 20)
+#define LINK_MS 1000
+
+void large_room_init(struct large_room *r)
+{
+    *r = (struct large_room){.room = LARGE_ROOM_MIN};
+}
+
+size_t large_room_cost(size_t len)
+{
+    return len > COST_MIN ? len : COST_MIN;
+}
+
+void large_room_small(struct large_room *r, uint64_t now)
+{
+    r->small_ms = now;
+}
+
+void large_room_took(struct large_room *r, size_t bytes, uint64_t took_ms, uint64_t now)
+{
+    size_t room = r->room;
+
+    if (now - r->small_ms >= SHARED_MS)
+        room += bytes;
+    else if (took_ms > SLOW_MS)
+        room /= 2;
+    else if (took_ms < FAST_MS)
+        room += STEP;
+    r->room = room < LARGE_ROOM_MIN ? LARGE_ROOM_MIN : room > LARGE_ROOM_MAX ? LARGE_ROOM_MAX : room;
+}
+
+void large_room_proposed(struct large_room *r, uint64_t index, size_t bytes, uint64_t now)
+{
+    if (bytes == 0)
+        return;
+    r->batches[(r->first + r->n++) % LARGE_BATCHES] = (struct large_batch){index, bytes, now};
+    r->bytes += bytes;
+}
+
+void large_room_applied(struct large_room *r, uint64_t applied, uint64_t now)
+{
+    while (r->n > 0 && r->batches[r->first].index <= applied) {
+        const struct large_batch *b = &r->batches[r->first];
+
+        large_room_took(r, b->bytes, now - b->sent_ms, now);
+        r->bytes -= b->bytes;
+        r->first = (r->first + 1) % LARGE_BATCHES;
+        r->n--;
+    }
+}
+
+bool large_room_has(const struct large_room *r, size_t more)
+{
+    return r->bytes + more < r->room && r->n < LARGE_BATCHES;
+}
+
+bool large_room_link_is_full(struct large_room *r, size_t unsent, uint64_t now)
+{
+    if (unsent <= LINK_MAX) {
+        r->link_full_ms = 0;
+        return false;
+    }
+    if (r->link_full_ms == 0)
+        r->link_full_ms = now;
+    return now - r->link_full_ms < LINK_MS;
+}

@@ -1,0 +1,49 @@
+/* How much of the large commands (fair_queue.h) may be under way: proposed and not
+ * applied, or forwarded and not answered. That is what a small one has to wait
+ * behind, in log.db, on the links, in the state machine. While there are small ones
+ * it may be as much as takes 20 to 40 ms, whatever disks, links and processors are
+ * worth just now; else 4 MiB. Times are clock_boot_ms(). Loop thread only. */
+#ifndef KVFS_KVNODE_LARGE_ROOM_H
+#define KVFS_KVNODE_LARGE_ROOM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define LARGE_ROOM_MIN (256UL << 10)
+#define LARGE_ROOM_MAX (4UL << 20)
+#define LARGE_BATCHES 1024
+
+/* Large commands of one batch in the log. */
+struct large_batch {
+    uint64_t index; /* of the batch's last command */
+    size_t bytes;
+    uint64_t sent_ms;
+};
+
+struct large_room {
+    size_t room;
+    struct large_batch batches[LARGE_BATCHES]; /* a ring of what is not applied */
+    size_t first, n, bytes;
+    uint64_t small_ms;     /* when a small one went out last */
+    uint64_t link_full_ms; /* since when a link is full, 0: none is */
+};
+
+void large_room_init(struct large_room *r);
+/* What one of so many bytes is charged. */
+size_t large_room_cost(size_t len);
+/* A small one goes out. */
+void large_room_small(struct large_room *r, uint64_t now);
+/* Large ones of so many bytes took so long: more or less may go from now on. */
+void large_room_took(struct large_room *r, size_t bytes, uint64_t took_ms, uint64_t now);
+/* As leader: these were proposed up to index; up to `applied` they are applied. */
+void large_room_proposed(struct large_room *r, uint64_t index, size_t bytes, uint64_t now);
+void large_room_applied(struct large_room *r, uint64_t applied, uint64_t now);
+/* One more may be proposed, with `more` bytes in the batch that is being made. The
+ * last may be longer than the room. */
+bool large_room_has(const struct large_room *r, size_t more);
+/* So much is unsent on the fullest link: must large ones wait? Not for longer than 1 s,
+ * as a peer that is stuck must not stop the others. */
+bool large_room_link_is_full(struct large_room *r, size_t unsent, uint64_t now);
+
+#endif
