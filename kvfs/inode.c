@@ -31,6 +31,10 @@ struct inode *inode_get(struct fs *fs, uint64_t ino)
         return NULL;
     inode->ino = ino;
     HASH_ADD(hh, fs->inodes.by_ino, ino, sizeof inode->ino, inode);
+    if (!HASH_ADDED(hh, inode)) {
+        free(inode);
+        return NULL;
+    }
     return inode;
 }
 

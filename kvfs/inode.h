@@ -8,8 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
-#include <uthash.h>
 
+#include "sync/base/hash.h"
 #include "sync/wire/attr.h"
 
 struct fs;

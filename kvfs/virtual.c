@@ -39,8 +39,16 @@ struct virtual_node *virtual_get(struct fs *fs, const char *key)
     }
     v->id = VIRTUAL_BIT | ++fs->virtuals.last;
     HASH_ADD(by_id, fs->virtuals.ids, id, sizeof v->id, v);
+    if (!HASH_ADDED(by_id, v))
+        goto fail;
     HASH_ADD_KEYPTR(by_key, fs->virtuals.keys, v->key, strlen(v->key), v);
-    return v;
+    if (HASH_ADDED(by_key, v))
+        return v;
+    HASH_DELETE(by_id, fs->virtuals.ids, v);
+fail:
+    free(v->key);
+    free(v);
+    return NULL;
 }
 
 static void virtual_free(struct fs *fs, struct virtual_node *v)

@@ -8,9 +8,9 @@
 #define KVFS_KVFS_VIRTUAL_H
 
 #include <stdbool.h>
-#include <uthash.h>
 
 #include "kvfs/request.h"
+#include "sync/base/hash.h"
 
 #define VIRTUAL_BIT (UINT64_C(1) << 63)
 #define VIRTUAL_VERSIONS_NAME ".versions"
