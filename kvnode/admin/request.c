@@ -17,6 +17,9 @@
 #define CLIENT_NAME "kvnode"
 #define RETRY_MS 50
 #define TELL_AFTER_MS 2000
+/* With less time left a refusal is the answer: one more try that is not answered in
+ * time would leave open whether it was written. */
+#define LAST_TRY_MS 300
 
 unsigned request_left(const struct request_link *l)
 {
@@ -208,7 +211,7 @@ static int ask(struct request_link *l, enum message_type type, const struct buff
         bool lost = is_lost(rc);
         if (!is_refused_for_now(rc) && !(lost && repeat_lost))
             return rc;
-        if (request_left(l) <= RETRY_MS)
+        if (request_left(l) <= (lost ? RETRY_MS : LAST_TRY_MS))
             return rc;
         admin_detail(l->admin, "%s; trying again",
                      l->detail[0] != '\0' ? l->detail

@@ -153,8 +153,8 @@ int log_db_append(struct log_db *db, uint16_t group, uint64_t index, struct entr
         sqlite3_bind_int64(st, 2, (int64_t)entries[i]->term);
         sqlite3_bind_int64(st, 3, entries[i]->type);
         sqlite3_bind_int64(st, 4, (int64_t)sum);
-        result = log_db_translate(
-            sqlite3_bind_blob(st, 5, entries[i]->data, (int)entries[i]->len, SQLITE_STATIC));
+        result =
+            log_db_translate(sqlite3_bind_blob(st, 5, entries[i]->data, (int)entries[i]->len, SQLITE_STATIC));
         if (result == 0)
             result = log_db_run(db, ST_INSERT);
         if (result == 0) {
