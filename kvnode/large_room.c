@@ -7,6 +7,7 @@
 #define COST_MIN 4096
 #define LINK_MAX (2UL << 20)
 #define LINK_MS 1000
+#define LINK_TRICKLE_MS 100
 
 void large_room_init(struct large_room *r)
 {
@@ -69,5 +70,8 @@ bool large_room_link_is_full(struct large_room *r, size_t unsent, uint64_t now)
     }
     if (r->link_full_ms == 0)
         r->link_full_ms = now;
-    return now - r->link_full_ms < LINK_MS;
+    if (now - r->link_full_ms < LINK_MS)
+        return true;
+    r->link_full_ms = now - LINK_MS + LINK_TRICKLE_MS; /* this one, and no more for a while */
+    return false;
 }

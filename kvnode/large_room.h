@@ -42,8 +42,9 @@ void large_room_applied(struct large_room *r, uint64_t applied, uint64_t now);
 /* One more may be proposed, with `more` bytes in the batch that is being made. The
  * last may be longer than the room. */
 bool large_room_has(const struct large_room *r, size_t more);
-/* So much is unsent on the fullest link: must large ones wait? Not for longer than 1 s,
- * as a peer that is stuck must not stop the others. */
+/* So much is unsent on the fullest link: must large ones wait? After 1 s one may go
+ * every 100 ms: a peer that is slow must not stop the others, and heartbeats must not
+ * wait behind more and more. */
 bool large_room_link_is_full(struct large_room *r, size_t unsent, uint64_t now);
 
 #endif
