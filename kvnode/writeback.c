@@ -349,7 +349,8 @@ static bool is_due(struct writeback *wb, uint64_t now_ms)
     const struct writeback_options *o = &wb->options;
     size_t parts = journal_part_bytes(wb->j);
 
-    if (journal_bytes(wb->j) - parts >= o->bytes || parts >= PARTS_BYTES * o->bytes || journal_commands(wb->j) >= BUSY_COMMANDS * o->commands)
+    if (journal_bytes(wb->j) - parts >= o->bytes || parts >= PARTS_BYTES * o->bytes ||
+        journal_commands(wb->j) >= BUSY_COMMANDS * o->commands)
         return true;
     if (parts > 0)
         return now_ms >= wb->due_ms + PARTS_WAIT_MS && !is_busy(wb);
