@@ -34,6 +34,7 @@ struct question {
     size_t name_len;
     bool has_cursor; /* LOG: number, directory and name are the row behind which it goes on */
     /* Filled by the worker. */
+    bool done;
     int code;
     bool more;
     uint32_t count;
@@ -44,11 +45,16 @@ struct question {
 };
 STAILQ_HEAD(question_list, question);
 
+/* The worker takes what waits together, until it has this much to answer: a way to its
+ * thread and back costs more than most questions. */
+#define BATCH_BYTES 65536
+
 struct past {
     struct node *node;             /* borrowed */
     struct history_reader *reader; /* the worker's while one is under way */
     struct question_list waiting;  /* for the write-behind, or for the worker */
-    struct question *working;
+    struct question_list working;  /* the worker's; what it did not come to goes back */
+    bool busy;                     /* the worker has them */
     uv_work_t work;
     bool reopen;        /* state.db is another file: the next question opens it anew */
     bool worker_reopen; /* the same, for the one under way */
@@ -65,6 +71,7 @@ struct past *past_new(struct node *node)
     p->node = node;
     p->work.data = p;
     STAILQ_INIT(&p->waiting);
+    STAILQ_INIT(&p->working);
     return p;
 }
 
@@ -81,6 +88,7 @@ void past_free(struct past *p)
 
     if (p == NULL)
         return;
+    STAILQ_CONCAT(&p->waiting, &p->working);
     while ((q = STAILQ_FIRST(&p->waiting)) != NULL) {
         STAILQ_REMOVE_HEAD(&p->waiting, link);
         question_free(q);
@@ -178,16 +186,11 @@ static int read_log(struct past *p, struct question *q)
                        emit_entry);
 }
 
-static void on_work(uv_work_t *work)
+static void look_up(struct past *p, struct question *q)
 {
-    struct past *p = work->data;
-    struct question *q = p->working;
     bool more = false;
 
-    if (p->worker_reopen || p->reader == NULL) {
-        history_close(p->reader);
-        p->reader = history_open(p->node->state_path);
-    }
+    q->done = true;
     if (p->reader == NULL) {
         q->code = KV_E_IO;
         return;
@@ -210,6 +213,25 @@ static void on_work(uv_work_t *work)
     }
     if (q->code < 0 || q->rows.failed)
         q->code = KV_E_IO;
+}
+
+static void on_work(uv_work_t *work)
+{
+    struct past *p = work->data;
+    struct question *q;
+    size_t bytes = 0;
+
+    if (p->worker_reopen || p->reader == NULL) {
+        history_close(p->reader);
+        p->reader = history_open(p->node->state_path);
+    }
+    STAILQ_FOREACH(q, &p->working, link)
+    {
+        if (bytes >= BATCH_BYTES)
+            break;
+        look_up(p, q);
+        bytes += q->rows.len + 256;
+    }
 }
 
 /* ---- the answer ---- */
@@ -416,16 +438,27 @@ static void answer(struct past *p, struct question *q)
     answer_end(c, at, q->code, NULL);
 }
 
+static void answer_working(struct past *p, int failed)
+{
+    struct question *q;
+
+    while ((q = STAILQ_FIRST(&p->working)) != NULL && (q->done || failed != 0)) {
+        STAILQ_REMOVE_HEAD(&p->working, link);
+        if (failed != 0)
+            q->code = failed;
+        answer(p, q);
+        question_free(q);
+    }
+    STAILQ_CONCAT(&p->working, &p->waiting); /* what is left comes first */
+    STAILQ_CONCAT(&p->waiting, &p->working);
+}
+
 static void on_worked(uv_work_t *work, int status)
 {
     struct past *p = work->data;
-    struct question *q = p->working;
 
-    p->working = NULL;
-    if (status != 0)
-        q->code = KV_E_UNAVAILABLE;
-    answer(p, q);
-    question_free(q);
+    p->busy = false;
+    answer_working(p, status != 0 ? KV_E_UNAVAILABLE : 0);
     work_next(p);
 }
 
@@ -434,22 +467,23 @@ static void work_next(struct past *p)
     struct node *n = p->node;
     struct question *q = STAILQ_FIRST(&p->waiting);
 
-    if (q == NULL || p->working != NULL || n->writeback == NULL || n->stopping)
+    if (q == NULL || p->busy || n->writeback == NULL || n->stopping)
         return;
     if (writeback_flushed_index(n->writeback) < q->flushed) {
         if (writeback_flush(n->writeback) != 0)
             node_die("out of memory");
         return; /* past_flushed() goes on */
     }
-    STAILQ_REMOVE_HEAD(&p->waiting, link);
-    p->working = q;
+    while ((q = STAILQ_FIRST(&p->waiting)) != NULL && writeback_flushed_index(n->writeback) >= q->flushed) {
+        STAILQ_REMOVE_HEAD(&p->waiting, link);
+        STAILQ_INSERT_TAIL(&p->working, q, link);
+    }
+    p->busy = true;
     p->worker_reopen = p->reopen;
     p->reopen = false;
     if (uv_queue_work(&n->loop, &p->work, on_work, on_worked) != 0) {
-        p->working = NULL;
-        q->code = KV_E_BUSY;
-        answer(p, q);
-        question_free(q);
+        p->busy = false;
+        answer_working(p, KV_E_BUSY);
     }
 }
 

@@ -12,7 +12,7 @@
 #include "sync/base/error.h"
 
 #define PAGE 1000
-#define AUTHORS_WINDOW 256 /* questions in flight */
+#define AUTHORS_WINDOW 1024 /* questions in flight */
 
 struct entry {
     char *name; /* owned */
