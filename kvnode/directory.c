@@ -188,7 +188,7 @@ void dentry_exhume(struct store *s, struct dentry *d)
 
 void directory_limit_dead(struct store *s)
 {
-    while (s->n_dead > s->settings.number[SETTING_MAX_DEAD_NAMES]) {
+    for (int n = 0; n < FORGET_MAX && s->n_dead > s->settings.number[SETTING_MAX_DEAD_NAMES]; n++) {
         struct dentry *d = TAILQ_FIRST(&s->dead);
         struct directory *dir = d->dir, *past = NULL;
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "kvnode/client_conn.h"
+#include "kvnode/removal.h"
 #include "kvnode/writes.h"
 #include "sync/base/error.h"
 
@@ -148,7 +149,7 @@ int serve_write(struct client_conn *c, const struct frame *frame)
         on_written(r, KV_OK, &here);
         return 0;
     }
-    rv = writes_start(c->node->writes, &cmd, on_written, r);
+    rv = removal_start(c->node, &cmd, on_written, r);
     if (rv > 0)
         on_written(r, rv, NULL);
     return rv < 0 ? rv : 0;

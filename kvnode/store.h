@@ -113,6 +113,9 @@ int store_history_path(const struct store *s, uint64_t history_id, struct buffer
  * the directories that were looked at. */
 bool store_history_shown(const struct store *s, const struct caller *who, uint64_t history_id,
                          unsigned *steps);
+/* How many names are below a path, at most max; 0 if there is nothing. */
+#define STORE_DEL_MAX 512 /* as many names one command removes below a key */
+size_t store_below(const struct store *s, const void *path, size_t len, size_t max);
 
 /* Keeps the value of an inode readable after its last name has gone (this node
  * only, not replicated). Counted. Pinning a missing inode: KV_E_STALE. */

@@ -1,6 +1,6 @@
 /* Applying a command: the clocks, the session, the body, the operation, the
  * result. What refuses a command before it was executed (unknown session, a
- * number acknowledged before, missing parts, too many kept results) leaves no
+ * number acknowledged before, missing parts, too much for one command) leaves no
  * result, so that the client can try again under the same number. */
 #include <errno.h>
 #include <string.h>
@@ -55,6 +55,7 @@ static int (*const operations[COMMAND_OP_COUNT])(struct apply *ap) = {
     [COMMAND_UNLINK] = apply_unlink,   [COMMAND_RMDIR] = apply_rmdir,     [COMMAND_RENAME] = apply_rename,
     [COMMAND_SETATTR] = apply_setattr, [COMMAND_PUBLISH] = apply_publish, [COMMAND_SET] = apply_set,
     [COMMAND_DEL] = apply_del,         [COMMAND_SETTING] = apply_setting, [COMMAND_CLOCK] = apply_clock,
+    [COMMAND_PRUNE] = apply_prune,
 };
 
 /* Joins the parts, decodes the body, runs the operation. */
@@ -124,7 +125,7 @@ static int apply_in_session(struct apply *ap)
     if (session_results_full(ss))
         return KV_E_BUSY;
     rv = execute(ap, ss);
-    if (rv < 0 || rv == KV_E_PART)
+    if (rv < 0 || rv == KV_E_PART || rv == KV_E_BUSY)
         return rv;
     ap->result->code = (uint16_t)rv;
     kept_rv = session_keep(s, ss, cmd->seq, ap->result);

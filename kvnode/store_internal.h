@@ -22,6 +22,8 @@
 #include "sync/base/error.h"
 
 /* Sessions: all, those that are kept for owner 0, those of one other owner. */
+#define EXPIRE_MAX 16   /* sessions that end with one command because of their age */
+#define FORGET_MAX 1024 /* dead names that are forgotten with one command; one makes fewer */
 #define SESSIONS_MAX 10000
 #define SESSIONS_RESERVED 1000
 #define SESSIONS_OWNER_MAX 1000
@@ -300,6 +302,7 @@ int apply_setattr(struct apply *ap);
 int apply_publish(struct apply *ap);
 int apply_set(struct apply *ap);
 int apply_del(struct apply *ap);
+int apply_prune(struct apply *ap);
 
 /* What the body of a PUBLISH, SET or SYMLINK makes of base, not begun yet. */
 void rewrite_begin(struct rewrite *r, struct store *s, uint8_t op, const struct command_body *body,

@@ -178,12 +178,14 @@ void session_drop_all(struct store *s)
         session_destroy(s, TAILQ_FIRST(&s->session_order));
 }
 
+/* A few with each command, so that none is long when thousands end at once. */
 void session_expire(struct store *s)
 {
     struct session *ss;
 
-    while ((ss = TAILQ_FIRST(&s->session_order)) != NULL &&
-           s->elapsed_ms - ss->seen_ms > s->settings.number[SETTING_SESSION_TIMEOUT])
+    for (int n = 0; n < EXPIRE_MAX && (ss = TAILQ_FIRST(&s->session_order)) != NULL &&
+                    s->elapsed_ms - ss->seen_ms > s->settings.number[SETTING_SESSION_TIMEOUT];
+         n++)
         session_drop(s, ss);
 }
 

@@ -202,6 +202,11 @@ static void body_fields(struct walk *w, uint8_t op, struct command_body *body)
         walk_u16(w, &body->mode);
         walk_rest(w, &body->value, &body->value_len);
         break;
+    case COMMAND_PRUNE:
+        walk_u64(w, &body->session);
+        walk_u64(w, &body->seq);
+        walk_string(w, &body->path, &body->path_len, name_max);
+        break;
     case COMMAND_DEL:
         walk_string(w, &body->path, &body->path_len, name_max);
         walk_u8(w, &body->flags);
@@ -291,6 +296,7 @@ int command_body_decode(uint8_t op, const void *bytes, size_t len, struct comman
         return name_check(body_out->name, body_out->name_len);
     case COMMAND_SET:
     case COMMAND_DEL:
+    case COMMAND_PRUNE:
         return path_check(body_out->path, body_out->path_len);
     default:
         return KV_OK;

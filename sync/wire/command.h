@@ -48,10 +48,14 @@ enum command_op {
                              SETATTR_ATIME: i64 atime_ns */
     COMMAND_PUBLISH = 12, /* u64 ino, u8 PUBLISH_*, u64 expect (0: nothing), edits */
     COMMAND_SET = 13,     /* string path, u8 flags, u64 if_version, u64 from_version, u16 mode, bytes value */
-    COMMAND_DEL = 14,     /* string path, u8 recursive */
+    COMMAND_DEL = 14, /* string path, u8 recursive: KV_E_BUSY, as if not sent, with more than STORE_DEL_MAX
+                         names below; the node that takes it sees to that (COMMAND_PRUNE) */
     COMMAND_SETTING = 15, /* string name, string value */
     COMMAND_TICK = 16,    /* nothing: carries the clocks */
     COMMAND_CLOCK = 17,   /* u64 wall_ns: root sets the stored time back to this */
+    COMMAND_PRUNE = 18,   /* u64 session, u64 seq, string path: the first STORE_DEL_MAX names below path go,
+                             children first; for a recursive DEL under (session, seq), KV_E_STALE if that
+                             number was executed (session 0: not asked) */
     COMMAND_OP_COUNT
 };
 
@@ -130,6 +134,7 @@ struct command {
 /* A decoded body: the fields of its op, the others zero. */
 struct command_body {
     uint64_t parent, new_parent, ino;
+    uint64_t session, seq;
     const uint8_t *name, *new_name, *target, *path, *value, *nonce;
     size_t name_len, new_name_len, target_len, path_len, value_len;
     uint32_t part;

@@ -112,7 +112,7 @@ const char *command_op_name(uint8_t op)
         [COMMAND_SETATTR] = "setattr",   [COMMAND_PUBLISH] = "write",
         [COMMAND_SET] = "set",           [COMMAND_DEL] = "del",
         [COMMAND_SETTING] = "setting",   [COMMAND_TICK] = "tick",
-        [COMMAND_CLOCK] = "clock",
+        [COMMAND_CLOCK] = "clock",       [COMMAND_PRUNE] = "prune",
     };
 
     return op < COMMAND_OP_COUNT && names[op] != NULL ? names[op] : "?";

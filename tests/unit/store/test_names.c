@@ -625,6 +625,45 @@ static void deep_trees_are_walked_without_recursion(void **state)
     assert_int_equal(world_set(w, "f", "v"), KV_OK);
 }
 
+/* One command removes so many names at most; the rest of a tree goes in steps before. */
+static void a_tree_goes_in_short_commands(void **state)
+{
+    struct world *w = *state;
+    struct command_body prune = {.path = (const uint8_t *)"big", .path_len = 3};
+    char path[64];
+    uint64_t other;
+
+    for (int i = 0; i < 2 * STORE_DEL_MAX; i++) {
+        snprintf(path, sizeof path, "big/d%d/f%d", i % 7, i);
+        assert_int_equal(world_set(w, path, "v"), KV_OK);
+    }
+    assert_int_equal(store_below(w->s, "big", 3, 100), 100);
+    assert_int_equal(store_below(w->s, "big", 3, 100000), 2 * STORE_DEL_MAX + 7);
+    assert_int_equal(store_below(w->s, "none", 4, 100), 0);
+    assert_int_equal(world_del(w, "big", true), KV_E_BUSY);
+    assert_int_equal(store_below(w->s, "big", 3, 100000), 2 * STORE_DEL_MAX + 7);
+    /* For a request that was executed already: nothing goes. */
+    assert_int_equal(world_register(w, "another--client!", &other), KV_OK);
+    assert_int_equal(world_raw(w, COMMAND_DEL, other, 1, "\0\0\0\4none\1", 9), KV_E_NOENT);
+    prune.session = other;
+    prune.seq = 1;
+    assert_int_equal(world_command(w, COMMAND_PRUNE, &prune), KV_E_STALE);
+    prune.seq = 2;
+    assert_int_equal(world_command(w, COMMAND_PRUNE, &prune), KV_OK);
+    assert_int_equal(w->result.removed, STORE_DEL_MAX);
+    /* Only what the caller may remove, and all of a step or nothing. */
+    w->flags = 0;
+    w->uid = 1000;
+    assert_int_equal(world_command(w, COMMAND_PRUNE, &prune), KV_E_ACCES);
+    w->flags = COMMAND_TRUSTED;
+    w->uid = 0;
+    assert_int_equal(world_command(w, COMMAND_PRUNE, &prune), KV_OK);
+    assert_int_equal(store_below(w->s, "big", 3, 100000), 7);
+    assert_int_equal(world_del(w, "big", true), KV_OK);
+    assert_int_equal(w->result.removed, 8);
+    assert_int_equal(world_ino(w, "big"), 0);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -652,6 +691,7 @@ int main(void)
         TEST(huge_offsets_are_refused_not_followed),
         TEST(settings_are_checked),
         TEST(patterns_match_names),
+        TEST(a_tree_goes_in_short_commands),
         TEST(deep_trees_are_walked_without_recursion),
     };
 
