@@ -58,6 +58,7 @@ void directory_release(struct store *s, struct directory *dir)
 
 struct dentry *dentry_find(const struct store *s, const struct directory *dir, const void *name, size_t len)
 {
+    unsigned hash;
     struct dentry_key key;
     struct dentry *d;
 
@@ -65,12 +66,14 @@ struct dentry *dentry_find(const struct store *s, const struct directory *dir, c
         return NULL;
     key.dir = (struct directory *)dir;
     memcpy(key.name, name, len);
-    HASH_FIND(hh, s->dentries, &key, sizeof key.dir + len, d);
+    HASH_VALUE(&key, sizeof key.dir + len, hash);
+    HASH_FIND_BYHASHVALUE(hh, s->dentries[store_shard(hash)], &key, sizeof key.dir + len, hash, d);
     return d;
 }
 
 struct dentry *dentry_new(struct store *s, struct directory *dir, const void *name, size_t len)
 {
+    unsigned hash;
     struct dentry *d = calloc(1, offsetof(struct dentry, name) + len);
 
     if (d == NULL)
@@ -78,11 +81,13 @@ struct dentry *dentry_new(struct store *s, struct directory *dir, const void *na
     d->dir = dir;
     d->name_len = (uint8_t)len;
     memcpy(d->name, name, len);
-    HASH_ADD_KEYPTR(hh, s->dentries, &d->dir, sizeof d->dir + len, d);
+    HASH_VALUE(&d->dir, sizeof d->dir + len, hash);
+    HASH_ADD_KEYPTR_BYHASHVALUE(hh, s->dentries[store_shard(hash)], &d->dir, sizeof d->dir + len, hash, d);
     if (d->hh.tbl == NULL) {
         free(d);
         return NULL;
     }
+    s->n_dentries++;
     return d;
 }
 
@@ -90,7 +95,8 @@ void dentry_destroy(struct store *s, struct dentry *d)
 {
     if ((d->flags & ENTRY_ASIDE) != 0)
         free(d->u.aside);
-    HASH_DELETE(hh, s->dentries, d);
+    HASH_DELETE(hh, s->dentries[store_shard(d->hh.hashv)], d);
+    s->n_dentries--;
     free(d);
 }
 

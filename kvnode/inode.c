@@ -9,9 +9,11 @@
 
 struct inode *inode_find(const struct store *s, uint64_t ino)
 {
+    unsigned hash;
     struct inode *in;
 
-    HASH_FIND(hh, s->inodes, &ino, sizeof ino, in);
+    HASH_VALUE(&ino, sizeof ino, hash);
+    HASH_FIND_BYHASHVALUE(hh, s->inodes[store_shard(hash)], &ino, sizeof ino, hash, in);
     return in;
 }
 
@@ -24,17 +26,20 @@ struct inode *inode_live(const struct store *s, uint64_t ino)
 
 struct inode *inode_new(struct store *s, uint64_t ino, uint8_t type)
 {
+    unsigned hash;
     struct inode *in = calloc(1, sizeof *in);
 
     if (in == NULL)
         return NULL;
     in->ino = ino;
     in->type = type;
-    HASH_ADD(hh, s->inodes, ino, sizeof in->ino, in);
+    HASH_VALUE(&in->ino, sizeof in->ino, hash);
+    HASH_ADD_BYHASHVALUE(hh, s->inodes[store_shard(hash)], ino, sizeof in->ino, hash, in);
     if (in->hh.tbl == NULL) {
         free(in);
         return NULL;
     }
+    s->n_inodes++;
     return in;
 }
 
@@ -62,7 +67,8 @@ void inode_destroy(struct store *s, struct inode *in)
 {
     struct value v = inode_value(in);
 
-    HASH_DELETE(hh, s->inodes, in);
+    HASH_DELETE(hh, s->inodes[store_shard(in->hh.hashv)], in);
+    s->n_inodes--;
     value_deinit(&v);
     free(in);
 }
@@ -138,7 +144,8 @@ void inode_end(struct store *s, struct inode *in)
  * O_PATH descriptor. They ask for its value when they hear of the removal. */
 static void keep_removed(struct store *s, struct inode *in)
 {
-    HASH_DELETE(hh, s->inodes, in);
+    HASH_DELETE(hh, s->inodes[store_shard(in->hh.hashv)], in);
+    s->n_inodes--;
     HASH_ADD(hh, s->removed, ino, sizeof in->ino, in);
     if (in->hh.tbl == NULL) {
         struct value v = inode_value(in);

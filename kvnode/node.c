@@ -29,6 +29,7 @@
 #include "kvnode/scrub.h"
 #include "kvnode/serve.h"
 #include "kvnode/snapshots.h"
+#include "kvnode/turn_malloc.h"
 #include "kvnode/verify.h"
 #include "kvnode/writes.h"
 #include "sync/base/clock.h"
@@ -571,6 +572,7 @@ int node_run(const struct config *config)
     if (r == NULL)
         return 1;
     signal(SIGPIPE, SIG_IGN);
+    turn_tune_malloc();
     umask(0077); /* values are secrets */
     raise_descriptors();
     r->node.config = config;

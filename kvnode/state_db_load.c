@@ -283,7 +283,7 @@ static int settle(struct load *l)
         qsort(l->dead, l->n_dead, sizeof *l->dead, compare_dead);
     for (size_t i = 0; i < l->n_dead; i++)
         dentry_bury(l->s, l->dead[i]);
-    HASH_ITER(hh, l->s->inodes, in, next_in)
+    STORE_EACH(l->s->inodes, in, next_in)
     if (in->name == NULL && in != l->s->root)
         return damaged(l, "no name for inode", in->ino);
     HASH_ITER(hh, l->s->directories, dir, next_dir)
@@ -356,7 +356,7 @@ static int mark_history(struct load *l)
 
     if (code != SQLITE_OK)
         return fail(l, code);
-    HASH_ITER(hh, l->s->dentries, d, next_d)
+    STORE_EACH(l->s->dentries, d, next_d)
     {
         struct value v;
 

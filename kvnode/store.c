@@ -63,9 +63,9 @@ void store_free(struct store *s)
         return;
     store_unprepare(s);
     session_drop_all(s);
-    HASH_ITER(hh, s->dentries, d, next_d)
+    STORE_EACH(s->dentries, d, next_d)
     dentry_destroy(s, d);
-    HASH_ITER(hh, s->inodes, in, next_in)
+    STORE_EACH(s->inodes, in, next_in)
     inode_destroy(s, in);
     while (s->removed != NULL)
         inode_forget_removed(s);
@@ -374,8 +374,8 @@ void store_usage(const struct store *s, struct store_usage *usage_out)
         .sessions = HASH_CNT(hh, s->sessions),
         .part_bytes = s->part_bytes,
         /* The structs, an average name, a chunk's head, their places in the tables. */
-        .memory = HASH_CNT(hh, s->inodes) * (sizeof(struct inode) + offsetof(struct chunk, data) + 24) +
-                  HASH_CNT(hh, s->dentries) * (sizeof(struct dentry) + 32),
+        .memory = s->n_inodes * (sizeof(struct inode) + offsetof(struct chunk, data) + 24) +
+                  s->n_dentries * (sizeof(struct dentry) + 32),
     };
 }
 

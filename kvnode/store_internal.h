@@ -22,8 +22,8 @@
 #include "sync/base/error.h"
 
 /* Sessions: all, those that are kept for owner 0, those of one other owner. */
-#define EXPIRE_MAX 16   /* sessions that end with one command because of their age */
-#define FORGET_MAX 1024 /* dead names that are forgotten with one command; one makes fewer */
+#define EXPIRE_MAX 16  /* sessions that end with one command because of their age */
+#define FORGET_MAX 600 /* dead names that are forgotten with one command; one makes fewer */
 #define SESSIONS_MAX 10000
 #define SESSIONS_RESERVED 1000
 #define SESSIONS_OWNER_MAX 1000
@@ -33,6 +33,18 @@
 #define REMOVED_INODES_MAX 10000
 #define REMOVED_BYTES_MAX (64UL << 20)
 #define ASIDE_MS 10000 /* see store_history.c */
+
+/* A hash table that grows moves everything in it, at once: a million names for 100 ms.
+ * So those of inodes and dentries are many small ones, by the hash's upper bits; uthash
+ * takes the lower ones. */
+#define STORE_SHARDS 256
+static inline unsigned store_shard(unsigned hash)
+{
+    return hash >> 24;
+}
+#define STORE_EACH(tables, item, next)                                                                       \
+    for (size_t shard_ = 0; shard_ < STORE_SHARDS; shard_++)                                                 \
+    HASH_ITER(hh, (tables)[shard_], item, next)
 
 struct directory;
 
@@ -170,10 +182,11 @@ struct store {
     uint64_t next_ino, next_number;
     uint64_t next_chunk; /* this node's own */
     uint64_t digest;     /* of all rows but meta */
-    struct inode *inodes, *root;
+    struct inode *inodes[STORE_SHARDS], *root;
     struct inode *removed; /* uthash: files without a name, memory only */
     uint64_t removed_bytes;
-    struct dentry *dentries;
+    struct dentry *dentries[STORE_SHARDS];
+    uint64_t n_inodes, n_dentries;
     struct directory *directories;
     struct dentry_queue dead;
     uint64_t n_dead;

@@ -20,7 +20,7 @@ static uint64_t recompute(struct store *s)
     struct session *ss, *next_ss;
     struct meta_row meta;
 
-    HASH_ITER(hh, s->inodes, in, next_in)
+    STORE_EACH(s->inodes, in, next_in)
     {
         struct inode_row row;
         struct value v = inode_value(in);
@@ -30,7 +30,7 @@ static uint64_t recompute(struct store *s)
             abort();
         sum += inode_row_digest(&row);
     }
-    HASH_ITER(hh, s->dentries, d, next_d)
+    STORE_EACH(s->dentries, d, next_d)
     {
         struct entry_row row;
 

@@ -352,7 +352,7 @@ bool world_digest_is_right(const struct world *w)
     struct upload *up;
     struct meta_row meta;
 
-    HASH_ITER(hh, s->inodes, in, next_in)
+    STORE_EACH(s->inodes, in, next_in)
     {
         struct inode_row row;
         struct value v = inode_value(in);
@@ -368,7 +368,7 @@ bool world_digest_is_right(const struct world *w)
         if (in != s->root)
             keys++;
     }
-    HASH_ITER(hh, s->dentries, d, next_d)
+    STORE_EACH(s->dentries, d, next_d)
     {
         struct entry_row row;
 
