@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "kvfs/fs.h"
-#include "kvfs/process.h"
 #include "kvfs/publish.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
@@ -68,6 +67,7 @@ void file_free(struct fs *fs, struct inode *inode)
     if (f->listed)
         TAILQ_REMOVE(&fs->files, f, link);
     file_take_lost(fs, f);
+    fs->reserve.used -= f->reserved;
     while (!TAILQ_EMPTY(&f->handles)) {
         struct handle *h = TAILQ_FIRST(&f->handles);
 
@@ -132,12 +132,12 @@ void file_put(struct fs *fs, struct inode *inode)
     inode_put(fs, inode);
 }
 
-static bool is_writable(int flags)
+bool file_flags_write(int flags)
 {
     return (flags & O_ACCMODE) != O_RDONLY;
 }
 
-struct handle *file_open(struct fs *fs, struct inode *inode, int flags, pid_t thread)
+struct handle *file_open(struct fs *fs, struct inode *inode, int flags, pid_t process)
 {
     struct handle *h = calloc(1, sizeof *h);
     struct file *f = h != NULL ? file_get(fs, inode) : NULL;
@@ -148,11 +148,11 @@ struct handle *file_open(struct fs *fs, struct inode *inode, int flags, pid_t th
     }
     h->inode = inode;
     h->flags = flags;
-    h->opener = is_writable(flags) ? process_of(thread) : 0;
+    h->opener = process;
     h->pinned = true;
     TAILQ_INSERT_TAIL(&f->handles, h, link);
     f->n_handles++;
-    f->n_writable += is_writable(flags);
+    f->n_writable += file_flags_write(flags);
     return h;
 }
 
@@ -163,7 +163,7 @@ void file_close(struct fs *fs, struct handle *h)
 
     TAILQ_REMOVE(&f->handles, h, link);
     f->n_handles--;
-    f->n_writable -= is_writable(h->flags);
+    f->n_writable -= file_flags_write(h->flags);
     if (h->pinned)
         link_close_inode(fs, inode->ino);
     free(h);
@@ -210,7 +210,7 @@ void file_reopen_all(struct fs *fs)
             r->deadline_ms = UINT64_MAX;
             buffer_put_u8(&r->payload, READ_LOCAL);
             buffer_put_u64(&r->payload, inode->ino);
-            buffer_put_u8(&r->payload, is_writable(h->flags) ? OPEN_READ | OPEN_WRITE : OPEN_READ);
+            buffer_put_u8(&r->payload, file_flags_write(h->flags) ? OPEN_READ | OPEN_WRITE : OPEN_READ);
             h->pinned = true;
             link_send(fs, r, MESSAGE_OPEN, on_reopened);
         }
@@ -300,7 +300,23 @@ int file_take_lost(struct fs *fs, struct file *f)
     return code == KV_E_FBIG || code == KV_E_NOSPC ? request_errno(code) : EIO;
 }
 
-void file_touched(struct fs *fs, struct file *f, const struct fuse_ctx *who)
+static bool is_writer(const struct file *f, pid_t thread)
+{
+    unsigned i;
+
+    for (i = 0; i < f->n_writers && i < FILE_WRITERS; i++) {
+        if (f->writers[i].thread == thread)
+            return true;
+    }
+    return false;
+}
+
+bool file_asks_for_process(const struct file *f, pid_t thread)
+{
+    return f != NULL && thread != 0 && !is_writer(f, thread);
+}
+
+void file_touched(struct fs *fs, struct file *f, const struct fuse_ctx *who, pid_t process)
 {
     unsigned i;
 
@@ -310,20 +326,17 @@ void file_touched(struct fs *fs, struct file *f, const struct fuse_ctx *who)
     stage_stamp(&f->stage, f->touched_ns);
     f->told = false;
     list_or_unlist(fs, f);
+    reserve_account(fs, f);
     f->inode->told_data = true; /* the kernel put it into its page cache itself */
     if (who == NULL)
         return;
     f->uid = who->uid;
     f->gid = who->gid;
-    if (who->pid == 0)
+    if (who->pid == 0 || is_writer(f, who->pid))
         return;
-    for (i = 0; i < f->n_writers && i < FILE_WRITERS; i++) {
-        if (f->writers[i].thread == who->pid)
-            return;
-    }
     i = f->n_writers++ % FILE_WRITERS;
     f->writers[i].thread = who->pid;
-    f->writers[i].process = process_of(who->pid);
+    f->writers[i].process = process;
 }
 
 bool file_is_of(const struct file *f, const struct handle *h, pid_t process)
@@ -429,6 +442,7 @@ void file_removed(struct fs *fs, struct file *f, const struct attr *attr, bool b
     f->attr.nlink = 0;
     f->removed_elsewhere = by_other;
     f->life = FILE_PULLING;
+    reserve_account(fs, f);
     file_take_lost(fs, f); /* there is no content any more that could be wrong */
     if (f->attr.size == 0 || f->attr.type != INODE_FILE)
         f->life = FILE_ORPHAN;

@@ -63,6 +63,7 @@ struct file {
     struct stage base;     /* ORPHAN: the value that the file had */
     struct stage inflight; /* edits of the publication under way */
     struct stage stage;    /* edits after it */
+    uint64_t reserved;     /* room that the edits take (reserve.h) */
     uint64_t dirty_ms;     /* when the oldest edit of `stage` came */
     int64_t touched_ns;    /* when the newest edit was made: its mtime */
     bool fresh; /* created here and never published: the first publication replaces the empty creation */
@@ -99,8 +100,11 @@ struct file *file_get(struct fs *fs, struct inode *inode);
 void file_put(struct fs *fs, struct inode *inode);
 void file_free(struct fs *fs, struct inode *inode);
 
-/* A handle that is already open (pinned) on the node, for this thread. NULL: out of memory. */
-struct handle *file_open(struct fs *fs, struct inode *inode, int flags, pid_t thread);
+/* A handle that is already open (pinned) on the node. process: who opens it, 0: not
+ * known, or only to read. NULL: out of memory. */
+struct handle *file_open(struct fs *fs, struct inode *inode, int flags, pid_t process);
+/* Whether a handle with these flags can write. */
+bool file_flags_write(int flags);
 /* RELEASE: publishes what nobody else will, closes on the node. */
 void file_close(struct fs *fs, struct handle *h);
 /* After a new connection: opens everything there. */
@@ -125,8 +129,11 @@ void file_lost(struct fs *fs, struct file *f, int code);
 /* The errno of that, once; 0: nothing was lost. f may be NULL. */
 int file_take_lost(struct fs *fs, struct file *f);
 
-/* An edit was staged by this thread. */
-void file_touched(struct fs *fs, struct file *f, const struct fuse_ctx *who);
+/* Whether file_touched() needs the thread's process, process_of(). Finding that out
+ * may wait: it is done without the lock. */
+bool file_asks_for_process(const struct file *f, pid_t thread);
+/* An edit was staged by this thread of this process. who may be NULL. */
+void file_touched(struct fs *fs, struct file *f, const struct fuse_ctx *who, pid_t process);
 /* Whether the process has opened the handle or written to the file. */
 bool file_is_of(const struct file *f, const struct handle *h, pid_t process);
 /* Whether its last name has gone and what it was is still known. */

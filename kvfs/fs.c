@@ -29,6 +29,7 @@ int fs_init(struct fs *fs, const struct options *options)
     pthread_cond_init(&fs->ready_cond, &attr);
     pthread_condattr_destroy(&attr);
     notifier_init(fs);
+    reserve_init(&fs->reserve);
     return link_init(fs);
 }
 

@@ -7,8 +7,8 @@
  *
  * One lock guards all of it. It is never held while waiting for anything: not
  * for the node (requests are state machines, request.h), not in a notification
- * to the kernel (which may wait for answers to requests), not while looking
- * through the descriptors of a process. Writing an answer to the kernel does not wait and is done under it.
+ * to the kernel (which may wait for answers to requests), not while looking at
+ * a process in /proc. Writing an answer to the kernel does not wait and is done under it.
  *
  * Every function of the modules below is called with the lock held unless its
  * header says otherwise. */
@@ -28,6 +28,7 @@
 #include "kvfs/notifier.h"
 #include "kvfs/options.h"
 #include "kvfs/request.h"
+#include "kvfs/reserve.h"
 #include "kvfs/retry.h"
 #include "kvfs/stamp.h"
 #include "kvfs/virtual.h"
@@ -47,11 +48,16 @@ struct fs {
     double entry_timeout; /* 0 on kernels that cannot drop all names at once */
     struct inode_table inodes;
     struct request_list requests; /* all, oldest first */
+    uint64_t deadline_logged_ms;
+    unsigned deadlines_unlogged; /* since then */
+    uint64_t serials;            /* requests so far */
+    struct request *ticked_next; /* request_tick(): the one after that which is being looked at */
     struct stage_memory memory;
     struct file_keep kept;
     struct file_list files; /* those with something staged or being published */
     unsigned n_lost;        /* files with file.lost */
     struct file *uploading; /* the one whose publication is in parts; one at a time */
+    struct reserve reserve;
     struct link link;
     struct notifier notifier;
     struct virtual_table virtuals;

@@ -127,8 +127,9 @@ static void renumber(struct fs *fs, struct request *r)
 {
     struct link *l = &fs->link;
     struct cursor nothing = cursor_of(NULL, 0);
+    bool executed = r->sends > 0 && !r->refused;
 
-    if (r->sends > 0 && !r->refused && (r->on_new_session == NULL || !r->on_new_session(fs, r))) {
+    if (r->on_new_session != NULL ? !r->on_new_session(fs, r, executed) : executed) {
         log_warn("whether a request of the lost session was executed is not known: %s of inode %" PRIu64
                  "%s%s",
                  command_op_name(r->op), r->ino != 0 ? r->ino : r->parent, r->name != NULL ? ", name " : "",
@@ -378,6 +379,7 @@ void link_drop(struct fs *fs)
         l->session = 0;
     l->current = l->rotate ? (l->current + 1) % l->n_paths : 0;
     each_request(fs, forget_sent);
+    reserve_lost(fs);
     /* Nobody tells this mount of changes now: the kernel has to ask again. */
     notifier_drop_all(fs);
 }

@@ -4,13 +4,15 @@
 
 #include "kvfs/fs.h"
 #include "kvfs/link_internal.h"
+#include "kvfs/process.h"
 #include "kvfs/publish.h"
 #include "sync/base/clock.h"
 #include "sync/base/log.h"
 
 #define TICK_MS 100
 #define IDLE_MS 500
-#define DOWN_MS 30 /* between attempts to connect */
+#define SUSPECTS_MAX 64 /* looked up at one tick */
+#define DOWN_MS 30      /* between attempts to connect */
 
 static void keepalive(struct fs *fs, uint64_t now_ms)
 {
@@ -37,7 +39,8 @@ static void check_silence(struct fs *fs, uint64_t now_ms)
     if (l->client == NULL || l->n_paths < 2)
         return;
     TAILQ_FOREACH (r, &l->wire, place) {
-        if (!r->sent || now_ms - r->sent_ms < limit)
+        /* Room is asked for ahead: an answer that is late tells nothing. */
+        if (!r->sent || now_ms - r->sent_ms < limit || r->type == MESSAGE_RESERVE)
             continue;
         log_warn("node %s has not answered for %u ms; trying the next one", l->node.name, (unsigned)limit);
         l->rotated_ms = now_ms;
@@ -64,6 +67,26 @@ static int retry_due(struct fs *fs, uint64_t now_ms)
     return wait;
 }
 
+/* The lock is released meanwhile. */
+static void let_go_of_killed(struct fs *fs, uint64_t now_ms)
+{
+    struct suspect suspects[SUSPECTS_MAX];
+    unsigned n = request_tick(fs, now_ms, suspects, SUSPECTS_MAX), i;
+
+    if (n == 0)
+        return;
+    pthread_mutex_unlock(&fs->lock);
+    for (i = 0; i < n; i++) {
+        if (!process_is_killed(suspects[i].thread))
+            suspects[i].serial = 0;
+    }
+    pthread_mutex_lock(&fs->lock);
+    for (i = 0; i < n; i++) {
+        if (suspects[i].serial != 0)
+            request_interrupt(fs, suspects[i].serial);
+    }
+}
+
 /* Everything that time brings. Returns ms until the next turn. */
 static int tick(struct fs *fs, uint64_t *last_ms)
 {
@@ -74,8 +97,9 @@ static int tick(struct fs *fs, uint64_t *last_ms)
         link_drop(fs);
     if (now - *last_ms >= TICK_MS / 2) {
         *last_ms = now;
-        request_tick(fs, now);
+        let_go_of_killed(fs, now);
         publish_tick(fs, now);
+        reserve_tick(fs, now);
         retry_tick(fs, now);
         file_keep_tick(fs, now);
         keepalive(fs, now);

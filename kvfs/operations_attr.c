@@ -6,6 +6,7 @@
 
 #include "kvfs/file.h"
 #include "kvfs/operations.h"
+#include "kvfs/process.h"
 #include "kvfs/publish.h"
 #include "kvfs/reply.h"
 #include "sync/base/clock.h"
@@ -178,7 +179,7 @@ static void set_times(struct fs *fs, struct request *r, struct file *f)
 {
     struct file_times t;
 
-    file_touched(fs, f, NULL);
+    file_touched(fs, f, NULL, 0);
     t = times_of(r, f->touched_ns);
     if (t.has_mtime)
         stage_set_mtime(&f->stage, t.mtime_ns);
@@ -204,28 +205,79 @@ static void set_rest(struct fs *fs, struct request *r, bool publish)
         set_published(fs, r, 0, &nothing);
 }
 
-static void set_size(struct fs *fs, struct request *r, bool has_handle)
+static void set_size(struct fs *fs, struct request *r, const struct attr *attr);
+
+static void on_size_room(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    if (code != 0)
+        fail_inode(fs, r, code);
+    else
+        set_size(fs, r, NULL);
+}
+
+static void on_size_attr(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    struct attr attr;
+
+    if (code != 0) {
+        fail_inode(fs, r, code);
+        return;
+    }
+    attr_decode(body, &attr);
+    if (body->failed)
+        request_error(fs, r, EIO);
+    else
+        set_size(fs, r, &attr);
+}
+
+/* There is no room to make the file so long, as far as its length is known. */
+static void wait_for_size(struct fs *fs, struct request *r, bool known)
+{
+    if (known) {
+        reserve_wait(fs, r, on_size_room);
+        return;
+    }
+    buffer_clear(&r->payload);
+    buffer_put_u8(&r->payload, READ_LOCAL);
+    buffer_put_u64(&r->payload, r->ino);
+    link_send(fs, r, MESSAGE_GETATTR, on_size_attr);
+}
+
+/* attr: as the node knows it now, or NULL. */
+static void set_size(struct fs *fs, struct request *r, const struct attr *attr)
 {
     struct inode *inode = inode_get(fs, r->ino);
     struct file *f = inode != NULL ? file_get(fs, inode) : NULL;
+    uint64_t size = (uint64_t)r->set.st_size;
+    bool has_handle = r->handle != NULL;
     int rc;
 
     if (f == NULL) {
         request_error(fs, r, ENOMEM);
         return;
     }
-    if ((uint64_t)r->set.st_size > fs->link.node.value_limit) {
+    if (attr != NULL)
+        file_learn(f, attr);
+    if (size > fs->link.node.value_limit) {
         file_put(fs, inode);
         request_error(fs, r, EFBIG);
         return;
     }
-    rc = stage_truncate(&f->stage, (uint64_t)r->set.st_size);
-    file_touched(fs, f, &r->caller);
+    if (!reserve_fits(fs, f, size, &r->room)) {
+        bool known = f->attr.ino != 0;
+
+        file_put(fs, inode);
+        wait_for_size(fs, r, known);
+        return;
+    }
+    rc = stage_truncate(&f->stage, size);
+    file_touched(fs, f, &r->caller, r->process);
     if (rc != 0) {
         file_put(fs, inode);
         request_error(fs, r, ENOMEM);
         return;
     }
+    r->type = 0; /* what fails from here on is a write */
     set_rest(fs, r, !has_handle && f->life == FILE_LIVE);
 }
 
@@ -233,20 +285,24 @@ void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat *set, int to_set, s
 {
     struct fs *fs;
     struct request *r;
+    pid_t process;
 
     if (virtual_is(node)) {
         fuse_reply_err(req, EROFS);
         return;
     }
+    process = (to_set & FUSE_SET_ATTR_SIZE) != 0 ? process_of(fuse_req_ctx(req)->pid) : 0;
     fs = fs_enter(req);
     r = request_begin(fs, req);
     if (r != NULL) {
+        r->process = process;
+        r->handle = fi != NULL ? (struct handle *)(uintptr_t)fi->fh : NULL;
         r->ino = fs_ino(fs, node);
         r->set = *set;
         r->to_set = to_set;
         r->flag = true;
         if ((to_set & FUSE_SET_ATTR_SIZE) != 0)
-            set_size(fs, r, fi != NULL);
+            set_size(fs, r, NULL);
         else
             set_rest(fs, r, false);
     }

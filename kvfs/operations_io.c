@@ -93,39 +93,103 @@ void op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, struct 
     fs_leave(fs);
 }
 
-/* Stages one write. Returns an errno. */
-static int stage_data(struct fs *fs, struct file *f, fuse_req_t req, const char *data, size_t size,
-                      uint64_t offset, const struct fuse_file_info *fi)
+/* Bytes that a program writes. */
+struct written {
+    const struct fuse_ctx *who; /* NULL: a page written behind, whose handle is a guess */
+    pid_t process;
+    const void *data;
+    size_t size;
+    uint64_t offset;
+    bool append;
+};
+
+static struct written written_of(const struct fuse_ctx *who, const struct fuse_file_info *fi,
+                                 const void *data, size_t size, uint64_t offset)
 {
-    /* The handle of a page written behind is a guess. */
-    bool append = (fi->flags & O_APPEND) != 0 && !fi->writepage;
-    uint64_t limit = fs->link.node.value_limit;
-    uint64_t end, at = offset;
+    return (struct written){.who = fi->writepage ? NULL : who,
+                            .data = data,
+                            .size = size,
+                            .offset = offset,
+                            .append = (fi->flags & O_APPEND) != 0 && !fi->writepage};
+}
+
+/* Stages one write. Returns an errno; ENOSPC: *room_out more bytes are needed. */
+static int stage_data(struct fs *fs, struct file *f, const struct written *w, uint64_t *room_out)
+{
+    uint64_t limit = fs->link.node.value_limit, end, at = w->offset;
     int rc;
 
     if (f == NULL)
         return EIO;
     if (f->life == FILE_LOST)
         return ESTALE;
-    if (append)
-        at = file_size(f);
-    if (at > limit || size > limit - at)
+    end = file_size(f);
+    if (w->append)
+        at = end;
+    if (at > limit || w->size > limit - at)
         return EFBIG;
-    end = append ? at : offset;
-    rc = append ? stage_append(&f->stage, data, size) : stage_write(&f->stage, offset, data, size);
-    file_touched(fs, f, fi->writepage ? NULL : fuse_req_ctx(req));
+    if (!reserve_fits(fs, f, at + w->size > end ? at + w->size : end, room_out))
+        return ENOSPC;
+    rc = w->append ? stage_append(&f->stage, w->data, w->size)
+                   : stage_write(&f->stage, w->offset, w->data, w->size);
+    file_touched(fs, f, w->who, w->process);
     if (rc != 0)
         return ENOMEM;
     /* The kernel has put an append where it believes the end to be. */
-    if (end != offset)
+    if (at != w->offset)
         notifier_inval(fs, f->inode, true);
+    reserve_ahead(fs);
     return 0;
+}
+
+static void on_write_room(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    struct written w = written_of(&r->caller, &r->fi, r->data.data, r->data.len, r->offset);
+    int err;
+
+    if (code != 0) {
+        request_fail(fs, r, code);
+        return;
+    }
+    w.process = r->process;
+    err = stage_data(fs, file_at(fs, r->ino), &w, &r->room);
+    if (err == ENOSPC) {
+        reserve_wait(fs, r, on_write_room);
+    } else if (err != 0) {
+        request_error(fs, r, err);
+    } else {
+        fuse_reply_write(r->fuse, r->data.len);
+        request_end(fs, r);
+    }
+}
+
+/* The node has to be asked for room: the bytes are kept until it has answered. */
+static void write_later(struct fs *fs, fuse_req_t req, uint64_t ino, const struct written *w, uint64_t room,
+                        const struct fuse_file_info *fi)
+{
+    struct request *r = request_begin(fs, req);
+
+    if (r == NULL)
+        return;
+    r->ino = ino;
+    r->process = w->process;
+    r->offset = w->offset;
+    r->fi = *fi;
+    r->room = room;
+    buffer_put_bytes(&r->data, w->data, w->size);
+    if (r->data.failed)
+        request_error(fs, r, ENOMEM);
+    else
+        reserve_wait(fs, r, on_write_room);
 }
 
 void op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, off_t offset,
               struct fuse_file_info *fi)
 {
+    const struct fuse_ctx *who = fuse_req_ctx(req);
+    struct written w = written_of(who, fi, data, size, (uint64_t)offset);
     struct fs *fs;
+    uint64_t ino, room;
     int err;
 
     if (virtual_is(node)) {
@@ -133,8 +197,16 @@ void op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, of
         return;
     }
     fs = fs_enter(req);
-    err = stage_data(fs, file_at(fs, fs_ino(fs, node)), req, data, size, (uint64_t)offset, fi);
-    if (err != 0)
+    ino = fs_ino(fs, node);
+    if (w.who != NULL && file_asks_for_process(file_at(fs, ino), who->pid)) {
+        fs_leave(fs);
+        w.process = process_of(who->pid);
+        fs_enter(req);
+    }
+    err = stage_data(fs, file_at(fs, ino), &w, &room);
+    if (err == ENOSPC)
+        write_later(fs, req, ino, &w, room, fi);
+    else if (err != 0)
         fuse_reply_err(req, err);
     else
         fuse_reply_write(req, size);
@@ -166,8 +238,10 @@ static void publish(struct fs *fs, fuse_req_t req, uint64_t ino)
 /* FLUSH: one descriptor was closed. It publishes if its process has opened or
  * written the file (a forked child closes its copies without having had to do
  * with them), and, if nothing but an emptying is staged, only if the process
- * has no other descriptor of it: a shell opens the file of `>`, duplicates the
- * descriptor, and closes the first before the command writes. */
+ * has no other descriptor of the same open file: a shell opens the file of `>`,
+ * duplicates the descriptor, and closes the first before the command writes. Which
+ * open file a descriptor is of cannot be seen from here; if the file has been opened
+ * for writing more than once, that is no reason to wait. */
 void op_flush(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_enter(req);
@@ -182,7 +256,7 @@ void op_flush(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
         return;
     }
     ours = file_is_of(f, handle_of(fi), process_of(thread));
-    emptied = f->publication == NULL && stage_only_emptied(&f->stage);
+    emptied = f->publication == NULL && f->n_writable == 1 && stage_only_emptied(&f->stage);
     fs_leave(fs);
 
     if (!ours || (emptied && process_holds(thread, ino))) {
@@ -219,26 +293,37 @@ void op_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
     fuse_reply_err(req, 0);
 }
 
-static int allocate(struct fs *fs, struct file *f, fuse_req_t req, uint64_t end)
+static void allocate(struct fs *fs, struct request *r, int code, struct cursor *body)
 {
-    int rc;
+    struct file *f = file_at(fs, r->ino);
+    int err = 0;
 
-    if (f == NULL || f->life == FILE_LOST)
-        return ESTALE;
-    if (end > fs->link.node.value_limit)
-        return EFBIG;
-    if (end <= file_size(f))
-        return 0;
-    rc = stage_truncate(&f->stage, end);
-    file_touched(fs, f, fuse_req_ctx(req));
-    return -rc;
+    if (code != 0) {
+        request_fail(fs, r, code);
+        return;
+    }
+    if (f == NULL || f->life == FILE_LOST) {
+        err = ESTALE;
+    } else if (r->offset > fs->link.node.value_limit) {
+        err = EFBIG;
+    } else if (r->offset > file_size(f)) {
+        if (!reserve_fits(fs, f, r->offset, &r->room)) {
+            reserve_wait(fs, r, allocate);
+            return;
+        }
+        err = -stage_truncate(&f->stage, r->offset);
+        file_touched(fs, f, &r->caller, r->process);
+    }
+    request_error(fs, r, err);
 }
 
 void op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t len,
                   struct fuse_file_info *fi)
 {
+    struct cursor nothing = cursor_of(NULL, 0);
     struct fs *fs;
-    int err;
+    struct request *r;
+    pid_t process;
 
     if (virtual_is(node) || (mode & ~FALLOC_FL_KEEP_SIZE) != 0) {
         fuse_reply_err(req, virtual_is(node) ? EROFS : EOPNOTSUPP);
@@ -248,8 +333,14 @@ void op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t
         fuse_reply_err(req, 0); /* nothing is reserved in advance */
         return;
     }
+    process = process_of(fuse_req_ctx(req)->pid);
     fs = fs_enter(req);
-    err = allocate(fs, file_at(fs, fs_ino(fs, node)), req, (uint64_t)offset + (uint64_t)len);
+    r = request_begin(fs, req);
+    if (r != NULL) {
+        r->process = process;
+        r->ino = fs_ino(fs, node);
+        r->offset = (uint64_t)offset + (uint64_t)len; /* the end */
+        allocate(fs, r, 0, &nothing);
+    }
     fs_leave(fs);
-    fuse_reply_err(req, err);
 }

@@ -14,6 +14,7 @@
 
 #include "kvfs/file.h"
 #include "kvfs/operations.h"
+#include "kvfs/process.h"
 #include "kvfs/publish.h"
 #include "kvfs/reply.h"
 #include "sync/base/error.h"
@@ -80,7 +81,7 @@ static void on_invalidated(struct fs *fs, struct request *r, int code, struct cu
 /* attr: what the node said when it opened the file; NULL: it was not asked. */
 static void finish_open(struct fs *fs, struct request *r, struct inode *inode, const struct attr *attr)
 {
-    struct handle *h = file_open(fs, inode, r->fi.flags, r->caller.pid);
+    struct handle *h = file_open(fs, inode, r->fi.flags, r->process);
     struct file *f = inode->file;
     int lost;
 
@@ -114,7 +115,7 @@ static void finish_open(struct fs *fs, struct request *r, struct inode *inode, c
             request_error(fs, r, ENOMEM);
             return;
         }
-        file_touched(fs, f, &r->caller);
+        file_touched(fs, f, &r->caller, r->process);
     }
     if (notifier_is_pending(inode))
         request_wait(r, &f->invalidated, on_invalidated);
@@ -172,11 +173,15 @@ static void open_orphan(struct fs *fs, struct request *r, struct inode *inode)
 
 void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
+    pid_t process = file_flags_write(fi->flags) ? process_of(fuse_req_ctx(req)->pid) : 0;
     struct fs *fs = fs_enter(req);
     struct request *r = request_begin(fs, req);
     struct inode *inode;
 
     if (r != NULL) {
+        r->process = process;
+        if (file_flags_write(fi->flags))
+            reserve_ahead(fs); /* answered before the open is */
         r->ino = fs_ino(fs, node);
         r->fi = *fi;
         inode = inode_find(fs, r->ino);
@@ -240,7 +245,7 @@ static void on_created(struct fs *fs, struct request *r, int code, struct cursor
         return;
     }
     inode = reply_fill_entry(fs, r, attr, r->parent, r->name, strlen(r->name), REPLY_UNCHECKED, &e);
-    h = inode != NULL ? file_open(fs, inode, r->fi.flags, r->caller.pid) : NULL;
+    h = inode != NULL ? file_open(fs, inode, r->fi.flags, r->process) : NULL;
     if (h == NULL) {
         if (inode != NULL)
             inode_forget(fs, inode->ino, 1);
@@ -269,16 +274,20 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
                                 .flags = (fi->flags & O_EXCL) != 0};
     struct fs *fs;
     struct request *r;
+    pid_t process;
 
     if (virtual_is(parent) || virtual_is_reserved(name) || body.name_len > KV_NAME_MAX) {
         fuse_reply_err(req, virtual_is(parent) ? EROFS : body.name_len > KV_NAME_MAX ? ENAMETOOLONG : EPERM);
         return;
     }
+    process = file_flags_write(fi->flags) ? process_of(fuse_req_ctx(req)->pid) : 0;
     fs = fs_enter(req);
     r = request_begin(fs, req);
     if (r != NULL && !request_names(r, name, NULL)) {
         request_error(fs, r, ENOMEM);
     } else if (r != NULL) {
+        r->process = process;
+        reserve_ahead(fs);
         r->parent = fs_ino(fs, parent);
         r->fi = *fi;
         body.parent = r->parent;

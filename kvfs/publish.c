@@ -141,13 +141,16 @@ static void on_part(struct fs *fs, struct request *r, unsigned part, int code)
 
 /* The session ended before there was an answer. What may have been executed is asked
  * for once more only on the content that it was based on: who has written since is not
- * overwritten. If it was executed after all, its event comes before the answer. */
-static bool make_conditional(struct fs *fs, struct request *r)
+ * overwritten. If it was executed after all, its event comes before the answer. The
+ * same goes for what nobody waits for any more: its writer was told that it failed. */
+static bool on_new_session(struct fs *fs, struct request *r, bool executed)
 {
     struct file *f = file_of(fs, r);
 
+    if (!executed && (f->n_handles > 0 || !TAILQ_EMPTY(&f->waiters)))
+        return true;
     if (f->base_revision == 0 || f->n_numbers == FILE_NUMBERS)
-        return false;
+        return !executed;
     f->body.data[FLAGS_AT] |= PUBLISH_IF_REVISION;
     buffer_set_u64(&f->body, EXPECT_AT, f->base_revision);
     return true;
@@ -283,11 +286,13 @@ static void finish(struct fs *fs, struct file *f, int code)
         fs->uploading = NULL;
     if (code == 0) {
         stage_clear(&f->inflight);
+        reserve_published(fs, f);
         f->fresh = false;
         f->refusals = 0;
         f->retry_ms = 0;
     } else {
         on_failed(fs, f, code);
+        reserve_account(fs, f);
     }
     later_code = f->life == FILE_LIVE ? code : f->removed_elsewhere ? KV_E_STALE : 0;
     /* The answers below may end requests, and with them this file. */
@@ -366,7 +371,7 @@ void publish_start(struct fs *fs, struct file *f)
     r->caller.uid = f->uid;
     r->caller.gid = f->gid;
     r->deadline_ms = UINT64_MAX; /* those who wait for it have theirs */
-    r->on_new_session = make_conditional;
+    r->on_new_session = on_new_session;
     r->transmit = transmit;
     r->on_part = on_part;
     f->publication = r;

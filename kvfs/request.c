@@ -8,12 +8,13 @@
 #include <string.h>
 
 #include "kvfs/fs.h"
-#include "kvfs/process.h"
 #include "kvfs/statx.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
+#include "sync/base/log.h"
 
 #define INTERRUPT_AFTER_MS 100
+#define DEADLINE_LOG_MS 1000 /* one line for all of so long */
 
 struct request *request_begin(struct fs *fs, fuse_req_t fuse)
 {
@@ -24,6 +25,7 @@ struct request *request_begin(struct fs *fs, fuse_req_t fuse)
             fuse_reply_err(fuse, ENOMEM);
         return NULL;
     }
+    r->serial = ++fs->serials;
     r->fuse = fuse;
     if (fuse != NULL)
         r->caller = *fuse_req_ctx(fuse);
@@ -40,6 +42,8 @@ void request_end(struct fs *fs, struct request *r)
     link_cancel(fs, r);
     if (r->waiting != NULL)
         TAILQ_REMOVE(r->waiting, r, place);
+    if (fs->ticked_next == r)
+        fs->ticked_next = TAILQ_NEXT(r, all);
     TAILQ_REMOVE(&fs->requests, r, all);
     buffer_deinit(&r->payload);
     buffer_deinit(&r->data);
@@ -126,6 +130,41 @@ static int timeout_code(const struct request *r)
     return r->last_code == KV_E_ROFS || r->last_code == KV_E_NOSPC ? r->last_code : KV_E_UNAVAILABLE;
 }
 
+/* What became of a request that a program waited for in vain. */
+static void log_deadline(struct fs *fs, const struct request *r, uint64_t now_ms)
+{
+    const struct link *l = &fs->link;
+    struct inode *inode = r->ino != 0 ? inode_find(fs, r->ino) : NULL;
+    const struct file *f = inode != NULL ? inode->file : NULL;
+    const struct request *on = r->waiting != NULL && f != NULL && f->publication != NULL ? f->publication : r;
+    const char *what = "an answer";
+    char parts[64] = "";
+
+    if (r->fuse == NULL || now_ms - fs->deadline_logged_ms < DEADLINE_LOG_MS) {
+        fs->deadlines_unlogged += r->fuse != NULL;
+        return;
+    }
+    if (r->waiting == &fs->reserve.waiting)
+        what = "room in the cluster";
+    else if (r->waiting != NULL && on == r)
+        what = f != NULL && f->queued ? "its turn to be published" : "the kernel or a publication";
+    else if (on->type == MESSAGE_WRITE)
+        what = command_op_name(on->op);
+    if (on != r && f->n_parts > 0)
+        snprintf(parts, sizeof parts, ", part %u of %u", f->part_acked, f->n_parts);
+    log_warn("process %d, inode %" PRIu64 "%s%s: not answered within %" PRIu64
+             " ms: waited for %s%s, %s node %s, %s%s",
+             (int)r->caller.pid, r->ino != 0 ? r->ino : r->parent, r->name != NULL ? ", name " : "",
+             r->name != NULL ? r->name : "", now_ms - r->started_ms, what, parts,
+             l->client != NULL ? "connected to" : "not connected; last", l->node.name,
+             on->last_code != 0 ? error_text(on->last_code) : "no reason given",
+             on->sent ? "" : ", to be sent again");
+    if (fs->deadlines_unlogged > 0)
+        log_warn("%u more before that", fs->deadlines_unlogged);
+    fs->deadline_logged_ms = now_ms;
+    fs->deadlines_unlogged = 0;
+}
+
 static void give_up(struct fs *fs, struct request *r, int code)
 {
     struct cursor nothing = cursor_of(NULL, 0);
@@ -141,36 +180,43 @@ static void give_up(struct fs *fs, struct request *r, int code)
 /* A page-cache read cannot be interrupted, and a signal with a handler must not
  * fail a system call that is about to succeed (git's progress timer, say): only
  * a process that is being killed is let go before the deadline. */
-static bool is_killed(struct request *r, uint64_t now_ms)
+static bool may_be_killed(struct request *r, uint64_t now_ms)
 {
-    bool interrupted = r->fuse != NULL
-                           ? now_ms - r->started_ms > INTERRUPT_AFTER_MS && fuse_req_interrupted(r->fuse)
-                           : r->statx != 0 && now_ms - r->started_ms > INTERRUPT_AFTER_MS;
-
-    return interrupted && process_is_killed(r->caller.pid);
+    if (now_ms - r->started_ms <= INTERRUPT_AFTER_MS)
+        return false;
+    return r->fuse != NULL ? fuse_req_interrupted(r->fuse) : r->statx != 0;
 }
 
-void request_tick(struct fs *fs, uint64_t now_ms)
+unsigned request_tick(struct fs *fs, uint64_t now_ms, struct suspect *suspects_out, unsigned max)
 {
     struct request *r = TAILQ_FIRST(&fs->requests);
+    unsigned n = 0;
 
     while (r != NULL) {
-        struct request *next = TAILQ_NEXT(r, all);
-
+        fs->ticked_next = TAILQ_NEXT(r, all);
         /* Neither with the link nor waiting: an operation has it in its hands. */
         if (r->number != 0 || r->waiting != NULL) {
-            int code = 0;
-
-            if (r->deadline_ms <= now_ms)
-                code = timeout_code(r);
-            else if (is_killed(r, now_ms))
-                code = -EINTR;
-            if (code != 0) {
-                give_up(fs, r, code);
-                /* Anything may have been ended by that. */
-                next = TAILQ_FIRST(&fs->requests);
+            if (r->deadline_ms <= now_ms) {
+                log_deadline(fs, r, now_ms);
+                give_up(fs, r, timeout_code(r));
+            } else if (n < max && may_be_killed(r, now_ms)) {
+                suspects_out[n++] = (struct suspect){.serial = r->serial, .thread = r->caller.pid};
             }
         }
-        r = next;
+        r = fs->ticked_next;
     }
+    fs->ticked_next = NULL;
+    return n;
+}
+
+void request_interrupt(struct fs *fs, uint64_t serial)
+{
+    struct request *r;
+
+    TAILQ_FOREACH (r, &fs->requests, all) {
+        if (r->serial == serial)
+            break;
+    }
+    if (r != NULL && (r->number != 0 || r->waiting != NULL))
+        give_up(fs, r, -EINTR);
 }

@@ -35,6 +35,7 @@ struct request {
     struct request_list *waiting; /* the list of waiters that it is in */
     fuse_req_t fuse;              /* NULL: kvfs's own, or FUSE_STATX */
     uint64_t statx;               /* FUSE_STATX: its number, see statx.h; else 0 */
+    uint64_t serial;              /* of this request among all */
     struct fuse_ctx caller;
     uint64_t started_ms, deadline_ms; /* UINT64_MAX: none */
     request_fn *on_answer;
@@ -56,12 +57,14 @@ struct request {
     int last_code;     /* why it is being retried */
     void (*transmit)(struct fs *fs, struct request *r); /* sends by itself (parts); or NULL */
     void (*on_part)(struct fs *fs, struct request *r, unsigned part, int code);
-    /* Its session ended before it was answered, so that it may have been executed: makes it
-     * one that does no harm if it was. NULL or false: it cannot be repeated. */
-    bool (*on_new_session)(struct fs *fs, struct request *r);
+    /* Its session ended before it was answered. executed: it may have been, and is to be
+     * made one that does no harm then; NULL or false: it cannot be repeated. */
+    bool (*on_new_session)(struct fs *fs, struct request *r, bool executed);
     struct command_result result; /* WRITE: the command's result */
 
     /* For the operation. */
+    uint64_t room; /* bytes that it waits for (reserve.h) */
+    pid_t process; /* of the caller's thread, if it was asked for; 0: not known */
     uint64_t ino, parent;
     char *name, *new_name; /* owned */
     struct handle *handle; /* borrowed; kept alive by the kernel's own reference */
@@ -100,7 +103,16 @@ void request_wake_all(struct fs *fs, struct request_list *list, int code);
 /* The deadline counts from the last progress. */
 void request_progress(struct fs *fs, struct request *r);
 
-/* Ends what is over its deadline or belongs to a killed process. Node thread. */
-void request_tick(struct fs *fs, uint64_t now_ms);
+/* A request whose thread has a signal pending. */
+struct suspect {
+    uint64_t serial;
+    pid_t thread;
+};
+
+/* Ends what is over its deadline. Gives up to max requests that were interrupted: what
+ * /proc says of their threads is looked up without the lock. Node thread. */
+unsigned request_tick(struct fs *fs, uint64_t now_ms, struct suspect *suspects_out, unsigned max);
+/* Its thread is being killed: lets it go, if it is still there. */
+void request_interrupt(struct fs *fs, uint64_t serial);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "kvnode/client_user.h"
 #include "kvnode/node_state.h"
+#include "kvnode/reserve.h"
 #include "sync/wire/message.h"
 
 struct serve;
@@ -29,6 +30,7 @@ struct client_conn {
     struct caller who;
     uint32_t groups[COMMAND_GROUPS_MAX];
     struct open_inode *open;
+    struct reservation reservation;
     struct subscriber *subscriber;
     struct client_conn *next; /* in serve's list */
 };

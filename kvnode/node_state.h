@@ -20,6 +20,7 @@
 #include "kvnode/heal.h"
 #include "kvnode/clock_watch.h"
 #include "kvnode/journal.h"
+#include "kvnode/reserve.h"
 #include "kvnode/store.h"
 #include "kvnode/stream.h"
 #include "kvnode/turn.h"
@@ -70,6 +71,7 @@ struct node {
     struct past *past;
     struct peers *peers;
     struct reads *reads;
+    struct reserve reserve; /* promised to clients */
     struct scrub *scrub;
     struct serve *serve;
     struct snapshots *snapshots;

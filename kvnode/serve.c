@@ -94,6 +94,7 @@ static void on_closed(void *arg, int reason)
     c->stream = NULL;
     events_unsubscribe(c->node->events, c->subscriber);
     c->subscriber = NULL;
+    reserve_drop(&c->node->reserve, &c->reservation);
     close_inodes(c);
     conn_put(c);
 }
@@ -384,6 +385,31 @@ static void on_text(struct client_conn *c, const struct frame *frame)
     free(text);
 }
 
+static int on_reserve(struct client_conn *c, const struct frame *frame)
+{
+    struct cursor in = cursor_of(frame->payload, frame->len);
+    uint64_t held = cursor_u64(&in), least = cursor_u64(&in), wanted = cursor_u64(&in), granted;
+    struct store_usage usage;
+    struct buffer *out;
+    size_t at;
+    int code;
+
+    if (!cursor_done(&in)) {
+        answer_code(c, frame->id, KV_E_PROTOCOL, "malformed request");
+        return -EPROTO;
+    }
+    store_usage(c->node->store, &usage);
+    c->reservation.uid = c->who.uid;
+    c->reservation.trusted = c->who.trusted;
+    code = reserve_set(&c->node->reserve, &c->reservation, &usage, held, least, wanted, &granted);
+    out = answer_begin(c, frame->id, &at);
+    if (out != NULL) {
+        buffer_put_u64(out, granted);
+        answer_end(c, at, code, "this user has too much room reserved on this node");
+    }
+    return 0;
+}
+
 static int on_frame(void *arg, const struct frame *frame)
 {
     struct client_conn *c = arg;
@@ -413,6 +439,8 @@ static int on_frame(void *arg, const struct frame *frame)
         return serve_write(c, frame);
     case MESSAGE_SUBSCRIBE:
         return on_subscribe(c, frame);
+    case MESSAGE_RESERVE:
+        return on_reserve(c, frame);
     case MESSAGE_HISTORY:
     case MESSAGE_VERSION:
     case MESSAGE_NAMES:

@@ -31,6 +31,8 @@
  * SUBSCRIBE u64 after revision → u64 revision from which events follow (larger than asked + 1: a gap; drop
  * all caches); then EVENT frames with the request's id, for as long as the connection lives STATUS    →
  * string JSON SETTINGS  → string JSON ADMIN     string JSON {"command": …} → string JSON
+ *  RESERVE   u64 held, u64 least, u64 wanted → u64 granted: room for what the client will publish
+ *            (kvnode/reserve.h); granted < least: there is none. It ends with the connection
  */
 #ifndef KVFS_SYNC_WIRE_MESSAGE_H
 #define KVFS_SYNC_WIRE_MESSAGE_H
@@ -66,6 +68,7 @@ enum message_type {
     MESSAGE_STATUS = 19,
     MESSAGE_SETTINGS = 20,
     MESSAGE_ADMIN = 21,
+    MESSAGE_RESERVE = 22,
     MESSAGE_REQUEST_COUNT,
     MESSAGE_ANSWER = 64,
     MESSAGE_EVENT = 65,

@@ -53,7 +53,10 @@ struct fake_node {
     uint64_t waiting; /* id of the write that waits for its answer */
     int waiting_fd;
     /* An event that a new connection finds it has missed: of this write's publication. */
-    int missed; /* its place in writes, or -1 */
+    int missed;    /* its place in writes, or -1 */
+    uint64_t room; /* that it has to give */
+    uint64_t size; /* of the file, in the answers to publications */
+    unsigned n_reserves;
     atomic_uint n_connections;
     uint64_t subscribed_after;
     atomic_bool stop;
@@ -111,6 +114,12 @@ static bool on_write(struct fake_node *n, int fd, const struct frame *frame)
     assert_true(n->n_writes < WRITES_MAX);
     act = n->acts[n->n_writes];
     n->writes[n->n_writes++] = command;
+    if (command.op == COMMAND_PUBLISH && n->size > 0)
+        result.attr = (struct attr){.ino = FILE_INO,
+                                    .type = INODE_FILE,
+                                    .size = n->size,
+                                    .content_revision = result.revision,
+                                    .revision = result.revision};
     if (command.op == COMMAND_PUBLISH && (command.flags & COMMAND_PARTS) == 0)
         assert_int_equal(
             command_body_decode(command.op, command.body, command.body_len, &n->bodies[n->n_writes - 1]), 0);
@@ -202,6 +211,13 @@ static bool on_frame(struct fake_node *n, int fd, const struct frame *frame)
         break;
     case MESSAGE_WRITE:
         return on_write(n, fd, frame);
+    case MESSAGE_RESERVE: {
+        uint64_t held = cursor_u64(&c), least = cursor_u64(&c), wanted = cursor_u64(&c);
+
+        n->n_reserves++;
+        buffer_put_u64(&body, wanted <= n->room ? wanted : least <= n->room ? n->room : held);
+        break;
+    }
     default:
         break;
     }
@@ -539,7 +555,7 @@ static struct file *the_file(struct fixture *f, uint64_t ino)
 static void stage_text(struct fixture *f, struct file *file, const char *text)
 {
     assert_int_equal(stage_append(&file->stage, text, strlen(text)), 0);
-    file_touched(&f->fs, file, NULL);
+    file_touched(&f->fs, file, NULL, 0);
 }
 
 static void wait_for_file(struct fixture *f, uint64_t ino)
@@ -730,7 +746,7 @@ static void start_large(struct fixture *f, uint64_t ino, unsigned n_blocks)
     file = the_file(f, ino);
     for (i = 0; i < n_blocks; i++)
         assert_int_equal(stage_append(&file->stage, block, sizeof block), 0);
-    file_touched(&f->fs, file, NULL);
+    file_touched(&f->fs, file, NULL, 0);
     wait_for_file(f, ino);
     pthread_mutex_unlock(&f->fs.lock);
 }
@@ -767,6 +783,123 @@ static void a_part_that_is_too_much_now_is_sent_later(void **state)
     assert_int_equal(f->node.writes[6].op, COMMAND_PUBLISH);
 }
 
+/* Room */
+
+/* A write(2) of so many bytes at the end of the file. */
+static void on_room(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    struct file *file = inode_find(fs, FILE_INO)->file;
+
+    if (code == 0 && !reserve_fits(fs, file, file_size(file) + r->size, &r->room)) {
+        reserve_wait(fs, r, on_room);
+        return;
+    }
+    if (code == 0) {
+        static char bytes[1 << 20];
+
+        assert_int_equal(stage_append(&file->stage, bytes, r->size), 0);
+        file_touched(fs, file, NULL, 0);
+    }
+    on_answer(fs, r, code, body);
+}
+
+static void start_growing(struct fixture *f, size_t size)
+{
+    struct cursor nothing = cursor_of(NULL, 0);
+    struct request *r;
+
+    pthread_mutex_lock(&f->fs.lock);
+    the_file(f, FILE_INO);
+    r = request_begin(&f->fs, NULL);
+    assert_non_null(r);
+    r->size = size;
+    on_room(&f->fs, r, 0, &nothing);
+    pthread_mutex_unlock(&f->fs.lock);
+}
+
+static void set_room(struct fixture *f, uint64_t room)
+{
+    pthread_mutex_lock(&f->fs.lock);
+    f->node.room = room;
+    pthread_mutex_unlock(&f->fs.lock);
+}
+
+static void a_write_that_has_no_room_fails_and_others_go_on(void **state)
+{
+    struct fixture *f = *state;
+
+    f->options.commit_ms = 100000;
+    set_room(f, 1000);
+    start_growing(f, 900);
+    assert_int_equal(wait_answers(f, 1), 0);
+    start_growing(f, 101);
+    assert_int_equal(wait_answers(f, 2), KV_E_NOSPC);
+    start_growing(f, 100);
+    assert_int_equal(wait_answers(f, 3), 0);
+    assert_int_equal(f->fs.reserve.used, 1000);
+}
+
+static void writes_far_from_the_limit_do_not_wait(void **state)
+{
+    struct fixture *f = *state;
+    unsigned i;
+
+    set_room(f, 1 << 30);
+    start_growing(f, 1);
+    assert_int_equal(wait_answers(f, 1), 0);
+    for (i = 0; i < 50; i++) {
+        start_growing(f, 10000);
+        assert_int_equal(f->n_answers, i + 2);
+    }
+    assert_int_equal(f->node.n_reserves, 1);
+}
+
+/* What was published is used up; what is not used is given back. */
+static void room_goes_with_what_is_published(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t used = 1, told = 1;
+    unsigned i;
+
+    set_room(f, 1 << 30);
+    start_growing(f, 100000);
+    assert_int_equal(wait_answers(f, 1), 0);
+    assert_int_equal(f->fs.reserve.used, 100000);
+    pthread_mutex_lock(&f->fs.lock);
+    f->node.size = 100000;
+    wait_for_file(f, FILE_INO);
+    pthread_mutex_unlock(&f->fs.lock);
+    assert_int_equal(wait_answers(f, 2), 0);
+    for (i = 0; i < 1000 && (used > 0 || told > 0); i++) {
+        pthread_mutex_lock(&f->fs.lock);
+        used = f->fs.reserve.used;
+        told = f->fs.reserve.told;
+        assert_true(f->fs.reserve.granted <= told || told == 0);
+        pthread_mutex_unlock(&f->fs.lock);
+        usleep(10000);
+    }
+    assert_int_equal(used, 0);
+    assert_int_equal(told, 0);
+}
+
+static void a_new_connection_holds_nothing_yet(void **state)
+{
+    struct fixture *f = *state;
+
+    f->options.commit_ms = 100000;
+    set_room(f, 1 << 20);
+    start_growing(f, 1000);
+    assert_int_equal(wait_answers(f, 1), 0);
+    f->node.acts[0] = ACT_HANG_UP;
+    start_write(f);
+    assert_int_equal(wait_answers(f, 2), 0);
+    set_room(f, 1500);
+    start_growing(f, 501);
+    assert_int_equal(wait_answers(f, 3), KV_E_NOSPC);
+    start_growing(f, 500);
+    assert_int_equal(wait_answers(f, 4), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -792,6 +925,10 @@ int main(void)
         TEST(a_loss_that_nobody_was_told_of_is_told_to_the_next_one),
         TEST(large_files_are_published_one_after_the_other),
         TEST(a_part_that_is_too_much_now_is_sent_later),
+        TEST(a_write_that_has_no_room_fails_and_others_go_on),
+        TEST(writes_far_from_the_limit_do_not_wait),
+        TEST(room_goes_with_what_is_published),
+        TEST(a_new_connection_holds_nothing_yet),
         cmocka_unit_test_setup_teardown(a_full_disk_everywhere_is_an_answer, setup_two, teardown),
         cmocka_unit_test_setup_teardown(a_full_disk_sends_the_write_to_the_next_node, setup_two, teardown),
         cmocka_unit_test_setup_teardown(a_full_disk_tells_nothing_of_a_write_whose_answer_was_lost, setup,

@@ -1,0 +1,109 @@
+#!/bin/sh
+# What write(2) and close(2) tell, and what becomes of what could not be published.
+set -u
+# shellcheck source=/dev/null disable=SC2015
+. "$(dirname "$0")/lib.sh"
+cd "$WORK" || exit 1
+
+dev() { timeout 60 "$KVNODE" dev "$@" >>"$WORK/dev.log" 2>&1; }
+setting() { timeout 20 "$KVNODE" config --cluster "$1" >>"$WORK/dev.log" 2>&1; }
+# eventually NAME WANT COMMAND...: within ten seconds
+eventually() {
+    what=$1 want=$2 tries=0
+    shift 2
+    while got=$("$@" 2>&1); [ "$got" != "$want" ] && [ $tries -lt 100 ]; do
+        sleep 0.1
+        tries=$((tries + 1))
+    done
+    is "$what" "$want" "$got"
+}
+
+# Emptying a file is a change, whoever else has it open.
+echo old >"$A/emptied"
+exec 3>>"$A/emptied"
+: >"$A/emptied"
+is "what was emptied is so on the other mount when close has returned" "0" "$(stat -c %s "$B/emptied")"
+exec 3>&-
+is "and the writer of '>' publishes once" "1" "$(echo one >"$A/once" && versions "$A/once" | wc -w)"
+
+# Two large files at once: what the node keeps of unfinished ones is bounded.
+succeeds "a limit for values" setting value_limit=8MiB
+head -c 5500000 /dev/urandom >large
+cp large "$A/large1" &
+first=$!
+cp large "$A/large2"
+second=$?
+wait $first
+is "two large files are closed at once" "0 0" "$? $second"
+cmp -s large "$B/large1" && cmp -s large "$B/large2" && ok "both are whole" || not_ok "both are whole"
+rm "$A/large1" "$A/large2"
+
+# A full cluster: write(2) fails, not only close(2).
+head -c 3000000 large >part
+echo small >"$A/small"
+head -c 1000 large >"$A/exists"
+succeeds "a limit" setting max_bytes=4MiB
+cp part "$A/filler"
+fails_with "a file that has no room is not written" "No space left" cp part "$A/toomuch"
+rm -f "$A/toomuch"
+left=1100000
+until [ $left = 0 ]; do # up to the last byte
+    dd if=/dev/zero bs=$left count=1 oflag=append conv=notrunc of="$A/filler" 2>/dev/null || left=$((left / 2))
+done
+is "echo in a full cluster stops a script" "1, 0 bytes" \
+    "$(bash -c 'set -e; echo important >"$1/state"; echo "it goes on"' - "$A" 2>/dev/null; printf '%s, %s bytes' $? "$(stat -c %s "$A/state")")"
+fails_with "nor can a file be made longer" "No space left" truncate -s 1001 "$A/exists"
+fails_with "nor allocated" "No space left" fallocate -l 1001 "$A/exists"
+succeeds "it can be made shorter" truncate -s 500 "$A/exists"
+succeeds "one that has its room can be replaced" sh -c "echo tiny >'$A/exists'"
+is "on both mounts" "tiny" "$(cat "$B/exists")"
+rm "$A/filler"
+succeeds "what was removed makes room" cp part "$B/filler"
+rm "$A/filler"
+# The other mount's node does not know of this one's promises: the program is told at close.
+succeeds "no room for keys" setting max_keys=1
+fails_with "a file is not created" "No space left" sh -c ": >'$A/onemore'"
+setting max_keys=1000000
+setting max_bytes=1GiB
+succeeds "with room again" cp part "$A/again"
+
+# The session ends while a publication is without an answer: it does not replace what
+# others have written since.
+setting session_timeout=10s
+mkdir "$BASE/m1"
+last=${NODES##*,}
+succeeds "a mount on one node only" "$KVFS" "$last" "$BASE/m1" -o timeout=2,log="$BASE/m1.log"
+echo first >"$BASE/m1/fought"
+# A program that has written, and closes when the node hangs.
+python3 - "$BASE/m1/fought" "$BASE/m1/unopposed" >told <<'END' &
+import os, sys, time
+fds = [os.open(path, os.O_WRONLY | os.O_CREAT, 0o644) for path in sys.argv[1:]]
+for fd, text in zip(fds, (b"late ", b"nobody")):
+    os.fsync(fd)
+    os.write(fd, text)
+open("opened", "w").close()
+while not os.path.exists("hangs"):
+    time.sleep(0.01)
+for fd in fds:
+    try:
+        os.close(fd)
+        print("closed")
+    except OSError as e:
+        print(e.strerror)
+END
+writer=$!
+eventually "two files are open on it" "opened" ls opened
+dev pause "$last"
+: >hangs
+wait $writer
+is "its node hangs: close tells" "Input/output error Input/output error" "$(echo $(cat told))"
+echo newer >"$A/fought"
+sleep 12 # the cluster's time of the session
+dev resume "$last"
+eventually "the mount has got on" "newer" cat "$BASE/m1/fought"
+is "the newer text stays" "newer" "$(cat "$B/fought")"
+eventually "what nobody has changed meanwhile is published after all" "nobody" cat "$A/unopposed"
+is "the newer text still stays" "newer" "$(cat "$A/fought")"
+grep -q "is dropped" "$BASE/m1.log" && ok "the log says what was dropped" || not_ok "the log says what was dropped" "$(cat "$BASE/m1.log")"
+grep -q "not answered within" "$BASE/m1.log" && ok "and for what close waited" || not_ok "and for what close waited" "$(cat "$BASE/m1.log")"
+plan
