@@ -244,6 +244,7 @@ static void publish(struct fs *fs, fuse_req_t req, uint64_t ino)
  * for writing more than once, that is no reason to wait. */
 void op_flush(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
+    pid_t process = process_of(fuse_req_ctx(req)->pid);
     struct fs *fs = fs_enter(req);
     struct file *f = virtual_is(node) ? NULL : file_at(fs, fs_ino(fs, node));
     pid_t thread = fuse_req_ctx(req)->pid;
@@ -255,7 +256,7 @@ void op_flush(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
         fuse_reply_err(req, 0);
         return;
     }
-    ours = file_is_of(f, handle_of(fi), process_of(thread));
+    ours = file_is_of(f, handle_of(fi), process);
     emptied = f->publication == NULL && f->n_writable == 1 && stage_only_emptied(&f->stage);
     fs_leave(fs);
 
