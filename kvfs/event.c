@@ -28,6 +28,12 @@ static void name_appeared(struct fs *fs, uint64_t ino)
     notifier_names(fs);
 }
 
+/* What this mount may not see comes without names and attributes. */
+static bool is_told(const struct event *e)
+{
+    return e->attr.type != 0;
+}
+
 static void on_remove(struct fs *fs, const struct event *e, struct inode *inode, bool own)
 {
     if (!own) {
@@ -38,8 +44,12 @@ static void on_remove(struct fs *fs, const struct event *e, struct inode *inode,
             notifier_inval(fs, inode, false);
         }
     }
-    if (inode != NULL && e->attr.nlink == 0)
-        file_inode_removed(fs, inode, &e->attr, !own);
+    if (inode != NULL && e->attr.nlink == 0 && (is_told(e) || inode->file != NULL)) {
+        struct attr attr = is_told(e) ? e->attr : inode->file->attr;
+
+        attr.nlink = 0;
+        file_inode_removed(fs, inode, &attr, !own);
+    }
 }
 
 static void on_rename(struct fs *fs, const struct event *e, struct inode *inode, bool own)
@@ -70,7 +80,7 @@ static void on_content(struct fs *fs, const struct event *e, struct inode *inode
      * over it since. Unless that is not how it came about. */
     expected = own && f != NULL && publish_is_own(f, e) &&
                (f->attr.ino == 0 || f->attr.content_revision == e->base_revision);
-    if (f != NULL)
+    if (f != NULL && is_told(e))
         file_learn(f, &e->attr);
     if (expected && inode->told_revision == e->base_revision)
         inode->told_revision = e->attr.content_revision;
@@ -87,7 +97,7 @@ static void on_attr(struct fs *fs, const struct event *e, struct inode *inode, b
 {
     if (inode == NULL)
         return;
-    if (inode->file != NULL)
+    if (inode->file != NULL && is_told(e))
         file_learn(inode->file, &e->attr);
     if (!own)
         notifier_inval(fs, inode, false);

@@ -67,7 +67,12 @@ void inode_forget(struct fs *fs, uint64_t ino, uint64_t n)
 
 void inode_set_place(struct inode *inode, uint64_t parent, const void *name, size_t name_len)
 {
-    inode->parent = parent;
+    inode->parent = name_len > 0 ? parent : 0;
+    if (name_len == 0) {
+        free(inode->name);
+        inode->name = NULL;
+        return;
+    }
     if (inode->name != NULL && strlen(inode->name) == name_len && memcmp(inode->name, name, name_len) == 0)
         return;
     free(inode->name);

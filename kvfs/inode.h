@@ -53,7 +53,7 @@ struct inode *inode_get(struct fs *fs, uint64_t ino);
 void inode_put(struct fs *fs, struct inode *inode);
 void inode_forget(struct fs *fs, uint64_t ino, uint64_t n);
 
-/* Where it is now. */
+/* Where it is now; without a name: nobody may tell. */
 void inode_set_place(struct inode *inode, uint64_t parent, const void *name, size_t name_len);
 /* An answer gives the kernel its present name. */
 void inode_told_name(struct fs *fs, struct inode *inode);

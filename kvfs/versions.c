@@ -270,7 +270,16 @@ static void list_versions(struct fs *fs, struct request *r, struct virtual_node 
 
 /* N */
 
-static void reply_version(struct fs *fs, struct request *r, const struct version_row *row, bool stable)
+/* What the row shows, as far as `needs` lets somebody read it: the kernel checks these. */
+static uint16_t version_mode(const struct version_row *row, uint16_t needs)
+{
+    uint16_t readable = needs & 0444;
+
+    return row->mode & (uint16_t)(0222 | readable | readable >> 2);
+}
+
+/* needs: the node's word on who may read it; of a deletion, which is empty, the row's own. */
+static void reply_version(struct fs *fs, struct request *r, const struct version_row *row, uint16_t needs)
 {
     struct virtual_node *parent = virtual_find(fs, r->ino);
     struct virtual_node *v;
@@ -294,7 +303,7 @@ static void reply_version(struct fs *fs, struct request *r, const struct version
     v->number = row->version;
     v->deleted = row->deleted;
     v->attr = (struct attr){.type = row->type == INODE_SYMLINK && !row->deleted ? INODE_SYMLINK : INODE_FILE,
-                            .mode = row->mode & 0777,
+                            .mode = version_mode(row, needs),
                             .uid = row->uid,
                             .gid = row->gid,
                             .nlink = 1,
@@ -303,7 +312,7 @@ static void reply_version(struct fs *fs, struct request *r, const struct version
                             .ctime_ns = (int64_t)row->wall_ns,
                             .atime_ns = (int64_t)row->wall_ns,
                             .btime_ns = (int64_t)row->wall_ns};
-    virtual_reply_entry(fs, r, v, stable);
+    virtual_reply_entry(fs, r, v, false); /* who may read it changes with the key */
 }
 
 /* One row, newest first, against the name that is looked for. 1: this one; 0: go on; -1: there is none. */
@@ -328,6 +337,45 @@ static int match(struct request *r, const struct version_name *want, const struc
     }
 }
 
+static void put_version(struct request *r, uint64_t directory, const char *key, uint64_t number,
+                        uint64_t offset, size_t len)
+{
+    buffer_put_u64(&r->payload, directory);
+    buffer_put_text(&r->payload, key);
+    buffer_put_u64(&r->payload, number);
+    buffer_put_u64(&r->payload, offset);
+    buffer_put_u32(&r->payload, (uint32_t)len);
+}
+
+static void on_numbered(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    struct version_row row;
+    uint16_t needs;
+    size_t len;
+
+    if (code != 0) {
+        fail_version(fs, r, code);
+        return;
+    }
+    version_row_decode(body, &row);
+    cursor_string(body, READ_LENGTH_MAX, &len);
+    needs = cursor_u16(body);
+    row.uid = cursor_u32(body);
+    row.gid = cursor_u32(body);
+    if (body->failed)
+        request_error(fs, r, EIO);
+    else
+        reply_version(fs, r, &row, needs);
+}
+
+static void send_version(struct fs *fs, struct request *r, const struct virtual_node *parent, uint64_t number)
+{
+    buffer_clear(&r->payload);
+    request_progress(fs, r);
+    put_version(r, parent->directory, parent->name, number, 0, 0);
+    link_send(fs, r, MESSAGE_VERSION, on_numbered);
+}
+
 static void on_search(struct fs *fs, struct request *r, int code, struct cursor *body)
 {
     struct virtual_node *parent = virtual_find(fs, r->ino);
@@ -349,37 +397,14 @@ static void on_search(struct fs *fs, struct request *r, int code, struct cursor 
     }
     if (body->failed)
         request_error(fs, r, EIO);
+    else if (found > 0 && row.deleted)
+        reply_version(fs, r, &row, row.mode);
     else if (found > 0)
-        reply_version(fs, r, &row, want.kind == VERSION_DELETED);
+        send_version(fs, r, parent, row.version);
     else if (found == 0 && more && count > 0)
         send_history(fs, r, parent->directory, parent->name, row.revision, on_search);
     else
         request_error(fs, r, ENOENT);
-}
-
-static void put_version(struct request *r, uint64_t directory, const char *key, uint64_t number,
-                        uint64_t offset, size_t len)
-{
-    buffer_put_u64(&r->payload, directory);
-    buffer_put_text(&r->payload, key);
-    buffer_put_u64(&r->payload, number);
-    buffer_put_u64(&r->payload, offset);
-    buffer_put_u32(&r->payload, (uint32_t)len);
-}
-
-static void on_numbered(struct fs *fs, struct request *r, int code, struct cursor *body)
-{
-    struct version_row row;
-
-    if (code != 0) {
-        fail_version(fs, r, code);
-        return;
-    }
-    version_row_decode(body, &row);
-    if (body->failed)
-        request_error(fs, r, EIO);
-    else
-        reply_version(fs, r, &row, true);
 }
 
 static void lookup_version(struct fs *fs, struct request *r, struct virtual_node *parent)
@@ -390,8 +415,7 @@ static void lookup_version(struct fs *fs, struct request *r, struct virtual_node
     if (!version_name_parse(r->name, &want)) {
         request_error(fs, r, ENOENT);
     } else if (want.kind == VERSION_NUMBER) {
-        put_version(r, parent->directory, parent->name, want.number, 0, 0);
-        link_send(fs, r, MESSAGE_VERSION, on_numbered);
+        send_version(fs, r, parent, want.number);
     } else {
         send_history(fs, r, parent->directory, parent->name, 0, on_search);
     }

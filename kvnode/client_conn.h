@@ -32,6 +32,10 @@ struct client_conn {
     struct open_inode *open;
     struct reservation reservation;
     struct subscriber *subscriber;
+    struct {
+        uint64_t revision, directory;
+        unsigned mask;
+    } sight;                  /* of the last event that was redacted */
     struct client_conn *next; /* in serve's list */
 };
 
@@ -61,6 +65,10 @@ void answer_code(struct client_conn *conn, uint64_t id, int code, const char *de
 int serve_write(struct client_conn *conn, const struct frame *frame);
 /* Whether the client has the inode open with these bits of access (0: at all). */
 bool client_has_open(const struct client_conn *c, uint64_t ino, unsigned access);
+
+/* Takes out of an event what the client (a struct client_conn) could not list or look up.
+ * Inode numbers stay: its caches have to forget what they tell of. */
+void client_redact(void *conn, struct event *event);
 
 /* Answers a read from memory. in: the body behind `at`. Appends to out; returns
  * an enum kv_error. KV_E_PROTOCOL: not such a request. */

@@ -5,6 +5,7 @@
 #include <sys/queue.h>
 
 #include "kvnode/stream.h"
+#include "sync/base/error.h"
 
 #define RING_SLOTS 32768
 #define RING_BYTES (8 * 1024 * 1024)
@@ -21,6 +22,9 @@ struct subscriber {
     uint16_t protocol;
     uint64_t request;
     uint64_t after; /* events up to here are not wanted */
+    /* Takes out what this one may not see; NULL: he may see all. */
+    void (*redact)(void *arg, struct event *event);
+    void *arg;
     TAILQ_ENTRY(subscriber) link;
 };
 
@@ -29,7 +33,7 @@ struct events {
     size_t first, n; /* slots in use: first, first + 1, … modulo RING_SLOTS */
     size_t bytes;
     uint64_t dropped; /* highest revision of which something is no longer in the ring */
-    struct buffer scratch;
+    struct buffer scratch, redacted;
     unsigned n_subscribers;
     TAILQ_HEAD(, subscriber) subscribers;
 };
@@ -64,14 +68,31 @@ void events_free(struct events *e)
     while (!TAILQ_EMPTY(&e->subscribers))
         events_unsubscribe(e, TAILQ_FIRST(&e->subscribers));
     buffer_deinit(&e->scratch);
+    buffer_deinit(&e->redacted);
     free(e);
 }
 
-static void send_event(struct subscriber *s, const void *bytes, size_t len)
+static void send_event(struct events *e, struct subscriber *s, const void *bytes, size_t len)
 {
     struct buffer *out = stream_output(s->stream);
     size_t frame = frame_begin(out, MESSAGE_EVENT, 0, s->request);
 
+    if (s->redact != NULL) {
+        struct cursor c = cursor_of(bytes, len);
+        struct event event;
+
+        buffer_clear(&e->redacted);
+        if (event_decode(&c, &event) == KV_OK) {
+            s->redact(s->arg, &event);
+            event_encode(&e->redacted, &event, MESSAGE_PROTOCOL);
+        }
+        if (e->redacted.failed || e->redacted.len == 0) {
+            stream_close(s->stream); /* it comes back, and hears of the gap */
+            return;
+        }
+        bytes = e->redacted.data;
+        len = e->redacted.len;
+    }
     /* Their attributes come last. */
     buffer_put_bytes(out, bytes, s->protocol < PROTOCOL_TIMES ? len - ATTR_TIMES_LEN : len);
     frame_end(out, frame);
@@ -87,7 +108,7 @@ void events_add(struct events *e, const struct event *event)
     buffer_clear(&e->scratch);
     event_encode(&e->scratch, event, MESSAGE_PROTOCOL);
     TAILQ_FOREACH (s, &e->subscribers, link)
-        send_event(s, e->scratch.data, e->scratch.len);
+        send_event(e, s, e->scratch.data, e->scratch.len);
     while (e->n == RING_SLOTS || (e->n > 0 && e->bytes + e->scratch.len > RING_BYTES))
         drop_oldest(e);
     slot = &e->ring[(e->first + e->n) % RING_SLOTS];
@@ -149,8 +170,14 @@ void events_replay(struct events *e, struct subscriber *s)
         const struct slot *slot = &e->ring[(e->first + i) % RING_SLOTS];
 
         if (slot->revision > s->after)
-            send_event(s, slot->bytes, slot->len);
+            send_event(e, s, slot->bytes, slot->len);
     }
+}
+
+void events_redact(struct subscriber *s, void (*redact)(void *arg, struct event *event), void *arg)
+{
+    s->redact = redact;
+    s->arg = arg;
 }
 
 void events_unsubscribe(struct events *e, struct subscriber *s)

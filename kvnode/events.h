@@ -28,6 +28,8 @@ void events_reset(struct events *e, uint64_t revision);
  * that EVENT frames carry. NULL: out of memory. */
 struct subscriber *events_subscribe(struct events *e, struct stream *stream, uint16_t protocol,
                                     uint64_t request, uint64_t after, uint64_t applied, uint64_t *from_out);
+/* Before the first event: redact() takes out of each what this subscriber may not see. */
+void events_redact(struct subscriber *s, void (*redact)(void *arg, struct event *event), void *arg);
 void events_replay(struct events *e, struct subscriber *s);
 void events_unsubscribe(struct events *e, struct subscriber *s); /* NULL is ignored */
 unsigned events_subscribers(const struct events *e);

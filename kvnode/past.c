@@ -311,7 +311,7 @@ static void put_log(struct node *n, struct question *q, struct buffer *out)
     struct history_place key = {.directory = WHOLE};
     size_t at = out->len;
     uint32_t i, count = 0;
-    uint64_t revision = 0;
+    uint64_t revision = q->number;
 
     buffer_put_u8(out, q->more);
     buffer_put_u32(out, 0);
@@ -336,7 +336,11 @@ static void put_log(struct node *n, struct question *q, struct buffer *out)
         put_path(n, &from, out);
         count++;
     }
-    if (!q->more) {
+    if (!q->more && q->flushed < q->number && q->count == 0) {
+        /* This node is not there yet. */
+        if (q->has_cursor)
+            key = (struct history_place){q->directory, q->name, q->name_len};
+    } else if (!q->more) {
         /* All that there is; of a revision that is there nothing is missing. */
         key = (struct history_place){.directory = WHOLE};
         revision = revision > q->flushed ? revision : q->flushed;

@@ -359,6 +359,8 @@ static int on_subscribe(struct client_conn *c, const struct frame *frame)
                                      store_applied(c->node->store), &from);
     if (c->subscriber == NULL)
         return -ENOMEM;
+    if (!c->who.trusted && c->who.uid != 0)
+        events_redact(c->subscriber, client_redact, c);
     out = answer_begin(c, frame->id, &at);
     if (out == NULL)
         return 0;

@@ -2,7 +2,9 @@
  * one. watch: the same, followed from now on, for one key or what is below it.
  *
  * A subscription only says that something happened; the rows are always read
- * from the log after the last one printed, so none is lost or doubled. */
+ * from the log after the last one printed, so none is lost or doubled. Where that was is
+ * known by the log's own cursor, which means the same to every node: whoever follows goes
+ * on at the next node when his own dies, and waits for one if there is none. */
 #include "kvnode/admin/cluster.h"
 #include "kvnode/admin/format.h"
 #include "kvnode/admin/request.h"
@@ -13,8 +15,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sync/base/error.h"
+
 #define PAGE 500
 #define LOOK_AGAIN_MS 500
+#define CURSOR_MAX 512
+
+/* How far the log has been read. */
+struct place {
+    uint64_t after;             /* revision from behind which it was to be read */
+    uint8_t cursor[CURSOR_MAX]; /* the node's; empty at first */
+    size_t len;
+};
 
 struct printer {
     const struct admin *a;
@@ -64,32 +76,49 @@ static void print_row(struct printer *p, const struct log_row *r)
     putchar('\n');
 }
 
-/* Reads all rows after *after and moves it. 0, KV_E_*, -errno. */
-static int read_rows(struct request_link *l, uint64_t *after, struct printer *p)
+static bool take_cursor(struct cursor *answer, struct place *at)
+{
+    size_t len;
+    const uint8_t *bytes = cursor_string(answer, CURSOR_MAX, &len);
+    if (bytes == NULL || len == 0)
+        return false;
+    memcpy(at->cursor, bytes, len);
+    at->len = len;
+    return true;
+}
+
+/* Reads all rows behind the place and moves it, row by row: what was printed is not printed
+ * again, whatever happens next. 0, KV_E_*, -errno. */
+static int read_rows(struct request_link *l, struct place *at, struct printer *p)
 {
     for (bool more = true; more;) {
         struct buffer body = BUFFER_INIT;
         struct cursor answer;
-        buffer_put_u64(&body, *after);
+        buffer_put_u64(&body, at->after);
         buffer_put_u32(&body, request_rows(l, PAGE));
+        buffer_put_string(&body, at->cursor, at->len);
         int rc = request_ask(l, MESSAGE_LOG, &body, &answer);
         buffer_deinit(&body);
         if (rc != 0)
             return rc;
         more = cursor_u8(&answer) != 0;
         uint32_t count = cursor_u32(&answer);
+        struct cursor rows = answer;
         for (uint32_t i = 0; i < count; i++) {
             struct log_row r;
             log_row_decode(&answer, &r);
-            if (answer.failed)
-                return -EPROTO;
-            *after = r.row.revision;
+        }
+        /* Nothing of a page is printed before its end is known to be whole. */
+        if (!take_cursor(&answer, at))
+            return -EPROTO;
+        for (uint32_t i = 0; i < count; i++) {
+            struct log_row r;
+            log_row_decode(&rows, &r);
             if (!concerns(p->below, r.key, r.key_len) && !concerns(p->below, r.from, r.from_len))
                 continue;
             if (p->seen++ >= p->skip && !p->silent)
                 print_row(p, &r);
         }
-        more = more && count > 0;
         request_restart_clock(l);
     }
     return 0;
@@ -119,9 +148,9 @@ static int find_start(struct request_link *l, uint64_t now, uint64_t last, uint6
 {
     for (uint64_t back = last * 4 + 64;; back *= 4) {
         struct printer count = {.a = l->admin, .below = "", .silent = true};
-        uint64_t after = now > back ? now - back : 0;
-        *start_out = after;
-        int rc = read_rows(l, &after, &count);
+        struct place at = {.after = now > back ? now - back : 0};
+        *start_out = at.after;
+        int rc = read_rows(l, &at, &count);
         if (rc != 0)
             return rc;
         if (count.seen >= last || *start_out == 0) {
@@ -131,30 +160,78 @@ static int find_start(struct request_link *l, uint64_t now, uint64_t last, uint6
     }
 }
 
-/* Prints rows as they come, until the connection is lost. */
-static int follow(struct request_link *l, uint64_t after, struct printer *p)
+/* Whether it is the node that failed, and another one, or it itself later, may do. */
+static bool may_pass(int rc)
+{
+    return rc == -ECONNRESET || rc == -EPIPE || rc == -ECONNREFUSED || rc == -ENOENT || rc == -ETIMEDOUT ||
+           rc == KV_E_UNAVAILABLE || rc == KV_E_NOTLEADER || rc == KV_E_BUSY;
+}
+
+static int subscribe(struct request_link *l, uint64_t after)
 {
     struct buffer body = BUFFER_INIT;
     struct cursor answer;
-    struct frame frame;
     buffer_put_u64(&body, after);
     int rc = request_ask(l, MESSAGE_SUBSCRIBE, &body, &answer);
     buffer_deinit(&body);
-    while (rc == 0) {
-        rc = read_rows(l, &after, p);
+    return rc;
+}
+
+/* Waits for any node, for as long as it takes. */
+static int find_node(struct request_link *l, uint64_t cluster)
+{
+    bool told = false;
+    for (;;) {
+        int rc = request_reconnect(l);
+        if (rc == 0 && l->node.cluster_id != cluster) {
+            admin_say(l->admin, "kvnode: node %s belongs to another cluster now", l->node.name);
+            return -EPROTO;
+        }
+        if (rc == 0) {
+            admin_say(l->admin, "kvnode: going on at node %s", l->node.name);
+            return 0;
+        }
+        if (!told)
+            admin_say(l->admin, "kvnode: no node answers (%s); waiting for one", l->detail);
+        told = true;
+        request_pause(LOOK_AGAIN_MS);
+    }
+}
+
+/* Prints rows as they come, until the reader goes or what happens is beyond waiting. */
+static int follow(struct request_link *l, uint64_t after, struct printer *p)
+{
+    const uint64_t cluster = l->node.cluster_id;
+    struct place at = {.after = after};
+    struct frame frame;
+    l->no_repeat = true; /* a new connection needs its own subscription */
+    int rc = subscribe(l, after);
+    for (;;) {
+        if (rc == 0)
+            rc = read_rows(l, &at, p);
         if (fflush(stdout) != 0)
             return 0; /* the reader has gone */
+        if (rc == 0) {
+            rc = client_wait(l->client, LOOK_AGAIN_MS, &frame);
+            rc = rc == 1 || rc == -ETIMEDOUT ? 0 : rc;
+        }
+        if (rc == 0)
+            continue;
+        if (!may_pass(rc))
+            return rc;
+        if (l->client != NULL)
+            admin_say(l->admin, "kvnode: node %s: %s", l->node.name, rc > 0 ? error_text(rc) : strerror(-rc));
+        rc = find_node(l, cluster);
         if (rc != 0)
-            break;
-        rc = client_wait(l->client, LOOK_AGAIN_MS, &frame);
-        rc = rc == 1 || rc == -ETIMEDOUT ? 0 : rc;
+            return rc;
+        rc = subscribe(l, after);
     }
-    return rc;
 }
 
 int verb_log(struct admin *a)
 {
-    uint64_t last = 20, now = 0, after = 0;
+    uint64_t last = 20, now = 0;
+    struct place start = {0};
     struct printer p = {.a = a, .below = ""};
     if (a->opt[OPT_LAST] != NULL && !admin_parse_number(a->opt[OPT_LAST], 1, 100000000, &last))
         return admin_usage(a, "--last %s: use a number from 1", a->opt[OPT_LAST]);
@@ -164,9 +241,9 @@ int verb_log(struct admin *a)
         return exit;
     int rc = barrier(&l, &now);
     if (rc == 0)
-        rc = find_start(&l, now, last, &after, &p.skip);
+        rc = find_start(&l, now, last, &start.after, &p.skip);
     if (rc == 0)
-        rc = a->opt[OPT_FOLLOW] != NULL ? follow(&l, after, &p) : read_rows(&l, &after, &p);
+        rc = a->opt[OPT_FOLLOW] != NULL ? follow(&l, start.after, &p) : read_rows(&l, &start, &p);
     if (rc != 0)
         exit = cluster_fail(&l, NULL, rc, false);
     request_close(&l);

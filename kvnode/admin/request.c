@@ -32,7 +32,7 @@ void request_restart_clock(struct request_link *l)
     l->deadline_ms = clock_boot_ms() + l->admin->timeout_ms;
 }
 
-static void pause_ms(unsigned ms)
+void request_pause(unsigned ms)
 {
     struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
     nanosleep(&t, NULL);
@@ -108,20 +108,46 @@ static const char *named_node(const struct admin *a)
     return name != NULL && name[0] != '\0' ? name : NULL;
 }
 
+/* Tries the nodes of a list, "n1,n2", in order. */
+static int try_named(struct request_link *l, const char *list)
+{
+    size_t used = 0;
+    int rc = -ENOENT;
+    l->detail[0] = '\0';
+    while (*list != '\0') {
+        char node[108], path[108];
+        size_t len = strcspn(list, ",");
+        bool several = list[len] == ',' || used > 0;
+        unsigned left = request_left(l);
+        int n = snprintf(node, sizeof node, "%.*s", (int)len, list);
+        list += len + (list[len] == ',');
+        snprintf(path, sizeof path, "%s", node);
+        rc = n < 0 || (size_t)n >= sizeof node ? -ENAMETOOLONG : client_socket_path(node, path, sizeof path);
+        if (rc == 0)
+            rc = try_socket(l, path, several && left > 2000 ? 2000 : left);
+        if (rc == 0)
+            return 0;
+        if (used < sizeof l->detail) {
+            n = snprintf(l->detail + used, sizeof l->detail - used, "%s%s: %s", used > 0 ? ", " : "", path,
+                         rc > 0 ? error_text(rc) : strerror(-rc));
+            used += n > 0 ? (size_t)n : 0;
+        }
+    }
+    return rc;
+}
+
 static int reconnect(struct request_link *l)
 {
     const char *node = named_node(l->admin);
     client_close(l->client);
     l->client = NULL;
-    if (node == NULL)
-        return try_all(l, l->detail, sizeof l->detail);
-    char path[108];
-    int rc = client_socket_path(node, path, sizeof path);
-    if (rc == 0)
-        rc = try_socket(l, path, request_left(l));
-    if (rc != 0)
-        snprintf(l->detail, sizeof l->detail, "%s: %s", path, rc > 0 ? error_text(rc) : strerror(-rc));
-    return rc;
+    return node == NULL ? try_all(l, l->detail, sizeof l->detail) : try_named(l, node);
+}
+
+int request_reconnect(struct request_link *l)
+{
+    request_restart_clock(l);
+    return reconnect(l);
 }
 
 int request_open(const struct admin *a, struct request_link *l_out)
@@ -219,7 +245,7 @@ static int ask(struct request_link *l, enum message_type type, const struct buff
                                           : strerror(-rc));
         if (clock_boot_ms() - begin > TELL_AFTER_MS)
             tell_waiting(l, "a leader");
-        pause_ms(RETRY_MS);
+        request_pause(RETRY_MS);
         if (lost && (rc = reconnect(l)) != 0 && !is_lost(rc))
             return rc;
     }
@@ -228,7 +254,7 @@ static int ask(struct request_link *l, enum message_type type, const struct buff
 int request_ask(struct request_link *l, enum message_type type, const struct buffer *body,
                 struct cursor *answer_out)
 {
-    return body != NULL && body->failed ? -ENOMEM : ask(l, type, body, true, answer_out);
+    return body != NULL && body->failed ? -ENOMEM : ask(l, type, body, !l->no_repeat, answer_out);
 }
 
 int request_resolve(struct request_link *l, const char *key, bool local, struct attr *attr_out)
@@ -352,7 +378,7 @@ int request_write(struct request_link *l, enum command_op op, const struct comma
             buffer_deinit(&last);
         }
         if (rc == KV_E_BUSY && request_left(l) > RETRY_MS) {
-            pause_ms(RETRY_MS);
+            request_pause(RETRY_MS);
             tries--;
             rc = 0;
             continue;

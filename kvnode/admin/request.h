@@ -21,13 +21,18 @@ struct request_link {
     uint64_t session;        /* 0: none; exactly-once writes */
     uint64_t seq;            /* of the session's last write */
     bool told;               /* that this takes long */
+    bool no_repeat;          /* a lost connection is the caller's to replace */
     char denied[DETAIL_MAX]; /* why a socket may not be used, or "" */
     char detail[DETAIL_MAX]; /* the node's text of the last failure, may be "" */
 };
 
-/* Connects to the node that -n or $KVNODE_NODE names, else to the first of the
- * sockets in the socket directory that answers. Prints what failed; exit status. */
+/* Connects to the first that answers of the nodes that -n or $KVNODE_NODE names (n1,n2), else to the first of
+ * the sockets in the socket directory that answers. Prints what failed; exit status. */
 int request_open(const struct admin *a, struct request_link *l_out);
+/* Another connection in the place of the one there is, to any node of those, with a new
+ * deadline. 0, KV_E_*, -errno with l->detail. */
+int request_reconnect(struct request_link *l);
+void request_pause(unsigned ms);
 /* The same with one socket, without a message. 0, KV_E_*, -errno. */
 int request_open_socket(const struct admin *a, const char *socket, struct request_link *l_out);
 void request_close(struct request_link *l);

@@ -25,9 +25,11 @@
  * parent, string last name GET       at, string path, u64 offset, u32 length, u64 content_revision (0: any;
  * else KV_E_STALE if another) → attr, string data HISTORY   u64 directory, string name, u64 before (revision;
  * 0: newest), u32 n → u8 more, u32 count, count × version_row, newest first VERSION   u64 directory, string
- * name, u64 version, u64 offset, u32 length → version_row, string data NAMES     u64 directory, string after,
+ * name, u64 version, u64 offset, u32 length → version_row, string data, u16
+ * mode, u32 uid, u32 gid (what a reader needs: see PROTOCOL.md) NAMES     u64 directory, string after,
  * u32 n → u8 more, u32 count, count × (string name, u64 last version, u8 deleted): names with history, in
- * byte order LOG       u64 after revision, u32 n → u8 more, u32 count, count × log_row, oldest first
+ * byte order LOG       u64 after revision, u32 n, optionally string cursor (empty, or from an answer; then
+ * `after` does not count) → u8 more, u32 count, count × log_row, oldest first, string cursor
  * SUBSCRIBE u64 after revision → u64 revision from which events follow (larger than asked + 1: a gap; drop
  * all caches); then EVENT frames with the request's id, for as long as the connection lives STATUS    →
  * string JSON SETTINGS  → string JSON ADMIN     string JSON {"command": …} → string JSON

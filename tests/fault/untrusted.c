@@ -448,11 +448,202 @@ static void sessions_of_others_are_out_of_reach(void **state)
     assert_value("own", "own");
 }
 
+static int ask_ino(struct caller *c, enum message_type type, uint64_t ino)
+{
+    struct buffer b = BUFFER_INIT;
+    struct cursor answer;
+    int rv;
+
+    buffer_put_u8(&b, READ_LOCAL);
+    buffer_put_u64(&b, ino);
+    if (type == MESSAGE_READ || type == MESSAGE_READDIR)
+        buffer_put_u64(&b, 0);
+    if (type == MESSAGE_READ || type == MESSAGE_READDIR)
+        buffer_put_u32(&b, 100);
+    rv = caller_ask(c, type, &b, CALL_MS, &answer);
+    buffer_deinit(&b);
+    return rv;
+}
+
+static void chmod_ino(uint64_t ino, uint16_t mode)
+{
+    const struct command_body body = {.ino = ino, .valid = SETATTR_MODE, .mode = mode};
+    struct command_result result;
+
+    assert_int_equal(caller_write(&root, COMMAND_SETATTR, &body, CALL_MS, &result), 0);
+}
+
+static uint64_t ino_of(const char *path)
+{
+    struct buffer b = BUFFER_INIT;
+    struct cursor answer;
+    struct attr attr;
+
+    buffer_put_u8(&b, READ_LINEARIZABLE);
+    buffer_put_text(&b, path);
+    assert_int_equal(caller_ask(&root, MESSAGE_RESOLVE, &b, CALL_MS, &answer), 0);
+    attr_decode(&answer, &attr);
+    buffer_deinit(&b);
+    return attr.ino;
+}
+
+static void numbers_lead_no_further_than_paths(void **state)
+{
+    struct command_result result;
+    struct command_body body;
+    uint64_t file, dir, held, lobby;
+
+    (void)state;
+    needed(unavailable);
+    file = make(&root, "private/open/file", "hidden", 0666);
+    dir = ino_of("private/open");
+    chmod_ino(dir, 0777);
+    assert_int_equal(ask_ino(&user, MESSAGE_GETATTR, file), KV_E_ACCES);
+    assert_int_equal(ask_ino(&user, MESSAGE_READ, file), KV_E_ACCES);
+    assert_int_equal(ask_ino(&user, MESSAGE_READLINK, file), KV_E_ACCES);
+    assert_int_equal(ask_ino(&user, MESSAGE_GETATTR, dir), KV_E_ACCES);
+    assert_int_equal(ask_ino(&user, MESSAGE_READDIR, dir), KV_E_ACCES);
+    assert_int_equal(open_inode(&user, file, OPEN_READ), KV_E_ACCES);
+    body =
+        (struct command_body){.parent = dir, .name = (const uint8_t *)"planted", .name_len = 7, .mode = 0644};
+    assert_int_equal(caller_write(&user, COMMAND_CREATE, &body, CALL_MS, &result), KV_E_ACCES);
+    body = (struct command_body){.ino = file, .valid = SETATTR_MTIME_NOW};
+    assert_int_equal(caller_write(&user, COMMAND_SETATTR, &body, CALL_MS, &result), KV_E_ACCES);
+    /* What was opened in time stays open, on that connection. */
+    held = make(&root, "lobby/held", "held", 0666);
+    lobby = ino_of("lobby");
+    assert_int_equal(open_inode(&user, held, OPEN_READ), 0);
+    chmod_ino(lobby, 0700);
+    assert_int_equal(ask_ino(&user, MESSAGE_READ, held), 0);
+    assert_int_equal(ask_ino(&user, MESSAGE_GETATTR, held), 0);
+    assert_int_equal(caller_write(&user, COMMAND_SETATTR,
+                                  &(struct command_body){.ino = held, .valid = SETATTR_MTIME_NOW}, CALL_MS,
+                                  &result),
+                     0);
+    {
+        struct caller second;
+
+        connect_as_user(&second);
+        assert_int_equal(ask_ino(&second, MESSAGE_READ, held), KV_E_ACCES);
+        caller_deinit(&second);
+    }
+}
+
+static bool mentions(const uint8_t *text, size_t len, const char *word)
+{
+    return memmem(text, len, word, strlen(word)) != NULL;
+}
+
+/* The log in pages of three rows; how many rows say the word. */
+static unsigned log_mentions(struct caller *c, const char *word)
+{
+    uint8_t at[512];
+    size_t at_len = 0, len;
+    unsigned n = 0;
+    bool more;
+
+    do {
+        struct buffer b = BUFFER_INIT;
+        struct cursor answer;
+        const uint8_t *next;
+        uint32_t count;
+
+        buffer_put_u64(&b, 0);
+        buffer_put_u32(&b, 3);
+        buffer_put_string(&b, at, at_len);
+        assert_int_equal(caller_ask(c, MESSAGE_LOG, &b, CALL_MS, &answer), 0);
+        buffer_deinit(&b);
+        more = cursor_u8(&answer) != 0;
+        for (count = cursor_u32(&answer); count > 0; count--) {
+            struct log_row r;
+
+            log_row_decode(&answer, &r);
+            n += mentions(r.key, r.key_len, word) || mentions(r.from, r.from_len, word);
+        }
+        next = cursor_string(&answer, sizeof at, &len);
+        assert_non_null(next);
+        assert_true(cursor_done(&answer));
+        memcpy(at, next, len);
+        at_len = len;
+    } while (more);
+    return n;
+}
+
+static void the_log_tells_him_what_he_could_list(void **state)
+{
+    struct command_result result;
+    struct command_body body = {.parent = private_ino,
+                                .name = (const uint8_t *)"inside-moved",
+                                .name_len = 12,
+                                .new_parent = KV_ROOT_INO,
+                                .new_name = (const uint8_t *)"outside",
+                                .new_name_len = 7};
+
+    (void)state;
+    needed(unavailable);
+    make(&root, "private/inside-moved", "x", 0644);
+    assert_int_equal(caller_write(&root, COMMAND_RENAME, &body, CALL_MS, &result), 0);
+    assert_true(log_mentions(&root, "inside") > 2);
+    assert_int_equal(log_mentions(&user, "inside"), 0);
+    assert_int_equal(log_mentions(&user, "private/"), 0);
+    assert_true(log_mentions(&user, "outside") > 0);
+    assert_true(log_mentions(&user, "public") > 0);
+}
+
+/* The next event about ino, after which a write to key comes. */
+static void next_event(struct caller *c, uint64_t ino, struct event *e_out)
+{
+    struct frame frame;
+
+    do {
+        struct cursor in;
+
+        assert_int_equal(client_wait(c->client, CALL_MS, &frame), 1);
+        assert_int_equal(frame.type, MESSAGE_EVENT);
+        in = cursor_of(frame.payload, frame.len);
+        assert_int_equal(event_decode(&in, e_out), KV_OK);
+    } while (e_out->ino != ino);
+}
+
+static void events_tell_him_no_more_than_that_something_changed(void **state)
+{
+    struct command_result result;
+    struct caller watcher;
+    struct buffer b = BUFFER_INIT;
+    struct cursor answer;
+    struct event e;
+    uint64_t hidden;
+
+    (void)state;
+    needed(unavailable);
+    hidden = make(&root, "private/changing", "one", 0644);
+    connect_as_user(&watcher);
+    buffer_put_u64(&b, watcher.node.applied);
+    assert_int_equal(caller_ask(&watcher, MESSAGE_SUBSCRIBE, &b, CALL_MS, &answer), 0);
+    buffer_deinit(&b);
+    assert_int_equal(caller_set(&root, "private/changing", "two", 3, CALL_MS, &result), 0);
+    next_event(&watcher, hidden, &e);
+    assert_int_equal(e.kind, EVENT_CONTENT);
+    assert_int_equal(e.name_len, 0);
+    assert_int_equal(e.attr.type, 0);
+    assert_int_equal(e.attr.size, 0);
+    assert_int_equal(caller_set(&root, "public", "public", 6, CALL_MS, &result), 0);
+    assert_int_equal(caller_set(&root, "public", "PUBLIC", 6, CALL_MS, &result), 0);
+    next_event(&watcher, public_ino, &e);
+    assert_int_equal(e.name_len, 6);
+    assert_int_equal(e.attr.size, 6);
+    assert_int_equal(caller_set(&root, "public", "public", 6, CALL_MS, &result), 0);
+    caller_deinit(&watcher);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(he_reads_no_secret),
         cmocka_unit_test(old_versions_are_as_secret_as_they_were_or_are),
+        cmocka_unit_test(numbers_lead_no_further_than_paths),
+        cmocka_unit_test(the_log_tells_him_what_he_could_list),
+        cmocka_unit_test(events_tell_him_no_more_than_that_something_changed),
         cmocka_unit_test(sessions_of_others_are_out_of_reach),
         cmocka_unit_test(he_writes_only_what_he_may),
         cmocka_unit_test(large_publications_cannot_be_swapped_under_way),

@@ -43,6 +43,26 @@ succeeds "one's own is removed" as rm "$M/public/mine"
 rm "$M/public/root"
 fails_with "versions of a removed private file stay private" "Permission denied" as cat "$M/public/.versions/root/1"
 is "root reads them" "before" "$(cat "$M/public/.versions/root/1")"
+as sh -c "umask 022; mkdir -m 700 '$M/public/pd'; echo secret >'$M/public/pd/key'; rm -r '$M/public/pd'"
+as2() { setpriv --reuid 1001 --regid 1001 --clear-groups "$@"; }
+as2 mkdir "$M/public/pd"
+fails_with "a private directory's history goes to nobody who makes it again" "No such file" as2 cat "$M/public/pd/.versions/key/1"
+for k in removed renamed; do
+    as sh -c "umask 022; echo one >'$M/public/$k'; echo two >'$M/public/$k'"
+    is "$k: open to all" "one" "$(as2 cat "$M/public/.versions/$k/1")"
+    as chmod 600 "$M/public/$k"
+    fails_with "$k: closed" "Permission denied" as2 cat "$M/public/.versions/$k/1"
+done
+as rm "$M/public/removed"
+as mv "$M/public/renamed" "$M/public/elsewhere"
+for k in removed renamed; do
+    fails_with "$k: stays closed" "Permission denied" as2 cat "$M/public/.versions/$k/1"
+    is "$k: its owner reads it" "one" "$(as cat "$M/public/.versions/$k/1")"
+    as2 sh -c "umask 022; echo three >'$M/public/$k'"
+    is "$k: taken by another" "three" "$(as2 cat "$M/public/.versions/$k/3")"
+    fails_with "$k: and still closed" "Permission denied" as2 cat "$M/public/.versions/$k/1"
+    fails_with "$k: by its other name too" "Permission denied" as2 cat "$M/public/.versions/$k/-2"
+done
 fails_with "a mount without allow_other is its owner's" "Permission denied" as ls "$A"
 succeeds "unmount" umount "$M"
 plan
