@@ -52,15 +52,68 @@ int peer_stream(const char *socket_path, const char *name)
     return pair[0];
 }
 
-void peer_hello(struct buffer *b, uint64_t cluster, uint16_t id, const char *name)
+void peer_hello(struct buffer *b, uint64_t cluster, uint16_t id, const char *name,
+                const struct incarnation *life)
 {
+    const struct incarnation made_now = {.id = id > 0 ? id : 1, .boot = 1, .nonce = 1};
     size_t at = frame_begin(b, PEER_FIRST, 0, 0);
 
-    buffer_put_text(b, "kvfs-peer-1");
+    buffer_put_text(b, "kvfs-peer-2");
     buffer_put_u64(b, cluster);
     buffer_put_u16(b, id);
     buffer_put_text(b, name);
+    buffer_put_u16(b, 1);
+    incarnation_encode(b, life != NULL ? life : &made_now);
     frame_end(b, at);
+}
+
+static bool find_life(const struct frame *f, uint16_t id, struct incarnation *life_out)
+{
+    struct cursor in = cursor_of(f->payload, f->len);
+    struct incarnations said;
+    const struct incarnation *found;
+    size_t len;
+
+    cursor_string(&in, 64, &len);
+    cursor_u64(&in);
+    cursor_u16(&in);
+    cursor_string(&in, 255, &len);
+    if (f->type != PEER_FIRST || !incarnations_decode(&in, &said))
+        return false;
+    found = incarnations_find(&said, id);
+    if (found != NULL)
+        *life_out = *found;
+    return found != NULL;
+}
+
+bool peer_life(const char *socket_path, uint64_t cluster, uint16_t id, const char *name,
+               struct incarnation *life_out)
+{
+    uint64_t until = clock_boot_ms() + 5000;
+    struct buffer hello = BUFFER_INIT, answer = BUFFER_INIT;
+    int fd = peer_stream(socket_path, name);
+    bool found = false;
+    struct frame frame;
+    long size = 0;
+
+    peer_hello(&hello, cluster, id, name, NULL);
+    if (fd >= 0 && send(fd, hello.data, hello.len, MSG_NOSIGNAL) == (ssize_t)hello.len) {
+        while (size == 0 && clock_boot_ms() < until && buffer_reserve(&answer, 4096)) {
+            struct pollfd p = {.fd = fd, .events = POLLIN};
+            ssize_t n = poll(&p, 1, 100) > 0 ? recv(fd, answer.data + answer.len, 4096, 0) : -1;
+
+            if (n == 0)
+                break;
+            answer.len += n > 0 ? (size_t)n : 0;
+            size = frame_parse(answer.data, answer.len, &frame);
+        }
+        found = size > 0 && find_life(&frame, id, life_out);
+    }
+    if (fd >= 0)
+        close(fd);
+    buffer_deinit(&hello);
+    buffer_deinit(&answer);
+    return found;
 }
 
 static void put_raft(struct buffer *b, uint64_t from, uint64_t to, unsigned n)

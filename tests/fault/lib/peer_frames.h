@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "sync/base/buffer.h"
+#include "sync/raft/incarnation.h"
 
 /* Types of frames between nodes (kvnode/peers.h). */
 #define PEER_FIRST 100
@@ -16,7 +17,12 @@
 int peer_open(const char *socket_path);
 /* Hands a stream over there under that name; our end of it, non-blocking, or -1. */
 int peer_stream(const char *socket_path, const char *name);
-void peer_hello(struct buffer *b, uint64_t cluster, uint16_t id, const char *name);
+/* life: that node's own as it tells of it; NULL: a node that has just been made. */
+void peer_hello(struct buffer *b, uint64_t cluster, uint16_t id, const char *name,
+                const struct incarnation *life);
+/* What the node at that socket knows of the life of `id`, by its answer to a HELLO of that peer. */
+bool peer_life(const char *socket_path, uint64_t cluster, uint16_t id, const char *name,
+               struct incarnation *life_out);
 /* One valid frame of that type from `from` to `to`, of a term that has long gone. n chooses among
  * the engine's messages. */
 void peer_frame(struct buffer *b, uint8_t type, uint64_t from, uint64_t to, unsigned n);
