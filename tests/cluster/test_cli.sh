@@ -201,7 +201,7 @@ expect 0 kvnode log --last 1000000
 case $out in
 *kvnode-bench~/*) die "bench left history: $(echo "$out" | grep -m 3 kvnode-bench)" ;;
 esac
-kvnode bench --seconds 60 --keys 100 --outstanding 8 >/dev/null 2>&1 &
+kvnode bench --seconds 4 --keys 100 --outstanding 8,8,8,8 >/dev/null 2>&1 &
 bench=$!
 is_filled() { kvnode ls kvnode-bench~ 2>/dev/null | grep -q 00000099; }
 until_true 20 is_filled || die "bench does not fill"
