@@ -232,6 +232,11 @@ static bool put_body(struct buffer *b, uint8_t type)
         buffer_put_u64(b, 0);
         buffer_put_u32(b, 10);
         return true;
+    case MESSAGE_RESERVE:
+        buffer_put_u64(b, 0);
+        buffer_put_u64(b, 1);
+        buffer_put_u64(b, 65536);
+        return true;
     case MESSAGE_SUBSCRIBE:
         buffer_put_u64(b, 0);
         return true;
