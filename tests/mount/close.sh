@@ -96,7 +96,7 @@ eventually "two files are open on it" "opened" ls opened
 dev pause "$last"
 : >hangs
 wait $writer
-is "its node hangs: close tells" "Input/output error Input/output error" "$(echo $(cat told))"
+is "its node hangs: close tells" "Input/output error Input/output error" "$(paste -sd " " told)"
 echo newer >"$A/fought"
 sleep 12 # the cluster's time of the session
 dev resume "$last"
