@@ -71,15 +71,16 @@ static void take_version(struct health *h, const uint8_t *text, size_t len)
 {
     size_t i;
 
+    memset(h->version, 0, sizeof h->version); /* the last of several counts, alone */
     for (i = 0; i < len && i < sizeof h->version - 1; i++)
         h->version[i] = text[i] > ' ' && text[i] < 127 ? (char)text[i] : '?';
-    h->version[i] = '\0';
 }
 
 static void take_links(struct health *h, const uint8_t *ids, size_t len)
 {
     struct cursor in = cursor_of(ids, len);
 
+    memset(h->links, 0, sizeof h->links);
     for (h->n_links = 0; in.len >= 2 && h->n_links < HEALTH_LINKS_MAX; h->n_links++)
         h->links[h->n_links] = cursor_u16(&in);
 }

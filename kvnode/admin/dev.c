@@ -103,7 +103,7 @@ static int up(struct dev *d, bool make_only)
         exit = dev_wait_ready(d, nodes, d->n_nodes);
     if (exit != EXIT_OK)
         return exit;
-    dev_wait_links(d, nodes, d->n_nodes);
+    dev_wait_links(d);
     exit = own_root(d);
     if (exit != EXIT_OK)
         return exit;
@@ -214,7 +214,7 @@ static int start(struct dev *d, const char *who)
         return exit;
     char took[32], tolerance[80] = "";
     format_duration(clock_boot_ms() - begin, took, sizeof took);
-    dev_wait_links(d, nodes, n);
+    dev_wait_links(d);
     struct dev_node *leader = dev_leader(d);
     json_t *status = leader != NULL ? dev_ask(d, leader, 2000) : dev_ask(d, nodes[0], 2000);
     for (size_t i = 0; i < n; i++)

@@ -70,7 +70,7 @@ size_t dev_count_running(const struct dev *d);
  * have applied what it had committed. What is missing is told after 2 s and when
  * time is up. */
 int dev_wait_ready(struct dev *d, struct dev_node *const *nodes, size_t n);
-/* Waits, some seconds at most, until every running node sees the given ones. */
-void dev_wait_links(const struct dev *d, struct dev_node *const *nodes, size_t n);
+/* Waits, some seconds at most, until every running node sees that all that run are back. */
+void dev_wait_links(const struct dev *d);
 
 #endif

@@ -18,6 +18,11 @@ static void pause_ms(unsigned ms)
     nanosleep(&t, NULL);
 }
 
+static bool runs(const struct dev_node *n)
+{
+    return n->pid != 0 && !dev_is_paused(n->pid);
+}
+
 json_t *dev_ask(const struct dev *d, const struct dev_node *n, unsigned timeout_ms)
 {
     struct admin quiet = *d->a;
@@ -112,24 +117,21 @@ size_t dev_count_running(const struct dev *d)
 {
     size_t n = 0;
     for (size_t i = 0; i < d->n_nodes; i++)
-        n += d->nodes[i].pid != 0 && !dev_is_paused(d->nodes[i].pid);
+        n += runs(&d->nodes[i]);
     return n;
 }
 
-/* Whether member m is one of the nodes, can take a write, and hears those that run. */
-static bool is_back(const struct dev *d, const json_t *m, struct dev_node *const *nodes, size_t n)
+/* Whether member m can take a write and hears the other nodes that run. */
+static bool is_back(const struct dev *d, const json_t *m)
 {
     const json_t *hears = json_object_get(m, "hears"), *h;
     const char *name = cluster_text(m, "name");
-    bool wanted = false;
     size_t i;
-    for (size_t k = 0; k < n; k++)
-        wanted |= strcmp(name, nodes[k]->name) == 0;
-    if (!wanted || !json_is_true(json_object_get(m, "usable")))
+    if (!json_is_true(json_object_get(m, "usable")))
         return false;
     for (size_t k = 0; k < d->n_nodes; k++) {
         const struct dev_node *other = &d->nodes[k];
-        bool heard = other->pid == 0 || dev_is_paused(other->pid) || strcmp(other->name, name) == 0;
+        bool heard = !runs(other) || strcmp(other->name, name) == 0;
         json_array_foreach(hears, i, h)
         {
             heard |= strcmp(json_string_value(h), other->name) == 0;
@@ -140,34 +142,35 @@ static bool is_back(const struct dev *d, const json_t *m, struct dev_node *const
     return true;
 }
 
-/* Whether every running node sees that the given ones are back. A node that was away is
- * dialled again within a few seconds; until then `kvnode status` there calls it
+/* Whether every running node sees of every running node that it is back: both ends of a
+ * link count, or the sentence about failures is of a moment ago. A node that was away
+ * is dialled again within a few seconds; until then `kvnode status` there calls it
  * unreachable. */
-static bool all_see(const struct dev *d, struct dev_node *const *nodes, size_t n)
+static bool all_see(const struct dev *d)
 {
     for (size_t i = 0; i < d->n_nodes; i++) {
-        const struct dev_node *at = &d->nodes[i];
         const json_t *m;
-        size_t j;
-        if (at->pid == 0 || dev_is_paused(at->pid))
+        size_t j, seen = 0;
+        if (!runs(&d->nodes[i]))
             continue;
-        json_t *s = dev_ask(d, at, 500);
-        size_t seen = 0;
+        json_t *s = dev_ask(d, &d->nodes[i], 500);
         json_array_foreach(json_object_get(s, "members"), j, m)
         {
-            seen += is_back(d, m, nodes, n);
+            for (size_t k = 0; k < d->n_nodes; k++)
+                if (runs(&d->nodes[k]) && strcmp(d->nodes[k].name, cluster_text(m, "name")) == 0)
+                    seen += is_back(d, m);
         }
         json_decref(s);
-        if (seen < n)
+        if (seen < dev_count_running(d))
             return false;
     }
     return true;
 }
 
-void dev_wait_links(const struct dev *d, struct dev_node *const *nodes, size_t n)
+void dev_wait_links(const struct dev *d)
 {
     uint64_t deadline = clock_boot_ms() + LINKS_MS;
-    while (!all_see(d, nodes, n) && clock_boot_ms() < deadline)
+    while (!all_see(d) && clock_boot_ms() < deadline)
         pause_ms(LOOK_AGAIN_MS);
 }
 

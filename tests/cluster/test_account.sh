@@ -29,6 +29,10 @@ account=nobody
 as() { # ACCOUNT COMMAND...
     setpriv --reuid="$1" --regid="$(id -g "$1")" --init-groups "${@:2}"
 }
+# In the background, under the pid of $!.
+run_as() {
+    exec setpriv --reuid="$1" --regid="$(id -g "$1")" --init-groups "$program" run -c "$work/theirs/n1.conf"
+}
 program=$(command -v kvnode)
 
 say "a node of $account"
@@ -48,7 +52,7 @@ for i in 1 2; do
 done
 grep -q "^user = $account$" "$work/peer1" || die "user in $(cat "$work/peer1")"
 cat "$work/peer2" >>"$work/theirs/n1.conf"
-as "$account" "$program" run -c "$work/theirs/n1.conf" >"$work/theirs.log" 2>&1 &
+run_as "$account" >"$work/theirs.log" 2>&1 &
 children+=($!)
 answers() { as "$account" "$program" -n "$work/theirs/n1.sock" status >/dev/null 2>&1 || [ $? = 4 ] && [ -S "$work/theirs/n1.sock" ]; }
 until_true 20 answers || die "the node does not answer: $(cat "$work/theirs.log")"
@@ -71,8 +75,9 @@ as daemon "$program" doctor -c "$work/theirs/n1.conf" >"$work/seen-by-other" 2>&
 grep -q chown "$work/seen-by-other" && die "a chown is recommended: $(cat "$work/seen-by-other")"
 
 say "run as the wrong account"
-kill "${children[-1]}" && wait "${children[-1]}"
+{ kill "${children[-1]}" && wait "${children[-1]}"; } || die "the node was stopped with $?: $(cat "$work/theirs.log")"
 unset "children[-1]"
+[ ! -e "$work/theirs/n1.sock" ] || die "the node is still there"
 list() { find "$work/theirs" -printf '%p %u %m %s %T@\n' | sort; }
 list >"$work/before"
 expect 6 timeout 20 "$program" run -c "$work/theirs/n1.conf"
@@ -92,7 +97,7 @@ touch "$work/theirs/n1/log.db" && chown root "$work/theirs/n1/log.db"
 expect 6 timeout 20 setpriv --reuid="$account" --regid="$(id -g $account)" --init-groups "$program" run -c "$work/theirs/n1.conf"
 has "$err" "log.db belongs to root, not to $account"
 chown "$account" "$work/theirs/n1/log.db"
-as "$account" timeout 20 "$program" run -c "$work/theirs/n1.conf" >"$work/theirs.log" 2>&1 &
+run_as "$account" >"$work/theirs.log" 2>&1 &
 children+=($!)
 until_true 20 answers || die "the node does not start again: $(cat "$work/theirs.log")"
 say ok

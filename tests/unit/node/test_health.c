@@ -121,6 +121,33 @@ static void keeps_a_version_printable_and_its_links_within_bounds(void **state)
     buffer_deinit(&b);
 }
 
+static void takes_the_last_of_a_field_that_comes_twice_and_nothing_of_the_first(void **state)
+{
+    static const char many[] = {0, 1, 0, 2, 0, 3}, one[] = {0, 4};
+    const struct health wanted = {.version = "2", .links = {4}, .n_links = 1, .keys = 6};
+    struct buffer b = BUFFER_INIT;
+    struct health h;
+    struct cursor in;
+
+    buffer_put_u16(&b, 6);
+    buffer_put_u16(&b, HEALTH_TAG_STRING | 1);
+    buffer_put_text(&b, "1.2.3");
+    buffer_put_u16(&b, HEALTH_TAG_STRING | 2);
+    buffer_put_string(&b, many, sizeof many);
+    buffer_put_u16(&b, 8); /* keys */
+    buffer_put_u64(&b, 5);
+    buffer_put_u16(&b, HEALTH_TAG_STRING | 1);
+    buffer_put_text(&b, "2");
+    buffer_put_u16(&b, HEALTH_TAG_STRING | 2);
+    buffer_put_string(&b, one, sizeof one);
+    buffer_put_u16(&b, 8);
+    buffer_put_u64(&b, 6);
+    in = cursor_of(b.data, b.len);
+    assert_true(health_decode(&in, &h));
+    assert_memory_equal(&h, &wanted, sizeof h);
+    buffer_deinit(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -130,6 +157,7 @@ int main(void)
         cmocka_unit_test(refuses_every_cut_and_what_follows_the_last_field),
         cmocka_unit_test(refuses_more_fields_than_there_can_be),
         cmocka_unit_test(keeps_a_version_printable_and_its_links_within_bounds),
+        cmocka_unit_test(takes_the_last_of_a_field_that_comes_twice_and_nothing_of_the_first),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
