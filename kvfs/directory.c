@@ -3,6 +3,7 @@
 #include "kvfs/directory.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -125,7 +126,7 @@ static void on_readdir(struct fs *fs, struct request *r, int code, struct cursor
     struct listing l;
     uint32_t count, i;
 
-    if ((code == KV_E_NOENT || code == KV_E_STALE) && file_is_removed(inode)) {
+    if ((code == 0 || code == KV_E_NOENT || code == KV_E_STALE) && file_is_removed(inode)) {
         reply_data(fs, r, NULL, 0); /* nothing is in a directory that was removed */
         return;
     }
@@ -213,20 +214,30 @@ void op_readdirplus(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, 
     list(req, node, size, offset, fi, true);
 }
 
-static void directory_free(struct directory *d)
+static void directory_free(struct fs *fs, struct directory *d)
 {
     if (d == NULL)
         return;
+    if (!d->virtual)
+        TAILQ_REMOVE(&fs->directories, d, link);
+    if (d->pinned)
+        link_close_inode(fs, d->ino);
     buffer_deinit(&d->names);
     free(d->offsets);
     free(d);
+}
+
+void directory_free_all(struct fs *fs)
+{
+    while (!TAILQ_EMPTY(&fs->directories))
+        directory_free(fs, TAILQ_FIRST(&fs->directories));
 }
 
 static void reply_directory(struct fs *fs, struct request *r, struct directory *d)
 {
     r->fi.fh = (uint64_t)(uintptr_t)d;
     if (fuse_reply_open(r->fuse, &r->fi) != 0)
-        directory_free(d);
+        directory_free(fs, d);
     request_end(fs, r);
 }
 
@@ -258,47 +269,91 @@ void directory_reply_list(struct fs *fs, struct request *r, struct buffer *names
     d->names = *names;
     *names = (struct buffer)BUFFER_INIT; /* consumed */
     if (!index_names(d, reverse)) {
-        directory_free(d);
+        directory_free(fs, d);
         request_error(fs, r, ENOMEM);
         return;
     }
     reply_directory(fs, r, d);
 }
 
-static void on_barrier(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void put_open(const struct fs *fs, struct buffer *b, uint64_t ino, bool local)
 {
-    struct directory *d = code == 0 ? calloc(1, sizeof *d) : NULL;
-
-    if (code != 0)
-        request_fail(fs, r, code);
-    else if (d == NULL)
-        request_error(fs, r, ENOMEM);
-    else
-        reply_directory(fs, r, d);
+    buffer_put_u8(b, local || fs->options->read_local ? READ_LOCAL : READ_LINEARIZABLE);
+    buffer_put_u64(b, ino);
+    buffer_put_u8(b, OPEN_READ);
 }
 
+/* One that was removed can be opened all the same (somebody's working directory): it is
+ * empty. */
+static void on_opendir(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    bool opened = code == 0, removed = code == KV_E_NOENT || code == KV_E_STALE;
+    struct directory *d = opened || removed ? calloc(1, sizeof *d) : NULL;
+
+    if (d == NULL) {
+        if (opened)
+            link_close_inode(fs, r->ino);
+        if (opened || removed)
+            request_error(fs, r, ENOMEM);
+        else
+            request_fail(fs, r, code);
+        return;
+    }
+    d->ino = r->ino;
+    d->pinned = opened;
+    TAILQ_INSERT_TAIL(&fs->directories, d, link);
+    reply_directory(fs, r, d);
+}
+
+/* It is the barrier, as for files. */
 void op_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
-    struct cursor nothing = cursor_of(NULL, 0);
     struct fs *fs = fs_enter(req);
     struct request *r = request_begin(fs, req);
 
     if (r != NULL) {
         r->ino = fs_ino(fs, node);
         r->fi = *fi;
-        if (virtual_is(node))
+        r->fi.flags &= ~O_ACCMODE; /* a reader's errors */
+        if (virtual_is(node)) {
             virtual_opendir(fs, r, node);
-        else if (fs->options->read_local)
-            on_barrier(fs, r, 0, &nothing);
-        else
-            link_send(fs, r, MESSAGE_BARRIER, on_barrier);
+        } else {
+            put_open(fs, &r->payload, r->ino, false);
+            link_send(fs, r, MESSAGE_OPEN, on_opendir);
+        }
     }
     fs_leave(fs);
 }
 
+static void on_reopened(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    request_end(fs, r); /* reading it tells */
+}
+
+void directory_reopen_all(struct fs *fs)
+{
+    struct directory *d;
+
+    TAILQ_FOREACH (d, &fs->directories, link) {
+        struct request *r = request_begin(fs, NULL);
+
+        d->pinned = r != NULL;
+        if (r == NULL)
+            continue;
+        r->ino = d->ino;
+        r->once = true;
+        r->deadline_ms = UINT64_MAX;
+        put_open(fs, &r->payload, d->ino, true);
+        link_send(fs, r, MESSAGE_OPEN, on_reopened);
+    }
+}
+
 void op_releasedir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
-    directory_free((struct directory *)(uintptr_t)fi->fh);
+    struct fs *fs = fs_enter(req);
+
+    directory_free(fs, (struct directory *)(uintptr_t)fi->fh);
+    fs_leave(fs);
     fuse_reply_err(req, 0);
 }
 

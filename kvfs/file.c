@@ -47,6 +47,10 @@ static void list_or_unlist(struct fs *fs, struct file *f)
     else if (!wanted && f->listed)
         TAILQ_REMOVE(&fs->files, f, link);
     f->listed = wanted;
+    if (!wanted && f->held_open) {
+        f->held_open = false;
+        link_close_inode(fs, f->inode->ino);
+    }
 }
 
 static void keep_no_more(struct fs *fs, struct file *f)
@@ -137,6 +141,18 @@ bool file_flags_write(int flags)
     return (flags & O_ACCMODE) != O_RDONLY;
 }
 
+uint8_t file_flags_access(int flags)
+{
+    uint8_t access = (flags & O_ACCMODE) != O_WRONLY ? OPEN_READ : 0;
+
+    return access | (file_flags_write(flags) || (flags & O_TRUNC) != 0 ? OPEN_WRITE : 0);
+}
+
+static bool is_open_for_writing(const struct handle *h)
+{
+    return h->pinned && (file_flags_access(h->flags) & OPEN_WRITE) != 0;
+}
+
 struct handle *file_open(struct fs *fs, struct inode *inode, int flags, pid_t process)
 {
     struct handle *h = calloc(1, sizeof *h);
@@ -164,13 +180,51 @@ void file_close(struct fs *fs, struct handle *h)
     TAILQ_REMOVE(&f->handles, h, link);
     f->n_handles--;
     f->n_writable -= file_flags_write(h->flags);
-    if (h->pinned)
+    /* What is staged is still to be published, and the node asks for an open file: this
+     * opening stays until then. */
+    if (is_open_for_writing(h) && file_is_dirty(f) && !f->held_open)
+        f->held_open = true;
+    else if (h->pinned)
         link_close_inode(fs, inode->ino);
     free(h);
     if (f->n_writable == 0)
         publish_released(fs, f);
     else
         file_put(fs, inode);
+}
+
+static void open_on_node(struct fs *fs, struct inode *inode, uint8_t access, request_fn *on_answer)
+{
+    struct request *r = request_begin(fs, NULL);
+
+    if (r == NULL)
+        return;
+    r->ino = inode->ino;
+    r->once = true;
+    r->deadline_ms = UINT64_MAX;
+    buffer_put_u8(&r->payload, READ_LOCAL);
+    buffer_put_u64(&r->payload, inode->ino);
+    buffer_put_u8(&r->payload, access);
+    link_send(fs, r, MESSAGE_OPEN, on_answer);
+}
+
+static void on_held(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    request_end(fs, r); /* the publication tells */
+}
+
+void file_hold_open(struct fs *fs, struct file *f)
+{
+    const struct handle *h;
+
+    TAILQ_FOREACH (h, &f->handles, link) {
+        if (is_open_for_writing(h))
+            return;
+    }
+    if (f->held_open || fs->link.client == NULL)
+        return; /* without a connection: file_reopen_all() */
+    f->held_open = true;
+    open_on_node(fs, f->inode, OPEN_WRITE, on_held);
 }
 
 static void on_reopened(struct fs *fs, struct request *r, int code, struct cursor *body)
@@ -196,23 +250,18 @@ void file_reopen_all(struct fs *fs)
     HASH_ITER(hh, fs->inodes.by_ino, inode, next)
     {
         struct handle *h;
+        struct file *f;
 
         if (inode->file == NULL || inode->file->life == FILE_ORPHAN || inode->file->life == FILE_LOST)
             continue;
-        TAILQ_FOREACH (h, &inode->file->handles, link) {
-            struct request *r = request_begin(fs, NULL);
-
-            h->pinned = false;
-            if (r == NULL)
-                continue;
-            r->ino = inode->ino;
-            r->once = true;
-            r->deadline_ms = UINT64_MAX;
-            buffer_put_u8(&r->payload, READ_LOCAL);
-            buffer_put_u64(&r->payload, inode->ino);
-            buffer_put_u8(&r->payload, file_flags_write(h->flags) ? OPEN_READ | OPEN_WRITE : OPEN_READ);
+        f = inode->file;
+        TAILQ_FOREACH (h, &f->handles, link) {
+            open_on_node(fs, inode, file_flags_access(h->flags), on_reopened);
             h->pinned = true;
-            link_send(fs, r, MESSAGE_OPEN, on_reopened);
+        }
+        if (f->held_open || f->publication != NULL) {
+            f->held_open = true;
+            open_on_node(fs, inode, OPEN_WRITE, on_held);
         }
     }
 }

@@ -60,6 +60,8 @@ struct file {
     bool removed_elsewhere;
     struct attr attr; /* newest known, of the published file */
 
+    bool held_open; /* on the node, for writing, for what is not published: without a handle */
+
     struct stage base;     /* ORPHAN: the value that the file had */
     struct stage inflight; /* edits of the publication under way */
     struct stage stage;    /* edits after it */
@@ -105,8 +107,12 @@ void file_free(struct fs *fs, struct inode *inode);
 struct handle *file_open(struct fs *fs, struct inode *inode, int flags, pid_t process);
 /* Whether a handle with these flags can write. */
 bool file_flags_write(int flags);
-/* RELEASE: publishes what nobody else will, closes on the node. */
+/* What a handle with these flags is opened for on the node: OPEN_READ | OPEN_WRITE. */
+uint8_t file_flags_access(int flags);
+/* RELEASE: publishes what nobody else will, then closes on the node. */
 void file_close(struct fs *fs, struct handle *h);
+/* Before a publication: nodes take it of those only who have the file open for writing. */
+void file_hold_open(struct fs *fs, struct file *f);
 /* After a new connection: opens everything there. */
 void file_reopen_all(struct fs *fs);
 

@@ -22,6 +22,7 @@ int fs_init(struct fs *fs, const struct options *options)
     fs->memory.directory = directory != NULL && directory[0] == '/' ? directory : "/var/tmp";
     TAILQ_INIT(&fs->requests);
     TAILQ_INIT(&fs->files);
+    TAILQ_INIT(&fs->directories);
     TAILQ_INIT(&fs->kept.list);
     pthread_mutex_init(&fs->lock, NULL);
     pthread_condattr_init(&attr);
@@ -42,6 +43,7 @@ void fs_deinit(struct fs *fs)
         free(r->extra);
         request_end(fs, r);
     }
+    directory_free_all(fs);
     inode_free_all(fs);
     virtual_free_all(fs);
     link_deinit(fs);

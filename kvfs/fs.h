@@ -22,6 +22,7 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
+#include "kvfs/directory.h"
 #include "kvfs/file.h"
 #include "kvfs/inode.h"
 #include "kvfs/link.h"
@@ -54,9 +55,10 @@ struct fs {
     struct request *ticked_next; /* request_tick(): the one after that which is being looked at */
     struct stage_memory memory;
     struct file_keep kept;
-    struct file_list files; /* those with something staged or being published */
-    unsigned n_lost;        /* files with file.lost */
-    struct file *uploading; /* the one whose publication is in parts; one at a time */
+    struct file_list files;            /* those with something staged or being published */
+    struct directory_list directories; /* open ones */
+    unsigned n_lost;                   /* files with file.lost */
+    struct file *uploading;            /* the one whose publication is in parts; one at a time */
     struct reserve reserve;
     struct link link;
     struct notifier notifier;

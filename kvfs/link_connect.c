@@ -254,6 +254,7 @@ static void adopt(struct fs *fs, struct attempt *a)
         notifier_drop_all(fs);
     }
     file_reopen_all(fs);
+    directory_reopen_all(fs);
     each_request(fs, resend);
 }
 

@@ -21,16 +21,9 @@
 
 static void put_open(const struct fs *fs, struct buffer *b, uint64_t ino, int flags, bool local)
 {
-    int mode = flags & O_ACCMODE;
-    uint8_t access = 0;
-
-    if (mode != O_WRONLY)
-        access |= OPEN_READ;
-    if (mode != O_RDONLY || (flags & O_TRUNC) != 0)
-        access |= OPEN_WRITE;
     buffer_put_u8(b, local || fs->options->read_local ? READ_LOCAL : READ_LINEARIZABLE);
     buffer_put_u64(b, ino);
-    buffer_put_u8(b, access);
+    buffer_put_u8(b, file_flags_access(flags));
 }
 
 static void reply_open(struct fs *fs, struct request *r, bool keep_cache)

@@ -47,13 +47,15 @@ static void send_parts(struct fs *fs, struct request *r, struct file *f)
         size_t done = f->n_parts * size;
 
         buffer_clear(&piece);
-        if (f->n_parts > 0)
+        if (f->n_parts > 0) {
             buffer_put_u32(&piece, f->n_parts);
+            buffer_put_u64(&piece, f->inode->ino);
+        }
         buffer_put_bytes(&piece, f->body.data + done, f->body.len - done);
         if (!piece.failed) {
             f->part_next++;
-            link_transmit(fs, r, LINK_LAST_PART, COMMAND_PUBLISH, f->n_parts > 0 ? COMMAND_PARTS : 0,
-                          piece.data, piece.len);
+            link_transmit(fs, r, LINK_LAST_PART, COMMAND_PUBLISH,
+                          f->n_parts > 0 ? COMMAND_PARTS | COMMAND_OPENED : 0, piece.data, piece.len);
         }
     }
     if (piece.failed && r->sent) {
@@ -380,6 +382,7 @@ void publish_start(struct fs *fs, struct file *f)
     if (in_parts)
         fs->uploading = f;
     file_put(fs, f->inode); /* on the list now */
+    file_hold_open(fs, f);
     link_write_parts(fs, r, COMMAND_PUBLISH, on_published);
 }
 

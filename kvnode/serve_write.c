@@ -27,15 +27,24 @@ static void on_written(void *arg, int code, const struct command_result *result)
     request_end(r);
 }
 
-/* A publication goes only through a handle whose opening was checked here. The
- * inode is the first field of its body; one in parts is checked when it is applied. */
+/* A publication goes only through a handle whose opening was checked here. The inode
+ * is the first field of its body, or stands with its last piece; one in parts that
+ * does not name it is checked when it is applied. */
 static bool may_publish(struct client_conn *c, const struct command *cmd)
 {
     struct cursor in = cursor_of(cmd->body, cmd->body_len);
+    uint32_t n_parts;
+    uint64_t ino;
 
-    if (cmd->op != COMMAND_PUBLISH || (cmd->flags & COMMAND_PARTS) != 0)
+    if (cmd->op != COMMAND_PUBLISH)
         return true;
-    return client_has_open(c, cursor_u64(&in), OPEN_WRITE);
+    if ((cmd->flags & COMMAND_PARTS) == 0)
+        ino = cursor_u64(&in);
+    else if ((cmd->flags & COMMAND_OPENED) == 0)
+        return true;
+    else if (!command_last_piece(cmd, &n_parts, &ino, &in))
+        return false;
+    return client_has_open(c, ino, OPEN_WRITE);
 }
 
 /* Sessions have numbers that are easy to guess: one is open to those only who have
@@ -98,7 +107,10 @@ static uint16_t stamped_flags(const struct client_conn *c, const struct command 
 
     if (c->who.trusted)
         return cmd->flags;
-    flags &= ~(unsigned)(COMMAND_TRUSTED | COMMAND_OPENED);
+    flags &= ~(unsigned)COMMAND_TRUSTED;
+    if (cmd->op == COMMAND_PUBLISH && (flags & COMMAND_PARTS) != 0)
+        return (uint16_t)flags; /* may_publish() */
+    flags &= ~(unsigned)COMMAND_OPENED;
     if (cmd->op == COMMAND_SETATTR && (flags & COMMAND_PARTS) == 0 && client_has_open(c, cursor_u64(&in), 0))
         flags |= COMMAND_OPENED;
     return (uint16_t)flags;

@@ -262,6 +262,26 @@ static bool is_expected(const struct command_body *body, const struct inode *in)
     return body->version == 0 || body->version == in->version;
 }
 
+/* What is published through a handle was checked when that was opened, by the node that
+ * takes the command: in one piece its inode is seen there, in parts it is named with the
+ * last piece, and has to be the one that the first part is for. A command in parts
+ * without the name is checked now. Owners could change the mode anyway. */
+static int check_publish(const struct apply *ap, const struct inode *in)
+{
+    struct cursor piece;
+    uint32_t n_parts;
+    uint64_t opened;
+    int rv;
+
+    if ((ap->cmd->flags & COMMAND_PARTS) == 0)
+        return KV_OK;
+    if ((ap->cmd->flags & COMMAND_OPENED) != 0)
+        return command_last_piece(ap->cmd, &n_parts, &opened, &piece) && opened == in->ino ? KV_OK
+                                                                                           : KV_E_ACCES;
+    rv = permission_reach(&ap->who, in, NULL);
+    return rv == KV_OK && ap->who.uid != in->uid ? permission_check(&ap->who, in, 2) : rv;
+}
+
 int apply_publish(struct apply *ap)
 {
     const struct command_body *body = ap->body;
@@ -276,16 +296,9 @@ int apply_publish(struct apply *ap)
         return KV_E_STALE;
     if (in->type != INODE_FILE)
         return in->type == INODE_DIRECTORY ? KV_E_ISDIR : KV_E_INVAL;
-    /* What is published through a handle was checked when that was opened, by the node
-     * that takes the command. Which inode a command in parts is for stands in its first
-     * part, which that node may not have seen. Owners could change the mode anyway. */
-    if ((ap->cmd->flags & COMMAND_PARTS) != 0) {
-        rv = permission_reach(&ap->who, in, NULL);
-        if (rv == KV_OK && ap->who.uid != in->uid)
-            rv = permission_check(&ap->who, in, 2);
-        if (rv != KV_OK)
-            return rv;
-    }
+    rv = check_publish(ap, in);
+    if (rv != KV_OK)
+        return rv;
     ap->result->base_version = in->version;
     ap->result->base_revision = in->content_revision;
     if (!is_expected(body, in))

@@ -68,11 +68,12 @@ struct upload *session_upload(const struct session *ss, uint64_t seq)
 int session_join(const struct session *ss, const struct command *cmd, const void **body_out, size_t *len_out)
 {
     struct upload *up = session_upload(ss, cmd->seq);
-    struct cursor c = cursor_of(cmd->body, cmd->body_len);
-    uint32_t n_parts = cursor_u32(&c);
+    struct cursor c;
+    uint32_t n_parts;
+    uint64_t ignored;
 
     /* One that was sent ahead of a part that got lost must not do without it. */
-    if (c.failed || up == NULL || up->n_parts != n_parts)
+    if (!command_last_piece(cmd, &n_parts, &ignored, &c) || up == NULL || up->n_parts != n_parts)
         return KV_E_PART;
     up->bytes.len -= up->joined;
     up->joined = c.len;

@@ -54,6 +54,17 @@ int command_decode(const void *bytes, size_t len, struct command *cmd_out)
     return KV_OK;
 }
 
+bool command_last_piece(const struct command *cmd, uint32_t *n_parts_out, uint64_t *ino_out,
+                        struct cursor *piece_out)
+{
+    struct cursor c = cursor_of(cmd->body, cmd->body_len);
+
+    *n_parts_out = cursor_u32(&c);
+    *ino_out = cmd->op == COMMAND_PUBLISH && (cmd->flags & COMMAND_OPENED) != 0 ? cursor_u64(&c) : 0;
+    *piece_out = c;
+    return !c.failed;
+}
+
 void command_set_clocks(uint8_t *bytes, uint64_t wall_ns, uint64_t elapsed_ms)
 {
     wall_ns = htobe64(wall_ns);

@@ -63,7 +63,9 @@ enum {
     COMMAND_TRUSTED = 1 << 0, /* the kernel or root has checked the permissions: do not check them again */
     COMMAND_PARTS = 1 << 1, /* u32 number of parts, then the last piece; the parts stored under (session, seq)
                                come before that piece, and KV_E_PART if they are not so many */
-    COMMAND_OPENED = 1 << 2, /* SETATTR: the node's client has the inode open; it need not be reachable */
+    COMMAND_OPENED = 1 << 2, /* SETATTR: the node's client has the inode open; it need not be reachable.
+                                PUBLISH in parts: u64 ino behind the number of parts; the client has that
+                                one open for writing, and permission was asked for then */
     COMMAND_FLAGS = 7
 };
 
@@ -154,6 +156,10 @@ struct command_body {
 void command_encode(struct buffer *b, const struct command *cmd);
 /* 0 or KV_E_PROTOCOL. Checks the header only. */
 int command_decode(const void *bytes, size_t len, struct command *cmd_out);
+/* Of a command with COMMAND_PARTS: the number of its parts, the inode that it says it has open
+ * (0 if it does not) and its last piece. False: malformed. */
+bool command_last_piece(const struct command *cmd, uint32_t *n_parts_out, uint64_t *ino_out,
+                        struct cursor *piece_out);
 /* Decodes a body of `op` (whole: parts joined). 0, KV_E_PROTOCOL, or what
  * name_check() says of a name in it. An edits list is checked by who walks it. */
 int command_body_decode(uint8_t op, const void *body, size_t len, struct command_body *body_out);

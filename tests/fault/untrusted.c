@@ -45,6 +45,7 @@ struct forged {
     uint32_t uid;
     uint16_t flags;
     uint64_t session, seq, acked_below;
+    uint64_t opened; /* with COMMAND_OPENED */
 };
 
 static int forge_bytes(struct caller *c, const struct forged *f, enum command_op op, const void *bytes,
@@ -353,7 +354,7 @@ static int part(struct caller *c, const struct forged *f, const struct buffer *w
 }
 
 /* The inode of a large publication stands in its first part. */
-/* The command itself, with its number of parts and last piece. */
+/* The command itself, with its number of parts, the inode if it has it open, and its last piece. */
 static int last_piece(const struct forged *f, uint32_t n_parts, const uint8_t *bytes, size_t len,
                       struct command_result *result_out)
 {
@@ -361,6 +362,8 @@ static int last_piece(const struct forged *f, uint32_t n_parts, const uint8_t *b
     int rv;
 
     buffer_put_u32(&b, n_parts);
+    if ((f->flags & COMMAND_OPENED) != 0)
+        buffer_put_u64(&b, f->opened);
     buffer_put_bytes(&b, bytes, len);
     rv = forge_bytes(&user, f, COMMAND_PUBLISH, b.data, b.len, result_out);
     buffer_deinit(&b);
@@ -415,6 +418,39 @@ static void large_publications_cannot_be_swapped_under_way(void **state)
     assert_int_equal(last_piece(&f, 1, own.data + 500, own.len - 500, &result), 0);
     user.seq = f.seq;
     caller_deinit(&second);
+    buffer_deinit(&own);
+    buffer_deinit(&other);
+}
+
+static int publish_named(struct forged *f, const struct buffer *whole, uint64_t opened)
+{
+    struct command_result result;
+    int rv;
+
+    f->seq++;
+    f->flags = 0;
+    assert_int_equal(part(&user, f, whole, 0, 0, 500), 0);
+    f->flags = COMMAND_PARTS | COMMAND_OPENED;
+    f->opened = opened;
+    rv = last_piece(f, 1, whole->data + 500, whole->len - 500, &result);
+    user.seq = f->seq;
+    return rv;
+}
+
+/* What is said to be open is, and is what the parts are for. */
+static void large_publications_go_through_a_handle(void **state)
+{
+    struct forged f = {.session = user.session, .seq = 2100, .acked_below = 1};
+    struct buffer own = publish_bytes(own_ino, 1000), other = publish_bytes(public_ino, 1000);
+
+    (void)state;
+    needed(unavailable);
+    assert_int_equal(open_inode(&user, own_ino, OPEN_WRITE), 0);
+    assert_int_equal(publish_named(&f, &other, public_ino), KV_E_ACCES); /* open to read only */
+    assert_int_equal(publish_named(&f, &other, own_ino), KV_E_ACCES);
+    assert_int_equal(publish_named(&f, &own, public_ino), KV_E_ACCES);
+    assert_value("public", "public");
+    assert_int_equal(publish_named(&f, &own, own_ino), KV_OK);
     buffer_deinit(&own);
     buffer_deinit(&other);
 }
@@ -647,6 +683,7 @@ int main(void)
         cmocka_unit_test(sessions_of_others_are_out_of_reach),
         cmocka_unit_test(he_writes_only_what_he_may),
         cmocka_unit_test(large_publications_cannot_be_swapped_under_way),
+        cmocka_unit_test(large_publications_go_through_a_handle),
     };
 
     cmocka_set_test_filter(getenv("KVFS_FAULT_ONLY"));

@@ -1,6 +1,7 @@
 /* The link against a node made of a thread and a script: each test says what the
  * node does with each connection, and looks at what it was sent. */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -57,6 +58,8 @@ struct fake_node {
     uint64_t room; /* that it has to give */
     uint64_t size; /* of the file, in the answers to publications */
     unsigned n_reserves;
+    /* Of the file, in order: O opened, W published, C closed, H it hung up. */
+    char trace[64];
     atomic_uint n_connections;
     uint64_t subscribed_after;
     atomic_bool stop;
@@ -72,6 +75,14 @@ struct fixture {
 };
 
 static struct fixture *fixture;
+
+static void trace(struct fake_node *n, char what)
+{
+    size_t len = strlen(n->trace);
+
+    assert_true(len + 1 < sizeof n->trace);
+    n->trace[len] = what;
+}
 
 static void send_answer(int fd, uint64_t id, int code, const struct buffer *body)
 {
@@ -123,8 +134,11 @@ static bool on_write(struct fake_node *n, int fd, const struct frame *frame)
     if (command.op == COMMAND_PUBLISH && (command.flags & COMMAND_PARTS) == 0)
         assert_int_equal(
             command_body_decode(command.op, command.body, command.body_len, &n->bodies[n->n_writes - 1]), 0);
+    if (command.op == COMMAND_PUBLISH)
+        trace(n, 'W');
     switch (act) {
     case ACT_HANG_UP:
+        trace(n, 'H');
         return false;
     case ACT_UNAVAILABLE:
         send_answer(fd, frame->id, KV_E_UNAVAILABLE, NULL);
@@ -211,6 +225,12 @@ static bool on_frame(struct fake_node *n, int fd, const struct frame *frame)
         break;
     case MESSAGE_WRITE:
         return on_write(n, fd, frame);
+    case MESSAGE_OPEN:
+        trace(n, 'O');
+        break;
+    case MESSAGE_CLOSE:
+        trace(n, 'C');
+        break;
     case MESSAGE_RESERVE: {
         uint64_t held = cursor_u64(&c), least = cursor_u64(&c), wanted = cursor_u64(&c);
 
@@ -783,6 +803,61 @@ static void a_part_that_is_too_much_now_is_sent_later(void **state)
     assert_int_equal(f->node.writes[6].op, COMMAND_PUBLISH);
 }
 
+/* Nodes take a publication of those only who have the file open. */
+
+static void open_and_write(struct fixture *f, bool close)
+{
+    struct file *file;
+    struct handle *h;
+
+    pthread_mutex_lock(&f->fs.lock);
+    file = the_file(f, FILE_INO);
+    h = close ? file_open(&f->fs, file->inode, O_WRONLY, 1) : NULL;
+    stage_text(f, file, "text");
+    if (close)
+        file_close(&f->fs, h);
+    else
+        publish_start(&f->fs, file);
+    pthread_mutex_unlock(&f->fs.lock);
+}
+
+static void wait_closed(struct fixture *f, const char *want)
+{
+    unsigned i;
+    bool closed = false;
+
+    for (i = 0; i < 500 && !closed; i++) {
+        pthread_mutex_lock(&f->fs.lock);
+        closed = strchr(f->node.trace, 'C') != NULL;
+        pthread_mutex_unlock(&f->fs.lock);
+        if (!closed)
+            usleep(10000);
+    }
+    assert_string_equal(f->node.trace, want);
+    assert_false(is_dirty(f));
+}
+
+static void it_is_closed_when_its_last_edit_is_published(void **state)
+{
+    open_and_write(*state, true);
+    wait_closed(*state, "WC");
+}
+
+static void and_opened_again_on_the_next_node_before_that(void **state)
+{
+    struct fixture *f = *state;
+
+    f->node.acts[0] = ACT_HANG_UP;
+    open_and_write(f, true);
+    wait_closed(f, "WHOWC");
+}
+
+static void what_is_changed_without_a_handle_is_opened_for_it(void **state)
+{
+    open_and_write(*state, false);
+    wait_closed(*state, "OWC");
+}
+
 /* Room */
 
 /* A write(2) of so many bytes at the end of the file. */
@@ -925,6 +1000,9 @@ int main(void)
         TEST(a_loss_that_nobody_was_told_of_is_told_to_the_next_one),
         TEST(large_files_are_published_one_after_the_other),
         TEST(a_part_that_is_too_much_now_is_sent_later),
+        TEST(it_is_closed_when_its_last_edit_is_published),
+        TEST(and_opened_again_on_the_next_node_before_that),
+        TEST(what_is_changed_without_a_handle_is_opened_for_it),
         TEST(a_write_that_has_no_room_fails_and_others_go_on),
         TEST(writes_far_from_the_limit_do_not_wait),
         TEST(room_goes_with_what_is_published),
