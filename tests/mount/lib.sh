@@ -38,6 +38,31 @@ fails_with() {
     fi
 }
 
+# within SECONDS COMMAND...: until the command succeeds
+within() {
+    until_ms=$(($(date +%s%3N) + $1 * 1000))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        [ "$(date +%s%3N)" -lt $until_ms ] || return 1
+        sleep 0.05 # between two looks at the condition
+    done
+}
+
+# gives WANT COMMAND...: whether it prints that
+gives() {
+    wanted=$1
+    shift
+    [ "$("$@" 2>&1)" = "$wanted" ]
+}
+
+# eventually NAME WANT COMMAND...: within ten seconds
+eventually() {
+    what=$1 want=$2
+    shift 2
+    within 10 gives "$want" "$@"
+    is "$what" "$want" "$("$@" 2>&1)"
+}
+
 # versions KEY: its numbered versions, as a list
 versions() {
     # shellcheck disable=SC2012

@@ -9,7 +9,7 @@ mkdir d
 cd d || exit 1
 for i in $(seq 1 12); do echo "content $i" >key; done
 before=$(date -u +%Y-%m-%dT%H:%M:%S.%NZ)
-sleep 0.05
+sleep 0.05 # between the time asked for and the next version
 echo "content 13" >key
 is "versions are listed by number, oldest first" "$(seq -s ' ' 1 13)" "$(ls -U .versions/key | tr '\n' ' ' | sed 's/ $//')"
 is "each shows its content" "content 7" "$(cat .versions/key/7)"
