@@ -1,8 +1,11 @@
 /* The journal. Hot rows stand in an array of pointers, each of which knows its
  * place there (x->dirty), so that noting twice costs nothing and a struct that
  * goes takes its pointer along. Deletions and rows of history are encoded at
- * once; what was noted as hot is encoded by the seal, behind them. A chunk that
- * grows within a batch keeps its slot: only its last length is written. */
+ * once; what was noted as hot is encoded when the batch is about to be sealed, in
+ * steps (journal_ripen()), and the rest by the seal. A row that changes once it is
+ * encoded is noted again, and its second record stands behind the first: records are
+ * in the order of what they tell, whenever they are made. A chunk that grows within a
+ * batch keeps its slot: only its last length is written. */
 #include "kvnode/journal.h"
 
 #include <errno.h>
@@ -14,10 +17,17 @@
 
 /* Memory to account for a noted row. */
 #define ROW_COST 200
+/* What encoding is taken to cost, in bytes: a record so much besides its own, and the bytes of a part, which
+ * are only copied, half. */
+#define RECORD_COST 128
+#define PART_SHARE 2
+/* Of a session that has kept thousands, in one step. */
+#define RESULTS_STEP 64
 
 struct hot {
     void **items; /* owned array; NULL: gone meanwhile */
     size_t n, cap;
+    size_t done; /* the first ones are encoded */
 };
 
 struct journal {
@@ -58,10 +68,15 @@ void journal_free(struct journal *j)
     free(j);
 }
 
+static size_t left(const struct hot *hot)
+{
+    return hot->n - hot->done;
+}
+
 size_t journal_bytes(const struct journal *j)
 {
     return j->records.len + j->drops.len + j->chunk_bytes + j->part_bytes +
-           (j->inodes.n + j->entries.n + j->sessions.n + j->uploads.n) * ROW_COST;
+           (left(&j->inodes) + left(&j->entries) + left(&j->sessions) + left(&j->uploads)) * ROW_COST;
 }
 
 size_t journal_part_bytes(const struct journal *j)
@@ -301,9 +316,51 @@ void journal_chunks_gone(struct journal *j, const struct value *old, const struc
     }
 }
 
-static void seal_session(struct journal *j, struct session *ss)
+/* Each encodes one row, or a step of it; whether that was all. */
+static bool encode_inode(struct journal *j, void *item)
 {
+    struct inode *in = item;
+    struct inode_row row;
+    struct value v = inode_value(in);
+
+    in->dirty = 0;
+    inode_row(in, &row);
+    put_kind(j, RECORD_INODE);
+    inode_row_encode(&j->records, &row);
+    put_value(j, &v, false);
+    return true;
+}
+
+static bool encode_entry(struct journal *j, void *item)
+{
+    struct dentry *d = item;
+    struct entry_row row;
+
+    d->dirty = 0;
+    dentry_row(d, &row);
+    put_kind(j, RECORD_ENTRY);
+    entry_row_encode(&j->records, &row);
+    return true;
+}
+
+static void put_result(struct journal *j, uint64_t session, const struct kept_result *k)
+{
+    size_t at;
+
+    put_kind(j, RECORD_RESULT);
+    buffer_put_u64(&j->records, session);
+    buffer_put_u64(&j->records, k->seq);
+    at = j->records.len;
+    buffer_put_u32(&j->records, 0);
+    command_result_encode(&j->records, &k->result, MESSAGE_PROTOCOL);
+    buffer_set_u32(&j->records, at, (uint32_t)(j->records.len - at - 4));
+}
+
+static bool encode_session(struct journal *j, void *item)
+{
+    struct session *ss = item;
     struct session_row row;
+    unsigned n = 0;
 
     session_row(ss, &row);
     put_kind(j, RECORD_SESSION);
@@ -316,24 +373,23 @@ static void seal_session(struct journal *j, struct session *ss)
     }
     for (size_t i = 0; i < ss->n; i++) {
         struct kept_result *k = &ss->results[ss->first + i];
-        size_t at;
 
         if (k->queued)
             continue;
+        if (n++ == RESULTS_STEP)
+            return false;
         k->queued = true;
-        put_kind(j, RECORD_RESULT);
-        buffer_put_u64(&j->records, ss->id);
-        buffer_put_u64(&j->records, k->seq);
-        at = j->records.len;
-        buffer_put_u32(&j->records, 0);
-        command_result_encode(&j->records, &k->result, MESSAGE_PROTOCOL);
-        buffer_set_u32(&j->records, at, (uint32_t)(j->records.len - at - 4));
+        put_result(j, ss->id, k);
     }
+    ss->dirty = 0;
+    return true;
 }
 
-static void seal_upload(struct journal *j, struct upload *up)
+static bool encode_part(struct journal *j, void *item)
 {
-    for (; up->queued_parts < up->n_parts; up->queued_parts++) {
+    struct upload *up = item;
+
+    if (up->queued_parts < up->n_parts) {
         size_t from = part_start(up, up->queued_parts), to = part_start(up, up->queued_parts + 1);
 
         put_kind(j, RECORD_PART);
@@ -341,54 +397,39 @@ static void seal_upload(struct journal *j, struct upload *up)
         buffer_put_u64(&j->records, up->seq);
         buffer_put_u32(&j->records, up->queued_parts);
         buffer_put_string(&j->records, up->bytes.data + from, to - from);
+        j->part_bytes -= to - from;
+        up->queued_parts++;
     }
+    if (up->queued_parts < up->n_parts)
+        return false;
+    up->dirty = 0;
+    return true;
 }
 
-static void seal_hot(struct journal *j)
+/* What is not encoded in full stays noted, at its old place. */
+static bool encode(struct journal *j, struct hot *hot, bool (*encode_one)(struct journal *j, void *item),
+                   size_t share, size_t *budget)
 {
-    for (size_t i = 0; i < j->inodes.n; i++) {
-        struct inode *in = j->inodes.items[i];
-        struct inode_row row;
-        struct value v;
+    while (hot->done < hot->n) {
+        void *item = hot->items[hot->done];
+        size_t before = j->records.len, cost;
 
-        if (in == NULL)
-            continue;
-        in->dirty = 0;
-        inode_row(in, &row);
-        v = inode_value(in);
-        put_kind(j, RECORD_INODE);
-        inode_row_encode(&j->records, &row);
-        put_value(j, &v, false);
+        if (*budget == 0)
+            return false;
+        if (item == NULL || encode_one(j, item))
+            hot->items[hot->done++] = NULL;
+        cost = RECORD_COST + (j->records.len - before) / share;
+        *budget = cost < *budget ? *budget - cost : 0;
     }
-    for (size_t i = 0; i < j->entries.n; i++) {
-        struct dentry *d = j->entries.items[i];
-        struct entry_row row;
+    return true;
+}
 
-        if (d == NULL)
-            continue;
-        d->dirty = 0;
-        dentry_row(d, &row);
-        put_kind(j, RECORD_ENTRY);
-        entry_row_encode(&j->records, &row);
-    }
-    for (size_t i = 0; i < j->sessions.n; i++) {
-        struct session *ss = j->sessions.items[i];
-
-        if (ss == NULL)
-            continue;
-        ss->dirty = 0;
-        seal_session(j, ss);
-    }
-    for (size_t i = 0; i < j->uploads.n; i++) {
-        struct upload *up = j->uploads.items[i];
-
-        if (up == NULL)
-            continue;
-        up->dirty = 0;
-        seal_upload(j, up);
-    }
-    j->inodes.n = j->entries.n = j->sessions.n = j->uploads.n = 0;
-    j->part_bytes = 0;
+bool journal_ripen(struct journal *j, size_t budget)
+{
+    return journal_failed(j) || (encode(j, &j->inodes, encode_inode, 1, &budget) &&
+                                 encode(j, &j->entries, encode_entry, 1, &budget) &&
+                                 encode(j, &j->sessions, encode_session, 1, &budget) &&
+                                 encode(j, &j->uploads, encode_part, PART_SHARE, &budget));
 }
 
 int journal_seal(struct journal *j, struct store *s, struct batch **batch_out)
@@ -404,7 +445,9 @@ int journal_seal(struct journal *j, struct store *s, struct batch **batch_out)
     b = calloc(1, sizeof *b);
     if (b == NULL)
         return -ENOMEM;
-    seal_hot(j);
+    journal_ripen(j, SIZE_MAX);
+    j->inodes.n = j->entries.n = j->sessions.n = j->uploads.n = 0;
+    j->inodes.done = j->entries.done = j->sessions.done = j->uploads.done = 0;
     buffer_put_bytes(&j->records, j->drops.data, j->drops.len);
     store_meta(s, &meta);
     put_kind(j, RECORD_META);

@@ -3,13 +3,14 @@
  * The store notes changes while it applies commands; writeback.h seals what has
  * been noted into a batch from time to time and hands it to its thread. Rows
  * that change often (an inode, an entry, a session) are noted once a batch and
- * written as of the sealing; rows of history are noted one by one. A batch
- * holds references to chunks (value.h), never copies of values.
+ * written as of the sealing (or shortly before, and again if they changed since); rows of history are noted
+ * one by one. A batch holds references to chunks (value.h), never copies of values.
  *
  * Loop thread only, but for batches: a sealed batch belongs to whoever holds it. */
 #ifndef KVFS_KVNODE_JOURNAL_H
 #define KVFS_KVNODE_JOURNAL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -46,6 +47,9 @@ struct batch {
     struct batch *next;
 };
 
+/* Encodes some of what is noted, about so many bytes, so that the seal has less to do. True: there is nothing
+ * left. What changes again is encoded again: for a batch that is about to be sealed. */
+bool journal_ripen(struct journal *j, size_t budget);
 /* Takes everything noted up to store_applied(s). Returns 0 with *batch_out NULL
  * if nothing was noted and no index was applied since, -ENOMEM: nothing was
  * taken, or the state is damaged (then the process must end). */

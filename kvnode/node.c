@@ -512,7 +512,7 @@ static void stop(struct running *r)
     sshd_free(r->sshd);
     if (n->turn_end.data != NULL) {
         uv_prepare_stop(&n->turn_end);
-        streams_flush(&n->streams);
+        streams_flush_last(&n->streams);
     }
     consensus_close(n->consensus);
     if (n->scrub != NULL)

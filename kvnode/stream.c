@@ -8,6 +8,8 @@
 #include "sync/base/clock.h"
 
 #define READ_SIZE (256 * 1024)
+/* What one system call is given, so that a socket with much room does not take it all at once. */
+#define WRITE_SIZE (256 * 1024)
 /* Frames handled in one go before others get their turn. */
 #define FRAMES_PER_TURN 256
 /* Consumed input is moved away only beyond this, so that a burst of small
@@ -263,18 +265,28 @@ static void read_input(struct stream *s)
     }
 }
 
-static void write_output(struct stream *s)
+/* At least one piece leaves. True: there is more, and only the time is missing. */
+static bool write_output(struct stream *s, uint64_t until_ns)
 {
-    while (s->out.len > s->out_at) {
-        ssize_t n = write(s->out_fd, s->out.data + s->out_at, s->out.len - s->out_at);
+    bool first = true;
 
+    while (s->out.len > s->out_at) {
+        size_t len = s->out.len - s->out_at;
+        ssize_t n;
+
+        if (!first && turn_time_is_up(until_ns)) {
+            mark_dirty(s);
+            return true;
+        }
+        first = false;
+        n = write(s->out_fd, s->out.data + s->out_at, len < WRITE_SIZE ? len : WRITE_SIZE);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
             break;
         if (n < 0) {
             end(s, -errno);
-            return;
+            return false;
         }
         s->out_at += (size_t)n;
     }
@@ -288,6 +300,7 @@ static void write_output(struct stream *s)
         buffer_consume(&s->out, s->out_at);
         s->out_at = 0;
     }
+    return false;
 }
 
 static void on_ready(uv_poll_t *poll, int status, int events)
@@ -322,18 +335,20 @@ static void on_idle(uv_idle_t *idle)
     (void)idle; /* its being active keeps the loop from sleeping */
 }
 
-static void flush_one(struct stream *s)
+static void flush_one(struct stream *s, uint64_t until_ns)
 {
+    bool more = false;
+
     if (s->out.failed)
         end(s, -ENOMEM);
     if (!s->closed) {
         uint64_t since = s->all->turn != NULL ? clock_boot_ns() : 0;
 
-        write_output(s);
+        more = write_output(s, until_ns);
         if (s->all->turn != NULL)
             turn_part(s->all->turn, since, "output", "", 0);
     }
-    if (!s->closed && s->finish)
+    if (!s->closed && s->finish && !more)
         end(s, s->reason != 0 ? s->reason : -ECANCELED);
     /* What came of it is for the end of a turn, and this one is over. */
     if (!s->closed && s->in.len > s->in_at && may_handle(s) && handle_input(s))
@@ -353,24 +368,35 @@ static void flush_one(struct stream *s)
     }
 }
 
-void streams_flush(struct streams *all)
+static void flush(struct streams *all, uint64_t until_ns)
 {
     struct stream *last = TAILQ_LAST(&all->dirty, stream_list);
     struct stream *s = NULL;
 
     all->until_ns = 0;
-    /* Each stream once; what becomes dirty meanwhile has the next turn. */
-    while (s != last) {
+    /* Each stream once, as far as there is time; who has had none is first in the next turn, and what becomes
+     * dirty meanwhile is behind him. */
+    while (s != last && (s == NULL || !turn_time_is_up(until_ns))) {
         s = TAILQ_FIRST(&all->dirty);
         TAILQ_REMOVE(&all->dirty, s, link);
         s->dirty = false;
-        flush_one(s);
+        flush_one(s, until_ns);
     }
     all->until_ns = 0;
     if (TAILQ_EMPTY(&all->dirty))
         uv_idle_stop(&all->idle);
     else
         uv_idle_start(&all->idle, on_idle);
+}
+
+void streams_flush(struct streams *all)
+{
+    flush(all, clock_boot_ns() + TURN_OUTPUT_NS);
+}
+
+void streams_flush_last(struct streams *all)
+{
+    flush(all, UINT64_MAX);
 }
 
 void streams_deinit(struct streams *all)

@@ -57,7 +57,10 @@ void stream_close(struct stream *s);
 /* Closes after what is pending was written (at most what the socket takes now). */
 void stream_finish(struct stream *s);
 /* End of a turn: writes, closes, handles input that had to wait. Frames are handled
- * for TURN_INPUT_NS as they come and as long again here, and at least one each. */
+ * for TURN_INPUT_NS as they come and as long again here, and at least one each. All
+ * that has TURN_OUTPUT_NS; what is left then is first in the next turn. */
 void streams_flush(struct streams *all);
+/* The same without a limit: no turn follows. */
+void streams_flush_last(struct streams *all);
 
 #endif

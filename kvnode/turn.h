@@ -9,9 +9,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What one turn spends on applying, and on requests, before the next one. */
+/* What one turn spends on applying, on requests and on output, before the next one. */
 #define TURN_APPLY_NS 2000000
 #define TURN_INPUT_NS 2000000
+#define TURN_OUTPUT_NS 2000000
 /* In the environment: a turn that takes more milliseconds is an error in the log,
  * and the tests fail by it. Under a sanitizer it is TURN_SANITIZED times as much. */
 #define TURN_SANITIZED 10

@@ -29,6 +29,10 @@
  * them so much longer, until they are times `bytes`. */
 #define PARTS_WAIT_MS 1500
 #define PARTS_BYTES 6
+/* What a turn of the loop encodes of a batch that is due: a millisecond's worth. A load that notes
+ * faster than that, for so many turns, is cut off. */
+#define RIPEN_BYTES ((size_t)256 * 1024)
+#define RIPEN_TURNS 1000
 
 struct writeback {
     char *path;        /* owned */
@@ -44,6 +48,8 @@ struct writeback {
     uint64_t due_ms;         /* when what is noted must be handed over; 0: nothing waits */
     uint64_t durable_due_ms; /* when what was handed over must become durable; 0: nothing waits */
     size_t volatile_bytes;   /* handed over since the last durable batch */
+    unsigned ripening;       /* turns in which a batch that is due was encoded; 0: none is due */
+    bool sync_wanted;        /* by writeback_sync(), of the batch that ripens */
 
     pthread_mutex_t lock; /* over what follows */
     pthread_cond_t wake;  /* the writer: there is work; the loop: something was done */
@@ -305,6 +311,8 @@ static int hand_over(struct writeback *wb, bool sync)
     if (rv < 0)
         return rv;
     wb->due_ms = 0;
+    wb->ripening = 0;
+    wb->sync_wanted = false;
     pthread_mutex_lock(&wb->lock);
     if (b == NULL && sync && wb->durable < wb->queued_index) {
         /* All is handed over, but perhaps committed already: an empty batch syncs it. */
@@ -330,6 +338,16 @@ static int hand_over(struct writeback *wb, bool sync)
     pthread_cond_broadcast(&wb->wake);
     pthread_mutex_unlock(&wb->lock);
     return 0;
+}
+
+/* The same, a little in each turn. True: it is handed over, or an error. */
+static bool hand_over_slowly(struct writeback *wb, bool sync, int *error_out)
+{
+    wb->sync_wanted |= sync;
+    if (wb->ripening++ < RIPEN_TURNS && !journal_ripen(wb->j, RIPEN_BYTES))
+        return false;
+    *error_out = hand_over(wb, wb->sync_wanted);
+    return true;
 }
 
 static bool is_busy(struct writeback *wb)
@@ -368,8 +386,9 @@ uint64_t writeback_poll(struct writeback *wb, uint64_t now_ms, int *error_out)
         wb->due_ms = now_ms + o->interval_ms;
     sync =
         (wb->durable_due_ms != 0 && now_ms >= wb->durable_due_ms) || wb->volatile_bytes >= o->durable_bytes;
-    if (sync || (waiting && is_due(wb, now_ms))) {
-        *error_out = hand_over(wb, sync);
+    if (sync || wb->ripening > 0 || (waiting && is_due(wb, now_ms))) {
+        if (!hand_over_slowly(wb, sync, error_out))
+            return 0;
         if (!sync && wb->durable_due_ms == 0)
             wb->durable_due_ms = now_ms + o->durable_ms;
         waiting = false;
@@ -386,9 +405,12 @@ uint64_t writeback_poll(struct writeback *wb, uint64_t now_ms, int *error_out)
 
 int writeback_flush(struct writeback *wb)
 {
+    int rv = 0;
+
     if (wb->durable_due_ms == 0)
         wb->durable_due_ms = clock_boot_ms() + wb->options.durable_ms;
-    return hand_over(wb, false);
+    hand_over_slowly(wb, false, &rv);
+    return rv;
 }
 
 int writeback_sync(struct writeback *wb)

@@ -56,13 +56,14 @@ int writeback_start(const char *path, struct journal *j, struct store *s,
                     char error[STATE_DB_ERROR_MAX]);
 
 /* Loop thread: after applying, and again after the returned number of
- * milliseconds (UINT64_MAX: nothing is waiting). now_ms: clock_boot_ms().
- * -ENOMEM ends the process: returned through *error_out (else 0). */
+ * milliseconds (UINT64_MAX: nothing is waiting; 0: a batch is being encoded, a little in each turn). now_ms:
+ * clock_boot_ms(). -ENOMEM ends the process: returned through *error_out (else 0). */
 uint64_t writeback_poll(struct writeback *wb, uint64_t now_ms, int *error_out);
-/* Loop thread: hands over everything now. A read of history waits until
- * writeback_flushed_index() reaches the store_applied() of this moment. 0 or -ENOMEM. */
+/* Loop thread: hands over everything, now or, where that is much, within the next turns (writeback_poll()). A
+ * read of history waits until writeback_flushed_index() reaches the store_applied() of this moment. 0 or
+ * -ENOMEM. */
 int writeback_flush(struct writeback *wb);
-/* The same, and makes it durable: wait for writeback_durable_index(). */
+/* All of it now, however much, and durably: wait for writeback_durable_index(). */
 int writeback_sync(struct writeback *wb);
 
 /* Any thread. */

@@ -432,6 +432,8 @@ static void run(unsigned seed, int steps, bool limit_dead)
         else
             step_unmodelled(m, &p.w);
         assert_int_equal(store_digest(p.w.s), store_digest(twin));
+        if (roll(m, 4) == 0)
+            journal_ripen(p.w.j, roll(m, 1500));
         if (roll(m, 10) == 0)
             writeback_poll(p.wb, UINT64_MAX / 2, &error);
         if (roll(m, 100) == 0) {

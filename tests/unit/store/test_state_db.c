@@ -528,6 +528,39 @@ static void time_alone_makes_it_flushed_and_durable(void **state)
     assert_int_equal(writeback_durable_index(p->wb), p->w.index);
 }
 
+/* A batch that is large is encoded over several turns; what changes meanwhile, also of what is encoded
+ * already, is in it all the same. */
+static void a_large_batch_is_encoded_over_turns(void **state)
+{
+    struct place *p = *state;
+    uint64_t digest;
+    char path[32];
+    int error, turns = 0;
+
+    place_flush(p);
+    for (int i = 0; i < 8000; i++) {
+        snprintf(path, sizeof path, "d/%d", i);
+        assert_int_equal(world_set(&p->w, path, "first"), KV_OK);
+    }
+    while (writeback_poll(p->wb, UINT64_MAX / 2, &error) == 0) {
+        assert_int_not_equal(journal_commands(p->w.j), 0); /* nothing of it is handed over yet */
+        snprintf(path, sizeof path, "d/%d", turns);
+        assert_int_equal(world_set(&p->w, path, "second"), KV_OK);
+        snprintf(path, sizeof path, "d/%d", 7999 - turns);
+        assert_int_equal(world_del(&p->w, path, false), KV_OK);
+        snprintf(path, sizeof path, "d/%d", 4000 + turns);
+        assert_int_equal(world_del(&p->w, path, false), KV_OK);
+        assert_int_equal(world_set(&p->w, path, "another"), KV_OK);
+        turns++;
+    }
+    assert_int_equal(journal_commands(p->w.j), 0);
+    assert_in_range(turns, 5, 100);
+    digest = store_digest(p->w.s);
+    place_restart(p);
+    assert_int_equal(store_digest(p->w.s), digest);
+    assert_true(place_verifies(p));
+}
+
 /* The writer has a batch in hand that it cannot commit: somebody else writes to
  * the file. */
 static void while_the_writer_is_busy_more_is_gathered(void **state)
@@ -572,6 +605,7 @@ int main(void)
         TEST(a_damaged_snapshot_is_not_installed),
         TEST(an_idle_sync_makes_what_was_committed_durable),
         TEST(time_alone_makes_it_flushed_and_durable),
+        TEST(a_large_batch_is_encoded_over_turns),
         TEST(while_the_writer_is_busy_more_is_gathered),
     };
 
