@@ -116,6 +116,8 @@ int config_peer_socket(const struct config *config, char path_out[static CONFIG_
 
 /* NULL: none of that name (id). */
 const struct config_peer *config_peer_by_name(const struct config *config, const char *name);
+/* Whether a cluster can have so many nodes: 1, 3, 5 or 7. */
+bool config_number_fits(size_t n);
 const struct config_peer *config_peer_by_id(const struct config *config, uint16_t id);
 
 /* Every setting with its value and source ("file:12", "default",

@@ -9,12 +9,19 @@
 
 #include "sync/ssh/identity.h"
 
+#define CONFIG_VOTERS_MAX 7
+
 const struct config_peer *config_peer_by_name(const struct config *config, const char *name)
 {
     for (size_t i = 0; i < config->n_peers; i++)
         if (strcmp(config->peers[i].name, name) == 0)
             return &config->peers[i];
     return NULL;
+}
+
+bool config_number_fits(size_t n)
+{
+    return n % 2 == 1 && n <= CONFIG_VOTERS_MAX;
 }
 
 const struct config_peer *config_peer_by_id(const struct config *config, uint16_t id)

@@ -43,17 +43,23 @@ struct consensus {
     uint64_t hand_over_at, say_full_at;
     unsigned handles; /* not yet closed */
     bool started, closing;
-    bool voteless;
+    bool voteless, contradicted;
     bool leadership_changed;
     /* As told last through on_leadership. */
     uint64_t told_leader, told_term;
     bool told_ready;
 };
 
-static void die(struct consensus *c, const char *doing)
+static void die(struct consensus *c, int error, const char *doing)
 {
     const char *why = c->engine != NULL ? engine_failure(c->engine) : NULL;
 
+    if (error == ENGINE_CONTRADICTED && !c->contradicted) {
+        c->contradicted = true; /* once: writing that down may fail, too */
+        log_error("%s: %s", doing, why);
+        c->callbacks.on_contradiction(c->callbacks.arg);
+        _exit(EXIT_DAMAGED);
+    }
     log_error("%s: %s; this process ends, what this node acknowledged is safe in its log.db", doing,
               why != NULL ? why : "the log cannot be written");
     _exit(EXIT_DAMAGED);
@@ -63,7 +69,7 @@ static void die(struct consensus *c, const char *doing)
 static int checked(struct consensus *c, int rv, const char *doing)
 {
     if (rv < 0)
-        die(c, doing);
+        die(c, rv, doing);
     return rv;
 }
 
@@ -236,7 +242,7 @@ static void on_wake(uv_async_t *wake)
     if (c->closing)
         return;
     if (log_store_state(c->store) == LOG_STORE_FAILED)
-        die(c, "writing log.db");
+        die(c, -EIO, "writing log.db");
     ms = c->paced_until > now ? (c->paced_until - now) / 1000000 : 0;
     if (ms == 0) {
         take_completions(c);
@@ -414,7 +420,7 @@ bool consensus_put_note(struct consensus *c, const void *data, size_t len, bool 
     if (rv == 0 && now)
         rv = log_store_sync(c->store);
     if (rv < 0)
-        die(c, "writing log.db");
+        die(c, -EIO, "writing log.db");
     return rv == 0;
 }
 

@@ -38,6 +38,9 @@ struct consensus_callbacks {
     void (*send_snapshot)(void *arg, uint64_t peer);
     /* Leader: what the peer acknowledged (up to match) it has no more. */
     void (*on_log_shorter)(void *arg, uint64_t peer, uint64_t index, uint64_t match);
+    /* This process is about to end because the log contradicts the leader's in what is committed:
+     * it is to be known at the next start. */
+    void (*on_contradiction)(void *arg);
     /* Put the received state file in force; then consensus_reset_log(meta). */
     void (*install)(void *arg, const struct snapshot_meta *meta);
 };

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "kvnode/node_state.h"
+#include "kvnode/peer_frame.h"
 #include "kvnode/peers.h"
 #include "sync/base/disk.h"
 #include "sync/base/error.h"
@@ -17,7 +18,9 @@
 #include "sync/raft/configuration.h"
 #include "sync/raft/incarnation.h"
 
-#define NOTE_VERSION 1
+#define NOTE_VERSION 2
+#define NOTE_FOUNDER 1
+#define NOTE_CONTRADICTED 2
 #define READMITTED "readmitted"
 /* What a peer has applied since may be told again after a crash: no fsync for its sake. */
 #define NOTE_EVERY_MS 1000
@@ -38,12 +41,12 @@ struct door {
     uint64_t id;
     struct incarnations table; /* own among them */
     bool founder;
-    uint64_t gate; /* no votes before the log is stored up to here; 0: they may be given */
+    bool contradicted; /* what is committed here is not what a leader has */
+    uint64_t gate;     /* no votes before the log is stored up to here; 0: they may be given */
     enum standing standing;
     char text[256];
     struct guest guests[INCARNATIONS_MAX];
     unsigned n_guests;
-    bool readmitted;
     bool tell_all;  /* something that all have to know */
     bool unwritten; /* progress that the note lacks */
     uint64_t wrote_ms, left_ms;
@@ -66,7 +69,7 @@ static void note_encode(const struct door *d, struct buffer *b)
     buffer_put_u16(b, NOTE_VERSION);
     buffer_put_u64(b, d->node->config->cluster_id);
     buffer_put_u16(b, (uint16_t)d->id);
-    buffer_put_u8(b, d->founder ? 1 : 0);
+    buffer_put_u8(b, (d->founder ? NOTE_FOUNDER : 0) | (d->contradicted ? NOTE_CONTRADICTED : 0));
     buffer_put_u64(b, d->gate);
     incarnations_encode(b, &d->table);
 }
@@ -91,9 +94,8 @@ static int read_note(struct door *d, char *why)
     size_t len;
     const void *bytes = consensus_note(d->node->consensus, &len);
     struct cursor in = cursor_of(bytes, len);
-    unsigned version;
+    unsigned version, id, flags;
     uint64_t cluster;
-    unsigned id;
 
     if (bytes == NULL)
         return 0;
@@ -119,7 +121,9 @@ static int read_note(struct door *d, char *why)
             config->data_dir, id, (unsigned)config->id);
         return -EINVAL;
     }
-    d->founder = cursor_u8(&in) != 0;
+    flags = cursor_u8(&in);
+    d->founder = (flags & NOTE_FOUNDER) != 0;
+    d->contradicted = (flags & NOTE_CONTRADICTED) != 0;
     d->gate = cursor_u64(&in);
     if (!incarnations_decode(&in, &d->table) || !cursor_done(&in)) {
         snprintf(why, 512, "%.300s/log.db is damaged (its note of the nodes)", config->data_dir);
@@ -154,7 +158,7 @@ static void go_back(struct door *d, enum incarnation_fault fault, const char *wh
     log_error("%s. The way back: kvnode readmit %s, at another node", d->text, d->node->config->name);
 }
 
-/* What is here goes at the next start: see door_discard(). */
+/* What is here goes at the next start, which is now: see door_discard(). */
 static void begin_anew(struct door *d)
 {
     char path[4200];
@@ -162,13 +166,14 @@ static void begin_anew(struct door *d)
 
     snprintf(path, sizeof path, "%s/" READMITTED, d->node->config->data_dir);
     fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0 || fsync(fd) != 0 || disk_sync_name(path) != 0)
-        log_error("%s: %s", path, strerror(errno));
+    if (fd < 0 || fsync(fd) != 0 || disk_sync_name(path) != 0) {
+        log_error("%s: %s: this node was readmitted, and cannot note it", path, strerror(errno));
+    } else {
+        d->node->anew = true;
+        uv_stop(&d->node->loop);
+    }
     if (fd >= 0)
         close(fd);
-    snprintf(d->text, sizeof d->text,
-             "this node was readmitted: start it again, and it begins anew with an empty log");
-    log_warn("%s", d->text);
 }
 
 int door_discard(const struct config *config, char *why)
@@ -223,10 +228,8 @@ static void judge_self(struct door *d, const struct incarnation *said, uint64_t 
     fault = incarnation_check(said, self);
     if (fault != INCARNATION_FINE)
         go_back(d, fault, name_of(d, by));
-    if (said->era > self->era && said->boot == 0 && !d->readmitted) {
-        d->readmitted = true;
+    if (said->era > self->era && said->boot == 0 && !d->node->anew)
         begin_anew(d);
-    }
 }
 
 int door_open(struct node *n, bool has_log, struct door **out, char *why)
@@ -260,7 +263,11 @@ int door_open(struct node *n, bool has_log, struct door **out, char *why)
     if (self->gone || (has_log && self->born_index < self->index) || (!has_log && self->index != 0)) {
         self->gone = true;
         d->standing = STANDING_GONE_BACK;
-        snprintf(d->text, sizeof d->text, "this node's data have gone back: it neither votes nor serves");
+        snprintf(d->text, sizeof d->text,
+                 d->contradicted
+                     ? "what is committed here is not what the other nodes have: this node neither "
+                       "votes nor serves"
+                     : "this node's data have gone back: it neither votes nor serves");
     }
     consensus_set_voting(n->consensus, d->gate == 0);
     note_encode(d, &b);
@@ -437,6 +444,22 @@ bool door_take_lives(struct door *d, uint64_t peer, bool hello, struct cursor *i
     return true;
 }
 
+void door_contradicted(struct door *d)
+{
+    struct incarnation *self = own(d);
+
+    if (self != NULL) {
+        self->gone = true;
+        d->contradicted = true;
+        put_note(d, true);
+    }
+    log_error(
+        "this process ends. Started again, this node neither votes nor serves. What only it has is in %s: "
+        "keep a copy, if a majority of the others lost it. The way back, to what the others have: "
+        "kvnode readmit %s, at another node",
+        d->node->config->data_dir, d->node->config->name);
+}
+
 void door_log_shorter(struct door *d, uint64_t peer, uint64_t index, uint64_t match)
 {
     struct guest *g = guest(d, peer);
@@ -488,11 +511,13 @@ static void let_in(struct door *d, struct guest *g, bool leads)
         /* From here on it counts as a node that may have promised something. */
         b = put_note(d, true) ? peers_begin(n->peers, g->id, PEER_ADMISSION, 0) : NULL;
         if (b != NULL) {
-            buffer_put_u64(b, life.era);
-            buffer_put_u64(b, leads ? consensus_term(n->consensus) : 1);
-            buffer_put_u64(b, leads ? d->id : 0);
-            buffer_put_u64(b, leads ? consensus_last(n->consensus) : 0);
-            buffer_put_string(b, first->data, first->len);
+            peer_admission_encode(b,
+                                  &(struct peer_admission){.era = life.era,
+                                                           .term = leads ? consensus_term(n->consensus) : 1,
+                                                           .vote = leads ? d->id : 0,
+                                                           .gate = leads ? consensus_last(n->consensus) : 0,
+                                                           .configuration = first->data,
+                                                           .len = first->len});
             peers_end(n->peers, g->id);
             log_info("%s is let in", name_of(d, g->id));
         }
@@ -505,27 +530,25 @@ bool door_take_admission(struct door *d, uint64_t peer, struct cursor *in)
     static struct configuration conf;
     struct node *n = d->node;
     struct incarnation *self = own(d);
-    uint64_t era = cursor_u64(in), term = cursor_u64(in), vote = cursor_u64(in), gate = cursor_u64(in);
-    size_t len;
-    const uint8_t *bytes = cursor_string(in, 65536, &len);
+    struct peer_admission a;
     char why[512] = "";
 
-    if (!cursor_done(in) || term == 0 || configuration_decode(bytes, len, &conf) != 0)
+    if (!peer_admission_decode(in, &a) || configuration_decode(a.configuration, a.len, &conf) != 0)
         return false;
     if (d->standing != STANDING_WAITING)
         return true; /* repeated */
-    self->era = era;
-    d->gate = gate;
+    self->era = a.era;
+    d->gate = a.gate;
     /* Whatever it may have voted before its files were lost: in the leader's term it is
      * for the leader, in earlier ones it cannot vote any more. */
-    if (!put_note(d, true) || consensus_found(n->consensus, &conf, term, vote) != 0) {
+    if (!put_note(d, true) || consensus_found(n->consensus, &conf, a.term, a.vote) != 0) {
         log_error("let in by %s, but the disk is full: make room", name_of(d, peer));
         return true;
     }
     self->index = 1;
     self->born_index = self->index;
-    self->term = self->born_term = term;
-    consensus_set_voting(n->consensus, gate == 0);
+    self->term = self->born_term = a.term;
+    consensus_set_voting(n->consensus, a.gate == 0);
     put_note(d, true);
     d->standing = STANDING_MEMBER;
     if (consensus_start(n->consensus, 0, why) != 0)

@@ -50,6 +50,9 @@ bool door_take_lives(struct door *d, uint64_t peer, bool hello, struct cursor *i
 bool door_take_admission(struct door *d, uint64_t peer, struct cursor *in);
 /* Leader: the peer refuses what it has acknowledged. */
 void door_log_shorter(struct door *d, uint64_t peer, uint64_t index, uint64_t match);
+/* What is committed here differs from what the leader has: remembers it, so that the next start
+ * takes no part, and says what to do. The caller ends the process. */
+void door_contradicted(struct door *d);
 /* Every heartbeat. */
 void door_beat(struct door *d, uint64_t now_ms);
 /* The node of that id, gone back or wiped, may begin anew with an empty log, and votes when it

@@ -29,12 +29,13 @@ enum health_flag {
     HEALTH_GONE_BACK = 1 << 4,  /* its files are older than what it has acknowledged */
     HEALTH_WAITING = 1 << 5,    /* it is no member yet, and waits to be let in */
     HEALTH_STOPPING = 1 << 6,
-    HEALTH_CLOCK_OFF = 1 << 7 /* its clock differs from the majority's */
+    HEALTH_CLOCK_OFF = 1 << 7, /* its clock differs from the majority's */
+    HEALTH_RIVALS = 1 << 8     /* its peers belong to another cluster: it serves nobody */
 };
 /* A node with one of these acknowledges no write. */
 #define HEALTH_USELESS                                                                                       \
     (HEALTH_LOG_FULL | HEALTH_STATE_FULL | HEALTH_DAMAGED | HEALTH_STATELESS | HEALTH_GONE_BACK |            \
-     HEALTH_WAITING | HEALTH_STOPPING)
+     HEALTH_WAITING | HEALTH_STOPPING | HEALTH_RIVALS)
 
 struct health {
     uint64_t flags;                     /* enum health_flag */

@@ -27,6 +27,8 @@ static uint64_t flags_of(const struct node *n)
         flags |= HEALTH_GONE_BACK;
     if (door_standing(n->door) == STANDING_WAITING)
         flags |= HEALTH_WAITING;
+    if (rivals_prevail(&n->rivals, n->config->n_peers + 1))
+        flags |= HEALTH_RIVALS;
     if (n->stopping)
         flags |= HEALTH_STOPPING;
     if (n->clock.view.off)

@@ -21,17 +21,12 @@
 const char *members_state_text(enum member_state state)
 {
     static const char *const texts[] = {
-        [MEMBER_UNREACHABLE] = "unreachable",
-        [MEMBER_SILENT] = "silent",
-        [MEMBER_GONE_BACK] = "gone back",
-        [MEMBER_WAITING] = "waiting",
-        [MEMBER_NO_STATE] = "no state",
-        [MEMBER_DISK_FULL] = "disk full",
-        [MEMBER_DAMAGED] = "damaged",
-        [MEMBER_STOPPING] = "stopping",
-        [MEMBER_STUCK] = "stuck",
-        [MEMBER_BEHIND] = "behind",
-        [MEMBER_CLOCK_OFF] = "clock off",
+        [MEMBER_UNREACHABLE] = "unreachable", [MEMBER_SILENT] = "silent",
+        [MEMBER_RIVALS] = "two clusters",     [MEMBER_GONE_BACK] = "gone back",
+        [MEMBER_WAITING] = "waiting",         [MEMBER_NO_STATE] = "no state",
+        [MEMBER_DISK_FULL] = "disk full",     [MEMBER_DAMAGED] = "damaged",
+        [MEMBER_STOPPING] = "stopping",       [MEMBER_STUCK] = "stuck",
+        [MEMBER_BEHIND] = "behind",           [MEMBER_CLOCK_OFF] = "clock off",
         [MEMBER_HEALTHY] = "healthy",
     };
 
@@ -42,6 +37,8 @@ static enum member_state state_of(const struct member *m, const struct progress 
 {
     uint64_t flags = m->health.flags;
 
+    if (flags & HEALTH_RIVALS)
+        return MEMBER_RIVALS;
     if (flags & HEALTH_GONE_BACK)
         return MEMBER_GONE_BACK;
     if (flags & HEALTH_WAITING)

@@ -18,6 +18,7 @@ struct node;
 enum member_state {
     MEMBER_UNREACHABLE, /* no link */
     MEMBER_SILENT,      /* a link, but nothing has come for PEER_FRESH_MS */
+    MEMBER_RIVALS,      /* its peers belong to another cluster */
     MEMBER_GONE_BACK,
     MEMBER_WAITING,
     MEMBER_NO_STATE,

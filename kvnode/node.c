@@ -45,7 +45,6 @@
 #define HAND_OVER_MS 1500
 #define FLUSH_MS 30000
 #define LOCK_WAIT_MS 2000
-#define VOTERS_MAX 7
 
 struct running {
     struct node node;
@@ -206,6 +205,28 @@ static int write_identities(struct running *r)
     return rv;
 }
 
+/* Before a node is a member: afterwards the log says who is, whatever the file names, and a
+ * cluster that works must not stop for a section too many or too few (see warnings.c). */
+static int check_numbers(struct running *r)
+{
+    const struct config *config = r->node.config;
+    size_t n = config->n_peers + 1;
+
+    if (config_number_fits(n) && (n > 1 || access(config->founding, F_OK) == 0))
+        return 0;
+    if (n == 1)
+        snprintf(r->why, WHY_MAX,
+                 "this node is to be let into cluster %016llx, and its configuration has no [peer] section: "
+                 "append those of the others (kvnode config --peer, there)",
+                 (unsigned long long)config->cluster_id);
+    else
+        snprintf(r->why, WHY_MAX,
+                 "a cluster has 1, 3, 5 or 7 nodes, and the configuration names %zu%s: add or remove a "
+                 "[peer] section",
+                 n, n % 2 == 0 ? ", of which no more may fail than of one less" : "");
+    return -EINVAL;
+}
+
 static int found_cluster(struct running *r)
 {
     const struct config *config = r->node.config;
@@ -240,13 +261,6 @@ static int found_cluster(struct running *r)
             return -EINVAL;
         }
         last = id;
-    }
-    if (founders.n % 2 == 0 || founders.n > VOTERS_MAX) {
-        snprintf(r->why, WHY_MAX,
-                 "a cluster has 1, 3, 5 or 7 nodes, and the configuration names %u%s: add or remove a [peer] "
-                 "section",
-                 founders.n, founders.n % 2 == 0 ? ", of which no more may fail than of one less" : "");
-        return -EINVAL;
     }
     rv = consensus_found(r->node.consensus, &founders, 1, 0);
     if (rv != 0)
@@ -340,6 +354,8 @@ static int open_log(struct running *r)
         events_reset(n->events, store_applied(n->store));
         digest_ring_reset(&n->digests, store_applied(n->store), store_digest(n->store));
     }
+    if (rv == 0 && !exists && door_standing(n->door) == STANDING_WAITING)
+        rv = check_numbers(r);
     /* Only the first node founds; the others wait until a member lets them in. */
     if (rv == 0 && !exists && door_standing(n->door) == STANDING_WAITING &&
         access(n->config->founding, F_OK) == 0)
@@ -524,7 +540,7 @@ static void stop(struct running *r)
     verify_free(n->verify);
     if (n->snapshots != NULL && snapshots_busy(n->snapshots)) {
         log_info("stopped while a state file was being made or installed; the next start goes on");
-        _exit(0);
+        _exit(n->anew); /* who was readmitted is to be started again */
     }
     snapshots_free(n->snapshots);
     close_handle((uv_handle_t *)&n->writeback_wake);
@@ -564,23 +580,21 @@ static void raise_descriptors(void)
     setrlimit(RLIMIT_NOFILE, &files);
 }
 
-int node_run(const struct config *config)
+/* One life: from the start to the end, or to a readmission (*anew_out). */
+static int live(const struct config *config, bool *anew_out)
 {
     struct running *r = calloc(1, sizeof *r);
     int rv;
 
+    *anew_out = false;
     if (r == NULL)
-        return 1;
-    signal(SIGPIPE, SIG_IGN);
-    turn_tune_malloc();
-    umask(0077); /* values are secrets */
-    raise_descriptors();
+        return -ENOMEM;
     r->node.config = config;
     r->node.started_ms = clock_boot_ms();
     r->lock_fd = -1;
     if (uv_loop_init(&r->node.loop) != 0) {
         free(r);
-        return 1;
+        return -ENOMEM;
     }
     streams_init(&r->node.streams, &r->node.loop);
     rv = start(r);
@@ -594,7 +608,23 @@ int node_run(const struct config *config)
         uv_run(&r->node.loop, UV_RUN_DEFAULT);
     }
     stop(r);
+    *anew_out = rv == 0 && r->node.anew && !r->node.stopping;
     free(r);
+    return rv;
+}
+
+int node_run(const struct config *config)
+{
+    bool anew;
+    int rv;
+
+    signal(SIGPIPE, SIG_IGN);
+    turn_tune_malloc();
+    umask(0077); /* values are secrets */
+    raise_descriptors();
+    do
+        rv = live(config, &anew);
+    while (anew);
     if (rv == 0)
         log_info("stopped");
     return rv == 0 ? 0 : 1;

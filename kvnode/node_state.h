@@ -21,6 +21,7 @@
 #include "kvnode/clock_watch.h"
 #include "kvnode/journal.h"
 #include "kvnode/reserve.h"
+#include "kvnode/rivals.h"
 #include "kvnode/store.h"
 #include "kvnode/stream.h"
 #include "kvnode/turn.h"
@@ -72,6 +73,7 @@ struct node {
     struct peers *peers;
     struct reads *reads;
     struct reserve reserve; /* promised to clients */
+    struct rivals rivals;
     struct scrub *scrub;
     struct serve *serve;
     struct snapshots *snapshots;
@@ -98,10 +100,12 @@ struct node {
     bool stateless;  /* a state file is awaited or being loaded: nobody is served, `store` is empty */
     bool root_given; /* the owner of a new cluster's root directory is settled */
     bool stopping;
+    bool anew; /* this node was readmitted: once the loop has stopped, it starts again with an empty log */
     uint64_t stop_deadline_ms;
 };
 
-/* Why this node serves nobody: it has no state, is no member yet, or has gone back; NULL: it serves. */
+/* Why this node serves nobody: it has no state, is no member yet, has gone back, or its peers belong to
+ * another cluster; NULL: it serves. */
 const char *node_no_service(const struct node *n);
 /* This node knows that it cannot reach a majority. */
 bool node_in_minority(const struct node *n);

@@ -228,6 +228,13 @@ static void on_log_shorter(void *arg, uint64_t peer, uint64_t index, uint64_t ma
     door_log_shorter(n->door, peer, index, match);
 }
 
+static void on_contradiction(void *arg)
+{
+    struct node *n = arg;
+
+    door_contradicted(n->door);
+}
+
 struct consensus_callbacks node_consensus_callbacks(struct node *n)
 {
     return (struct consensus_callbacks){.arg = n,
@@ -238,6 +245,7 @@ struct consensus_callbacks node_consensus_callbacks(struct node *n)
                                         .send_end = on_send_end,
                                         .send_snapshot = on_send_snapshot,
                                         .on_log_shorter = on_log_shorter,
+                                        .on_contradiction = on_contradiction,
                                         .install = on_install};
 }
 
@@ -279,6 +287,8 @@ void node_turn_end(struct node *n)
 
 const char *node_no_service(const struct node *n)
 {
+    if (rivals_prevail(&n->rivals, n->config->n_peers + 1))
+        return "this node serves nobody: its configuration names nodes of another cluster; see kvnode status";
     if (n->door != NULL && door_standing(n->door) != STANDING_MEMBER)
         return door_text(n->door);
     return n->stateless ? "this node is fetching its state from the leader; ask another" : NULL;

@@ -10,6 +10,7 @@
 #include "kvnode/bridges.h"
 #include "kvnode/door.h"
 #include "kvnode/node_state.h"
+#include "kvnode/peer_frame.h"
 #include "kvnode/reads.h"
 #include "kvnode/snapshots.h"
 #include "kvnode/verify.h"
@@ -20,7 +21,6 @@
 #include "sync/ssh/identity.h"
 #include "sync/ssh/link.h"
 
-#define PEER_MAGIC "kvfs-peer-2"
 /* A peer that sends nothing for so many heartbeats is taken for dead. */
 #define SILENT_BEATS 10
 #define SILENT_MIN_MS 3000
@@ -209,10 +209,7 @@ static void send_hello(struct connection *c)
     struct buffer *b = stream_output(c->stream);
     size_t frame = frame_begin(b, PEER_HELLO, NODE_GROUP, 0);
 
-    buffer_put_text(b, PEER_MAGIC);
-    buffer_put_u64(b, config->cluster_id);
-    buffer_put_u16(b, config->id);
-    buffer_put_text(b, config->name);
+    peer_hello_encode(b, config->cluster_id, config->id, config->name);
     door_put_hello(c->peers->node->door, b);
     frame_end(b, frame);
 }
@@ -242,35 +239,44 @@ static void set_error(struct peer *peer, const char *text)
     snprintf(peer->view.error, sizeof peer->view.error, "%s", text);
 }
 
+/* Both sides are to know: who was dialled says its HELLO before it closes. */
+static int refuse_rival(struct connection *c, uint64_t cluster)
+{
+    struct node *n = c->peers->node;
+    struct peer *peer = c->peer;
+
+    snprintf(peer->view.error, sizeof peer->view.error, "it belongs to cluster %016llx, this node to %016llx",
+             (unsigned long long)cluster, (unsigned long long)n->config->cluster_id);
+    if (rivals_hear(&n->rivals, peer->config->id, cluster, n->config->cluster_id))
+        log_error("%s belongs to cluster %016llx, this node to %016llx: refused%s", peer->config->name,
+                  (unsigned long long)cluster, (unsigned long long)n->config->cluster_id,
+                  rivals_prevail(&n->rivals, n->config->n_peers + 1) ? ", and this node serves nobody" : "");
+    if (peer->link != NULL)
+        return -EPROTO;
+    send_hello(c);
+    stream_finish(c->stream);
+    return 0;
+}
+
 static int on_hello(struct connection *c, struct cursor *in)
 {
     const struct config *config = c->peers->node->config;
     struct peer *peer = c->peer;
     struct health health;
-    size_t magic_len, name_len;
-    const uint8_t *magic = cursor_string(in, 64, &magic_len);
-    uint64_t cluster = cursor_u64(in);
-    uint16_t id = cursor_u16(in);
-    const uint8_t *name = cursor_string(in, SSH_PEER_NAME_MAX, &name_len);
+    struct peer_hello hello;
 
-    if (in->failed || magic_len != strlen(PEER_MAGIC) || memcmp(magic, PEER_MAGIC, magic_len) != 0) {
+    if (!peer_hello_decode(in, &hello) || !hello.same_protocol) {
         set_error(peer, "it speaks another protocol");
         log_error("%s: speaks another protocol; refused", peer->config->name);
         return -EPROTO;
     }
-    if (cluster != config->cluster_id) {
-        snprintf(peer->view.error, sizeof peer->view.error,
-                 "it belongs to cluster %016llx, this node to %016llx", (unsigned long long)cluster,
-                 (unsigned long long)config->cluster_id);
-        log_error("%s: belongs to cluster %016llx, this node to %016llx; refused", peer->config->name,
-                  (unsigned long long)cluster, (unsigned long long)config->cluster_id);
-        return -EPROTO;
-    }
-    if (id != peer->config->id || name_len != strlen(peer->config->name) ||
-        memcmp(name, peer->config->name, name_len) != 0) {
+    if (hello.cluster != config->cluster_id)
+        return refuse_rival(c, hello.cluster);
+    if (hello.id != peer->config->id || hello.name_len != strlen(peer->config->name) ||
+        memcmp(hello.name, peer->config->name, hello.name_len) != 0) {
         set_error(peer, "its key is another node's");
         log_error("%s (id %u): the node behind this key says it is %.*s (id %u); refused", peer->config->name,
-                  peer->config->id, (int)name_len, (const char *)name, id);
+                  peer->config->id, (int)hello.name_len, hello.name, hello.id);
         return -EPROTO;
     }
     if (!door_take_lives(c->peers->node->door, peer->config->id, true, in)) {
@@ -281,6 +287,7 @@ static int on_hello(struct connection *c, struct cursor *in)
     if (peer->connection != NULL && peer->connection != c)
         stream_close(peer->connection->stream); /* the newer one counts */
     c->hello = true;
+    rivals_hear(&c->peers->node->rivals, hello.id, hello.cluster, config->cluster_id);
     peer->connection = c;
     peer->view.error[0] = '\0';
     if (peer->link == NULL)
@@ -323,8 +330,8 @@ static int on_frame(void *arg, const struct frame *frame)
     struct peer *peer = c->peer;
     struct node *n = c->peers->node;
     struct cursor in = cursor_of(frame->payload, frame->len);
-    uint64_t a, b, d;
-    int rv = 0;
+    uint64_t numbers[3];
+    int code, rv = 0;
 
     c->heard_ms = clock_boot_ms();
     if (!c->hello && frame->type != PEER_HELLO)
@@ -346,20 +353,16 @@ static int on_frame(void *arg, const struct frame *frame)
         rv = writes_forwarded(n->writes, peer->view.id, frame->payload, frame->len);
         break;
     case PEER_REFUSED:
-        a = cursor_u64(&in);
-        b = cursor_u64(&in);
-        d = cursor_u64(&in);
-        if (cursor_done(&in))
-            writes_refused(n->writes, a, b, d);
+        if (peer_numbers_decode(&in, numbers, 3))
+            writes_refused(n->writes, numbers[0], numbers[1], numbers[2]);
         break;
     case PEER_READ:
         reads_peer_asks(n->reads, peer->view.id, frame->id);
         break;
     case PEER_READ_ANSWER:
-        a = cursor_u16(&in);
-        b = cursor_u64(&in);
-        if (cursor_done(&in))
-            reads_peer_answers(n->reads, frame->id, (int)a, b);
+        code = cursor_u16(&in);
+        if (peer_numbers_decode(&in, numbers, 1))
+            reads_peer_answers(n->reads, frame->id, code, numbers[0]);
         break;
     case PEER_STATUS:
         rv = on_status(peer, &in);
@@ -374,25 +377,21 @@ static int on_frame(void *arg, const struct frame *frame)
         snapshots_wanted(n->snapshots, peer->view.id);
         break;
     case PEER_VERIFY:
-        a = cursor_u64(&in);
-        b = cursor_u64(&in);
-        if (cursor_done(&in))
-            verify_peer_asks(n->verify, peer->view.id, frame->id, a, b);
+        if (peer_numbers_decode(&in, numbers, 2))
+            verify_peer_asks(n->verify, peer->view.id, frame->id, numbers[0], numbers[1]);
         break;
     case PEER_VERIFY_ANSWER:
         verify_peer_answers(n->verify, peer->view.id, frame->id, &in);
         break;
     case PEER_TRANSFER: /* who asked looks at the outcome */
-        a = cursor_u64(&in);
-        if (cursor_done(&in) && consensus_is_leader(n->consensus)) {
+        if (peer_numbers_decode(&in, numbers, 1) && consensus_is_leader(n->consensus)) {
             log_info("%s passes on that this node is to hand leadership over", peer->config->name);
-            consensus_transfer(n->consensus, a);
+            consensus_transfer(n->consensus, numbers[0]);
         }
         break;
     case PEER_READMIT: /* who asked looks at the outcome */
-        a = cursor_u64(&in);
-        if (cursor_done(&in) && consensus_is_leader(n->consensus))
-            door_readmit(n->door, a);
+        if (peer_numbers_decode(&in, numbers, 1) && consensus_is_leader(n->consensus))
+            door_readmit(n->door, numbers[0]);
         break;
     case PEER_LIVES:
         rv = door_take_lives(n->door, peer->view.id, false, &in) ? 0 : KV_E_PROTOCOL;

@@ -115,6 +115,40 @@ static void about_member(struct node *n, const struct member *m, json_t *list)
             m->health.version[0] != '\0' ? m->health.version : "(not told)", n->config->name, KVFS_VERSION);
 }
 
+static void about_rivals(const struct node *n, json_t *list)
+{
+    size_t i;
+
+    for (i = 0; i < n->rivals.n; i++) {
+        const char *name = node_member_name(n, n->rivals.all[i].id);
+
+        add(list,
+            "%s belongs to cluster %016" PRIx64 ", this node to %016" PRIx64
+            ": take its [peer] section out, or make one of the two anew: kvnode init --cluster ID",
+            name, n->rivals.all[i].cluster, n->config->cluster_id);
+    }
+}
+
+/* The log says who is a member, for good; the file says who is linked with. */
+static void about_sections(const struct node *n, const struct members *members, json_t *list)
+{
+    size_t i, k;
+
+    for (i = 0; i < members->n; i++)
+        if (!members->all[i].self && config_peer_by_id(n->config, (uint16_t)members->all[i].id) == NULL)
+            add(list, "%s (id %" PRIu64 ") is a member, and %s has no [peer] section for it",
+                members->all[i].address, members->all[i].id, n->config->name);
+    for (i = 0; i < n->config->n_peers; i++) {
+        for (k = 0; k < members->n && members->all[k].id != n->config->peers[i].id; k++)
+            ;
+        if (k == members->n)
+            add(list, "%s is no member of this cluster: those are fixed when it is founded, and %s counts %u",
+                n->config->peers[i].name, n->config->name, members->voters);
+    }
+    if (members->voters > 0 && members->voters % 2 == 0)
+        add(list, "this cluster has %u voters, of which no more may fail than of one less", members->voters);
+}
+
 static void about_clocks(struct node *n, const struct members *members, json_t *list)
 {
     uint64_t ahead = clock_watch_ahead_ns(n);
@@ -171,6 +205,8 @@ json_t *warnings(struct node *n, const struct members *members, const struct sto
     about_disks(n, members, list);
     for (i = 0; i < members->n; i++)
         about_member(n, &members->all[i], list);
+    about_rivals(n, list);
+    about_sections(n, members, list);
     about_clocks(n, members, list);
     about_links(members, list);
     about_use(usage, list);

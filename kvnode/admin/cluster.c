@@ -56,11 +56,17 @@ static void name_useless(const json_t *status, char *out, size_t size)
     static const struct {
         const char *state, *clause;
     } clauses[] = {
-        {"unreachable", " is unreachable"},    {"silent", " is silent"},
-        {"gone back", "'s files are too old"}, {"waiting", " waits to be let in"},
-        {"no state", " has no state yet"},     {"disk full", "'s disk is full"},
-        {"damaged", "'s state.db is damaged"}, {"stopping", " is stopping"},
-        {"stuck", " does not catch up"},       {"behind", " is catching up"},
+        {"unreachable", " is unreachable"},
+        {"silent", " is silent"},
+        {"gone back", "'s files are too old"},
+        {"waiting", " waits to be let in"},
+        {"no state", " has no state yet"},
+        {"disk full", "'s disk is full"},
+        {"damaged", "'s state.db is damaged"},
+        {"stopping", " is stopping"},
+        {"stuck", " does not catch up"},
+        {"behind", " is catching up"},
+        {"two clusters", " is told to be in two clusters"},
     };
     const json_t *m;
     size_t i, used = 0;

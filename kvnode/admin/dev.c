@@ -8,6 +8,7 @@
 
 #include "kvnode/admin/format.h"
 #include "kvnode/admin/verbs.h"
+#include "kvnode/config.h"
 #include "sync/base/clock.h"
 
 #define STOP_MS 10000
@@ -74,13 +75,16 @@ static int up(struct dev *d, bool make_only)
     bool moved;
     if (d->a->n_args > 1 && !admin_parse_number(d->a->args[1], 1, DEV_NODES_MAX, &wanted))
         return admin_usage(d->a, "up %s: use a number of nodes from 1 to %d", d->a->args[1], DEV_NODES_MAX);
+    if (!config_number_fits(wanted))
+        return admin_usage(d->a, "up %s: a cluster has 1, 3, 5 or 7 nodes", d->a->args[1]);
     if (d->complete && wanted != d->n_nodes)
-        return admin_fail(
-            d->a, EXIT_REFUSED, NULL,
-            "up: the cluster in %s has %zu nodes. For another number: kvnode dev down, remove %s, up %s",
-            d->dir, d->n_nodes, d->dir, d->a->args[1]);
+        return admin_usage(
+            d->a,
+            "up %s: the cluster in %s has %zu nodes. For another number: kvnode dev down, remove %s, up %s",
+            d->a->args[1], d->dir, d->n_nodes, d->dir, d->a->args[1]);
+    /* An interrupted attempt may have made more; their number need not be one of a cluster. */
     if (wanted < d->n_nodes)
-        wanted = d->n_nodes;
+        wanted = d->n_nodes | 1;
     int exit = dev_prepare(d, wanted, &moved);
     if (exit != EXIT_OK)
         return exit;

@@ -281,6 +281,9 @@ static void check_configured(struct doctor *d, const struct config *c)
         say(d, SSH_CHECK_WARN, "account", "run kvnode doctor as that account, or as root, for the rest",
             "the node's files belong to %s, and only it can judge them", pw != NULL ? pw->pw_name : number);
     }
+    if (!config_number_fits(c->n_peers + 1))
+        say(d, SSH_CHECK_FAIL, "nodes", "add or remove a [peer] section",
+            "a cluster has 1, 3, 5 or 7 nodes, the configuration names %zu", c->n_peers + 1);
     if (c->n_peers > 0)
         check_peers(d, c);
     check_node(d, c->socket);

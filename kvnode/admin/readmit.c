@@ -18,7 +18,7 @@ static int confirm(struct admin *a, const char *name)
     if (!isatty(STDIN_FILENO))
         return admin_usage(a, "readmit: --yes is needed where nobody can be asked");
     fprintf(stderr,
-            "%s throws its log and its state away when it is started next, and gets both from the leader.\n"
+            "%s throws its log and its state away, and gets both from the leader.\n"
             "If it alone has something that was acknowledged (other nodes are lost, too), put its data back "
             "instead.\n"
             "Go on? [yes/no] ",
@@ -48,11 +48,7 @@ int verb_readmit(struct admin *a)
             exit = cluster_fail(&l, name, rc, false);
     }
     if (exit == EXIT_OK)
-        admin_say(
-            a,
-            "%s may begin anew: start it again there (a node whose data directory was made anew goes on "
-            "by itself)",
-            name);
+        admin_say(a, "%s begins anew, now or when it is started next", name);
     request_close(&l);
     return exit;
 }

@@ -26,6 +26,7 @@
 #ifndef KVFS_SYNC_RAFT_ENGINE_H
 #define KVFS_SYNC_RAFT_ENGINE_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -34,6 +35,9 @@
 #include "sync/raft/entry.h"
 #include "sync/raft/message.h"
 #include "sync/raft/snapshot_meta.h"
+
+/* The failure of an engine whose log differs from the leader's in what is committed. */
+#define ENGINE_CONTRADICTED (-ESTALE)
 
 struct engine;
 struct engine_knobs; /* knobs.h, for tests */

@@ -27,7 +27,7 @@ static int check_agreement(struct engine *e, uint64_t index, uint64_t term, uint
 
     if (ours == 0 || term == 0 || ours == term || e->knobs.no_agreement)
         return 0;
-    return engine_die(e, -ENOTRECOVERABLE,
+    return engine_die(e, ENGINE_CONTRADICTED,
                       "entry %" PRIu64 " is committed here in term %" PRIu64 ", node %" PRIu64
                       ", which leads, has one of term %" PRIu64
                       ": a majority of the nodes forgot what it had acknowledged",

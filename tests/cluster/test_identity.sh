@@ -67,6 +67,14 @@ again() {
     for i in 1 2 3; do cp "$work/n$i.good" "$(conf $i)"; done
 }
 
+# A member's log first: only a leader with a link to it lets a node in.
+is_member() { # N
+    kvnode -n "n$1" --timeout 1s get app/color >/dev/null 2>&1
+}
+try "all are let in"
+for i in 1 2 3; do until_true 20 is_member $i || die "n$i is not let in: $(kvnode status -n "n$i" 2>&1)"; done
+again
+
 # n2 knows n1 by another client key: n1 cannot log in there.
 set_peer_value "$(conf 2)" n1 key "$(peer_value "$work/n1.good" n2 host_key)"
 try "a client key that the peer does not know"

@@ -95,6 +95,11 @@ void door_log_shorter(struct door *d, uint64_t peer, uint64_t index, uint64_t ma
                   (int)match);
 }
 
+void door_contradicted(struct door *d)
+{
+    violation("what is committed here is not what the leader has");
+}
+
 enum standing door_standing(const struct door *d)
 {
     return STANDING_MEMBER;
