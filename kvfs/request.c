@@ -14,6 +14,8 @@
 #include "sync/base/log.h"
 
 #define INTERRUPT_AFTER_MS 100
+/* A part may take so many times what a request may. */
+#define PARTS_TIMES 6
 #define DEADLINE_LOG_MS 1000 /* one line for all of so long */
 
 struct request *request_begin(struct fs *fs, fuse_req_t fuse)
@@ -130,6 +132,18 @@ static int timeout_code(const struct request *r)
     return r->last_code == KV_E_ROFS || r->last_code == KV_E_NOSPC ? r->last_code : KV_E_UNAVAILABLE;
 }
 
+/* A close waits for parts that a busy cluster takes slowly: the node has them, is there,
+ * and has refused nothing. A small request is never so long in a node that works. */
+static bool is_slow(struct fs *fs, const struct request *r, uint64_t now_ms)
+{
+    const struct inode *inode = r->waiting != NULL && r->ino != 0 ? inode_find(fs, r->ino) : NULL;
+    const struct file *f = inode != NULL ? inode->file : NULL;
+    const struct request *on = f != NULL ? f->publication : NULL;
+
+    return on != NULL && f->n_parts > 0 && fs->link.client != NULL && on->sent && on->last_code == 0 &&
+           now_ms - r->deadline_ms < (PARTS_TIMES - 1) * fs->options->timeout_ms;
+}
+
 /* What became of a request that a program waited for in vain. */
 static void log_deadline(struct fs *fs, const struct request *r, uint64_t now_ms)
 {
@@ -196,7 +210,7 @@ unsigned request_tick(struct fs *fs, uint64_t now_ms, struct suspect *suspects_o
         fs->ticked_next = TAILQ_NEXT(r, all);
         /* Neither with the link nor waiting: an operation has it in its hands. */
         if (r->number != 0 || r->waiting != NULL) {
-            if (r->deadline_ms <= now_ms) {
+            if (r->deadline_ms <= now_ms && !is_slow(fs, r, now_ms)) {
                 log_deadline(fs, r, now_ms);
                 give_up(fs, r, timeout_code(r));
             } else if (n < max && may_be_killed(r, now_ms)) {

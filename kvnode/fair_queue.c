@@ -65,6 +65,7 @@ struct fair_item *fair_queue_add(struct fair_queue *q, const struct command *cmd
         return NULL;
     item->large = cmd->op == COMMAND_PART || (cmd->flags & COMMAND_PARTS) != 0 || e->len > FAIR_SMALL_MAX;
     c = class_of(q, item);
+    item->session = cmd->session;
     item->lane = lane_get(c, cmd->session);
     if (item->lane == NULL) {
         free(item);

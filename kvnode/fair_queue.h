@@ -30,8 +30,9 @@ struct fair_item {
     struct entry *entry; /* owned */
     uint64_t peer;       /* who forwarded it, 0: this node */
     void *own;           /* the caller's */
+    uint64_t session;
     bool large;
-    struct fair_lane *lane;
+    struct fair_lane *lane;      /* NULL: out of the queue */
     TAILQ_ENTRY(fair_item) link; /* in its lane */
 };
 

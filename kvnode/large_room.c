@@ -1,9 +1,7 @@
 #include "kvnode/large_room.h"
 
-#define STEP (128UL << 10)
-#define FAST_MS 20
-#define SLOW_MS 40
 #define SHARED_MS 200 /* since the last small one */
+#define PAUSE_MAX_MS 500
 #define COST_MIN 4096
 #define LINK_MAX (2UL << 20)
 #define LINK_MS 1000
@@ -19,21 +17,32 @@ size_t large_room_cost(size_t len)
     return len > COST_MIN ? len : COST_MIN;
 }
 
-void large_room_small(struct large_room *r, uint64_t now)
+void large_room_small(struct large_room *r, uint64_t session, uint64_t now)
 {
-    r->small_ms = now;
+    if (session != r->session)
+        r->small_ms = now;
+}
+
+void large_room_large(struct large_room *r, uint64_t session)
+{
+    r->session = session;
+}
+
+static bool is_shared(const struct large_room *r, uint64_t now)
+{
+    return now - r->small_ms < SHARED_MS;
 }
 
 void large_room_took(struct large_room *r, size_t bytes, uint64_t took_ms, uint64_t now)
 {
     size_t room = r->room;
 
-    if (now - r->small_ms >= SHARED_MS)
+    if (is_shared(r, now)) {
+        r->pause_ms = now + (took_ms < PAUSE_MAX_MS ? took_ms : PAUSE_MAX_MS);
+        room = 0;
+    } else {
         room += bytes;
-    else if (took_ms > SLOW_MS)
-        room /= 2;
-    else if (took_ms < FAST_MS)
-        room += STEP;
+    }
     r->room = room < LARGE_ROOM_MIN ? LARGE_ROOM_MIN : room > LARGE_ROOM_MAX ? LARGE_ROOM_MAX : room;
 }
 
@@ -57,9 +66,16 @@ void large_room_applied(struct large_room *r, uint64_t applied, uint64_t now)
     }
 }
 
-bool large_room_has(const struct large_room *r, size_t more)
+uint64_t large_room_pause(const struct large_room *r, uint64_t now)
 {
-    return r->bytes + more < r->room && r->n < LARGE_BATCHES;
+    return is_shared(r, now) && now < r->pause_ms ? r->pause_ms - now : 0;
+}
+
+bool large_room_has(const struct large_room *r, size_t more, uint64_t now)
+{
+    if (is_shared(r, now) && r->bytes + more > 0)
+        return false;
+    return large_room_pause(r, now) == 0 && r->bytes + more < r->room && r->n < LARGE_BATCHES;
 }
 
 bool large_room_link_is_full(struct large_room *r, size_t unsent, uint64_t now)

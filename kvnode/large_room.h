@@ -1,8 +1,9 @@
 /* How much of the large commands (fair_queue.h) may be under way: proposed and not
  * applied, or forwarded and not answered. That is what a small one has to wait
  * behind, in log.db, on the links, in the state machine. While there are small ones
- * it may be as much as takes 20 to 40 ms, whatever disks, links and processors are
- * worth just now; else 4 MiB. Times are clock_boot_ms(). Loop thread only. */
+ * it is one at a time, and after each a pause as long as it took: half of the time
+ * is theirs, whatever disks, links and processors are worth just now. Without small
+ * ones it may be 4 MiB. Times are clock_boot_ms(). Loop thread only. */
 #ifndef KVFS_KVNODE_LARGE_ROOM_H
 #define KVFS_KVNODE_LARGE_ROOM_H
 
@@ -25,15 +26,19 @@ struct large_room {
     size_t room;
     struct large_batch batches[LARGE_BATCHES]; /* a ring of what is not applied */
     size_t first, n, bytes;
-    uint64_t small_ms;     /* when a small one went out last */
+    uint64_t session;      /* of the last large one */
+    uint64_t small_ms;     /* when a small one of another session went out last */
+    uint64_t pause_ms;     /* the small ones' half lasts until then */
     uint64_t link_full_ms; /* since when a link is full, 0: none is */
 };
 
 void large_room_init(struct large_room *r);
 /* What one of so many bytes is charged. */
 size_t large_room_cost(size_t len);
-/* A small one goes out. */
-void large_room_small(struct large_room *r, uint64_t now);
+/* A small one goes out, or a large one. Only small ones of another session than the last
+ * large one's count: a program that writes a large file does not slow itself down. */
+void large_room_small(struct large_room *r, uint64_t session, uint64_t now);
+void large_room_large(struct large_room *r, uint64_t session);
 /* Large ones of so many bytes took so long: more or less may go from now on. */
 void large_room_took(struct large_room *r, size_t bytes, uint64_t took_ms, uint64_t now);
 /* As leader: these were proposed up to index; up to `applied` they are applied. */
@@ -41,7 +46,9 @@ void large_room_proposed(struct large_room *r, uint64_t index, size_t bytes, uin
 void large_room_applied(struct large_room *r, uint64_t applied, uint64_t now);
 /* One more may be proposed, with `more` bytes in the batch that is being made. The
  * last may be longer than the room. */
-bool large_room_has(const struct large_room *r, size_t more);
+bool large_room_has(const struct large_room *r, size_t more, uint64_t now);
+/* How long a pause still lasts, 0: there is none. */
+uint64_t large_room_pause(const struct large_room *r, uint64_t now);
 /* So much is unsent on the fullest link: must large ones wait? After 1 s one may go
  * every 100 ms: a peer that is slow must not stop the others, and heartbeats must not
  * wait behind more and more. */

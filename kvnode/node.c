@@ -425,7 +425,7 @@ static void start_handles(struct running *r)
     struct node *n = &r->node;
 
     uv_async_init(&n->loop, &n->writeback_wake, on_writeback_wake);
-    uv_timer_init(&n->loop, &n->writeback_timer);
+    uv_timer_init(&n->loop, &n->later);
     uv_timer_init(&n->loop, &n->beat);
     uv_timer_init(&n->loop, &r->sshd_timer);
     uv_prepare_init(&n->loop, &n->turn_end);
@@ -434,7 +434,7 @@ static void start_handles(struct running *r)
     uv_signal_init(&n->loop, &n->sigint);
     uv_signal_init(&n->loop, &n->sighup);
     uv_signal_init(&n->loop, &n->sigchld);
-    n->writeback_wake.data = n->writeback_timer.data = n->beat.data = n->turn_end.data = n->behind.data = n;
+    n->writeback_wake.data = n->later.data = n->beat.data = n->turn_end.data = n->behind.data = n;
     n->sigterm.data = n->sigint.data = n->sighup.data = n->sigchld.data = n;
     uv_signal_start(&n->sighup, on_hangup, SIGHUP);
     r->sshd_timer.data = r;
@@ -544,7 +544,7 @@ static void stop(struct running *r)
     }
     snapshots_free(n->snapshots);
     close_handle((uv_handle_t *)&n->writeback_wake);
-    close_handle((uv_handle_t *)&n->writeback_timer);
+    close_handle((uv_handle_t *)&n->later);
     close_handle((uv_handle_t *)&n->beat);
     close_handle((uv_handle_t *)&n->turn_end);
     close_handle((uv_handle_t *)&n->behind);

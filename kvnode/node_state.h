@@ -56,8 +56,8 @@ struct node {
     struct store *store;
     struct writeback *writeback; /* NULL while an install is under way */
     uv_async_t writeback_wake;
-    uv_timer_t writeback_timer;
     struct digest_ring digests;
+    uv_timer_t later;        /* the next turn that somebody waits for */
     uv_idle_t behind;        /* runs while node_apply() has more to do */
     uint64_t apply_until_ns; /* clock_boot_ns(): when applying has had its time of this turn; 0: not begun */
     bool applying;           /* node_apply() is under way */

@@ -251,14 +251,15 @@ struct consensus_callbacks node_consensus_callbacks(struct node *n)
 
 /* ---- turns and beats ---- */
 
-static void on_writeback_timer(uv_timer_t *timer)
+/* The end of this turn looks. */
+static void on_later(uv_timer_t *timer)
 {
-    (void)timer; /* the end of this turn polls */
+    (void)timer;
 }
 
 void node_turn_end(struct node *n)
 {
-    uint64_t since;
+    uint64_t since, later;
 
     node_apply(n);
     since = clock_boot_ns();
@@ -268,7 +269,7 @@ void node_turn_end(struct node *n)
     consensus_turn_end(n->consensus);
     /* Leadership may just have changed: what waited for that goes now. */
     reads_turn_end(n->reads);
-    writes_turn_end(n->writes);
+    later = writes_turn_end(n->writes);
     since = turn_part(&n->turn, since, "proposals and the log", "", 0);
     if (n->writeback != NULL) {
         int error;
@@ -276,10 +277,11 @@ void node_turn_end(struct node *n)
 
         if (error != 0)
             node_die("out of memory while writing behind");
-        if (wait != UINT64_MAX)
-            uv_timer_start(&n->writeback_timer, on_writeback_timer, wait, 0);
+        later = wait < later ? wait : later;
         turn_part(&n->turn, since, "write-behind", "", 0);
     }
+    if (later != UINT64_MAX)
+        uv_timer_start(&n->later, on_later, later, 0);
     streams_flush(&n->streams);
     n->apply_until_ns = 0;
     turn_end(&n->turn);

@@ -27,7 +27,7 @@
 #define BUSY_COMMANDS 2 /* times `commands` in one batch, while the writer is busy */
 /* Parts of an upload that ends soon need not be written at all: a batch waits for
  * them so much longer, until they are times `bytes`. */
-#define PARTS_WAIT_MS 1500
+#define PARTS_WAIT_MS 5000
 #define PARTS_BYTES 6
 /* What a turn of the loop encodes of a batch that is due: a millisecond's worth. A load that notes
  * faster than that, for so many turns, is cut off. */
@@ -224,7 +224,7 @@ static int open_db(struct writeback *wb, char error[STATE_DB_ERROR_MAX])
         return rv;
     code = sqlite3_exec(wb->db,
                         "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0;"
-                        " PRAGMA cache_size=-32768;",
+                        " PRAGMA cache_size=-32768; PRAGMA secure_delete=FAST;",
                         NULL, NULL, NULL);
     sqlite3_wal_hook(wb->db, on_commit_to_journal, wb);
     if (code == SQLITE_OK)
@@ -375,6 +375,19 @@ static bool is_due(struct writeback *wb, uint64_t now_ms)
     return (now_ms >= wb->due_ms || journal_commands(wb->j) >= o->commands) && !is_busy(wb);
 }
 
+/* Parts that are about to end are not written for the sake of durability alone. */
+static bool is_sync_due(const struct writeback *wb, uint64_t now_ms)
+{
+    size_t limit = wb->options.durable_bytes;
+    uint64_t due = wb->durable_due_ms;
+
+    if (journal_part_bytes(wb->j) > 0 && wb->due_ms != 0 && now_ms < wb->due_ms + PARTS_WAIT_MS) {
+        limit *= 2;
+        due += due != 0 ? PARTS_WAIT_MS : 0;
+    }
+    return (due != 0 && now_ms >= due) || wb->volatile_bytes >= limit;
+}
+
 uint64_t writeback_poll(struct writeback *wb, uint64_t now_ms, int *error_out)
 {
     const struct writeback_options *o = &wb->options;
@@ -384,8 +397,7 @@ uint64_t writeback_poll(struct writeback *wb, uint64_t now_ms, int *error_out)
     *error_out = 0;
     if (waiting && wb->due_ms == 0)
         wb->due_ms = now_ms + o->interval_ms;
-    sync =
-        (wb->durable_due_ms != 0 && now_ms >= wb->durable_due_ms) || wb->volatile_bytes >= o->durable_bytes;
+    sync = is_sync_due(wb, now_ms);
     if (sync || wb->ripening > 0 || (waiting && is_due(wb, now_ms))) {
         if (!hand_over_slowly(wb, sync, error_out))
             return 0;

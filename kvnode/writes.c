@@ -24,7 +24,7 @@
 #define PENDING_BYTES_MAX (256UL * 1024 * 1024)
 #define SUBMIT_BATCH 512
 /* Large ones stop well before the write-behind's cap, at which all do. */
-#define LARGE_WRITEBACK_MAX (WRITEBACK_PENDING_MAX / 2)
+#define LARGE_WRITEBACK_MAX (WRITEBACK_PENDING_MAX / 4 * 3)
 /* Of one peer, waiting to be proposed. */
 #define PEER_PENDING_MAX 16384
 #define PEER_BYTES_MAX (64UL << 20)
@@ -327,9 +327,9 @@ static bool may_large(struct writes *w, bool leads, size_t more, uint64_t now)
 
     if (large_room_link_is_full(&w->room, peers_pending_most(n->peers), now))
         return false;
-    if (!leads)
+    if (!leads) /* the leader shares the time out */
         return w->large_out < w->room.room;
-    return large_room_has(&w->room, more) &&
+    return large_room_has(&w->room, more, now) &&
            (n->writeback == NULL || writeback_pending_bytes(n->writeback) < LARGE_WRITEBACK_MAX);
 }
 
@@ -361,10 +361,12 @@ static bool propose(struct writes *w, uint64_t now)
             item = fair_queue_take(&w->queue, true);
         if (item == NULL)
             break;
-        if (item->large)
+        if (item->large) {
             large += large_room_cost(item->entry->len);
-        else
-            large_room_small(&w->room, now);
+            large_room_large(&w->room, item->session);
+        } else {
+            large_room_small(&w->room, item->session, now);
+        }
         stamp(w, item->entry, elapsed);
         if (item->peer != 0)
             forwarded_out(w, item);
@@ -402,8 +404,10 @@ static bool forward(struct writes *w, uint64_t leader, uint64_t now)
         item = fair_queue_take(&w->queue, true);
     if (item == NULL)
         return false;
-    if (!item->large)
-        large_room_small(&w->room, now);
+    if (item->large)
+        large_room_large(&w->room, item->session);
+    else
+        large_room_small(&w->room, item->session, now);
     if (item->peer != 0) { /* it came while this node led */
         forwarded_out(w, item);
         refuse(w, item->peer, item->entry->data, item->entry->len);
@@ -418,10 +422,10 @@ static bool forward(struct writes *w, uint64_t leader, uint64_t now)
     return true;
 }
 
-void writes_turn_end(struct writes *w)
+uint64_t writes_turn_end(struct writes *w)
 {
     struct node *n = w->node;
-    uint64_t now = clock_boot_ms(), leader;
+    uint64_t now = clock_boot_ms(), leader, pause;
     struct write *x;
 
     if (w->retry) {
@@ -447,6 +451,8 @@ void writes_turn_end(struct writes *w)
                 set_state(w, x, WRITE_WAITING);
         }
     }
+    pause = w->queue.large.n > 0 ? large_room_pause(&w->room, now) : 0;
+    return pause > 0 ? pause : UINT64_MAX;
 }
 
 /* ---- taking ---- */

@@ -50,8 +50,9 @@ void writes_retry(struct writes *w, bool new_link);
 void writes_recheck(struct writes *w);
 /* Every heartbeat: deadlines, the elapsed clock of the leader. */
 void writes_beat(struct writes *w, uint64_t now_ms);
-/* End of a turn: proposes what has gathered. */
-void writes_turn_end(struct writes *w);
+/* End of a turn: proposes what has gathered. When it wants another turn, ms from now; UINT64_MAX: whenever.
+ */
+uint64_t writes_turn_end(struct writes *w);
 size_t writes_pending(const struct writes *w);
 
 #endif

@@ -237,7 +237,7 @@ static int open_tables(struct log_db *db, bool fresh, char *why)
     /* EXCLUSIVE before the journal mode: then the journal's index is plain memory. */
     result = run_text(db, "PRAGMA locking_mode=EXCLUSIVE;PRAGMA journal_mode=WAL;PRAGMA synchronous=FULL;"
                           "PRAGMA wal_autocheckpoint=0;PRAGMA temp_store=MEMORY;PRAGMA cell_size_check=ON;"
-                          "PRAGMA cache_size=-8192");
+                          "PRAGMA cache_size=-8192;PRAGMA secure_delete=FAST");
     if (result == 0)
         result = pragma_int(db, "PRAGMA application_id", &application);
     if (result == 0)

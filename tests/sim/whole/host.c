@@ -349,7 +349,7 @@ static void start(struct host *h, void *arg, uint64_t number)
 
     uv_async_init(&n->loop, &n->writeback_wake, on_writeback_wake);
     n->writeback_wake.data = n;
-    uv_timer_init(&n->loop, &n->writeback_timer);
+    uv_timer_init(&n->loop, &n->later);
     n->events = calloc(1, sizeof *n->events);
     if (n->events == NULL)
         abort();

@@ -138,24 +138,43 @@ static void the_room_for_large_ones_follows_the_time_that_they_take(void **state
     (void)state;
     large_room_init(r);
     /* Alone: as much as there may be. */
+    large_room_large(r, 7);
     for (int i = 0; i < 20; i++, now += 60) {
-        assert_true(large_room_has(r, 0));
+        large_room_small(r, 7, now); /* its own */
+        assert_true(large_room_has(r, 0, now));
         large_room_proposed(r, index, 1 << 20, now);
         large_room_applied(r, index++, now + 60);
     }
     assert_int_equal(r->room, LARGE_ROOM_MAX);
-    /* With small ones, and slow: down to one part. */
-    for (int i = 0; i < 5; i++, now += 60) {
-        large_room_small(r, now);
+    /* With small ones of another session: one at a time, and half of the time is theirs. */
+    for (int i = 0; i < 5; i++) {
+        large_room_small(r, 8, now);
+        assert_true(large_room_has(r, 0, now));
+        assert_false(large_room_has(r, 1, now));
         large_room_proposed(r, index, 1 << 18, now);
-        large_room_applied(r, index++, now + 60);
+        assert_false(large_room_has(r, 0, now));
+        now += 60;
+        large_room_applied(r, index++, now);
+        assert_int_equal(large_room_pause(r, now), 60);
+        now += 59;
+        large_room_small(r, 8, now);
+        assert_false(large_room_has(r, 0, now));
+        assert_int_equal(large_room_pause(r, now), 1);
+        now++;
     }
     assert_int_equal(r->room, LARGE_ROOM_MIN);
-    large_room_proposed(r, index, LARGE_ROOM_MIN, now);
-    assert_false(large_room_has(r, 0));
-    /* And up again when that is done fast. */
-    large_room_small(r, now);
-    large_room_applied(r, index++, now + 5);
+    /* However long one took, the next one's turn comes. */
+    large_room_proposed(r, index, 1 << 18, now);
+    now += 100000;
+    large_room_small(r, 8, now);
+    large_room_applied(r, index++, now);
+    assert_true(large_room_pause(r, now) <= 1000);
+    /* And when they have gone, no pause is kept. */
+    now += 200;
+    assert_int_equal(large_room_pause(r, now), 0);
+    large_room_proposed(r, index, 1 << 18, now);
+    assert_true(large_room_has(r, 0, now) == (LARGE_ROOM_MIN > 1 << 18));
+    large_room_applied(r, index++, now + 60);
     assert_true(r->room > LARGE_ROOM_MIN);
     assert_int_equal(r->bytes, 0);
     free(r);
