@@ -276,13 +276,6 @@ void directory_reply_list(struct fs *fs, struct request *r, struct buffer *names
     reply_directory(fs, r, d);
 }
 
-static void put_open(const struct fs *fs, struct buffer *b, uint64_t ino, bool local)
-{
-    buffer_put_u8(b, local || fs->options->read_local ? READ_LOCAL : READ_LINEARIZABLE);
-    buffer_put_u64(b, ino);
-    buffer_put_u8(b, OPEN_READ);
-}
-
 /* One that was removed can be opened all the same (somebody's working directory): it is
  * empty. */
 static void on_opendir(struct fs *fs, struct request *r, int code, struct cursor *body)
@@ -300,6 +293,7 @@ static void on_opendir(struct fs *fs, struct request *r, int code, struct cursor
         return;
     }
     d->ino = r->ino;
+    d->uid = r->caller.uid;
     d->pinned = opened;
     TAILQ_INSERT_TAIL(&fs->directories, d, link);
     reply_directory(fs, r, d);
@@ -315,12 +309,10 @@ void op_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
         r->ino = fs_ino(fs, node);
         r->fi = *fi;
         r->fi.flags &= ~O_ACCMODE; /* a reader's errors */
-        if (virtual_is(node)) {
+        if (virtual_is(node))
             virtual_opendir(fs, r, node);
-        } else {
-            put_open(fs, &r->payload, r->ino, false);
-            link_send(fs, r, MESSAGE_OPEN, on_opendir);
-        }
+        else
+            link_open_inode(fs, r, r->ino, OPEN_READ, false, on_opendir);
     }
     fs_leave(fs);
 }
@@ -343,8 +335,8 @@ void directory_reopen_all(struct fs *fs)
         r->ino = d->ino;
         r->once = true;
         r->deadline_ms = UINT64_MAX;
-        put_open(fs, &r->payload, d->ino, true);
-        link_send(fs, r, MESSAGE_OPEN, on_reopened);
+        r->caller.uid = d->uid;
+        link_open_inode(fs, r, d->ino, OPEN_READ, true, on_reopened);
     }
 }
 

@@ -11,6 +11,7 @@
 struct directory {
     TAILQ_ENTRY(directory) link; /* real: in fs->directories */
     uint64_t ino;                /* real */
+    uint32_t uid;                /* who opened it */
     bool pinned;                 /* open on the node, on the present connection */
     bool virtual;
     struct buffer names; /* virtual: n × NUL-terminated name preceded by its type, enum inode_type */

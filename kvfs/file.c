@@ -153,7 +153,7 @@ static bool is_open_for_writing(const struct handle *h)
     return h->pinned && (file_flags_access(h->flags) & OPEN_WRITE) != 0;
 }
 
-struct handle *file_open(struct fs *fs, struct inode *inode, int flags, pid_t process)
+struct handle *file_open(struct fs *fs, struct inode *inode, int flags, uint32_t uid, pid_t process)
 {
     struct handle *h = calloc(1, sizeof *h);
     struct file *f = h != NULL ? file_get(fs, inode) : NULL;
@@ -164,6 +164,7 @@ struct handle *file_open(struct fs *fs, struct inode *inode, int flags, pid_t pr
     }
     h->inode = inode;
     h->flags = flags;
+    h->uid = uid;
     h->opener = process;
     h->pinned = true;
     TAILQ_INSERT_TAIL(&f->handles, h, link);
@@ -193,7 +194,8 @@ void file_close(struct fs *fs, struct handle *h)
         file_put(fs, inode);
 }
 
-static void open_on_node(struct fs *fs, struct inode *inode, uint8_t access, request_fn *on_answer)
+static void open_on_node(struct fs *fs, struct inode *inode, uint8_t access, uint32_t uid,
+                         request_fn *on_answer)
 {
     struct request *r = request_begin(fs, NULL);
 
@@ -202,10 +204,8 @@ static void open_on_node(struct fs *fs, struct inode *inode, uint8_t access, req
     r->ino = inode->ino;
     r->once = true;
     r->deadline_ms = UINT64_MAX;
-    buffer_put_u8(&r->payload, READ_LOCAL);
-    buffer_put_u64(&r->payload, inode->ino);
-    buffer_put_u8(&r->payload, access);
-    link_send(fs, r, MESSAGE_OPEN, on_answer);
+    r->caller.uid = uid;
+    link_open_inode(fs, r, inode->ino, access, true, on_answer);
 }
 
 static void on_held(struct fs *fs, struct request *r, int code, struct cursor *body)
@@ -224,7 +224,7 @@ void file_hold_open(struct fs *fs, struct file *f)
     if (f->held_open || fs->link.client == NULL)
         return; /* without a connection: file_reopen_all() */
     f->held_open = true;
-    open_on_node(fs, f->inode, OPEN_WRITE, on_held);
+    open_on_node(fs, f->inode, OPEN_WRITE, f->uid, on_held);
 }
 
 static void on_reopened(struct fs *fs, struct request *r, int code, struct cursor *body)
@@ -256,12 +256,12 @@ void file_reopen_all(struct fs *fs)
             continue;
         f = inode->file;
         TAILQ_FOREACH (h, &f->handles, link) {
-            open_on_node(fs, inode, file_flags_access(h->flags), on_reopened);
+            open_on_node(fs, inode, file_flags_access(h->flags), h->uid, on_reopened);
             h->pinned = true;
         }
         if (f->held_open || f->publication != NULL) {
             f->held_open = true;
-            open_on_node(fs, inode, OPEN_WRITE, on_held);
+            open_on_node(fs, inode, OPEN_WRITE, f->uid, on_held);
         }
     }
 }

@@ -28,6 +28,7 @@ struct handle {
     TAILQ_ENTRY(handle) link;
     struct inode *inode; /* borrowed: a handle keeps it alive */
     int flags;
+    uint32_t uid; /* who opened it */
     pid_t opener; /* process; 0: unknown */
     bool pinned;  /* opened on the present connection */
 };
@@ -102,9 +103,9 @@ struct file *file_get(struct fs *fs, struct inode *inode);
 void file_put(struct fs *fs, struct inode *inode);
 void file_free(struct fs *fs, struct inode *inode);
 
-/* A handle that is already open (pinned) on the node. process: who opens it, 0: not
- * known, or only to read. NULL: out of memory. */
-struct handle *file_open(struct fs *fs, struct inode *inode, int flags, pid_t process);
+/* A handle that is already open (pinned) on the node. uid, process: who opens it; process
+ * 0: not known, or only to read. NULL: out of memory. */
+struct handle *file_open(struct fs *fs, struct inode *inode, int flags, uint32_t uid, pid_t process);
 /* Whether a handle with these flags can write. */
 bool file_flags_write(int flags);
 /* What a handle with these flags is opened for on the node: OPEN_READ | OPEN_WRITE. */

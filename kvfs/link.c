@@ -251,6 +251,17 @@ void link_cancel(struct fs *fs, struct request *r)
     r->number = 0;
 }
 
+void link_open_inode(struct fs *fs, struct request *r, uint64_t ino, uint8_t access, bool local,
+                     request_fn *on_answer)
+{
+    buffer_clear(&r->payload);
+    buffer_put_u8(&r->payload, local || fs->options->read_local ? READ_LOCAL : READ_LINEARIZABLE);
+    buffer_put_u64(&r->payload, ino);
+    buffer_put_u8(&r->payload, access);
+    buffer_put_u32(&r->payload, r->caller.uid);
+    link_send(fs, r, MESSAGE_OPEN, on_answer);
+}
+
 void link_on_posted(struct fs *fs, struct request *r, int code, struct cursor *body)
 {
     request_end(fs, r);

@@ -84,6 +84,9 @@ bool link_retries(struct fs *fs, struct request *r, int code);
 /* Takes a request back; its answer will be ignored. */
 void link_cancel(struct fs *fs, struct request *r);
 
+/* OPEN in the name of r's caller. access: OPEN_READ | OPEN_WRITE; local: no barrier. */
+void link_open_inode(struct fs *fs, struct request *r, uint64_t ino, uint8_t access, bool local,
+                     request_fn *on_answer);
 /* CLOSE: what a connection has pinned goes with it, so it is not repeated on another. */
 void link_close_inode(struct fs *fs, uint64_t ino);
 

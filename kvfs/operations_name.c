@@ -109,11 +109,7 @@ static void on_lookup(struct fs *fs, struct request *r, int code, struct cursor 
         reply_entry(fs, r, &attr, REPLY_CHECKED);
         return;
     }
-    buffer_clear(&r->payload);
-    buffer_put_u8(&r->payload, READ_LOCAL);
-    buffer_put_u64(&r->payload, attr.ino);
-    buffer_put_u8(&r->payload, OPEN_READ);
-    link_send(fs, r, MESSAGE_OPEN, on_held);
+    link_open_inode(fs, r, attr.ino, OPEN_READ, true, on_held);
 }
 
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)

@@ -19,13 +19,6 @@
 #include "kvfs/reply.h"
 #include "sync/base/error.h"
 
-static void put_open(const struct fs *fs, struct buffer *b, uint64_t ino, int flags, bool local)
-{
-    buffer_put_u8(b, local || fs->options->read_local ? READ_LOCAL : READ_LINEARIZABLE);
-    buffer_put_u64(b, ino);
-    buffer_put_u8(b, file_flags_access(flags));
-}
-
 static void reply_open(struct fs *fs, struct request *r, bool keep_cache)
 {
     struct handle *h = r->handle;
@@ -74,7 +67,7 @@ static void on_invalidated(struct fs *fs, struct request *r, int code, struct cu
 /* attr: what the node said when it opened the file; NULL: it was not asked. */
 static void finish_open(struct fs *fs, struct request *r, struct inode *inode, const struct attr *attr)
 {
-    struct handle *h = file_open(fs, inode, r->fi.flags, r->process);
+    struct handle *h = file_open(fs, inode, r->fi.flags, r->caller.uid, r->process);
     struct file *f = inode->file;
     int lost;
 
@@ -184,8 +177,8 @@ void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
             open_orphan(fs, r, inode);
         } else {
             /* The first walk's open was the barrier. */
-            put_open(fs, &r->payload, r->ino, fi->flags, retry_holds(fs, r->caller.pid, r->ino));
-            link_send(fs, r, MESSAGE_OPEN, on_open);
+            link_open_inode(fs, r, r->ino, file_flags_access(fi->flags),
+                            retry_holds(fs, r->caller.pid, r->ino), on_open);
         }
     }
     fs_leave(fs);
@@ -216,8 +209,8 @@ static void pin(struct fs *fs, struct handle *h)
         return;
     r->once = true;
     r->ino = h->inode->ino;
-    put_open(fs, &r->payload, r->ino, O_RDWR, true);
-    link_send(fs, r, MESSAGE_OPEN, on_pinned);
+    r->caller.uid = h->uid;
+    link_open_inode(fs, r, r->ino, OPEN_READ | OPEN_WRITE, true, on_pinned);
 }
 
 static void on_created(struct fs *fs, struct request *r, int code, struct cursor *body)
@@ -238,7 +231,7 @@ static void on_created(struct fs *fs, struct request *r, int code, struct cursor
         return;
     }
     inode = reply_fill_entry(fs, r, attr, r->parent, r->name, strlen(r->name), REPLY_UNCHECKED, &e);
-    h = inode != NULL ? file_open(fs, inode, r->fi.flags, r->process) : NULL;
+    h = inode != NULL ? file_open(fs, inode, r->fi.flags, r->caller.uid, r->process) : NULL;
     if (h == NULL) {
         if (inode != NULL)
             inode_forget(fs, inode->ino, 1);

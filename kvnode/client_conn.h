@@ -30,6 +30,7 @@ struct client_conn {
     struct caller who;
     uint32_t groups[COMMAND_GROUPS_MAX];
     struct open_inode *open;
+    const char *why; /* the last read was refused, KV_E_BUSY */
     struct reservation reservation;
     struct subscriber *subscriber;
     struct {
@@ -44,9 +45,10 @@ struct request {
     struct client_conn *conn; /* a reference */
     uint64_t id;
     uint8_t type;
-    size_t promised; /* bytes that the answer may have */
-    size_t written;  /* bytes that a write under way is charged, 0: it is none */
-    uint8_t *body;   /* owned copy of the payload; may be NULL */
+    size_t promised;            /* bytes that the answer may have */
+    size_t written;             /* bytes that a write under way is charged, 0: it is none */
+    struct client_user *writer; /* a reference: whom; NULL: nobody */
+    uint8_t *body;              /* owned copy of the payload; may be NULL */
     size_t len;
 };
 

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "kvnode/store.h"
 #include "sync/base/log.h"
@@ -51,7 +52,7 @@ static void count(struct client_user *u, struct client_usage what)
         add(&u->all->others, &what);
 }
 
-struct client_user *client_user_enter(struct client_users *all, uint32_t uid, bool trusted)
+static struct client_user *get(struct client_users *all, uint32_t uid, bool trusted)
 {
     struct client_user *u = find(all, uid);
 
@@ -69,14 +70,40 @@ struct client_user *client_user_enter(struct client_users *all, uint32_t uid, bo
             return NULL;
         }
     }
-    count(u, (struct client_usage){.connections = 1});
+    u->refs++;
+    return u;
+}
+
+struct client_user *client_user_enter(struct client_users *all, uint32_t uid, bool trusted)
+{
+    struct client_user *u = get(all, uid, trusted);
+
+    if (u != NULL)
+        count(u, (struct client_usage){.connections = 1});
     return u;
 }
 
 void client_user_leave(struct client_user *u)
 {
     count(u, (struct client_usage){.connections = -1u});
-    if (u->now.connections > 0)
+    client_user_put(u);
+}
+
+struct client_user *client_user_as(struct client_user *u, uint32_t uid)
+{
+    struct client_user *other = NULL;
+
+    if (u->trusted && uid != u->uid)
+        other = get(u->all, uid, uid == 0 || uid == geteuid());
+    if (other != NULL)
+        return other;
+    u->refs++;
+    return u;
+}
+
+void client_user_put(struct client_user *u)
+{
+    if (--u->refs > 0)
         return;
     HASH_DELETE(hh, u->all->by_uid, u);
     free(u);

@@ -1,6 +1,8 @@
 /* What the clients of one uid take from this node, all their connections together,
  * and how much of it one may take. Root and the node's own user, whom the node
  * trusts, have the bounds for all only; the others together leave a part to them.
+ * What a mount of root's asks for in somebody's name is that one's: writes, open inodes
+ * and what these keep (of an inode that several have open there, the first one's).
  *
  *   connections            480 of 512 for others, 240 for one of them
  *   requests under way     16,384, answers of 64 MiB: beyond it nothing more is read
@@ -30,6 +32,7 @@ struct open_inode {
     uint64_t ino;
     unsigned count;
     unsigned access;              /* OPEN_READ | OPEN_WRITE */
+    struct client_user *user;     /* a reference: whose it is */
     uint64_t held;                /* bytes that it keeps since it was removed, 0: it has a name */
     TAILQ_ENTRY(open_inode) link; /* in client_user.held, if held > 0 */
     UT_hash_handle hh;
@@ -45,6 +48,7 @@ struct client_user {
     UT_hash_handle hh;
     uint32_t uid;
     bool trusted;
+    unsigned refs;
     struct client_usage now;
     TAILQ_HEAD(, open_inode) held; /* what was removed first comes first */
     struct client_users *all;      /* borrowed */
@@ -59,6 +63,10 @@ struct client_users {
 struct client_user *client_user_enter(struct client_users *all, uint32_t uid, bool trusted);
 /* The connection has gone, and all its requests and inodes. */
 void client_user_leave(struct client_user *u);
+/* A reference to him in whose name something is asked for on a connection of u: the user
+ * with that uid if u may speak for others, else u. */
+struct client_user *client_user_as(struct client_user *u, uint32_t uid);
+void client_user_put(struct client_user *u);
 
 /* Why he may not have one more (a sentence), or NULL. */
 const char *client_user_refuses_connection(const struct client_users *all, uint32_t uid, bool trusted);

@@ -69,8 +69,9 @@ static void close_inodes(struct client_conn *c)
     HASH_ITER(hh, c->open, o, next)
     {
         HASH_DEL(c->open, o);
-        client_user_open(c->user, -1);
-        client_user_unhold(c->user, o);
+        client_user_unhold(o->user, o);
+        client_user_open(o->user, -1);
+        client_user_put(o->user);
         while (o->count-- > 0)
             store_unpin(c->node->store, o->ino);
         free(o);
@@ -196,8 +197,10 @@ void request_end(struct request *r)
     c->requests--;
     c->promised -= r->promised;
     client_user_request(c->user, -1, r->promised);
-    if (r->written > 0)
-        client_user_write(c->user, -1, r->written);
+    if (r->writer != NULL) {
+        client_user_write(r->writer, -1, r->written);
+        client_user_put(r->writer);
+    }
     update_pause(c);
     conn_put(c);
     free(r->body);
@@ -304,7 +307,7 @@ static void answer_read(struct client_conn *c, uint64_t id, uint8_t type, struct
         return;
     if (code == KV_OK)
         code = serve_read(c, type, in, out);
-    answer_end(c, at, code, code == KV_E_BUSY ? client_user_refuses_open(c->user) : NULL);
+    answer_end(c, at, code, code == KV_E_BUSY ? c->why : NULL);
 }
 
 static void on_read_ready(void *arg, int code)
@@ -592,7 +595,7 @@ void serve_held(struct serve *s, uint64_t ino, uint64_t bytes)
     for (c = s->clients; c != NULL; c = c->next) {
         HASH_FIND(hh, c->open, &ino, sizeof ino, o);
         if (o != NULL && o->count > 0)
-            client_user_hold(c->user, o, bytes);
+            client_user_hold(o->user, o, bytes);
     }
 }
 
@@ -717,8 +720,9 @@ void serve_reset(struct serve *s)
         HASH_ITER(hh, c->open, o, next)
         {
             HASH_DEL(c->open, o);
-            client_user_open(c->user, -1);
-            client_user_unhold(c->user, o);
+            client_user_unhold(o->user, o);
+            client_user_open(o->user, -1);
+            client_user_put(o->user);
             free(o);
         }
         if (c->stream != NULL)

@@ -205,15 +205,40 @@ static int read_readdir(struct client_conn *c, struct cursor *in, struct buffer 
 static void forget_open(struct client_conn *c, struct open_inode *o)
 {
     HASH_DEL(c->open, o);
-    client_user_unhold(c->user, o);
-    client_user_open(c->user, -1);
+    client_user_unhold(o->user, o);
+    client_user_open(o->user, -1);
+    client_user_put(o->user);
     free(o);
+}
+
+/* A first opening of the inode on this connection, in the name of uid. NULL: there is no room. */
+static struct open_inode *add_open(struct client_conn *c, uint64_t ino, uint32_t uid)
+{
+    struct client_user *user = client_user_as(c->user, uid);
+    struct open_inode *o = NULL;
+
+    c->why = client_user_refuses_open(user);
+    if (c->why == NULL)
+        o = calloc(1, sizeof *o);
+    if (o != NULL) {
+        o->ino = ino;
+        o->user = user;
+        HASH_ADD(hh, c->open, ino, sizeof o->ino, o);
+        if (HASH_ADDED(hh, o)) {
+            client_user_open(user, 1);
+            return o;
+        }
+    }
+    free(o);
+    client_user_put(user);
+    return NULL;
 }
 
 static int read_open(struct client_conn *c, struct cursor *in, struct buffer *out)
 {
     uint64_t ino = cursor_u64(in);
     uint8_t access = cursor_u8(in);
+    uint32_t uid = in->len > 0 ? cursor_u32(in) : c->who.uid;
     unsigned mask = ((access & OPEN_READ) != 0 ? 4u : 0u) | ((access & OPEN_WRITE) != 0 ? 2u : 0u);
     struct open_inode *o;
     struct attr attr;
@@ -232,20 +257,11 @@ static int read_open(struct client_conn *c, struct cursor *in, struct buffer *ou
     if (rv != KV_OK)
         return rv;
     HASH_FIND(hh, c->open, &ino, sizeof ino, o);
-    if (o == NULL) {
-        if (client_user_refuses_open(c->user) != NULL)
-            return KV_E_BUSY;
-        o = calloc(1, sizeof *o);
-        if (o == NULL)
-            return KV_E_BUSY;
-        o->ino = ino;
-        HASH_ADD(hh, c->open, ino, sizeof o->ino, o);
-        if (!HASH_ADDED(hh, o)) {
-            free(o);
-            return KV_E_BUSY;
-        }
-        client_user_open(c->user, 1);
-    }
+    c->why = NULL;
+    if (o == NULL)
+        o = add_open(c, ino, uid);
+    if (o == NULL)
+        return KV_E_BUSY;
     rv = store_pin(c->node->store, ino);
     if (rv != KV_OK) {
         if (o->count == 0)
@@ -255,7 +271,7 @@ static int read_open(struct client_conn *c, struct cursor *in, struct buffer *ou
     o->count++;
     o->access |= access;
     if (attr.nlink == 0)
-        client_user_hold(c->user, o, attr.size);
+        client_user_hold(o->user, o, attr.size);
     attr_encode(out, &attr, c->protocol);
     return KV_OK;
 }

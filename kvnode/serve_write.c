@@ -81,12 +81,13 @@ static int check_untrusted(struct client_conn *c, const struct command *cmd, boo
 
 /* What the log would refuse, or has already, need not go there. KV_OK: it goes;
  * KV_E_DUPLICATE: a part that is here. */
-static int check_bounds(struct client_conn *c, const struct command *cmd, const char **why_out)
+static int check_bounds(struct client_conn *c, const struct client_user *user, const struct command *cmd,
+                        const char **why_out)
 {
     const struct store *s = c->node->store;
     struct command_body body;
 
-    *why_out = client_user_refuses_write(c->user, cmd->body_len);
+    *why_out = client_user_refuses_write(user, cmd->body_len);
     if (*why_out != NULL)
         return KV_E_BUSY;
     if ((cmd->op != COMMAND_PART && cmd->op != COMMAND_REGISTER) ||
@@ -124,6 +125,7 @@ int serve_write(struct client_conn *c, const struct frame *frame)
     uint32_t groups[COMMAND_GROUPS_MAX];
     struct command_result here = {.revision = store_applied(c->node->store)};
     const char *detail = NULL;
+    struct client_user *user;
     struct command cmd;
     struct request *r;
     uint32_t i;
@@ -135,9 +137,11 @@ int serve_write(struct client_conn *c, const struct frame *frame)
     }
     if (!c->who.trusted)
         rv = check_untrusted(c, &cmd, has_owner, &detail);
+    user = client_user_as(c->user, has_owner ? uid : c->who.uid);
     if (rv == KV_OK)
-        rv = check_bounds(c, &cmd, &detail);
+        rv = check_bounds(c, user, &cmd, &detail);
     if (rv != KV_OK && rv != KV_E_DUPLICATE) {
+        client_user_put(user);
         answer_code(c, frame->id, rv, detail);
         return 0;
     }
@@ -153,10 +157,13 @@ int serve_write(struct client_conn *c, const struct frame *frame)
     cmd.node = c->node->config->name;
     cmd.node_len = strlen(cmd.node);
     r = request_new(c, &(struct frame){.type = frame->type, .id = frame->id, .payload = frame->payload});
-    if (r == NULL)
+    if (r == NULL) {
+        client_user_put(user);
         return -ENOMEM;
-    r->written = frame->len; /* > 0: a command was decoded */
-    client_user_write(c->user, 1, r->written);
+    }
+    r->writer = user;
+    r->written = frame->len;
+    client_user_write(user, 1, r->written);
     if (rv == KV_E_DUPLICATE) {
         on_written(r, KV_OK, &here);
         return 0;

@@ -19,19 +19,19 @@
  * revision (linearizable) LOOKUP    at, u64 parent, string name → attr GETATTR   at, u64 ino → attr READLINK
  * at, u64 ino → string target READ      at, u64 ino, u64 offset, u32 length → attr, string data (short at the
  * end of the value) READDIR   at, u64 ino, u64 cookie (0: from the start), u32 n (entries at most) → u8 eof,
- * u32 count, count × (u64 cookie, string name, attr) OPEN      at, u64 ino, u8 access (1 read | 2 write) →
- * attr; the value stays readable on this connection after its last name has gone, until CLOSE CLOSE     u64
- * ino → STATFS    → u64 keys, u64 bytes, u64 max_keys, u64 max_bytes RESOLVE   at, string path → attr, u64
- * parent, string last name GET       at, string path, u64 offset, u32 length, u64 content_revision (0: any;
- * else KV_E_STALE if another) → attr, string data HISTORY   u64 directory, string name, u64 before (revision;
- * 0: newest), u32 n → u8 more, u32 count, count × version_row, newest first VERSION   u64 directory, string
- * name, u64 version, u64 offset, u32 length → version_row, string data, u16
- * mode, u32 uid, u32 gid (what a reader needs: see PROTOCOL.md) NAMES     u64 directory, string after,
- * u32 n → u8 more, u32 count, count × (string name, u64 last version, u8 deleted): names with history, in
- * byte order LOG       u64 after revision, u32 n, optionally string cursor (empty, or from an answer; then
- * `after` does not count) → u8 more, u32 count, count × log_row, oldest first, string cursor
- * SUBSCRIBE u64 after revision → u64 revision from which events follow (larger than asked + 1: a gap; drop
- * all caches); then EVENT frames with the request's id, for as long as the connection lives STATUS    →
+ * u32 count, count × (u64 cookie, string name, attr) OPEN      at, u64 ino, u8 access (1 read | 2 write),
+ * optionally u32 uid (in whose name: from a trusted peer) → attr; the value stays readable on this connection
+ * after its last name has gone, until CLOSE CLOSE     u64 ino → STATFS    → u64 keys, u64 bytes, u64
+ * max_keys, u64 max_bytes RESOLVE   at, string path → attr, u64 parent, string last name GET       at, string
+ * path, u64 offset, u32 length, u64 content_revision (0: any; else KV_E_STALE if another) → attr, string data
+ * HISTORY   u64 directory, string name, u64 before (revision; 0: newest), u32 n → u8 more, u32 count, count ×
+ * version_row, newest first VERSION   u64 directory, string name, u64 version, u64 offset, u32 length →
+ * version_row, string data, u16 mode, u32 uid, u32 gid (what a reader needs: see PROTOCOL.md) NAMES     u64
+ * directory, string after, u32 n → u8 more, u32 count, count × (string name, u64 last version, u8 deleted):
+ * names with history, in byte order LOG       u64 after revision, u32 n, optionally string cursor (empty, or
+ * from an answer; then `after` does not count) → u8 more, u32 count, count × log_row, oldest first, string
+ * cursor SUBSCRIBE u64 after revision → u64 revision from which events follow (larger than asked + 1: a gap;
+ * drop all caches); then EVENT frames with the request's id, for as long as the connection lives STATUS    →
  * string JSON SETTINGS  → string JSON ADMIN     string JSON {"command": …} → string JSON
  *  RESERVE   u64 held, u64 least, u64 wanted → u64 granted: room for what the client will publish
  *            (kvnode/reserve.h); granted < least: there is none. It ends with the connection

@@ -284,6 +284,86 @@ static void removed_files_held_open(void **state)
     free(bytes);
 }
 
+/* A mount of root's, which asks in his name. */
+
+static int open_as(struct caller *root, uint64_t ino, uint32_t uid)
+{
+    struct buffer b = BUFFER_INIT;
+    struct cursor answer;
+    int rv;
+
+    buffer_put_u8(&b, READ_LOCAL);
+    buffer_put_u64(&b, ino);
+    buffer_put_u8(&b, OPEN_READ);
+    buffer_put_u32(&b, uid);
+    rv = caller_ask(root, MESSAGE_OPEN, &b, CALL_MS, &answer);
+    buffer_deinit(&b);
+    return rv;
+}
+
+static int read_as_root(struct caller *root, uint64_t ino)
+{
+    struct buffer b = BUFFER_INIT;
+    struct cursor answer;
+    int rv;
+
+    buffer_put_u8(&b, READ_LOCAL);
+    buffer_put_u64(&b, ino);
+    buffer_put_u64(&b, 0);
+    buffer_put_u32(&b, 16);
+    rv = caller_ask(root, MESSAGE_READ, &b, CALL_MS, &answer);
+    buffer_deinit(&b);
+    return rv;
+}
+
+struct shared_read {
+    struct caller *root;
+    uint64_t ino;
+};
+
+static bool is_gone_there(void *arg)
+{
+    struct shared_read *r = arg;
+
+    return read_as_root(r->root, r->ino) == KV_E_STALE;
+}
+
+/* What one user of it holds is let go of before anything of another's or of root's. */
+static void through_a_mount_for_all(void **state)
+{
+    enum { FILES = 7, SIZE = 16 << 20 };
+    static const uint32_t uids[FILES] = {0, USER + 1, USER, USER, USER, USER, USER};
+    uint8_t *bytes = calloc(1, SIZE);
+    struct command_result result;
+    struct shared_read first;
+    struct caller root;
+    uint64_t inos[FILES];
+
+    (void)state;
+    needed(unavailable);
+    client_close(client); /* what he held of his own has ended */
+    assert_int_equal(connect_user(&client), 0);
+    caller_init(&root, cluster, 0);
+    assert_int_equal(caller_register(&root, CALL_MS), 0);
+    for (int i = 0; i < FILES; i++) {
+        assert_int_equal(caller_set(&root, "held", bytes, SIZE, CALL_MS, &result), 0);
+        inos[i] = result.attr.ino;
+        assert_int_equal(open_as(&root, inos[i], uids[i]), 0);
+        assert_int_equal(caller_write(&root, COMMAND_DEL,
+                                      &(struct command_body){.path = (const uint8_t *)"held", .path_len = 4},
+                                      CALL_MS, &result),
+                         0);
+    }
+    first = (struct shared_read){&root, inos[2]};
+    assert_true(await(CALL_MS, is_gone_there, &first));
+    for (int i = 0; i < FILES; i++) {
+        if (i < 2 || i > 4)
+            assert_int_equal(read_as_root(&root, inos[i]), 0);
+    }
+    caller_deinit(&root);
+    free(bytes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -291,6 +371,7 @@ int main(void)
         cmocka_unit_test(unfinished_uploads),
         cmocka_unit_test(connections),
         cmocka_unit_test(removed_files_held_open),
+        cmocka_unit_test(through_a_mount_for_all),
     };
 
     cmocka_set_test_filter(getenv("KVFS_FAULT_ONLY"));

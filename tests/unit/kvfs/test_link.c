@@ -812,7 +812,7 @@ static void open_and_write(struct fixture *f, bool close)
 
     pthread_mutex_lock(&f->fs.lock);
     file = the_file(f, FILE_INO);
-    h = close ? file_open(&f->fs, file->inode, O_WRONLY, 1) : NULL;
+    h = close ? file_open(&f->fs, file->inode, O_WRONLY, 0, 1) : NULL;
     stage_text(f, file, "text");
     if (close)
         file_close(&f->fs, h);
