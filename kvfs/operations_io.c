@@ -10,6 +10,7 @@
 #include "kvfs/process.h"
 #include "kvfs/publish.h"
 #include "kvfs/reply.h"
+#include "sync/base/clock.h"
 #include "sync/base/error.h"
 
 static struct file *file_at(struct fs *fs, uint64_t ino)
@@ -113,7 +114,14 @@ static struct written written_of(const struct fuse_ctx *who, const struct fuse_f
                             .append = (fi->flags & O_APPEND) != 0 && !fi->writepage};
 }
 
-/* Stages one write. Returns an errno; ENOSPC: *room_out more bytes are needed. */
+/* Bytes written here and there are an edit each. So many are published without waiting
+ * for the close, */
+#define PIECES_PUBLISHED 8192
+/* and so many not taken before others are published. */
+#define PIECES_MAX 65536
+
+/* Stages one write. Returns an errno; ENOSPC: *room_out more bytes are needed; EAGAIN: a
+ * publication has to come first. */
 static int stage_data(struct fs *fs, struct file *f, const struct written *w, uint64_t *room_out)
 {
     uint64_t limit = fs->link.node.value_limit, end, at = w->offset;
@@ -123,6 +131,8 @@ static int stage_data(struct fs *fs, struct file *f, const struct written *w, ui
         return EIO;
     if (f->life == FILE_LOST)
         return ESTALE;
+    if (f->life == FILE_LIVE && stage_pieces(&f->stage) >= PIECES_MAX)
+        return EAGAIN;
     end = file_size(f);
     if (w->append)
         at = end;
@@ -139,7 +149,23 @@ static int stage_data(struct fs *fs, struct file *f, const struct written *w, ui
     if (at != w->offset)
         notifier_inval(fs, f->inode, true);
     reserve_ahead(fs);
+    if (stage_pieces(&f->stage) >= PIECES_PUBLISHED && f->retry_ms <= clock_boot_ms())
+        publish_start(fs, f);
     return 0;
+}
+
+static void on_write_room(struct fs *fs, struct request *r, int code, struct cursor *body);
+
+static void wait_to_write(struct fs *fs, struct request *r, int err)
+{
+    struct file *f = file_at(fs, r->ino);
+
+    if (err == ENOSPC) {
+        reserve_wait(fs, r, on_write_room);
+    } else {
+        request_wait(r, &f->waiters, on_write_room);
+        publish_start(fs, f);
+    }
 }
 
 static void on_write_room(struct fs *fs, struct request *r, int code, struct cursor *body)
@@ -153,8 +179,8 @@ static void on_write_room(struct fs *fs, struct request *r, int code, struct cur
     }
     w.process = r->process;
     err = stage_data(fs, file_at(fs, r->ino), &w, &r->room);
-    if (err == ENOSPC) {
-        reserve_wait(fs, r, on_write_room);
+    if (err == ENOSPC || err == EAGAIN) {
+        wait_to_write(fs, r, err);
     } else if (err != 0) {
         request_error(fs, r, err);
     } else {
@@ -163,9 +189,9 @@ static void on_write_room(struct fs *fs, struct request *r, int code, struct cur
     }
 }
 
-/* The node has to be asked for room: the bytes are kept until it has answered. */
-static void write_later(struct fs *fs, fuse_req_t req, uint64_t ino, const struct written *w, uint64_t room,
-                        const struct fuse_file_info *fi)
+/* The node has to be asked first: the bytes are kept until it has answered. */
+static void write_later(struct fs *fs, fuse_req_t req, uint64_t ino, const struct written *w, int err,
+                        uint64_t room, const struct fuse_file_info *fi)
 {
     struct request *r = request_begin(fs, req);
 
@@ -180,7 +206,7 @@ static void write_later(struct fs *fs, fuse_req_t req, uint64_t ino, const struc
     if (r->data.failed)
         request_error(fs, r, ENOMEM);
     else
-        reserve_wait(fs, r, on_write_room);
+        wait_to_write(fs, r, err);
 }
 
 void op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, off_t offset,
@@ -189,7 +215,7 @@ void op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, of
     const struct fuse_ctx *who = fuse_req_ctx(req);
     struct written w = written_of(who, fi, data, size, (uint64_t)offset);
     struct fs *fs;
-    uint64_t ino, room;
+    uint64_t ino, room = 0;
     int err;
 
     if (virtual_is(node)) {
@@ -204,8 +230,8 @@ void op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, of
         fs_enter(req);
     }
     err = stage_data(fs, file_at(fs, ino), &w, &room);
-    if (err == ENOSPC)
-        write_later(fs, req, ino, &w, room, fi);
+    if (err == ENOSPC || err == EAGAIN)
+        write_later(fs, req, ino, &w, err, room, fi);
     else if (err != 0)
         fuse_reply_err(req, err);
     else

@@ -11,6 +11,9 @@
  * next. The command keeps its number until it is answered, over any number of
  * connections, even when those who waited for it have been given EIO.
  *
+ * It also begins when very many pieces are staged: what is written here and there into a
+ * file that stays open takes memory, and a publication's length, for each.
+ *
  * What fails for now (no room, no leader) stays staged and is tried again, more and
  * more seldom, and at once when somebody waits for it. When nobody has the file open
  * any more it is published only if nobody else has written to it since: somebody was

@@ -15,6 +15,7 @@
 
 #define EXTENT_MAX ((size_t)1024 * 1024)
 #define EXTENT_MIN ((size_t)64)
+#define EXTENT_SPILL ((size_t)64 * 1024)
 #define EDIT_HEAD_LEN 13 /* kind, offset, length */
 
 static uint64_t min_u64(uint64_t a, uint64_t b)
@@ -87,7 +88,8 @@ static int extent_reserve(struct stage_memory *memory, struct extent *e, size_t 
         cap = EXTENT_MIN;
     if (cap > EXTENT_MAX)
         cap = EXTENT_MAX;
-    if (memory->used + cap > memory->limit && memory->directory != NULL) {
+    /* Small ones stay: a mapping each would be more than there can be. */
+    if (cap >= EXTENT_SPILL && memory->used + cap > memory->limit && memory->directory != NULL) {
         room = map_file(memory->directory, EXTENT_MAX);
         if (room != NULL) {
             mapped = true;
@@ -539,6 +541,13 @@ void stage_encode(const struct stage *s, struct buffer *b)
         encode_number(b, EDIT_ATIME, (uint64_t)s->atime_ns);
     if (s->stamp_ns != 0)
         encode_number(b, EDIT_STAMP, (uint64_t)s->stamp_ns);
+}
+
+size_t stage_pieces(const struct stage *s)
+{
+    const struct stage_op *last = last_op(s);
+
+    return s->n_ops + (last != NULL ? last->n : 0);
 }
 
 size_t stage_edits(const struct stage *s)

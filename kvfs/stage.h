@@ -88,6 +88,8 @@ void stage_apply(const struct stage *s, uint64_t *size, uint64_t offset, uint8_t
 
 /* Number of edits that the list would be published as. */
 size_t stage_edits(const struct stage *s);
+/* About as many, at once: how scattered the edits are. */
+size_t stage_pieces(const struct stage *s);
 /* Puts the edits in wire form (command.h) after b; how long that is. */
 void stage_encode(const struct stage *s, struct buffer *b);
 size_t stage_encoded_len(const struct stage *s);

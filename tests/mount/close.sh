@@ -68,6 +68,47 @@ mkdir "$BASE/m1"
 last=${NODES##*,}
 succeeds "a mount on one node only" "$KVFS" "$last" "$BASE/m1" -o timeout=2,log="$BASE/m1.log"
 echo first >"$BASE/m1/fought"
+# Bytes here and there into a file that stays open: they do not wait for its close, nor do
+# they gather for ever when they cannot be published.
+cat >scatters.pl <<'END'
+my ($path, $n, $from) = @ARGV;
+open(my $f, '+<', $path) or die "open: $!";
+close(do { open(my $o, '>', "begun"); $o });
+select(undef, undef, undef, 0.01) until -e "scatter";
+for my $i (0 .. $n - 1) {
+    sysseek($f, $from + 2 * $i, 0);
+    defined(syswrite($f, "x")) or die "write $i: $!";
+}
+close(do { open(my $o, '>', "scattered"); $o });
+select(undef, undef, undef, 0.01) until -e "close";
+close($f) or die "close: $!";
+END
+mkdir "$BASE/m2"
+succeeds "a mount that commits seldom" "$KVFS" "$last" "$BASE/m2" -o timeout=2,commit=300,log="$BASE/m2.log"
+: >"$A/strided"
+: >scatter
+perl scatters.pl "$BASE/m2/strided" 30000 0 &
+writer=$!
+succeeds "bytes are scattered" within 20 ls scattered
+is_long() { [ "$(stat -c %s "$B/strided")" -gt 45000 ]; }
+succeeds "they are published while the file is open" within 10 is_long
+touch close
+wait $writer
+is "all of them at the end" "59999 0" "$(wc -c <"$B/strided") $?"
+rm -f scatter scattered begun
+timeout 60 perl scatters.pl "$BASE/m2/strided" 400000 100000 2>scatters.err &
+writer=$!
+within 20 ls begun
+dev pause "$last"
+: >scatter
+wait $writer
+is "what cannot be published does not gather for ever" "write N: Input/output error" \
+    "$(sed 's/ at .*//; s/[0-9][0-9]*/N/; q' scatters.err)"
+dev resume "$last"
+is_all_published() { grep -q '"staged_bytes": 0,' "$BASE/m2/.kvfs/mount"; }
+succeeds "and goes out later" within 30 is_all_published
+umount "$BASE/m2"
+
 # A program that has written, and closes when the node hangs.
 python3 - "$BASE/m1/fought" "$BASE/m1/unopposed" >told <<'END' &
 import os, sys, time

@@ -432,6 +432,24 @@ static void spills_beyond_the_limit(void **state)
     assert_int_equal(size, 64 * sizeof block);
 }
 
+/* A mapping for each of so many would be more than a process may have. */
+static void scattered_bytes_beyond_the_limit_are_not_mapped(void **state)
+{
+    struct fixture *f = *state;
+    const struct stage_op *op;
+    static uint8_t block[1 << 20];
+    uint64_t i;
+
+    assert_int_equal(
+        stage_write(&f->stage, 0, block, f->memory.limit < sizeof block ? f->memory.limit : sizeof block), 0);
+    for (i = 0; i < 100000; i++)
+        assert_int_equal(stage_write(&f->stage, (2 << 20) + 2 * i, "x", 1), 0);
+    assert_true(stage_pieces(&f->stage) > 100000);
+    op = TAILQ_FIRST(&f->stage.ops);
+    for (i = 1; i < op->n; i++)
+        assert_true(!op->extents[i].mapped || op->extents[i].len > 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -447,6 +465,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_explicit_time_ends_with_the_next_write, setup, teardown),
         cmocka_unit_test_setup_teardown(times_travel_with_the_edits_that_they_belong_to, setup, teardown),
         cmocka_unit_test_setup_teardown(spills_beyond_the_limit, setup, teardown),
+        cmocka_unit_test_setup_teardown(scattered_bytes_beyond_the_limit_are_not_mapped, setup, teardown),
     };
 
     return cmocka_run_group_tests_name("stage", tests, NULL, NULL);
