@@ -193,7 +193,7 @@ static void release_oldest(struct client_user *u, struct store *store)
              u->uid, o->ino, o->held - HELD_COST);
     client_user_unhold(u, o);
     for (; o->count > 0; o->count--)
-        store_unpin(store, o->ino);
+        store_unpin_drop(store, o->ino);
 }
 
 void client_users_release(struct client_users *all, struct store *store, uint64_t max_bytes)

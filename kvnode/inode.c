@@ -180,6 +180,14 @@ struct inode *inode_removed(const struct store *s, uint64_t ino)
     return in;
 }
 
+void inode_let_go(struct store *s, struct inode *in)
+{
+    if (in->type == INODE_FILE && in->size <= REMOVED_BYTES_MAX)
+        keep_removed(s, in);
+    else
+        inode_destroy(s, in);
+}
+
 void inode_remove(struct store *s, struct inode *in)
 {
     struct value v = inode_value(in), none = {0};
@@ -190,10 +198,8 @@ void inode_remove(struct store *s, struct inode *in)
     in->name = NULL;
     if (in->type == INODE_DIRECTORY)
         in->c.dir = NULL;
-    if ((in->flags & INODE_PINNED) == 0 && in->type == INODE_FILE && in->size <= REMOVED_BYTES_MAX)
-        keep_removed(s, in);
-    else if ((in->flags & INODE_PINNED) == 0)
-        inode_destroy(s, in);
+    if ((in->flags & INODE_PINNED) == 0)
+        inode_let_go(s, in);
     else if (s->events.on_held != NULL)
         s->events.on_held(s->events.arg, in->ino, in->size);
 }

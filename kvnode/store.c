@@ -348,18 +348,36 @@ int store_pin(struct store *s, uint64_t ino)
     return KV_OK;
 }
 
-void store_unpin(struct store *s, uint64_t ino)
+/* The inode, if that was the last pin and it has no name any more. */
+static struct inode *unpin(struct store *s, uint64_t ino)
 {
     struct inode *in = inode_find(s, ino);
     struct pin *pin;
 
     HASH_FIND(hh, s->pins, &ino, sizeof ino, pin);
     if (pin == NULL || --pin->count > 0)
-        return;
+        return NULL;
     HASH_DELETE(hh, s->pins, pin);
     free(pin);
     in->flags &= (uint8_t)~INODE_PINNED;
-    if (in->name == NULL && in != s->root)
+    return in->name == NULL && in != s->root ? in : NULL;
+}
+
+/* An open that walked the path again was closed here, and the mount may have come back to
+ * the same inode: it is no different from one that nobody had open. */
+void store_unpin(struct store *s, uint64_t ino)
+{
+    struct inode *in = unpin(s, ino);
+
+    if (in != NULL)
+        inode_let_go(s, in);
+}
+
+void store_unpin_drop(struct store *s, uint64_t ino)
+{
+    struct inode *in = unpin(s, ino);
+
+    if (in != NULL)
         inode_destroy(s, in);
 }
 

@@ -120,7 +120,8 @@ size_t store_below(const struct store *s, const void *path, size_t len, size_t m
 /* Keeps the value of an inode readable after its last name has gone (this node
  * only, not replicated). Counted. Pinning a missing inode: KV_E_STALE. */
 int store_pin(struct store *s, uint64_t ino);
-void store_unpin(struct store *s, uint64_t ino);
+void store_unpin(struct store *s, uint64_t ino);      /* what has lost its name is kept aside from then on */
+void store_unpin_drop(struct store *s, uint64_t ino); /* it is not */
 
 struct store_usage {
     uint64_t keys, bytes;         /* files, directories and links; logical bytes of current values */

@@ -222,8 +222,10 @@ struct apply {
 /* inode.c */
 struct inode *inode_new(struct store *s, uint64_t ino, uint8_t type); /* in the table; NULL: out of memory */
 void inode_destroy(struct store *s, struct inode *in);                /* out of the table, memory only */
-struct inode *inode_find(const struct store *s, uint64_t ino);        /* pinned ones without a name too */
-struct inode *inode_live(const struct store *s, uint64_t ino);        /* the root or with a name */
+/* The same for one without a name, but a file that is not too large is kept aside. */
+void inode_let_go(struct store *s, struct inode *in);
+struct inode *inode_find(const struct store *s, uint64_t ino); /* pinned ones without a name too */
+struct inode *inode_live(const struct store *s, uint64_t ino); /* the root or with a name */
 void inode_attr(const struct inode *in, struct attr *attr_out);
 void inode_row(const struct inode *in, struct inode_row *row_out);
 struct value inode_value(const struct inode *in);

@@ -375,6 +375,26 @@ static void a_pinned_value_outlives_its_name(void **state)
     store_unpin(w->s, ino);
     assert_int_equal(store_getattr(w->s, ino, &attr), KV_E_STALE);
     assert_int_equal(store_pin(w->s, ino), KV_E_STALE);
+    /* It may still be held by what is no handle, as one may that was not pinned. */
+    buffer_clear(&b);
+    assert_int_equal(store_read_removed(w->s, NULL, ino, 0, 100, &attr, &b), KV_OK);
+    assert_memory_equal(b.data, "value", 5);
+    buffer_deinit(&b);
+}
+
+static void what_is_let_go_of_for_its_size_is_gone(void **state)
+{
+    struct world *w = *state;
+    struct buffer b = BUFFER_INIT;
+    struct attr attr;
+    uint64_t ino;
+
+    assert_int_equal(world_set(w, "f", "value"), KV_OK);
+    ino = w->result.attr.ino;
+    assert_int_equal(store_pin(w->s, ino), KV_OK);
+    assert_int_equal(world_unlink(w, KV_ROOT_INO, "f"), KV_OK);
+    store_unpin_drop(w->s, ino);
+    assert_int_equal(store_read_removed(w->s, NULL, ino, 0, 100, &attr, &b), KV_E_STALE);
     buffer_deinit(&b);
 }
 
@@ -682,6 +702,7 @@ int main(void)
         TEST(a_publication_can_be_bound_to_the_content_that_it_was_made_on),
         TEST(a_removed_file_is_kept_aside_for_its_owner),
         TEST(a_pinned_value_outlives_its_name),
+        TEST(what_is_let_go_of_for_its_size_is_gone),
         TEST(deleting_a_directory_is_all_or_nothing),
         TEST(mode_bits_are_checked),
         TEST(the_sticky_bit_protects_what_others_own),
