@@ -43,7 +43,8 @@ struct write {
     struct fair_item *item; /* WRITE_QUEUED: its place */
     bool large;
     uint64_t sent_ms;
-    unsigned sent;     /* how often it was handed to a log or a peer: it may have been executed */
+    unsigned sent; /* how often it was handed to a log or a peer and not refused: it may have been executed */
+    uint64_t batch;    /* with which it was handed to the log last; 0: it was not */
     uint64_t term, to; /* in which it was sent last, and to which leader */
     uint64_t deadline_ms;
     writes_done *done;
@@ -70,7 +71,8 @@ struct writes {
     struct peer_pending peers[CONFIG_PEERS_MAX];
     size_t n_peers;
     size_t n, bytes;
-    bool retry; /* look for WRITE_WAITING at the end of the turn */
+    uint64_t batch; /* the last that was proposed */
+    bool retry;     /* look for WRITE_WAITING at the end of the turn */
     bool lost;
 
     /* Writes without a session wait here until the node has one. */
@@ -268,7 +270,7 @@ static void forwarded_out(struct writes *w, const struct fair_item *item)
 static void enqueue(struct writes *w, struct write *x)
 {
     struct entry *e =
-        x->sent > 0 ? entry_new(ENTRY_COMMAND, x->entry->data, x->entry->len) : entry_ref(x->entry);
+        x->batch > 0 ? entry_new(ENTRY_COMMAND, x->entry->data, x->entry->len) : entry_ref(x->entry);
     struct command cmd;
 
     if (e != NULL && command_decode(e->data, e->len, &cmd) == KV_OK)
@@ -288,6 +290,24 @@ static void sent(struct writes *w, struct write *x, enum write_state state)
     x->sent++;
     x->term = consensus_term(w->node->consensus);
     x->to = consensus_leader(w->node->consensus);
+}
+
+static void submitted(struct writes *w, struct write *x)
+{
+    sent(w, x, WRITE_SUBMITTED);
+    x->batch = w->batch;
+}
+
+/* Leadership went before it came to the log: its writes were not sent. */
+static void batch_refused(struct writes *w)
+{
+    struct write *x;
+
+    TAILQ_FOREACH (x, &w->all, order) {
+        if (x->state == WRITE_SUBMITTED && x->batch == w->batch)
+            x->sent--;
+    }
+    w->lost = true;
 }
 
 static uint64_t elapsed_now(const struct writes *w)
@@ -345,6 +365,7 @@ static bool propose(struct writes *w, uint64_t now)
     size_t k = 0, i, large = 0;
     int rv;
 
+    w->batch++;
     if (consensus_last(n->consensus) - applied_here(n) > IN_FLIGHT_MAX ||
         (n->writeback != NULL && writeback_pending_bytes(n->writeback) > WRITEBACK_PENDING_MAX))
         return false; /* the disk or the peers are behind: let them catch up */
@@ -371,7 +392,7 @@ static bool propose(struct writes *w, uint64_t now)
         if (item->peer != 0)
             forwarded_out(w, item);
         else
-            sent(w, item->own, WRITE_SUBMITTED);
+            submitted(w, item->own);
         items[k] = item;
         batch[k++] = item->entry;
     }
@@ -386,7 +407,7 @@ static bool propose(struct writes *w, uint64_t now)
         fair_item_free(items[i]);
     }
     if (rv != 0)
-        w->lost = true;
+        batch_refused(w);
     return rv == 0;
 }
 
@@ -710,8 +731,10 @@ void writes_refused(struct writes *w, uint64_t session, uint64_t seq, uint64_t p
     key.seq = seq;
     key.part = part;
     x = find(w, &key);
-    if (x != NULL && x->state == WRITE_FORWARDED)
-        set_state(w, x, WRITE_WAITING); /* until leadership changes, or the next beat */
+    if (x == NULL || x->state != WRITE_FORWARDED)
+        return;
+    x->sent--;
+    set_state(w, x, WRITE_WAITING); /* until leadership changes, or the next beat */
 }
 
 void writes_retry(struct writes *w, bool new_link)

@@ -335,6 +335,14 @@ static int write_command(struct request_link *l, enum command_op op, uint64_t se
     return answer.failed ? -EPROTO : result_out->code;
 }
 
+/* What is known of a write whose registration or whose parts failed: the command itself
+ * was not sent. */
+static int before_the_command(int rc)
+{
+    return rc == KV_E_UNKNOWN || rc == KV_E_SESSION || rc == -ETIMEDOUT || is_lost(rc) ? KV_E_UNAVAILABLE
+                                                                                       : rc;
+}
+
 int request_write(struct request_link *l, enum command_op op, const struct command_body *body,
                   struct command_result *result_out)
 {
@@ -353,6 +361,7 @@ int request_write(struct request_link *l, enum command_op op, const struct comma
     /* Parts may have to be sent again from the first when a leader changed on the way, or
      * when there is no room for them now: then none of them is kept. */
     uint32_t furthest = 0;
+    bool sent = false;
     for (int tries = 0; rc == 0 && tries < 5; tries++) {
         size_t at = 0;
         uint32_t part;
@@ -362,6 +371,8 @@ int request_write(struct request_link *l, enum command_op op, const struct comma
             buffer_put_string(&piece, b.data + at, l->node.part_size);
             rc = piece.failed ? -ENOMEM
                               : write_command(l, COMMAND_PART, seq, 0, piece.data, piece.len, result_out);
+            if (!sent)
+                rc = before_the_command(rc);
             buffer_deinit(&piece);
             at += l->node.part_size;
             if (rc == 0 && part >= furthest) {
@@ -376,6 +387,7 @@ int request_write(struct request_link *l, enum command_op op, const struct comma
             rc = last.failed ? -ENOMEM
                              : write_command(l, op, seq, COMMAND_PARTS, last.data, last.len, result_out);
             buffer_deinit(&last);
+            sent = rc != KV_E_PART;
         }
         if (rc == KV_E_BUSY && request_left(l) > RETRY_MS) {
             request_pause(RETRY_MS);
@@ -404,7 +416,7 @@ int request_register(struct request_link *l, const char *client)
     int rc = b.failed ? -ENOMEM : write_command(l, COMMAND_REGISTER, 0, 0, b.data, b.len, &result);
     buffer_deinit(&b);
     if (rc != 0)
-        return rc;
+        return before_the_command(rc);
     l->session = result.session;
     l->seq = 0;
     return result.session != 0 ? 0 : -EPROTO;

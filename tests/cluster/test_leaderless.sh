@@ -63,4 +63,18 @@ expect 4 kvnode -n n1 status
 has "$out" "The cluster does not accept writes: 1 of 3 voters can take them, 2 are needed (n2 is unreachable, n3 is unreachable)."
 expect 0 kvnode dev start all
 expect 0 kvnode set app/key again
+
+say "a large value whose session got no answer was not written"
+head -c 600000 /dev/zero >"$work/large"
+at=$(leader n1)
+for n in n1 n2 n3; do
+    [ "$n" = "$at" ] || expect 0 kvnode dev pause "$n"
+done
+expect 4 bash -c 'exec kvnode --timeout 2s -n "$1" set large - <"$2"' - "$at" "$work/large"
+has "$err" "nothing was written"
+for n in n1 n2 n3; do
+    [ "$n" = "$at" ] || expect 0 kvnode dev resume "$n"
+done
+until_true 20 kvnode set app/key again
+expect 3 kvnode get large
 say ok

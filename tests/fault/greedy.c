@@ -185,9 +185,11 @@ static void unfinished_uploads(void **state)
     for (int i = 0; i < 8; i++)
         assert_int_equal(fwrite(bytes, sizeof bytes, 1, file), 1);
     assert_int_equal(fclose(file), 0);
-    snprintf(path, sizeof path, "@%s/large", cluster->dir);
-    assert_int_equal(run_kvnode(cluster, 0, 5000, NULL, 0, (const char *const[]){"set", "large", path, NULL}),
-                     0);
+    assert_int_equal(
+        run_program((const char *const[]){"sh", "-c", "exec \"$0\" -n \"$1\" set large - <\"$2\"",
+                                          FAULT_KVNODE, cluster->nodes[0].socket, path, NULL},
+                    5000, NULL, 0),
+        0);
     end_session(session, seq);
 }
 
