@@ -18,10 +18,12 @@
 #include "sync/raft/configuration.h"
 #include "sync/raft/incarnation.h"
 
-#define NOTE_VERSION 2
+#define NOTE_VERSION 3
 #define NOTE_FOUNDER 1
 #define NOTE_CONTRADICTED 2
-#define READMITTED "readmitted"
+/* Of its own lives a node remembers so many: files that were put back, and started more than
+ * once before anybody heard of it, have as many starts as others know of, but not the same. */
+#define LIVES_KEPT 32
 /* What a peer has applied since may be told again after a crash: no fsync for its sake. */
 #define NOTE_EVERY_MS 1000
 #define OFFER_EVERY_MS 1000
@@ -37,7 +39,8 @@ struct guest {
 };
 
 struct door {
-    struct node *node; /* borrowed */
+    struct node *node;          /* borrowed */
+    uint64_t lives[LIVES_KEPT]; /* random numbers of this node's own lives, by boot; 0: none */
     uint64_t id;
     struct incarnations table; /* own among them */
     bool founder;
@@ -72,6 +75,8 @@ static void note_encode(const struct door *d, struct buffer *b)
     buffer_put_u8(b, (d->founder ? NOTE_FOUNDER : 0) | (d->contradicted ? NOTE_CONTRADICTED : 0));
     buffer_put_u64(b, d->gate);
     incarnations_encode(b, &d->table);
+    for (size_t i = 0; i < LIVES_KEPT; i++)
+        buffer_put_u64(b, d->lives[i]);
 }
 
 /* now: false if the disk is full. */
@@ -96,6 +101,7 @@ static int read_note(struct door *d, char *why)
     struct cursor in = cursor_of(bytes, len);
     unsigned version, id, flags;
     uint64_t cluster;
+    bool decoded;
 
     if (bytes == NULL)
         return 0;
@@ -125,7 +131,10 @@ static int read_note(struct door *d, char *why)
     d->founder = (flags & NOTE_FOUNDER) != 0;
     d->contradicted = (flags & NOTE_CONTRADICTED) != 0;
     d->gate = cursor_u64(&in);
-    if (!incarnations_decode(&in, &d->table) || !cursor_done(&in)) {
+    decoded = incarnations_decode(&in, &d->table);
+    for (size_t i = 0; i < LIVES_KEPT; i++)
+        d->lives[i] = cursor_u64(&in);
+    if (!decoded || !cursor_done(&in)) {
         snprintf(why, 512, "%.300s/log.db is damaged (its note of the nodes)", config->data_dir);
         return -EBADMSG;
     }
@@ -164,7 +173,7 @@ static void begin_anew(struct door *d)
     char path[4200];
     int fd;
 
-    snprintf(path, sizeof path, "%s/" READMITTED, d->node->config->data_dir);
+    snprintf(path, sizeof path, "%s/" DOOR_READMITTED, d->node->config->data_dir);
     fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0 || fsync(fd) != 0 || disk_sync_name(path) != 0) {
         log_error("%s: %s: this node was readmitted, and cannot note it", path, strerror(errno));
@@ -176,39 +185,14 @@ static void begin_anew(struct door *d)
         close(fd);
 }
 
-int door_discard(const struct config *config, char *why)
+/* The life that a record tells of was one of this node as it is now, as far as it remembers. */
+static bool is_ours(const struct door *d, const struct incarnation *said)
 {
-    static const char *const files[] = {"log.db-floor",
-                                        "log.db",
-                                        "log.db-wal",
-                                        "log.db-shm",
-                                        "log.db.failed",
-                                        "log.db.rewrite",
-                                        "groups/0/install.meta",
-                                        "groups/0/state.db",
-                                        "groups/0/state.db-wal",
-                                        "groups/0/state.db-shm"};
-    char mark[4200], path[4300];
-    int rv = 0;
+    const struct incarnation *self = own(d);
 
-    snprintf(mark, sizeof mark, "%s/" READMITTED, config->data_dir);
-    if (access(mark, F_OK) != 0)
-        return 0;
-    for (size_t i = 0; i < sizeof files / sizeof files[0] && rv == 0; i++) {
-        snprintf(path, sizeof path, "%s/%s", config->data_dir, files[i]);
-        if (unlink(path) != 0 && errno != ENOENT && errno != ENOTDIR)
-            rv = -errno;
-    }
-    if (rv == 0)
-        rv = disk_sync_name(mark);
-    if (rv == 0 && unlink(mark) != 0)
-        rv = -errno;
-    if (rv != 0)
-        snprintf(why, 512, "%.300s: %s: what was there before the readmission cannot be removed", path,
-                 strerror(-rv));
-    else
-        log_warn("this node was readmitted: it begins anew with an empty log");
-    return rv;
+    return said->era != self->era || said->boot >= self->boot || said->boot + LIVES_KEPT <= self->boot ||
+           d->lives[said->boot % LIVES_KEPT] == 0 || said->nonce == 0 ||
+           d->lives[said->boot % LIVES_KEPT] == said->nonce;
 }
 
 static void judge_self(struct door *d, const struct incarnation *said, uint64_t by)
@@ -226,6 +210,8 @@ static void judge_self(struct door *d, const struct incarnation *said, uint64_t 
         put_note(d, true);
     }
     fault = incarnation_check(said, self);
+    if (fault == INCARNATION_FINE && !is_ours(d, said))
+        fault = INCARNATION_TWIN;
     if (fault != INCARNATION_FINE)
         go_back(d, fault, name_of(d, by));
     if (said->era > self->era && said->boot == 0 && !d->node->anew)
@@ -253,6 +239,7 @@ int door_open(struct node *n, bool has_log, struct door **out, char *why)
     self->boot++;
     if (getrandom(&self->nonce, sizeof self->nonce, 0) != (ssize_t)sizeof self->nonce)
         return -EIO;
+    d->lives[self->boot % LIVES_KEPT] = self->nonce;
     consensus_stored_end(n->consensus, &self->born_index, &self->born_term);
     if (has_log && self->index == 0)
         self->index = 1; /* the founding is committed */
@@ -391,10 +378,13 @@ static void take_guest(struct door *d, uint64_t peer, const struct incarnation *
     if (fault != INCARNATION_KNOWN_GONE || g->fault == INCARNATION_FINE)
         g->fault = fault;
     if (said->index != 0) {
-        /* An empty log may be a mistake, and the files still be there: that is not held against them. */
+        /* An empty log may be a mistake, and the files still be there: that is not held against them.
+         * Nor is an earlier life: what is said may have been under way since before the later one
+         * began, of which another peer was quicker to tell. If that life does go on, it finds itself
+         * in what this node tells it. */
         if (fault == INCARNATION_FINE || said->gone)
             take_news(d, incarnations_merge(&d->table, said));
-        else if (fault != INCARNATION_OLD_ERA)
+        else if (fault != INCARNATION_OLD_ERA && fault != INCARNATION_OLD_BOOT)
             condemn(d, peer);
     }
     if (!was_shut && door_shut(d, peer, NULL)) {
@@ -523,6 +513,15 @@ static void let_in(struct door *d, struct guest *g, bool leads)
         }
     }
     entry_put(first);
+}
+
+void door_leads(struct door *d, uint64_t token)
+{
+    struct guest *g = find_guest(d, token & ~DOOR_TOKEN);
+    bool leads;
+
+    if (g != NULL && g->heard && !g->shut && g->said.index == 0 && may_let_in(d, &leads) && leads)
+        let_in(d, g, true);
 }
 
 bool door_take_admission(struct door *d, uint64_t peer, struct cursor *in)
@@ -676,7 +675,11 @@ void door_beat(struct door *d, uint64_t now_ms)
         tell(d, g->id, all);
         if (may && g->heard && !g->shut && g->said.index == 0 && now_ms - g->offered_ms >= OFFER_EVERY_MS) {
             g->offered_ms = now_ms;
-            let_in(d, g, leads);
+            /* A leader may have been followed by another and not have heard of it: it asks a majority. */
+            if (leads)
+                consensus_read_index(d->node->consensus, DOOR_TOKEN | g->id);
+            else
+                let_in(d, g, false);
         }
     }
     if (d->unwritten && now_ms - d->wrote_ms >= NOTE_EVERY_MS) {

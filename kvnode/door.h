@@ -25,6 +25,8 @@ struct node;
 
 enum standing { STANDING_MEMBER, STANDING_WAITING, STANDING_GONE_BACK };
 
+/* In the data directory: this node was readmitted. */
+#define DOOR_READMITTED "readmitted"
 /* Before anything is opened: removes the log and state of a node that was readmitted. 0 or
  * -errno with why (512 bytes). */
 int door_discard(const struct config *config, char *why);
@@ -48,6 +50,10 @@ void door_put_hello(struct door *d, struct buffer *b);
 bool door_take_lives(struct door *d, uint64_t peer, bool hello, struct cursor *in);
 /* A member lets this node in. False: malformed. */
 bool door_take_admission(struct door *d, uint64_t peer, struct cursor *in);
+/* A read that this asked consensus for with a token of its own (DOOR_TOKEN is set in it): this
+ * node was the leader when it asked. */
+#define DOOR_TOKEN (UINT64_C(1) << 63)
+void door_leads(struct door *d, uint64_t token);
 /* Leader: the peer refuses what it has acknowledged. */
 void door_log_shorter(struct door *d, uint64_t peer, uint64_t index, uint64_t match);
 /* What is committed here differs from what the leader has: remembers it, so that the next start

@@ -190,7 +190,10 @@ static void on_read(void *arg, uint64_t token, uint64_t index, int code)
 {
     struct node *n = arg;
 
-    reads_answered(n->reads, token, index, code);
+    if ((token & DOOR_TOKEN) == 0)
+        reads_answered(n->reads, token, index, code);
+    else if (code == KV_OK)
+        door_leads(n->door, token);
 }
 
 static struct buffer *on_send_begin(void *arg, uint64_t peer)

@@ -125,6 +125,27 @@ expect 1 kvnode run -c "$work/run/conf/n2.conf"
 has "$err" "belongs to node 3"
 rm -rf "$(data 2)" && mv "$work/n2.data" "$(data 2)"
 
+say "a copy is put back that starts more than once before anybody hears of it"
+kvnode dev start n2 -q && kvnode dev start n3 -q || die "dev start"
+until_true 20 healthy n1 || die "n1 says: $(kvnode -n n1 status)"
+kvnode dev kill n2 -q
+rm -rf "$work/copy" && cp -a "$(data 2)" "$work/copy"
+kvnode dev start n2 -q || die "dev start n2"
+until_true 20 healthy n3 || die "n3 says: $(kvnode -n n3 status)"
+kvnode dev kill all -q
+put_back 2
+for _ in 1 2 3; do
+    start n2
+    kvnode dev kill n2 -q
+done
+for n in n1 n2 n3; do start $n; done
+for n in n1 n2 n3; do
+    until_true 20 says_gone $n || die "$n does not say that n2 has gone back: $(kvnode -n $n status)"
+done
+readmit
+kvnode dev kill n2 -q
+kvnode dev kill n3 -q
+
 say "an interrupted install that cannot be read is not taken for none"
 mkdir "$(data 2)/groups/0/install.meta"
 expect 1 kvnode run -c "$work/run/conf/n2.conf"

@@ -72,6 +72,12 @@ static void add(struct disk *d, struct entry *e)
     d->entries[d->n++] = entry_ref(e);
 }
 
+static void set_note(struct disk *d, const void *data, size_t len)
+{
+    buffer_clear(&d->note);
+    buffer_put_bytes(&d->note, data, len);
+}
+
 /* part: how many entries of an append arrive; of others 0 or all. */
 static void carry_out(struct host *h, const struct disk_operation *o, size_t part)
 {
@@ -79,7 +85,7 @@ static void carry_out(struct host *h, const struct disk_operation *o, size_t par
 
     if (part == 0 && o->type != DISK_APPEND)
         return;
-    d->exists = true;
+    d->exists |= o->type != DISK_NOTE;
     switch (o->type) {
     case DISK_APPEND:
         cut_tail(d, o->index);
@@ -99,6 +105,9 @@ static void carry_out(struct host *h, const struct disk_operation *o, size_t par
         snapshot_meta_deinit(&d->snapshot);
         snapshot_meta_copy(&o->meta, &d->snapshot);
         break;
+    case DISK_NOTE:
+        set_note(d, o->note.data, o->note.len);
+        break;
     }
 }
 
@@ -113,6 +122,7 @@ static void operation_deinit(struct disk_operation *o)
         entry_put(o->entries[i]);
     free(o->entries);
     snapshot_meta_deinit(&o->meta);
+    buffer_deinit(&o->note);
 }
 
 static struct disk_operation *enqueue(struct disk *d, enum disk_operation_type type)
@@ -156,16 +166,47 @@ void disk_crash(struct host *h)
     d->failed = d->fsync_fails = false; /* the next start works on a copy */
 }
 
-void disk_free(struct host *h)
+void disk_deinit(struct disk *d)
 {
-    struct disk *d = &h->disk;
-
     for (size_t i = 0; i < d->n_queue; i++)
         operation_deinit(&d->queue[i]);
     free(d->queue);
     cut_tail(d, 0);
     free(d->entries);
     snapshot_meta_deinit(&d->snapshot);
+    buffer_deinit(&d->note);
+    *d = (struct disk){.start_index = 1};
+}
+
+static void copy(const struct disk *from, struct disk *to)
+{
+    *to = (struct disk){.exists = from->exists,
+                        .term = from->term,
+                        .vote = from->vote,
+                        .old_term = from->old_term,
+                        .old_vote = from->old_vote,
+                        .start_index = from->start_index};
+    for (size_t i = 0; i < from->n; i++)
+        add(to, from->entries[i]);
+    snapshot_meta_copy(&from->snapshot, &to->snapshot);
+    set_note(to, from->note.data, from->note.len);
+}
+
+void disk_copy(const struct host *h, struct disk *copy_out)
+{
+    disk_deinit(copy_out);
+    copy(&h->disk, copy_out);
+}
+
+void disk_put_back(struct host *h, const struct disk *from)
+{
+    disk_deinit(&h->disk);
+    copy(from, &h->disk);
+}
+
+void disk_wipe(struct host *h)
+{
+    disk_deinit(&h->disk);
 }
 
 /* ---- the committer ---- */
@@ -364,18 +405,25 @@ int log_store_reset(struct log_store *s, uint16_t group, const struct snapshot_m
 
 int log_store_put_note(struct log_store *s, const void *data, size_t len)
 {
-    return 0; /* the links here know no door */
+    buffer_put_bytes(&enqueue(&s->host->disk, DISK_NOTE)->note, data, len);
+    kick(s);
+    return 0;
 }
 
 int log_store_save_note(struct log_store *s, const void *data, size_t len)
 {
+    if (s->host->disk.fsync_fails)
+        fail(s);
+    if (s->state == LOG_STORE_FAILED)
+        return -EIO;
+    set_note(&s->host->disk, data, len);
     return 0;
 }
 
 const void *log_store_note(const struct log_store *s, size_t *len_out)
 {
-    *len_out = 0;
-    return NULL;
+    *len_out = s->host->disk.note.len;
+    return *len_out > 0 ? s->host->disk.note.data : NULL;
 }
 
 int log_store_sync(struct log_store *s)

@@ -83,6 +83,8 @@ static void crash_one(struct host *h, bool power_cut)
     host_crash(h, power_cut);
     if (options.damage && rnd_chance(0.25))
         damage(h);
+    if (options.forget)
+        forget_some(h);
     queue_at(world.now + (rnd_chance(0.5) ? rnd_range(0, 300 * MS) : rnd_range(0, 6 * SECOND)), NULL, restart,
              h, 0, NULL);
 }
@@ -216,7 +218,7 @@ static void lose_leader(struct host *none, void *arg, uint64_t number)
             return;
         }
     if (late >= ANSWER_WITHIN_ELECTIONS * (int64_t)world.hosts[1].config.election_ms * MS +
-                    (options.damage ? HEALING : 0))
+                    (options.damage || options.forget ? HEALING : 0))
         violation("liveness: %s %.1f s after the last fault", all_serve ? "no leader" : "not all nodes serve",
                   (double)(world.now - options.fault_us) / SECOND);
     queue_at(world.now + 100 * MS, NULL, lose_leader, NULL, 0, NULL);
@@ -234,7 +236,9 @@ void faults_start(void)
     next(transfer_gap, transfer);
     if (options.no_faults)
         return;
-    crash_gap = gap(300 * MS, 6 * SECOND);
+    crash_gap = options.forget ? rnd_range(200 * MS, 2 * SECOND) : gap(300 * MS, 6 * SECOND);
+    if (options.forget)
+        forget_start();
     network_gap = gap(300 * MS, 6 * SECOND);
     link_gap = gap(100 * MS, 4 * SECOND);
     disk_gap = gap(300 * MS, 5 * SECOND);

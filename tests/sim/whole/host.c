@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "kvnode/door.h"
 #include "kvnode/events.h"
@@ -63,9 +64,14 @@ bool host_leads(const struct host *h)
     return h->up && consensus_is_leader(h->node.consensus);
 }
 
+bool host_takes_part(const struct host *h)
+{
+    return h->up && (options.plant == PLANT_DOOR_OPEN || door_standing(h->node.door) == STANDING_MEMBER);
+}
+
 bool host_serves(const struct host *h)
 {
-    return h->up && !h->node.stateless;
+    return host_takes_part(h) && !h->node.stateless;
 }
 
 /* ---- parts of kvnode that have no part in this ---- */
@@ -81,33 +87,6 @@ void events_add(struct events *e, const struct event *event)
 
 void events_reset(struct events *e, uint64_t revision)
 {
-}
-
-void door_beat(struct door *d, uint64_t now_ms)
-{
-}
-
-/* Nobody goes back here, and the links keep the order. */
-void door_log_shorter(struct door *d, uint64_t peer, uint64_t index, uint64_t match)
-{
-    if (options.plant == PLANT_NONE)
-        violation("n%d is said to have lost entry %d, acknowledged up to %d", (int)peer, (int)index,
-                  (int)match);
-}
-
-void door_contradicted(struct door *d)
-{
-    violation("what is committed here is not what the leader has");
-}
-
-enum standing door_standing(const struct door *d)
-{
-    return STANDING_MEMBER;
-}
-
-const char *door_text(const struct door *d)
-{
-    return "";
 }
 
 void scrub_pause(struct scrub *s)
@@ -284,6 +263,8 @@ static void found_cluster(struct host *h)
     }
     if (consensus_found(h->node.consensus, &founders, 1, 0) != 0)
         violation("n%d cannot be founded", h->id);
+    door_founded(h->node.door);
+    h->founding = false;
 }
 
 static void open_state(struct host *h)
@@ -323,6 +304,11 @@ static void open_log(struct host *h)
     callbacks.on_leadership = on_leadership;
     snprintf(path, sizeof path, "%s/log.db", h->dir);
     consensus_open(&cc, &n->loop, &callbacks, &n->consensus, &exists, why);
+    if (door_open(n, exists, &n->door, why) != 0) {
+        if (h->disk.failed)
+            node_die(why);
+        violation("n%d: %s", h->id, why);
+    }
     rv = snapshots_recover(n->group_dir, store_applied(n->store), &meta);
     if (rv == 1) {
         trace("n%d: an install is completed at %lu", h->id, meta.index);
@@ -333,8 +319,11 @@ static void open_log(struct host *h)
     if (rv != 0)
         violation("n%d: what an install left cannot be completed", h->id);
     snapshots_installed(n->group_dir);
-    if (!exists)
+    /* With the door open, as it was without one: whoever has no log founds. */
+    if (!exists && (h->founding || options.plant == PLANT_DOOR_OPEN))
         found_cluster(h);
+    if (!host_takes_part(h))
+        return;
     n->healing = n->stateless = store_applied(n->store) < consensus_log_begins_behind(n->consensus);
     if (n->healing && !damaged)
         violation("n%d: log.db begins behind %lu, state.db ends at %lu", h->id,
@@ -364,7 +353,8 @@ static void start(struct host *h, void *arg, uint64_t number)
     network_start(h);
     trace("n%d starts: state %lu, log %lu..%lu%s", h->id, store_applied(n->store), h->disk.start_index,
           disk_last(&h->disk), n->healing ? ", healing" : "");
-    if (consensus_start(n->consensus,
+    if (host_takes_part(h) &&
+        consensus_start(n->consensus,
                         n->healing ? consensus_log_begins_behind(n->consensus) : store_applied(n->store),
                         why) != 0)
         violation("n%d cannot start: %s", h->id, why);
@@ -439,10 +429,68 @@ void host_run(struct host *h, happening *what, void *arg, uint64_t number)
     world.mortal = false;
 }
 
+/* What a readmission left to be done, by the door's own code as far as that is about files. */
+static void discard(struct host *h)
+{
+    char mark[160], why[512] = "";
+    bool readmitted;
+
+    snprintf(mark, sizeof mark, "%s/readmitted", h->dir);
+    readmitted = access(mark, F_OK) == 0;
+    if (door_discard(&h->config, why) != 0)
+        violation("n%d: %s", h->id, why);
+    if (readmitted)
+        host_wipe(h);
+}
+
+static void begin_anew(struct host *none, void *arg, uint64_t epoch)
+{
+    struct host *h = arg;
+
+    if (!h->up || h->epoch != epoch)
+        return;
+    host_crash(h, false);
+    host_start(h);
+}
+
+/* The node ends its loop only to begin anew. */
+void uv_stop(uv_loop_t *loop)
+{
+    struct host *h = host_of_loop(loop);
+
+    queue_at(world.now, NULL, begin_anew, h, h->epoch, NULL);
+}
+
+/* With the door open, nobody is stopped. */
+void __real_consensus_freeze(struct consensus *c);
+void __wrap_consensus_freeze(struct consensus *c);
+
+void __wrap_consensus_freeze(struct consensus *c)
+{
+    if (options.plant != PLANT_DOOR_OPEN)
+        __real_consensus_freeze(c);
+}
+
+void host_wipe(struct host *h)
+{
+    static const char *const files[] = {"install.meta", "install.meta.new", "state.db.incoming",
+                                        "state.db.outgoing"};
+    char path[160];
+
+    disk_wipe(h);
+    h->state = (struct state_file){0};
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        snprintf(path, sizeof path, "%s/%s", h->dir, files[i]);
+        unlink(path);
+    }
+}
+
 void host_start(struct host *h)
 {
     struct node *n = &h->node;
 
+    world.current = h;
+    discard(h);
     memset(n, 0, sizeof *n);
     n->config = &h->config;
     n->loop.data = h;
@@ -480,6 +528,7 @@ void host_crash(struct host *h, bool power_cut)
     snapshots_free(n->snapshots);
     writes_free(n->writes);
     reads_free(n->reads);
+    door_free(n->door);
     for (int i = 0; i < 4; i++) {
         store_free(h->stores[i]);
         journal_free(h->journals[i]);

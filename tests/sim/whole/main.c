@@ -33,6 +33,7 @@ const char *const plant_names[PLANT_COUNT] = {
     [PLANT_STALE_READ] = "stale-read",
     [PLANT_LOCAL_CLOCK] = "local-clock",
     [PLANT_LOST_RESULT] = "lost-result",
+    [PLANT_DOOR_OPEN] = "door-open",
 };
 
 static jmp_buf leave_run;
@@ -66,6 +67,7 @@ static void build_host(int id)
     h->drift_ppm = rnd_range(-5000, 5000);
     h->wall_offset_us = rnd_range(-SECOND, SECOND);
     h->disk.start_index = 1;
+    h->founding = id == 1;
     c->name = h->name;
     c->id = (uint16_t)id;
     c->data_dir = h->dir;
@@ -105,8 +107,9 @@ static void free_world(void)
     world.calm = false; /* nobody hears of this end */
     for (int i = 1; i <= world.n; i++) {
         host_crash(&world.hosts[i], false);
-        disk_free(&world.hosts[i]);
+        disk_deinit(&world.hosts[i].disk);
     }
+    forget_free();
     network_free();
     queue_reset(0);
     clients_free();
@@ -116,7 +119,7 @@ static void free_world(void)
 static void check_answers(void)
 {
     /* As long as states are damaged, there may be none that answers. */
-    int64_t from = options.damage ? world.settled : options.fault_us + SETTLE;
+    int64_t from = options.damage || options.forget ? world.settled : options.fault_us + SETTLE;
     int64_t within = ANSWER_WITHIN_ELECTIONS * (int64_t)world.hosts[1].config.election_ms * MS;
 
     if (!clients_idle())
@@ -170,6 +173,7 @@ static const char usage[] = "usage: whole [OPTION]... FIRST_SEED [COUNT]\n"
                             "  --seconds N    of faults (20)\n"
                             "  --no-faults    only changes of leadership\n"
                             "  --damage       state.db may be found damaged after a crash\n"
+                            "  --forget       a node's files may be put back from an older copy, or lost\n"
                             "  --plant NAME   a bug (see README.md); the result is 0 if it was found\n";
 
 static void fail_usage(const char *text) __attribute__((noreturn));
@@ -184,6 +188,7 @@ static void plant(const char *name)
     for (int i = 0; i < PLANT_COUNT; i++)
         if (strcmp(plant_names[i], name) == 0) {
             options.plant = (enum plant)i;
+            options.forget |= options.plant == PLANT_DOOR_OPEN;
             return;
         }
     fputs("whole: the plants are", stderr);
@@ -233,8 +238,11 @@ static int parse_option(int argc, char **argv, bool *keep_going, double *for_sec
         *keep_going = true;
         return 1;
     }
-    if (strcmp(argv[0], "--no-faults") == 0 || strcmp(argv[0], "--damage") == 0) {
-        *(argv[0][2] == 'n' ? &options.no_faults : &options.damage) = true;
+    if (strcmp(argv[0], "--no-faults") == 0 || strcmp(argv[0], "--damage") == 0 ||
+        strcmp(argv[0], "--forget") == 0) {
+        *(argv[0][2] == 'n'   ? &options.no_faults
+          : argv[0][2] == 'd' ? &options.damage
+                              : &options.forget) = true;
         remember(argv, 1);
         return 1;
     }
@@ -265,7 +273,7 @@ static void folders(bool make)
         fail_usage("/dev/shm cannot be written");
     for (int i = 1; i <= MAX_HOSTS; i++) {
         static const char *const files[] = {"install.meta", "install.meta.new", "state.db.incoming",
-                                            "state.db.outgoing"};
+                                            "state.db.outgoing", "readmitted"};
 
         snprintf(path, sizeof path, "%s/%d", dir, i);
         if (make) {
@@ -292,8 +300,11 @@ static void report(uint64_t first, uint64_t count, uint64_t failed, double secon
     printf("%lu writes, %lu reads, %lu answered, %lu open, %lu refused, %lu retries, %lu parts, %lu sessions "
            "lost;\n",
            c->writes, c->reads, c->answered, c->open, c->refused, c->retries, c->parts, c->sessions_lost);
-    printf("%lu leaders, %lu transfers, %lu starts, %lu crashes, %lu deaths, %lu installs, %lu heals\n",
-           c->leaders, c->transfers, c->starts, c->crashes, c->deaths, c->installs, c->heals);
+    printf("%lu leaders, %lu transfers, %lu starts, %lu crashes, %lu deaths, %lu installs, %lu heals, %lu "
+           "put back, "
+           "%lu wiped, %lu readmitted\n",
+           c->leaders, c->transfers, c->starts, c->crashes, c->deaths, c->installs, c->heals, c->put_back,
+           c->wiped, c->readmitted);
 }
 
 int main(int argc, char **argv)

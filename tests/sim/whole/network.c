@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kvnode/door.h"
 #include "kvnode/reads.h"
 #include "kvnode/snapshots.h"
 #include "kvnode/writes.h"
@@ -131,6 +132,20 @@ static struct frame_in_flight *frame_new(uint8_t type, uint64_t connection, uint
 
 /* ---- a link's life ---- */
 
+/* The bug that can be planted: nobody is shut out. */
+static bool is_shut(const struct host *h, int peer)
+{
+    return options.plant != PLANT_DOOR_OPEN && door_shut(h->node.door, (uint64_t)peer, NULL);
+}
+
+static void put_hello(struct host *h, int peer, uint64_t connection)
+{
+    struct frame_in_flight *f = frame_new(PEER_HELLO, connection, 0);
+
+    door_put_hello(h->node.door, &f->payload);
+    put(h->id, peer, f);
+}
+
 static void dial(struct host *h, void *arg, uint64_t peer);
 
 static void dial_later(struct host *h, int peer)
@@ -154,7 +169,7 @@ static void dial(struct host *h, void *arg, uint64_t peer)
     }
     s->connection = ++network.next_connection;
     s->opened_ms = s->heard_ms = clock_boot_ms();
-    put(h->id, (int)peer, frame_new(PEER_HELLO, s->connection, 0));
+    put_hello(h, (int)peer, s->connection);
 }
 
 /* This end closes; the other hears of it if the way is free. */
@@ -185,9 +200,14 @@ static void send_status(struct host *h, int peer)
     peers_end(h->node.peers, (uint64_t)peer);
 }
 
-static void on_hello(struct host *h, int from, uint64_t connection)
+static void on_hello(struct host *h, int from, const struct frame_in_flight *f)
 {
     struct side *s = &h->node.peers->sides[from];
+    struct cursor in = cursor_of(f->payload.data, f->payload.len);
+    uint64_t connection = f->connection;
+
+    if (!door_take_lives(h->node.door, (uint64_t)from, true, &in))
+        violation("n%d takes the HELLO of n%d for malformed", h->id, from);
 
     if (s->connection != connection) { /* they dialled us; the newer one counts */
         s->connection = connection;
@@ -197,7 +217,7 @@ static void on_hello(struct host *h, int from, uint64_t connection)
     s->heard_ms = clock_boot_ms();
     s->up = true;
     if (from < h->id)
-        put(h->id, from, frame_new(PEER_HELLO, connection, 0));
+        put_hello(h, from, connection);
     counters.links++;
     trace("n%d is linked with n%d", h->id, from);
     send_status(h, from);
@@ -214,6 +234,8 @@ static void on_frame(struct host *h, uint64_t from, const struct frame_in_flight
     uint64_t a, b, c;
     int rv = 0;
 
+    if (f->type != PEER_STATUS && f->type != PEER_LIVES && f->type != PEER_ADMISSION && is_shut(h, (int)from))
+        return;
     switch (f->type) {
     case PEER_STATUS:
         cursor_u64(&in);
@@ -247,6 +269,18 @@ static void on_frame(struct host *h, uint64_t from, const struct frame_in_flight
         break;
     case PEER_WANT_STATE:
         snapshots_wanted(n->snapshots, from);
+        break;
+    case PEER_LIVES:
+        rv = door_take_lives(n->door, from, false, &in) ? 0 : KV_E_PROTOCOL;
+        break;
+    case PEER_ADMISSION:
+        if (options.plant != PLANT_DOOR_OPEN)
+            rv = door_take_admission(n->door, from, &in) ? 0 : KV_E_PROTOCOL;
+        break;
+    case PEER_READMIT:
+        a = cursor_u64(&in);
+        if (consensus_is_leader(n->consensus))
+            door_readmit(n->door, a);
         break;
     default:
         break;
@@ -285,7 +319,7 @@ static void arrive(struct host *to, void *arg, uint64_t from)
               f->connection != s->connection ? ", of another link" : "");
     if (f->type == PEER_HELLO &&
         (from < (uint64_t)to->id ? f->connection > s->connection : f->connection == s->connection)) {
-        on_hello(to, (int)from, f->connection);
+        on_hello(to, (int)from, f);
         return;
     }
     if (f->connection != s->connection || f->type == PEER_HELLO) {
@@ -306,7 +340,7 @@ struct buffer *peers_begin(struct peers *p, uint64_t peer, enum peer_frame type,
 {
     struct side *s = &p->sides[peer];
 
-    if (peer == 0 || peer > MAX_HOSTS || !s->up)
+    if (peer == 0 || peer > MAX_HOSTS || !s->up || (type == PEER_RAFT && is_shut(p->host, (int)peer)))
         return NULL;
     s->sending = frame_new((uint8_t)type, s->connection, id);
     return &s->sending->payload;
@@ -373,7 +407,7 @@ unsigned peers_up_count(const struct peers *p)
     unsigned n = 0;
 
     for (int i = 1; i <= world.n; i++)
-        n += p->sides[i].up;
+        n += p->sides[i].up && !is_shut(p->host, i);
     return n;
 }
 
@@ -390,6 +424,8 @@ void peers_each(const struct peers *p, void *arg, void (*emit)(void *arg, const 
             view.damaged = other->mending;
             view.stateless = other->stateless;
             view.applied = store_applied(other->store);
+            if (door_standing(other->door) != STANDING_MEMBER)
+                view.health.flags |= HEALTH_GONE_BACK;
         }
         emit(arg, &view);
     }

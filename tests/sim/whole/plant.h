@@ -15,6 +15,7 @@ enum plant {
     PLANT_STALE_READ,  /* a read does not ask the leader */
     PLANT_LOCAL_CLOCK, /* apply looks at the clock of its node */
     PLANT_LOST_RESULT, /* after a change of leader, a result does not reach who waits for it */
+    PLANT_DOOR_OPEN,   /* a node that has gone back takes part, one that lost its log founds again */
     PLANT_COUNT
 };
 /* The names that --plant takes, in the order above. */

@@ -125,7 +125,7 @@ static void check_majority(struct host *h, uint64_t index, uint64_t term)
     int have = 0;
 
     for (int i = 1; i <= world.n; i++)
-        have += disk_has(&world.hosts[i], index, term);
+        have += disk_has(&world.hosts[i], index, term) || index <= world.hosts[i].forgot;
     /* The first entry is stored by each founder before it does anything. */
     if (have <= world.n / 2 && term != 0 && index > 1)
         violation("n%d applies %lu^%lu, which is durable on %d of %d nodes", h->id, index, term, have,

@@ -18,6 +18,7 @@
  *   history.c    what clients saw, given to linear.c
  *   linear.c     the checker of linearizability
  *   faults.c     what goes wrong
+ *   forget.c     nodes that are put back from an older copy of their files, or lose them
  *   plant.h      bugs that are planted, so that finding them is tested */
 #ifndef KVFS_TESTS_SIM_WHOLE_WHOLE_H
 #define KVFS_TESTS_SIM_WHOLE_WHOLE_H
@@ -42,6 +43,7 @@ struct options {
     int hosts;   /* 0: 3 to 5 */
     bool no_faults;
     bool damage;        /* state.db may be found damaged */
+    bool forget;        /* files may be lost, or replaced by an older copy of them */
     bool sessions_only; /* no requests without a session */
     int64_t fault_us, calm_us;
     enum plant plant;
@@ -72,7 +74,7 @@ void violation(const char *format, ...) __attribute__((format(printf, 1, 2), nor
 
 /* ---- disks ---- */
 
-enum disk_operation_type { DISK_APPEND, DISK_TRIM, DISK_RESET };
+enum disk_operation_type { DISK_APPEND, DISK_TRIM, DISK_RESET, DISK_NOTE };
 
 struct disk_operation {
     enum disk_operation_type type;
@@ -80,6 +82,7 @@ struct disk_operation {
     struct entry **entries;
     size_t n;
     struct snapshot_meta meta;
+    struct buffer note;
 };
 
 /* log.db: what is on the disk, and what is on its way there. */
@@ -91,6 +94,7 @@ struct disk {
     struct entry **entries;
     size_t n, cap;
     struct snapshot_meta snapshot;
+    struct buffer note;
     struct disk_operation *queue;
     size_t n_queue, cap_queue;
     bool busy;
@@ -103,7 +107,11 @@ bool disk_has(const struct host *h, uint64_t index, uint64_t term);
 uint64_t disk_last(const struct disk *d);
 /* Any prefix of what was on its way has arrived, the next one perhaps in part. */
 void disk_crash(struct host *h);
-void disk_free(struct host *h);
+/* The node is down: a copy of what is on its disk; what is there in place of it; nothing in place of it. */
+void disk_copy(const struct host *h, struct disk *copy_out);
+void disk_put_back(struct host *h, const struct disk *copy);
+void disk_wipe(struct host *h);
+void disk_deinit(struct disk *d);
 
 /* state.db. */
 struct state_file {
@@ -137,6 +145,9 @@ struct host {
     void *stores[4], *journals[4];        /* alive in its memory */
     struct consensus_callbacks callbacks; /* the node's own */
     uint64_t applied_term;                /* PLANT_LOST_RESULT: in which it applied last */
+    bool founding;                        /* it was made to found the cluster, and has not */
+    bool forgetful;                       /* its files went back or were lost, and it is not whole again */
+    uint64_t forgot;                      /* the end of the log that it lost last */
 };
 
 struct world {
@@ -165,6 +176,9 @@ struct host *host_of_loop(const uv_loop_t *loop);
 struct host *host_of_path(const char *path);
 /* node.c's part in starting: false, if it cannot, with why. */
 bool host_serves(const struct host *h);
+bool host_takes_part(const struct host *h); /* it is up, a member, and has not gone back */
+/* The node is down: its files are lost. */
+void host_wipe(struct host *h);
 
 /* ---- network ---- */
 
@@ -266,13 +280,19 @@ void history_check(void);
 
 /* ---- faults ---- */
 
+/* forget.c: files that are put back or lost. */
+void forget_start(void);
+void forget_free(void);
+void forget_some(struct host *h); /* the node has just ended */
+
 #define ANSWER_WITHIN_ELECTIONS 7 /* in the calm; a tie or two */
 void faults_start(void);
 void faults_stop(void);
 
 struct counters {
     uint64_t happenings, frames, commits, crashes, starts, deaths, installs, links, leaders, transfers,
-        writes, reads, answered, open, refused, retries, parts, heals, sessions_lost;
+        writes, reads, answered, open, refused, retries, parts, heals, sessions_lost, put_back, wiped,
+        readmitted;
 };
 extern struct counters counters;
 
