@@ -1,7 +1,7 @@
 #!/bin/sh
 # What people run on a mount: shells, editors, archivers, version control, databases.
 set -u
-# shellcheck source=/dev/null
+# shellcheck source=/dev/null disable=SC2015
 . "$(dirname "$0")/lib.sh"
 cd "$A" || exit 1
 
@@ -109,6 +109,26 @@ if has git; then
     succeeds "git fsck" git -C repo fsck --strict
     succeeds "git clone" git clone -q repo clone
     is "git status is clean" "" "$(git -C clone status --porcelain)"
+    # On a machine whose clock is off, what git has just checked out is not changed. It asks
+    # for a file's times before it closes it.
+    for seconds in 3 -3; do
+        mkdir -p "$BASE/m1"
+        perl -e 'print pack("qq", $ARGV[0] * 1000000000, 0)' -- $seconds >"$WORK/clock"
+        shifted() {
+            LD_PRELOAD=$CLOCK_SHIFT KVFS_TEST_CLOCK=$WORK/clock \
+                ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0" "$@"
+        }
+        off=$(date +%s)
+        off=$(($(shifted date +%s) - off)) # or a second more, if one has just begun
+        [ $off = $seconds ] || [ $off = $((seconds + 1)) ] && ok "a clock is off by $seconds s" || not_ok "a clock is off by $seconds s" "by $off"
+        succeeds "a mount with it" shifted "$KVFS" "$NODES" "$BASE/m1"
+        succeeds "git clone there" shifted git clone -q "$BASE/m1/repo" "$BASE/m1/clone$seconds"
+        is "git diff-files lists nothing" "" "$(shifted git -C "$BASE/m1/clone$seconds" diff-files)"
+        (cd "$BASE/m1/clone$seconds" && shifted git checkout -q HEAD~1)
+        is "nor after a checkout" "" "$(shifted git -C "$BASE/m1/clone$seconds" diff-files)"
+        is "nor on another mount" "" "$(git -C "$B/clone$seconds" diff-files)"
+        succeeds "unmount" umount "$BASE/m1"
+    done
 fi
 if has sqlite3; then
     for mode in delete wal; do
