@@ -106,10 +106,17 @@ static int damaged(struct history_reader *r, const char *what, uint64_t number)
     return KV_E_IO;
 }
 
-static void bind_place(const struct history_reader *r, sqlite3_stmt *st)
+static int bind_place(const struct history_reader *r, sqlite3_stmt *st)
 {
-    sqlite3_bind_int64(st, 1, (int64_t)r->asked.directory);
-    sqlite3_bind_text(st, 2, (const char *)r->asked.name, (int)r->asked.name_len, SQLITE_STATIC);
+    int bound = state_db_bind_number(st, SQLITE_OK, 1, r->asked.directory);
+
+    return state_db_bind_name(st, bound, 2, r->asked.name, r->asked.name_len);
+}
+
+/* The place, and a number that may be beyond what SQLite knows: all there is. */
+static int bind_place_and(const struct history_reader *r, sqlite3_stmt *st, uint64_t number)
+{
+    return state_db_bind_number(st, bind_place(r, st), 3, number < INT64_MAX ? number : INT64_MAX);
 }
 
 static bool is_asked(const struct history_reader *r, uint64_t directory, const void *name, size_t name_len)
@@ -133,8 +140,7 @@ static int begin(struct history_reader *r, uint64_t directory, const void *name,
         return fail(r, code);
     if (name == NULL)
         return KV_OK;
-    bind_place(r, st);
-    code = sqlite3_step(st);
+    code = state_db_step(st, bind_place(r, st));
     if (code == SQLITE_ROW) {
         found = is_asked(r, (uint64_t)sqlite3_column_int64(st, 0), sqlite3_column_text(st, 1),
                          (size_t)sqlite3_column_bytes(st, 1));
@@ -173,14 +179,13 @@ int history_list(struct history_reader *r, uint64_t directory, const void *name,
     sqlite3_stmt *st = r->st[ST_LIST];
     uint64_t current;
     uint32_t shown = 0;
-    int code = SQLITE_DONE, rv = begin(r, directory, name, name_len, &current);
+    int bound, code = SQLITE_DONE, rv = begin(r, directory, name, name_len, &current);
 
     *more_out = false;
     if (rv != KV_OK)
         return end(r, NULL, rv);
-    bind_place(r, st);
-    sqlite3_bind_int64(st, 3, before == 0 || before > INT64_MAX ? INT64_MAX : (int64_t)before);
-    while (rv == KV_OK && (code = sqlite3_step(st)) == SQLITE_ROW) {
+    bound = bind_place_and(r, st, before == 0 ? UINT64_MAX : before);
+    while (rv == KV_OK && (code = state_db_step(st, bound)) == SQLITE_ROW) {
         struct history_row row;
 
         if (shown == n) {
@@ -215,8 +220,7 @@ static int read_chunk(struct history_reader *r, uint64_t id, uint32_t len, uint3
         }
         return KV_OK;
     }
-    sqlite3_bind_int64(st, 1, (int64_t)id);
-    code = sqlite3_step(st);
+    code = state_db_step(st, state_db_bind_number(st, SQLITE_OK, 1, id));
     if (code != SQLITE_ROW) {
         rv = code == SQLITE_DONE ? damaged(r, "missing chunk", id) : fail(r, code);
     } else {
@@ -266,9 +270,7 @@ int history_read(struct history_reader *r, uint64_t directory, const void *name,
 
     if (rv != KV_OK)
         return end(r, NULL, rv);
-    bind_place(r, st);
-    sqlite3_bind_int64(st, 3, (int64_t)version);
-    code = sqlite3_step(st);
+    code = state_db_step(st, bind_place_and(r, st, version));
     if (code == SQLITE_ROW) {
         rv = read_row(r, st, current, &row);
         if (rv == KV_OK) {
@@ -292,9 +294,7 @@ static int read_one(struct history_reader *r, enum statement which, uint64_t dir
 
     if (rv != KV_OK)
         return end(r, NULL, rv);
-    bind_place(r, st);
-    sqlite3_bind_int64(st, 3, number > INT64_MAX ? INT64_MAX : (int64_t)number);
-    code = sqlite3_step(st);
+    code = state_db_step(st, bind_place_and(r, st, number));
     if (code == SQLITE_ROW) {
         rv = read_row(r, st, current, &row);
         if (rv == KV_OK)
@@ -324,15 +324,14 @@ static int find_guards(struct history_reader *r, uint64_t version, struct guards
 {
     sqlite3_stmt *st = r->st[ST_LIST];
     uint64_t later = 0; /* the inode that bore the name after this row */
-    int code = SQLITE_DONE, rv = KV_OK;
+    int bound, code = SQLITE_DONE, rv = KV_OK;
     struct history_row row = {0};
     bool found = false;
 
     g->newest = 0;
     g->guards.n = 1; /* kept free for the version's own */
-    bind_place(r, st);
-    sqlite3_bind_int64(st, 3, INT64_MAX);
-    while (rv == KV_OK && !found && (code = sqlite3_step(st)) == SQLITE_ROW) {
+    bound = bind_place_and(r, st, INT64_MAX);
+    while (rv == KV_OK && !found && (code = state_db_step(st, bound)) == SQLITE_ROW) {
         rv = read_row(r, st, 0, &row);
         if (rv != KV_OK || row.row.type == INODE_DIRECTORY)
             continue;
@@ -365,9 +364,7 @@ int history_guards(struct history_reader *r, uint64_t directory, const void *nam
         return end(r, NULL, rv);
     if (name_len > 0 && g->directory == directory && g->version == version && g->name_len == name_len &&
         memcmp(g->name, name, name_len) == 0) {
-        bind_place(r, st);
-        sqlite3_bind_int64(st, 3, INT64_MAX);
-        code = sqlite3_step(st);
+        code = state_db_step(st, bind_place_and(r, st, INT64_MAX));
         rv = code == SQLITE_ROW ? read_row(r, st, 0, &newest) : fail(r, code);
         kept = rv == KV_OK && newest.row.revision == g->newest;
         sqlite3_reset(st);
@@ -398,13 +395,12 @@ int history_names(struct history_reader *r, uint64_t directory, const void *afte
 {
     sqlite3_stmt *st = r->st[ST_NAMES];
     uint64_t nobody;
-    int code = SQLITE_DONE, rv = begin(r, directory, NULL, 0, &nobody);
+    int bound, code, rv = begin(r, directory, NULL, 0, &nobody);
 
     if (rv != KV_OK)
         return end(r, NULL, rv);
-    sqlite3_bind_int64(st, 1, (int64_t)directory);
-    sqlite3_bind_text(st, 2, after_len > 0 ? (const char *)after : "", (int)after_len, SQLITE_STATIC);
-    while ((code = sqlite3_step(st)) == SQLITE_ROW) {
+    bound = state_db_bind_name(st, state_db_bind_number(st, SQLITE_OK, 1, directory), 2, after, after_len);
+    while ((code = state_db_step(st, bound)) == SQLITE_ROW) {
         const uint8_t *name = sqlite3_column_text(st, 0);
 
         if (name != NULL && !emit(arg, name, (size_t)sqlite3_column_bytes(st, 0)))
@@ -432,17 +428,16 @@ int history_log(struct history_reader *r, uint64_t revision, const struct histor
     const struct history_place whole = {.directory = INT64_MAX, .name = (const uint8_t *)""};
     sqlite3_stmt *st = r->st[ST_LOG];
     uint64_t nobody;
-    int code = SQLITE_DONE, rv = begin(r, 0, NULL, 0, &nobody);
+    int bound, code = SQLITE_DONE, rv = begin(r, 0, NULL, 0, &nobody);
 
     if (rv != KV_OK)
         return end(r, NULL, rv);
     if (at == NULL)
         at = &whole;
-    sqlite3_bind_int64(st, 1, at->directory > INT64_MAX ? INT64_MAX : (int64_t)at->directory);
-    sqlite3_bind_text(st, 2, at->name_len > 0 ? (const char *)at->name : "", (int)at->name_len,
-                      SQLITE_STATIC);
-    sqlite3_bind_int64(st, 3, revision > INT64_MAX ? INT64_MAX : (int64_t)revision);
-    while (rv == KV_OK && (code = sqlite3_step(st)) == SQLITE_ROW) {
+    bound = state_db_bind_number(st, SQLITE_OK, 1, at->directory < INT64_MAX ? at->directory : INT64_MAX);
+    bound = state_db_bind_name(st, bound, 2, at->name, at->name_len);
+    bound = state_db_bind_number(st, bound, 3, revision < INT64_MAX ? revision : INT64_MAX);
+    while (rv == KV_OK && (code = state_db_step(st, bound)) == SQLITE_ROW) {
         struct history_row row;
         struct history_entry entry;
 

@@ -237,6 +237,23 @@ int id_list_bind(const struct id_list *l, sqlite3_stmt *st, int parameter, struc
     return sqlite3_bind_blob64(st, parameter, scratch->data, scratch->len, SQLITE_TRANSIENT);
 }
 
+int state_db_bind_number(sqlite3_stmt *st, int bound, int parameter, uint64_t number)
+{
+    return bound != SQLITE_OK ? bound : sqlite3_bind_int64(st, parameter, (int64_t)number);
+}
+
+int state_db_bind_name(sqlite3_stmt *st, int bound, int parameter, const void *name, size_t len)
+{
+    if (bound != SQLITE_OK)
+        return bound;
+    return sqlite3_bind_text(st, parameter, len > 0 ? name : "", (int)len, SQLITE_STATIC);
+}
+
+int state_db_step(sqlite3_stmt *st, int bound)
+{
+    return bound == SQLITE_OK ? sqlite3_step(st) : bound;
+}
+
 /* One column after the other. */
 struct columns {
     sqlite3_stmt *st;

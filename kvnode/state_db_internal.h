@@ -56,6 +56,13 @@ bool id_list_read(struct id_list *l, sqlite3_stmt *st, int column);
 /* The _bind functions give a code of SQLite: unless it is SQLITE_OK the statement must not be run. */
 int id_list_bind(const struct id_list *l, sqlite3_stmt *st, int parameter, struct buffer *scratch);
 
+/* For reading: bound is the code of what was bound to the statement before. A parameter that
+ * is not bound would be NULL, and another row found. */
+int state_db_bind_number(sqlite3_stmt *st, int bound, int parameter, uint64_t number);
+int state_db_bind_name(sqlite3_stmt *st, int bound, int parameter, const void *name, size_t len);
+/* sqlite3_step() if all was bound, else the code of that. */
+int state_db_step(sqlite3_stmt *st, int bound);
+
 /* Rows: from a statement over the columns above; to its parameters 1…n. False: malformed. */
 bool inode_row_read(sqlite3_stmt *st, struct inode_row *row_out);
 int inode_row_bind(sqlite3_stmt *st, const struct inode_row *row);

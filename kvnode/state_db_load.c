@@ -77,8 +77,7 @@ static int load_chunk(struct load *l, uint64_t id, uint32_t len, struct chunk **
     *chunk_out = NULL;
     if (id == 0)
         return 0;
-    sqlite3_bind_int64(l->chunk, 1, (int64_t)id);
-    code = sqlite3_step(l->chunk);
+    code = state_db_step(l->chunk, state_db_bind_number(l->chunk, SQLITE_OK, 1, id));
     if (code != SQLITE_ROW) {
         rv = code == SQLITE_DONE ? damaged(l, "no chunk", id) : fail(l, code);
     } else {
@@ -351,7 +350,8 @@ static int mark_history(struct load *l)
 {
     struct dentry *d, *next_d;
     sqlite3_stmt *st;
-    int rv = 0,
+    int bound,
+        rv = 0,
         code = sqlite3_prepare_v2(l->db, "SELECT chunks, revision FROM version WHERE ino=?", -1, &st, NULL);
 
     if (code != SQLITE_OK)
@@ -366,8 +366,8 @@ static int mark_history(struct load *l)
         for (size_t i = 0; i < value_chunks(v.size); i++)
             if (value_list(&v)[i] != NULL)
                 value_list(&v)[i]->history = false;
-        sqlite3_bind_int64(st, 1, (int64_t)d->u.inode->ino);
-        while (rv == 0 && (code = sqlite3_step(st)) == SQLITE_ROW) {
+        bound = state_db_bind_number(st, SQLITE_OK, 1, d->u.inode->ino);
+        while (rv == 0 && (code = state_db_step(st, bound)) == SQLITE_ROW) {
             rv = mark_one(l, st);
             for (size_t i = 0; rv == 0 && i < value_chunks(v.size) && i < l->ids.n; i++)
                 if (value_list(&v)[i] != NULL && value_list(&v)[i]->id == l->ids.ids[i])

@@ -252,8 +252,7 @@ static int check_chunk(struct state_scrub *s, uint64_t id, uint64_t len, const u
     size_t stored;
     int code;
 
-    sqlite3_bind_int64(st, 1, (int64_t)id);
-    code = sqlite3_step(st);
+    code = state_db_step(st, state_db_bind_number(st, SQLITE_OK, 1, id));
     if (code != SQLITE_ROW)
         return code == SQLITE_DONE ? damaged(s, "no chunk", id) : fail(s, code);
     *data_out = sqlite3_column_blob(st, 1);
@@ -295,8 +294,7 @@ static int next_value(struct state_scrub *s)
     struct inode_row row;
     int code, rv = 1;
 
-    sqlite3_bind_int64(st, 1, (int64_t)s->ino);
-    code = sqlite3_step(st);
+    code = state_db_step(st, state_db_bind_number(st, SQLITE_OK, 1, s->ino));
     s->cost += ROW_COST;
     if (code != SQLITE_ROW) {
         rv = code == SQLITE_DONE ? 0 : fail(s, code);
@@ -373,9 +371,9 @@ static int chunks(struct state_scrub *s)
     sqlite3_stmt *st = s->st[ST_CHUNKS];
     const uint8_t *data;
     int code = SQLITE_ROW, rv = begin(s);
+    int bound = state_db_bind_number(st, SQLITE_OK, 1, s->chunk);
 
-    sqlite3_bind_int64(st, 1, (int64_t)s->chunk);
-    while (rv == 0 && !step_full(s) && (code = sqlite3_step(st)) == SQLITE_ROW) {
+    while (rv == 0 && !step_full(s) && (code = state_db_step(st, bound)) == SQLITE_ROW) {
         s->chunk = (uint64_t)sqlite3_column_int64(st, 0);
         s->cost += LOOKUP_COST;
         if (s->n_seen > 0 && bsearch(&s->chunk, s->seen, s->n_seen, sizeof *s->seen, compare_ids) != NULL)
@@ -395,6 +393,12 @@ static int chunks(struct state_scrub *s)
 
 /* ---- history ---- */
 
+static int bind_name(const struct state_scrub *s, sqlite3_stmt *st)
+{
+    return state_db_bind_name(st, state_db_bind_number(st, SQLITE_OK, 1, s->directory), 2, s->name,
+                              s->name_len);
+}
+
 /* The next name into s; 0: there is none. */
 static int next_entry(struct state_scrub *s)
 {
@@ -402,9 +406,7 @@ static int next_entry(struct state_scrub *s)
     struct entry_row row;
     int code, rv = 1;
 
-    sqlite3_bind_int64(st, 1, (int64_t)s->directory);
-    sqlite3_bind_text(st, 2, (const char *)s->name, (int)s->name_len, SQLITE_STATIC);
-    code = sqlite3_step(st);
+    code = state_db_step(st, bind_name(s, st));
     s->cost += ROW_COST;
     if (code != SQLITE_ROW) {
         rv = code == SQLITE_DONE ? 0 : fail(s, code);
@@ -418,8 +420,9 @@ static int next_entry(struct state_scrub *s)
         s->history_digest = row.history_digest;
         s->sum = 0;
         s->in_history = true;
-        sqlite3_bind_int64(s->st[ST_VERSIONS], 1, (int64_t)s->directory);
-        sqlite3_bind_text(s->st[ST_VERSIONS], 2, (const char *)s->name, (int)s->name_len, SQLITE_STATIC);
+        code = bind_name(s, s->st[ST_VERSIONS]);
+        if (code != SQLITE_OK)
+            rv = fail(s, code);
     }
     sqlite3_reset(st);
     return rv;
@@ -433,8 +436,7 @@ static int check_presence(struct state_scrub *s, uint64_t id, uint32_t len)
 
     if (id == 0)
         return 0;
-    sqlite3_bind_int64(st, 1, (int64_t)id);
-    code = sqlite3_step(st);
+    code = state_db_step(st, state_db_bind_number(st, SQLITE_OK, 1, id));
     s->cost += LOOKUP_COST;
     if (code != SQLITE_ROW)
         rv = code == SQLITE_DONE ? damaged(s, "no chunk", id) : fail(s, code);

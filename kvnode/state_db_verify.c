@@ -62,8 +62,7 @@ static int read_term(struct verify *v, size_t i, uint64_t id, uint32_t len, uint
     size_t stored;
     int code, rv = 0;
 
-    sqlite3_bind_int64(v->chunk, 1, (int64_t)id);
-    code = sqlite3_step(v->chunk);
+    code = state_db_step(v->chunk, state_db_bind_number(v->chunk, SQLITE_OK, 1, id));
     if (code != SQLITE_ROW) {
         rv = code == SQLITE_DONE ? damaged(v, "missing chunk", id) : fail(v, code);
     } else {
