@@ -1,6 +1,7 @@
 /* A user who takes as much as he can get of everything that all share: he meets his
  * bound, hears which one it is, and root writes, connects and restarts the node
  * meanwhile. */
+#include <dirent.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -10,11 +11,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "tests/fault/lib/caller.h"
 #include "tests/fault/lib/needed.h"
@@ -366,6 +371,98 @@ static void through_a_mount_for_all(void **state)
     free(bytes);
 }
 
+/* ---- the process's descriptors ---- */
+
+static unsigned count_descriptors(pid_t pid)
+{
+    char path[64];
+    unsigned n = 0;
+    DIR *dir;
+
+    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+    dir = opendir(path);
+    assert_non_null(dir);
+    while (readdir(dir) != NULL)
+        n++;
+    closedir(dir);
+    return n - 2;
+}
+
+/* Of its time on a processor. */
+static uint64_t used_ms(pid_t pid)
+{
+    unsigned long user = 0, system = 0;
+    char path[64], text[1024];
+    FILE *file;
+
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    file = fopen(path, "r");
+    assert_non_null(file);
+    assert_non_null(fgets(text, sizeof text, file));
+    fclose(file);
+    assert_int_equal(
+        sscanf(strrchr(text, ')'), ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system),
+        2);
+    return (user + system) * 1000 / (unsigned long)sysconf(_SC_CLK_TCK);
+}
+
+static int connect_raw(void)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    snprintf(addr.sun_path, sizeof addr.sun_path, "%s", cluster->nodes[0].socket);
+    assert_int_equal(connect(fd, (struct sockaddr *)&addr, sizeof addr), 0);
+    return fd;
+}
+
+static bool says_so(void *arg)
+{
+    (void)arg;
+    return cluster_logged(cluster, 0, "a client cannot be accepted now");
+}
+
+/* Who waits to be accepted keeps the socket readable: the node does not turn round it. It
+ * goes on for those it has, and takes the others when it can. */
+static void no_descriptor_for_one_more(void **state)
+{
+    enum { WAITING = 20, WATCHED_MS = 2000 };
+    pid_t pid;
+    struct command_result result;
+    struct rlimit before, none;
+    struct caller root;
+    int waiting[WAITING], i;
+    uint64_t used, end;
+
+    (void)state;
+    needed(unavailable);
+    caller_init(&root, cluster, 0);
+    assert_int_equal(caller_register(&root, CALL_MS), 0);
+    pid = cluster->nodes[0].pid;
+    assert_int_equal(prlimit(pid, RLIMIT_NOFILE, NULL, &before), 0);
+    none = (struct rlimit){.rlim_cur = count_descriptors(pid), .rlim_max = before.rlim_max};
+    assert_int_equal(prlimit(pid, RLIMIT_NOFILE, &none, NULL), 0);
+    for (i = 0; i < WAITING; i++)
+        waiting[i] = connect_raw();
+    assert_true(await(CALL_MS, says_so, NULL));
+    end = clock_boot_ms() + WATCHED_MS;
+    for (i = 0; clock_boot_ms() < end; i++)
+        assert_int_equal(caller_set(&root, "one", &i, sizeof i, CALL_MS, &result), 0);
+    end = clock_boot_ms() + WATCHED_MS;
+    used = used_ms(pid); /* without work from now on */
+    while (clock_boot_ms() < end)
+        usleep(50000);
+    used = used_ms(pid) - used;
+    printf("# %d writes meanwhile; then %llu ms of a processor in %d ms\n", i, (unsigned long long)used,
+           WATCHED_MS);
+    assert_true(used < WATCHED_MS / 4);
+    assert_int_equal(prlimit(pid, RLIMIT_NOFILE, &before, NULL), 0);
+    assert_root_writes("5");
+    for (i = 0; i < WAITING; i++)
+        close(waiting[i]);
+    caller_deinit(&root);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -374,6 +471,7 @@ int main(void)
         cmocka_unit_test(connections),
         cmocka_unit_test(removed_files_held_open),
         cmocka_unit_test(through_a_mount_for_all),
+        cmocka_unit_test(no_descriptor_for_one_more),
     };
 
     cmocka_set_test_filter(getenv("KVFS_FAULT_ONLY"));
