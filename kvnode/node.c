@@ -66,7 +66,11 @@ static void stop_loop(struct node *n)
 
 static void on_turn_end(uv_prepare_t *prepare)
 {
-    node_turn_end(prepare->data);
+    struct node *n = prepare->data;
+
+    if (n->turn.limit_ns != 0)
+        turn_idle(&n->turn, uv_metrics_idle_time(&n->loop));
+    node_turn_end(n);
 }
 
 static void on_beat(uv_timer_t *timer)
@@ -498,6 +502,8 @@ static int start(struct running *r)
         return rv;
     uv_prepare_start(&n->turn_end, on_turn_end);
     turn_init(&n->turn);
+    if (n->turn.limit_ns != 0)
+        uv_loop_configure(&n->loop, UV_METRICS_IDLE_TIME);
     uv_timer_start(&n->beat, on_beat, n->config->heartbeat_ms, n->config->heartbeat_ms);
     uv_signal_start(&n->sigterm, on_stop_signal, SIGTERM);
     uv_signal_start(&n->sigint, on_stop_signal, SIGINT);
@@ -529,6 +535,7 @@ static void stop(struct running *r)
     if (n->turn_end.data != NULL) {
         uv_prepare_stop(&n->turn_end);
         streams_flush_last(&n->streams);
+        turn_deinit(&n->turn);
     }
     consensus_close(n->consensus);
     if (n->scrub != NULL)

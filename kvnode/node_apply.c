@@ -64,6 +64,7 @@ static void apply_some(struct node *n, uint64_t index, struct entry *e)
 void node_apply(struct node *n)
 {
     struct entry *e = NULL;
+    bool more;
 
     if (n->applying || n->stateless)
         return;
@@ -80,7 +81,8 @@ void node_apply(struct node *n)
         apply_some(n, index, e);
         e = NULL;
     }
-    if (e != NULL)
+    more = store_tidy(n->store);
+    if (e != NULL || more)
         uv_idle_start(&n->behind, on_behind);
     else
         uv_idle_stop(&n->behind);

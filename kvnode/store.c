@@ -79,6 +79,7 @@ void store_free(struct store *s)
         HASH_DELETE(hh, s->pins, pin);
         free(pin);
     }
+    store_spent_free(s);
     settings_deinit(&s->settings);
     free(s);
 }

@@ -45,6 +45,8 @@ int store_apply(struct store *s, uint64_t index, const void *bytes, size_t len,
  * -ENOMEM. Nothing of the replicated state changes, and store_apply() gives the same
  * with and without. */
 int store_prepare(struct store *s, const void *bytes, size_t len, size_t budget);
+/* Gives some memory back that large commands have left. True: there is more. To be called in each turn. */
+bool store_tidy(struct store *s);
 void store_skip(struct store *s, uint64_t index);
 uint64_t store_applied(const struct store *s);
 uint64_t store_wall_ns(const struct store *s); /* clocks of the last command */

@@ -199,6 +199,7 @@ struct store {
         uint64_t sessions, upload_cost;
     } others; /* of all owners but 0 */
     uint64_t upload_cost;
+    struct spent *spent; /* owned; store_spent.c */
     struct settings settings;
     struct pin *pins;
     struct prepared *prepared; /* owned; store_prepare.c */
@@ -322,6 +323,10 @@ int apply_prune(struct apply *ap);
 /* What the body of a PUBLISH, SET or SYMLINK makes of base, not begun yet. */
 void rewrite_begin(struct rewrite *r, struct store *s, uint8_t op, const struct command_body *body,
                    const struct value *base, uint64_t base_digest);
+
+/* store_spent.c: takes a buffer's memory over, to give it back in steps if it is large. */
+void store_spend(struct store *s, struct buffer *b);
+void store_spent_free(struct store *s); /* all of it at once */
 
 /* store_prepare.c: what was made of base before the command is applied; NULL: nothing. */
 struct rewrite *store_prepared(struct apply *ap, const struct value *base);

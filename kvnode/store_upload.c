@@ -43,7 +43,7 @@ void upload_free(struct store *s, struct session *ss, struct upload *up)
     LIST_REMOVE(up, peers);
     charge(s, ss, -cost_of(up));
     s->part_bytes -= parts_len(up);
-    buffer_deinit(&up->bytes);
+    store_spend(s, &up->bytes);
     buffer_deinit(&up->ends);
     free(up);
 }

@@ -1,10 +1,13 @@
 #include "kvnode/turn.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "sync/base/clock.h"
 #include "sync/base/log.h"
@@ -12,24 +15,64 @@
 /* A new largest one is logged from here on, with or without a limit. */
 #define WORTH_SAYING_NS 50000000
 
-static uint64_t cpu_now(void)
+static volatile sig_atomic_t continued;
+
+static void on_continued(int sig)
+{
+    continued++;
+}
+
+static uint64_t now_of(clockid_t clock)
 {
     struct timespec t;
 
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    clock_gettime(clock, &t);
     return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+/* Where the kernel does not tell it, what is told by the clock is no finding. */
+static uint64_t waited(const struct turn *t)
+{
+    char text[64];
+    ssize_t n = pread(t->schedule_fd, text, sizeof text - 1, 0);
+    unsigned long long ran, waited;
+
+    if (n <= 0)
+        return UINT64_MAX;
+    text[n] = '\0';
+    return sscanf(text, "%llu %llu", &ran, &waited) == 2 ? waited : UINT64_MAX;
 }
 
 void turn_init(struct turn *t)
 {
     const char *limit = getenv(TURN_LIMIT_VARIABLE);
+    struct sigaction action = {.sa_handler = on_continued, .sa_flags = SA_RESTART};
 
-    *t = (struct turn){.cpu_ns = cpu_now()};
+    *t = (struct turn){.cpu_ns = now_of(CLOCK_THREAD_CPUTIME_ID), .schedule_fd = -1};
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
     if (limit != NULL)
         t->limit_ns = strtoull(limit, NULL, 10) * 1000000;
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    t->limit_ns *= TURN_SANITIZED;
 #endif
+    if (t->limit_ns == 0)
+        return;
+    sigaction(SIGCONT, &action, NULL);
+    t->schedule_fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+    t->wall_ns = now_of(CLOCK_MONOTONIC);
+    t->waited_ns = waited(t);
+    t->continued = (unsigned)continued;
+}
+
+void turn_deinit(struct turn *t)
+{
+    if (t->limit_ns != 0 && t->schedule_fd >= 0)
+        close(t->schedule_fd);
+    t->limit_ns = 0;
+}
+
+void turn_idle(struct turn *t, uint64_t idle_ns)
+{
+    t->wall_ns += idle_ns - t->idle_ns; /* as if the turn had begun so much later */
+    t->idle_ns = idle_ns;
 }
 
 uint64_t turn_part(struct turn *t, uint64_t since_ns, const char *part, const char *detail, unsigned number)
@@ -81,27 +124,60 @@ static void name(const struct turn *t, char what[static TURN_WHAT_MAX])
         snprintf(what, TURN_WHAT_MAX, "%s %u", t->part, t->number);
 }
 
+__attribute__((format(printf, 2, 3))) static void finding(struct turn *t, const char *fmt, ...)
+{
+    char text[256], what[TURN_WHAT_MAX];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    name(t, what);
+    t->findings++;
+    log_error(TURN_FINDING " %s; its longest part: %s, %" PRIu64 " us by the clock", text, what,
+              t->part_ns / 1000);
+}
+
+static void judge(struct turn *t, uint64_t took)
+{
+    uint64_t now = now_of(CLOCK_MONOTONIC), wall = now > t->wall_ns ? now - t->wall_ns : 0;
+    uint64_t was_waiting = t->waited_ns, rest = wall > t->part_ns ? wall - t->part_ns : 0, still;
+    bool stopped = t->continued != (unsigned)continued;
+
+    t->waited_ns = waited(t);
+    t->wall_ns = now;
+    t->continued = (unsigned)continued;
+    if (took > t->limit_ns) {
+        finding(t, "took %" PRIu64 " us of CPU time, over the limit of %" PRIu64 " ms", took / 1000,
+                t->limit_ns / 1000000);
+    } else if (took > rest && took - rest > t->limit_ns / TURN_PART_SHARE) {
+        /* All CPU time that is not the part's was spent beside it, at most as much as the clock says. */
+        finding(t, "took %" PRIu64 " us of CPU time, %" PRIu64 " us at least of it for one thing",
+                took / 1000, (took - rest) / 1000);
+    }
+    if (stopped || t->waited_ns == UINT64_MAX || was_waiting == UINT64_MAX)
+        return;
+    still = took + (t->waited_ns - was_waiting);
+    still = wall > still ? wall - still : 0;
+    if (still > t->limit_ns)
+        finding(t, "stood still for %" PRIu64 " us of %" PRIu64 " us", still / 1000, wall / 1000);
+}
+
 void turn_end(struct turn *t)
 {
-    uint64_t now = cpu_now(), took = now - t->cpu_ns;
-    char what[TURN_WHAT_MAX];
+    uint64_t now = now_of(CLOCK_THREAD_CPUTIME_ID), took = now - t->cpu_ns;
 
     t->cpu_ns = now;
     t->n++;
     t->slots[slot_of(took / 1000)]++;
-    if (took > t->max_ns || (t->limit_ns != 0 && took > t->limit_ns)) {
-        name(t, what);
-        if (t->limit_ns != 0 && took > t->limit_ns)
-            log_error("a turn of the loop took %" PRIu64 " us of CPU time, over the limit of %" PRIu64
-                      " ms; its longest part: %s, %" PRIu64 " us by the clock",
-                      took / 1000, t->limit_ns / 1000000, what, t->part_ns / 1000);
-        else if (took > WORTH_SAYING_NS)
-            log_warn("a turn of the loop took %" PRIu64 " ms of CPU time; its longest part: %s",
-                     took / 1000000, what);
-    }
+    if (t->limit_ns != 0)
+        judge(t, took);
     if (took > t->max_ns) {
         t->max_ns = took;
-        memcpy(t->max_what, what, sizeof what);
+        name(t, t->max_what);
+        if (t->limit_ns == 0 && took > WORTH_SAYING_NS)
+            log_warn(TURN_FINDING " took %" PRIu64 " ms of CPU time; its longest part: %s", took / 1000000,
+                     t->max_what);
     }
     t->part_ns = 0;
     t->part = NULL;

@@ -1,14 +1,66 @@
+/* Large buffers have mappings of their own: they grow by moving pages, not bytes (copying 32 MiB into new
+ * pages takes 25 ms), and their memory goes back to the kernel for certain, and piece by piece if need be.
+ * malloc(3) takes even large blocks from its heap, if that has room, and copies. */
 #include "sync/base/buffer.h"
 
 #include <assert.h>
 #include <endian.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+/* From this capacity on; SIZE_MAX: never, where a sanitizer is to see each byte. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define LARGE SIZE_MAX
+#else
+#define LARGE ((size_t)1024 * 1024)
+#endif
+
+static void release(uint8_t *data, size_t cap)
+{
+    if (cap >= LARGE)
+        munmap(data, cap);
+    else
+        free(data);
+}
+
+/* NULL: out of memory, nothing has changed. */
+static uint8_t *resize(const struct buffer *b, size_t cap)
+{
+    void *data;
+
+    if (cap < LARGE)
+        return realloc(b->data, cap);
+    if (b->cap >= LARGE) {
+        data = mremap(b->data, b->cap, cap, MREMAP_MAYMOVE);
+        return data != MAP_FAILED ? data : NULL;
+    }
+    data = mmap(NULL, cap, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data == MAP_FAILED)
+        return NULL;
+    if (b->len > 0)
+        memcpy(data, b->data, b->len);
+    free(b->data);
+    return data;
+}
 
 void buffer_deinit(struct buffer *b)
 {
-    free(b->data);
+    release(b->data, b->cap);
     *b = (struct buffer)BUFFER_INIT;
+}
+
+bool buffer_shed(struct buffer *b, size_t n)
+{
+    if (b->cap < LARGE || b->cap - LARGE < n) {
+        buffer_deinit(b);
+        return false;
+    }
+    munmap(b->data + b->cap - n, n);
+    b->cap -= n;
+    if (b->len > b->cap)
+        b->len = b->cap;
+    return true;
 }
 
 void buffer_clear(struct buffer *b)
@@ -40,7 +92,7 @@ bool buffer_reserve(struct buffer *b, size_t n)
     }
     while (cap < b->len + n)
         cap *= 2;
-    data = realloc(b->data, cap);
+    data = resize(b, cap);
     if (data == NULL) {
         b->failed = true;
         return false;

@@ -25,6 +25,9 @@ struct buffer {
 
 void buffer_deinit(struct buffer *b);
 void buffer_clear(struct buffer *b); /* keeps the memory */
+/* Gives back the last n bytes (whole MiB) of the memory, with what is in them: what buffer_deinit() does, in
+ * steps, as it takes 10 ms for 64 MiB. False: that was the last. */
+bool buffer_shed(struct buffer *b, size_t n);
 /* Drops the first n bytes (n <= len). */
 void buffer_consume(struct buffer *b, size_t n);
 /* Room for n more bytes at data + len; false: out of memory. Does not move len. */

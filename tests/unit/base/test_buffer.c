@@ -2,6 +2,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <cmocka.h>
 
 #include "sync/base/buffer.h"
@@ -119,6 +120,37 @@ static void every_error_has_a_text_and_an_errno(void **state)
     assert_string_equal(error_text(KV_E_COUNT), "unknown error");
 }
 
+static bool is_counted(const struct buffer *b)
+{
+    for (size_t i = 0; i < b->len; i++)
+        if (b->data[i] != (uint8_t)(i >> 10))
+            return false;
+    return true;
+}
+
+static void a_large_one_keeps_its_bytes_as_it_grows_and_sheds(void **state)
+{
+    struct buffer b = BUFFER_INIT;
+    uint8_t piece[1024];
+
+    for (unsigned i = 0; i < 9 * 1024; i++) {
+        memset(piece, (int)i, sizeof piece);
+        buffer_put_bytes(&b, piece, sizeof piece);
+    }
+    assert_false(b.failed);
+    assert_int_equal(b.len, 9 << 20);
+    assert_true(is_counted(&b));
+    while (buffer_shed(&b, 1 << 20)) {
+        assert_in_range(b.cap, 1, 16 << 20);
+        assert_true(b.len <= b.cap && is_counted(&b));
+    }
+    assert_null(b.data);
+    buffer_put_u8(&b, 7);
+    assert_int_equal(b.len, 1);
+    assert_false(buffer_shed(&b, 1 << 20));
+    assert_int_equal(b.cap, 0);
+}
+
 static void a_stream_has_the_digest_of_the_whole(void **state)
 {
     struct digest_stream *s = digest_stream_new();
@@ -140,6 +172,7 @@ int main(void)
         cmocka_unit_test(consumes_from_the_front),
         cmocka_unit_test(refuses_impossible_growth),
         cmocka_unit_test(every_error_has_a_text_and_an_errno),
+        cmocka_unit_test(a_large_one_keeps_its_bytes_as_it_grows_and_sheds),
         cmocka_unit_test(a_stream_has_the_digest_of_the_whole),
     };
 
