@@ -78,8 +78,20 @@ static int checked(struct consensus *c, int rv, const char *doing)
 static int op_save_term(void *ctx, uint64_t term, uint64_t vote)
 {
     struct consensus *c = ctx;
+    uint64_t since = clock_boot_ns();
+    int rv = log_store_save_term(c->store, c->config.group, term, vote);
 
-    return log_store_save_term(c->store, c->config.group, term, vote);
+    c->callbacks.on_waited(c->callbacks.arg, since);
+    return rv;
+}
+
+static int sync_log(struct consensus *c)
+{
+    uint64_t since = clock_boot_ns();
+    int rv = log_store_sync(c->store);
+
+    c->callbacks.on_waited(c->callbacks.arg, since);
+    return rv;
 }
 
 static void note_leader_commit(struct consensus *c, uint64_t commit)
@@ -115,7 +127,7 @@ static int op_save_entries(void *ctx, uint64_t index, struct entry *const *entri
 
     pace(c, index + n, n);
     if (rv == 0 && flush)
-        rv = log_store_sync(c->store);
+        rv = sync_log(c);
     return rv;
 }
 
@@ -418,7 +430,7 @@ bool consensus_put_note(struct consensus *c, const void *data, size_t len, bool 
     int rv = log_store_put_note(c->store, data, len);
 
     if (rv == 0 && now)
-        rv = log_store_sync(c->store);
+        rv = sync_log(c);
     if (rv < 0)
         die(c, -EIO, "writing log.db");
     return rv == 0;

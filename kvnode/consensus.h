@@ -43,6 +43,9 @@ struct consensus_callbacks {
     void (*on_contradiction)(void *arg);
     /* Put the received state file in force; then consensus_reset_log(meta). */
     void (*install)(void *arg, const struct snapshot_meta *meta);
+    /* The loop had to wait for log.db, since then (clock_boot_ns()): for what must be durable before anything
+     * else is done or said, a term, a vote, a life. */
+    void (*on_waited)(void *arg, uint64_t since_ns);
 };
 
 struct consensus_config {

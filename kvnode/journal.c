@@ -21,6 +21,7 @@
  * are only copied, half. */
 #define RECORD_COST 128
 #define PART_SHARE 2
+#define RELEASE_STEP ((size_t)2 * 1024 * 1024)
 /* Of a session that has kept thousands, in one step. */
 #define RESULTS_STEP 64
 
@@ -483,7 +484,9 @@ void batch_free(struct batch *b)
 {
     if (b == NULL)
         return;
-    buffer_deinit(&b->records);
+    /* In steps: the loop cannot map anything while pages are taken away. */
+    while (buffer_shed(&b->records, RELEASE_STEP))
+        ;
     free_chunks(b->chunks, b->n_chunks);
     free(b);
 }

@@ -238,6 +238,13 @@ static void on_contradiction(void *arg)
     door_contradicted(n->door);
 }
 
+static void on_waited(void *arg, uint64_t since_ns)
+{
+    struct node *n = arg;
+
+    turn_waited(&n->turn, since_ns);
+}
+
 struct consensus_callbacks node_consensus_callbacks(struct node *n)
 {
     return (struct consensus_callbacks){.arg = n,
@@ -249,7 +256,8 @@ struct consensus_callbacks node_consensus_callbacks(struct node *n)
                                         .send_snapshot = on_send_snapshot,
                                         .on_log_shorter = on_log_shorter,
                                         .on_contradiction = on_contradiction,
-                                        .install = on_install};
+                                        .install = on_install,
+                                        .on_waited = on_waited};
 }
 
 /* ---- turns and beats ---- */
@@ -268,12 +276,13 @@ void node_turn_end(struct node *n)
     since = clock_boot_ns();
     reads_turn_end(n->reads);
     writes_turn_end(n->writes);
-    snapshots_turn_end(n->snapshots);
     consensus_turn_end(n->consensus);
     /* Leadership may just have changed: what waited for that goes now. */
     reads_turn_end(n->reads);
     later = writes_turn_end(n->writes);
     since = turn_part(&n->turn, since, "proposals and the log", "", 0);
+    snapshots_turn_end(n->snapshots);
+    since = turn_part(&n->turn, since, "state files", "", 0);
     if (n->writeback != NULL) {
         int error;
         uint64_t wait = writeback_poll(n->writeback, clock_boot_ms(), &error);

@@ -17,6 +17,7 @@
 #include "kvnode/reads.h"
 #include "kvnode/serve.h"
 #include "kvnode/writes.h"
+#include "kvnode/turn.h"
 #include "sync/base/clock.h"
 #include "sync/base/digest.h"
 #include "sync/base/disk.h"
@@ -32,7 +33,6 @@
 #define OUTGOING_NAME "state.db.outgoing"
 /* Stream on while less than this waits on the link, so that other frames pass. */
 #define LINK_FILL (1024 * 1024)
-#define STEPS_PER_TURN 8
 /* A transfer without an acknowledgement for so long is given up. */
 #define STALL_MS 30000
 /* After a file could not be made. */
@@ -136,6 +136,41 @@ void snapshots_free(struct snapshots *s)
     uv_close((uv_handle_t *)&s->wake, on_wake_closed);
 }
 
+/* A file that is not needed any more: what it takes on the disk is given back by a worker, as that
+ * takes ten milliseconds for some hundred MiB. */
+struct last_close {
+    uv_work_t work;
+    int fd;
+};
+
+static void on_last_close(uv_work_t *work) /* a worker */
+{
+    struct last_close *x = work->data;
+
+    close(x->fd);
+}
+
+static void on_last_closed(uv_work_t *work, int status)
+{
+    free(work->data);
+}
+
+static void remove_file(struct snapshots *s, const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct last_close *x = fd >= 0 ? malloc(sizeof *x) : NULL;
+
+    unlink(path);
+    if (x != NULL) {
+        *x = (struct last_close){.work.data = x, .fd = fd};
+        if (uv_queue_work(&s->node->loop, &x->work, on_last_close, on_last_closed) == 0)
+            return;
+    }
+    free(x);
+    if (fd >= 0)
+        close(fd);
+}
+
 /* ---- sending ---- */
 
 static void file_drop(struct snapshots *s)
@@ -145,7 +180,7 @@ static void file_drop(struct snapshots *s)
     s->pinned = 0;
     s->digest_known = false;
     snapshot_meta_deinit(&s->meta);
-    unlink(s->out_path);
+    remove_file(s, s->out_path);
     s->file = FILE_NONE;
 }
 
@@ -249,7 +284,7 @@ static void make_file(struct snapshots *s)
 
     if (consensus_pin_log(s->node->consensus, index) == KV_OK)
         s->pinned = index;
-    unlink(s->out_path);
+    remove_file(s, s->out_path);
     s->file = FILE_MAKING;
     if (uv_queue_work(&s->node->loop, &s->make, on_make, on_made) != 0)
         on_made(&s->make, UV_ENOMEM);
@@ -286,21 +321,22 @@ void snapshots_wanted(struct snapshots *s, uint64_t peer)
         want(s, peer, false);
 }
 
-static bool stream_on(struct snapshots *s, struct sending *x)
+/* At least one step. */
+static bool stream_on(struct snapshots *s, struct sending *x, uint64_t until_ns)
 {
     struct node *n = s->node;
     struct buffer piece = BUFFER_INIT;
-    unsigned steps = 0;
-    bool again = false;
+    bool again = false, first = true;
 
     while (peers_up(n->peers, x->peer) && peers_pending(n->peers, x->peer) < LINK_FILL) {
         struct buffer *out;
         int rv;
 
-        if (steps++ == STEPS_PER_TURN) {
+        if (!first && turn_time_is_up(until_ns)) {
             again = true;
             break;
         }
+        first = false;
         buffer_clear(&piece);
         rv = snapshot_sender_step(x->sender, &piece);
         if (rv == SNAPSHOT_MESSAGE) {
@@ -326,7 +362,7 @@ static void install_begin(struct snapshots *s);
 
 void snapshots_turn_end(struct snapshots *s)
 {
-    uint64_t now = clock_boot_ms();
+    uint64_t now = clock_boot_ms(), until_ns = clock_boot_ns() + TURN_STATE_NS;
     struct sending *x, *next;
     bool again = false;
 
@@ -355,7 +391,7 @@ void snapshots_turn_end(struct snapshots *s)
         if (!consensus_is_leader(s->node->consensus) || now - x->progress_ms > STALL_MS)
             sending_end(s, x, false);
         else
-            again |= stream_on(s, x);
+            again |= stream_on(s, x, until_ns);
     }
     if (again)
         uv_async_send(&s->wake);
@@ -452,13 +488,13 @@ static void on_synced(uv_work_t *work, int status)
     /* A state beyond the log's end must not come without a log that follows it: the
      * engine installs it then as for any laggard. */
     if ((s->node->healing || s->node->mending) && !log_follows(s, meta)) {
-        unlink(s->in_path); /* a newer one is asked for */
+        remove_file(s, s->in_path); /* a newer one is asked for */
     } else if ((s->node->healing || s->node->mending) &&
                consensus_applied(s->node->consensus) >= meta->index) {
         snapshots_install(s, meta);
         s->behind_engine = true;
     } else if (!consensus_snapshot_received(s->node->consensus, s->from, term, meta)) {
-        unlink(s->in_path); /* not needed after all */
+        remove_file(s, s->in_path); /* not needed after all */
     }
     snapshot_receiver_finish(s->receiver, &answer);
     reply(s, s->from, &answer);
@@ -580,10 +616,11 @@ static void on_installed(uv_work_t *work, int status)
 static void install_begin(struct snapshots *s)
 {
     struct node *n = s->node;
+    uint64_t since = clock_boot_ns();
 
     /* The log may have been trimmed since the file came; from here on it is not. */
     if (s->behind_engine && !log_follows(s, &s->install_meta)) {
-        unlink(s->in_path);
+        remove_file(s, s->in_path);
         s->install_wanted = false;
         snapshot_meta_deinit(&s->install_meta);
         take_held(s);
@@ -594,6 +631,7 @@ static void install_begin(struct snapshots *s)
     if ((!s->behind_engine && write_meta(n->group_dir, &s->install_meta) != 0) ||
         node_store_new(n, &s->new_journal, &s->new_store) != 0)
         node_die("a state file cannot be installed: no space or memory");
+    turn_waited(&n->turn, since); /* the meta is durable */
     if (s->behind_engine)
         n->healing = true; /* mending: from here on it is the same */
     node_store_drop(n, &s->dropped);

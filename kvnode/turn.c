@@ -15,6 +15,8 @@
 /* A new largest one is logged from here on, with or without a limit. */
 #define WORTH_SAYING_NS 50000000
 
+#define SUSPECT_TIMES 3
+
 static volatile sig_atomic_t continued;
 
 static void on_continued(int sig)
@@ -90,6 +92,11 @@ uint64_t turn_part(struct turn *t, uint64_t since_ns, const char *part, const ch
     return now;
 }
 
+void turn_waited(struct turn *t, uint64_t since_ns)
+{
+    t->excused_ns += turn_part(t, since_ns, "what must be durable first", "", 0) - since_ns;
+}
+
 bool turn_time_is_up(uint64_t until_ns)
 {
     return clock_boot_ns() >= until_ns;
@@ -138,6 +145,22 @@ __attribute__((format(printf, 2, 3))) static void finding(struct turn *t, const 
               t->part_ns / 1000);
 }
 
+/* The longest part of this turn took a quarter of the limit: is that the third time? */
+static bool is_usual(struct turn *t)
+{
+    for (unsigned i = 0; i < TURN_SUSPECTS; i++) {
+        if (t->suspects[i].times == 0) {
+            t->suspects[i].part = t->part;
+            t->suspects[i].detail = t->detail;
+            t->suspects[i].number = t->number;
+        }
+        if (t->suspects[i].part == t->part && t->suspects[i].detail == t->detail &&
+            t->suspects[i].number == t->number)
+            return ++t->suspects[i].times >= SUSPECT_TIMES;
+    }
+    return false;
+}
+
 static void judge(struct turn *t, uint64_t took)
 {
     uint64_t now = now_of(CLOCK_MONOTONIC), wall = now > t->wall_ns ? now - t->wall_ns : 0;
@@ -150,14 +173,14 @@ static void judge(struct turn *t, uint64_t took)
     if (took > t->limit_ns) {
         finding(t, "took %" PRIu64 " us of CPU time, over the limit of %" PRIu64 " ms", took / 1000,
                 t->limit_ns / 1000000);
-    } else if (took > rest && took - rest > t->limit_ns / TURN_PART_SHARE) {
+    } else if (took > rest && took - rest > t->limit_ns / TURN_PART_SHARE && is_usual(t)) {
         /* All CPU time that is not the part's was spent beside it, at most as much as the clock says. */
         finding(t, "took %" PRIu64 " us of CPU time, %" PRIu64 " us at least of it for one thing",
                 took / 1000, (took - rest) / 1000);
     }
     if (stopped || t->waited_ns == UINT64_MAX || was_waiting == UINT64_MAX)
         return;
-    still = took + (t->waited_ns - was_waiting);
+    still = took + (t->waited_ns - was_waiting) + t->excused_ns;
     still = wall > still ? wall - still : 0;
     if (still > t->limit_ns)
         finding(t, "stood still for %" PRIu64 " us of %" PRIu64 " us", still / 1000, wall / 1000);
@@ -179,7 +202,7 @@ void turn_end(struct turn *t)
             log_warn(TURN_FINDING " took %" PRIu64 " ms of CPU time; its longest part: %s", took / 1000000,
                      t->max_what);
     }
-    t->part_ns = 0;
+    t->part_ns = t->excused_ns = 0;
     t->part = NULL;
 }
 

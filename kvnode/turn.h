@@ -4,11 +4,13 @@
  * wall gives the turn its name. Loop thread only.
  *
  * With a limit, which the tests set, three things are findings: a turn that takes more
- * CPU time; one part of it (a command, a request) that alone takes a quarter of that;
- * and a turn that stands still for so long: by the clock, without the time in which it
+ * CPU time; one part of it (a command, a request) that alone takes a quarter of that,
+ * when it does so for the third time, as interrupts count too and hit anything; and a
+ * turn that stands still for so long: by the clock, without the time in which it
  * worked, waited for a processor, or waited for input. So a loop that waits for a disk
  * or a lock is found, and one on a busy machine is not. A process that was stopped by
- * a signal is not judged by the clock. */
+ * a signal is not judged by the clock.
+ */
 #ifndef KVFS_KVNODE_TURN_H
 #define KVFS_KVNODE_TURN_H
 
@@ -16,14 +18,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What one turn spends on applying, on requests and on output, before the next one. */
+/* What one turn spends on applying, on requests, on output and on state files, before the next one. */
 #define TURN_APPLY_NS 2000000
 #define TURN_INPUT_NS 2000000
 #define TURN_OUTPUT_NS 2000000
+#define TURN_STATE_NS 1000000
 /* In the environment: the limit in milliseconds. A finding is an error in the log that
  * begins with TURN_FINDING, and the tests fail by it. Without a meaning under a sanitizer. */
 #define TURN_LIMIT_VARIABLE "KVFS_TURN_LIMIT_MS"
 #define TURN_PART_SHARE 4
+#define TURN_SUSPECTS 16
 #define TURN_FINDING "a turn of the loop"
 #define TURN_WHAT_MAX 48
 #define TURN_SLOTS 128
@@ -39,7 +43,12 @@ struct turn {
     uint64_t waited_ns; /* for a processor, in all */
     int schedule_fd;    /* owned; tells that */
     unsigned continued; /* SIGCONTs that were known at the end of the last turn */
+    uint64_t excused_ns;
     unsigned findings;
+    struct {
+        const char *part, *detail;
+        unsigned number, times;
+    } suspects[TURN_SUSPECTS];
     uint64_t max_ns;
     char max_what[TURN_WHAT_MAX];
     uint64_t n, slots[TURN_SLOTS]; /* of all turns, four slots to each doubling of the time */
@@ -52,6 +61,9 @@ void turn_idle(struct turn *t, uint64_t idle_ns);
 /* A part of this turn, perhaps with others in it, that began at since_ns (clock_boot_ns()): "apply", "del",
  * 0. The texts are static; detail may be NULL, then the number is shown. Returns the time. */
 uint64_t turn_part(struct turn *t, uint64_t since_ns, const char *part, const char *detail, unsigned number);
+/* The loop waited, since then, for what must be on the disk before anything else is done (a term, a vote):
+ * rare, and no finding. */
+void turn_waited(struct turn *t, uint64_t since_ns);
 bool turn_time_is_up(uint64_t until_ns); /* clock_boot_ns() */
 void turn_end(struct turn *t);
 /* The time that so many of a million turns keep within, in µs, rounded up to the slot's end. */

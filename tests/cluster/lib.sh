@@ -13,6 +13,9 @@ children=()
 export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}log_path=$work/sanitizer"
 export UBSAN_OPTIONS="${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}log_path=$work/sanitizer"
 
+# A turn of a node's loop that takes longer is an error in its log, and fails the test (kvnode/turn.h).
+export KVFS_TURN_LIMIT_MS="${KVFS_TURN_LIMIT_MS:-20}"
+
 say() {
     echo "--- $*"
 }
@@ -70,6 +73,11 @@ cleanup() {
     if ls "$work"/sanitizer.* >/dev/null 2>&1; then
         echo "FAILED: a sanitizer found this:" >&2
         head -n 60 "$work"/sanitizer.* >&2
+        status=1
+    fi
+    if grep -rq --include='*log' ' error: a turn of the loop ' "$work" 2>/dev/null; then
+        echo "FAILED: a node's loop was held up:" >&2
+        grep -rh --include='*log' ' error: a turn of the loop ' "$work" | head -n 20 >&2
         status=1
     fi
     rm -rf "$work"

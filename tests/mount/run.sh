@@ -28,6 +28,8 @@ export BASE="$base"
 export KVNODE_DEV_DIR="$base/run" KVNODE_SOCKET_DIR="$base/run/sock"
 export A="$base/a" B="$base/b" WORK="$base/work"
 unset KVNODE_NODE KVNODE_CONFIG KVNODE_CONFIG_DIR
+# A turn of a node's loop that takes longer is an error in its log, and fails the test (kvnode/turn.h).
+export KVFS_TURN_LIMIT_MS="${KVFS_TURN_LIMIT_MS:-20}"
 mkdir "$A" "$B" "$WORK" "$base/run"
 
 # What hangs is freed: connections of this test's mounts, by their device numbers.
@@ -57,6 +59,10 @@ finish() {
         fi
     done
     timeout 40 "$KVNODE" dev down >"$base/down.log" 2>&1 || cat "$base/down.log" >&2
+    if grep -h ' error: a turn of the loop ' "$base"/run/n*/log >"$base/held_up" 2>/dev/null; then
+        { echo "# a node's loop was held up:"; head -n 20 "$base/held_up" | sed 's/^/# /'; } >&2
+        status=1
+    fi
     [ -z "$watchdog" ] || kill "$watchdog" 2>/dev/null || true
     if [ -n "${KEEP:-}" ]; then echo "# kept: $base" >&2; else rm -rf "$base"; fi
     exit "$status"

@@ -117,15 +117,19 @@ static void too_much_work_is_a_finding_by_its_name(void **state)
     assert_int_equal(t->findings, 1);
 }
 
-static void one_thing_that_takes_a_quarter_of_it_is_a_finding(void **state)
+static void one_thing_that_takes_a_quarter_of_it_thrice_is_a_finding(void **state)
 {
     struct turn *t = *state;
     uint64_t since = clock_boot_ns();
 
     need_limit(t);
-    work(9);
-    turn_part(t, since, "apply", "del", 0);
-    end(t);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(t->findings, 0);
+        since = clock_boot_ns();
+        work(9);
+        turn_part(t, since, "apply", "del", 0);
+        end(t);
+    }
     assert_int_equal(t->findings, 1);
     assert_non_null(strstr(said, "for one thing"));
     /* Many that take as long together are not. */
@@ -152,6 +156,21 @@ static void a_loop_that_waits_is_a_finding(void **state)
     assert_int_equal(t->findings, 1);
     assert_non_null(strstr(said, TURN_FINDING " stood still for "));
     assert_non_null(strstr(said, "write-behind"));
+}
+
+static void a_wait_for_what_must_be_durable_is_none(void **state)
+{
+    struct turn *t = *state;
+    uint64_t since = clock_boot_ns();
+
+    stand_still(60);
+    turn_waited(t, since);
+    end(t);
+    assert_int_equal(t->findings, 0);
+    since = clock_boot_ns();
+    stand_still(60);
+    end(t);
+    assert_int_equal(t->findings, t->limit_ns != 0 && t->waited_ns != UINT64_MAX ? 1 : 0);
 }
 
 static void waiting_for_input_is_none(void **state)
@@ -244,8 +263,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_short_turn_is_none),
         TEST(too_much_work_is_a_finding_by_its_name),
-        TEST(one_thing_that_takes_a_quarter_of_it_is_a_finding),
+        TEST(one_thing_that_takes_a_quarter_of_it_thrice_is_a_finding),
         TEST(a_loop_that_waits_is_a_finding),
+        TEST(a_wait_for_what_must_be_durable_is_none),
         TEST(waiting_for_input_is_none),
         TEST(a_process_that_was_stopped_is_not_judged_by_the_clock),
         TEST(a_crowded_machine_is_none),
