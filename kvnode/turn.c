@@ -145,7 +145,7 @@ __attribute__((format(printf, 2, 3))) static void finding(struct turn *t, const 
               t->part_ns / 1000);
 }
 
-/* The longest part of this turn took a quarter of the limit: is that the third time? */
+/* The longest part of this turn took half of the limit: is that the third time? */
 static bool is_usual(struct turn *t)
 {
     for (unsigned i = 0; i < TURN_SUSPECTS; i++) {

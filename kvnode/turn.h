@@ -4,7 +4,7 @@
  * wall gives the turn its name. Loop thread only.
  *
  * With a limit, which the tests set, three things are findings: a turn that takes more
- * CPU time; one part of it (a command, a request) that alone takes a quarter of that,
+ * CPU time; one part of it (a command, a request) that alone takes half of that,
  * when it does so for the third time, as interrupts count too and hit anything; and a
  * turn that stands still for so long: by the clock, without the time in which it
  * worked, waited for a processor, or waited for input. So a loop that waits for a disk
@@ -26,7 +26,7 @@
 /* In the environment: the limit in milliseconds. A finding is an error in the log that
  * begins with TURN_FINDING, and the tests fail by it. Without a meaning under a sanitizer. */
 #define TURN_LIMIT_VARIABLE "KVFS_TURN_LIMIT_MS"
-#define TURN_PART_SHARE 4
+#define TURN_PART_SHARE 2
 #define TURN_SUSPECTS 16
 #define TURN_FINDING "a turn of the loop"
 #define TURN_WHAT_MAX 48
