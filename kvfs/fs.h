@@ -59,6 +59,7 @@ struct fs {
     struct directory_list directories; /* open ones */
     unsigned n_lost;                   /* files with file.lost */
     struct file *uploading;            /* the one whose publication is in parts; one at a time */
+    uint32_t uploaded_uid;             /* whose the last one is */
     struct reserve reserve;
     struct link link;
     struct notifier notifier;

@@ -252,15 +252,21 @@ static void on_failed(struct fs *fs, struct file *f, int code)
     put_off(f);
 }
 
-/* The next one in parts. */
+/* The next one in parts: another user's, if somebody else waits, so that who closes many
+ * large files keeps nobody waiting for longer than one of them takes. */
 static void next_upload(struct fs *fs)
 {
     struct file *f, *next;
+    bool others;
 
-    for (f = TAILQ_FIRST(&fs->files); f != NULL && fs->uploading == NULL; f = next) {
-        next = TAILQ_NEXT(f, link);
-        if (f->queued)
-            publish_start(fs, f);
+    for (others = true; fs->uploading == NULL; others = false) {
+        for (f = TAILQ_FIRST(&fs->files); f != NULL && fs->uploading == NULL; f = next) {
+            next = TAILQ_NEXT(f, link);
+            if (f->queued && (!others || f->uid != fs->uploaded_uid))
+                publish_start(fs, f);
+        }
+        if (!others)
+            break;
     }
 }
 
@@ -379,8 +385,10 @@ void publish_start(struct fs *fs, struct file *f)
     f->publication = r;
     f->n_numbers = 0;
     f->dirty_ms = r->started_ms; /* of what is staged from now on */
-    if (in_parts)
+    if (in_parts) {
         fs->uploading = f;
+        fs->uploaded_uid = f->uid;
+    }
     file_put(fs, f->inode); /* on the list now */
     file_hold_open(fs, f);
     link_write_parts(fs, r, COMMAND_PUBLISH, on_published);

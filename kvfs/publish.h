@@ -7,9 +7,9 @@
  *     └───────────────────────────────┘ answer with an error: first again
  *
  * One publication of a file at a time, and one in parts at a time: what the node
- * keeps of unfinished ones is bounded. What is written meanwhile is staged for the
- * next. The command keeps its number until it is answered, over any number of
- * connections, even when those who waited for it have been given EIO.
+ * keeps of unfinished ones is bounded. Users whose files wait for that take turns. What is written meanwhile
+ * is staged for the next. The command keeps its number until it is answered, over any number of connections,
+ * even when those who waited for it have been given EIO.
  *
  * It also begins when very many pieces are staged: what is written here and there into a
  * file that stays open takes memory, and a publication's length, for each.

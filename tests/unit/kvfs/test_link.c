@@ -124,6 +124,8 @@ static bool on_write(struct fake_node *n, int fd, const struct frame *frame)
     }
     assert_true(n->n_writes < WRITES_MAX);
     act = n->acts[n->n_writes];
+    command.uid = (uint32_t)frame->payload[1] << 24 | (uint32_t)frame->payload[2] << 16 |
+                  (uint32_t)frame->payload[3] << 8 | frame->payload[4]; /* in whose name */
     n->writes[n->n_writes++] = command;
     if (command.op == COMMAND_PUBLISH && n->size > 0)
         result.attr = (struct attr){.ino = FILE_INO,
@@ -789,6 +791,33 @@ static void large_files_are_published_one_after_the_other(void **state)
     assert_int_equal(changes, 2);
 }
 
+static void users_take_turns_with_large_files(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t order[4];
+    unsigned i, n = 0;
+
+    pthread_mutex_lock(&f->fs.lock);
+    for (i = 0; i < 4; i++)
+        the_file(f, FILE_INO + i)->uid = i == 3 ? 2 : 1;
+    pthread_mutex_unlock(&f->fs.lock);
+    f->node.acts[12] = ACT_WAIT; /* the end of the first one, until all have come */
+    for (i = 0; i < 4; i++)
+        start_large(f, FILE_INO + i, 12);
+    wait_writes(f, 13);
+    pthread_mutex_lock(&f->fs.lock);
+    send_result(f->node.waiting_fd, f->node.waiting, &(struct command_result){.revision = 100});
+    pthread_mutex_unlock(&f->fs.lock);
+    wait_answers(f, 4);
+    for (i = 0; i < f->node.n_writes; i++)
+        if (f->node.writes[i].op == COMMAND_PUBLISH)
+            order[n++] = f->node.writes[i].uid;
+    assert_int_equal(n, 4);
+    assert_int_equal(order[0], 1);
+    assert_int_equal(order[1], 2);
+    assert_int_equal(order[2], 1);
+}
+
 /* What has been taken is not sent again. */
 static void a_part_that_is_too_much_now_is_sent_later(void **state)
 {
@@ -999,6 +1028,7 @@ int main(void)
         TEST(what_fails_for_now_stays_and_is_tried_again),
         TEST(a_loss_that_nobody_was_told_of_is_told_to_the_next_one),
         TEST(large_files_are_published_one_after_the_other),
+        TEST(users_take_turns_with_large_files),
         TEST(a_part_that_is_too_much_now_is_sent_later),
         TEST(it_is_closed_when_its_last_edit_is_published),
         TEST(and_opened_again_on_the_next_node_before_that),
