@@ -21,9 +21,6 @@
 #define NOTE_VERSION 3
 #define NOTE_FOUNDER 1
 #define NOTE_CONTRADICTED 2
-/* Of its own lives a node remembers so many: files that were put back, and started more than
- * once before anybody heard of it, have as many starts as others know of, but not the same. */
-#define LIVES_KEPT 32
 /* What a peer has applied since may be told again after a crash: no fsync for its sake. */
 #define NOTE_EVERY_MS 1000
 #define OFFER_EVERY_MS 1000
@@ -39,8 +36,7 @@ struct guest {
 };
 
 struct door {
-    struct node *node;          /* borrowed */
-    uint64_t lives[LIVES_KEPT]; /* random numbers of this node's own lives, by boot; 0: none */
+    struct node *node; /* borrowed */
     uint64_t id;
     struct incarnations table; /* own among them */
     bool founder;
@@ -75,8 +71,6 @@ static void note_encode(const struct door *d, struct buffer *b)
     buffer_put_u8(b, (d->founder ? NOTE_FOUNDER : 0) | (d->contradicted ? NOTE_CONTRADICTED : 0));
     buffer_put_u64(b, d->gate);
     incarnations_encode(b, &d->table);
-    for (size_t i = 0; i < LIVES_KEPT; i++)
-        buffer_put_u64(b, d->lives[i]);
 }
 
 /* now: false if the disk is full. */
@@ -101,7 +95,6 @@ static int read_note(struct door *d, char *why)
     struct cursor in = cursor_of(bytes, len);
     unsigned version, id, flags;
     uint64_t cluster;
-    bool decoded;
 
     if (bytes == NULL)
         return 0;
@@ -131,10 +124,7 @@ static int read_note(struct door *d, char *why)
     d->founder = (flags & NOTE_FOUNDER) != 0;
     d->contradicted = (flags & NOTE_CONTRADICTED) != 0;
     d->gate = cursor_u64(&in);
-    decoded = incarnations_decode(&in, &d->table);
-    for (size_t i = 0; i < LIVES_KEPT; i++)
-        d->lives[i] = cursor_u64(&in);
-    if (!decoded || !cursor_done(&in)) {
+    if (!incarnations_decode(&in, &d->table) || !cursor_done(&in)) {
         snprintf(why, 512, "%.300s/log.db is damaged (its note of the nodes)", config->data_dir);
         return -EBADMSG;
     }
@@ -185,16 +175,6 @@ static void begin_anew(struct door *d)
         close(fd);
 }
 
-/* The life that a record tells of was one of this node as it is now, as far as it remembers. */
-static bool is_ours(const struct door *d, const struct incarnation *said)
-{
-    const struct incarnation *self = own(d);
-
-    return said->era != self->era || said->boot >= self->boot || said->boot + LIVES_KEPT <= self->boot ||
-           d->lives[said->boot % LIVES_KEPT] == 0 || said->nonce == 0 ||
-           d->lives[said->boot % LIVES_KEPT] == said->nonce;
-}
-
 static void judge_self(struct door *d, const struct incarnation *said, uint64_t by)
 {
     struct incarnation *self = own(d);
@@ -210,8 +190,6 @@ static void judge_self(struct door *d, const struct incarnation *said, uint64_t 
         put_note(d, true);
     }
     fault = incarnation_check(said, self);
-    if (fault == INCARNATION_FINE && !is_ours(d, said))
-        fault = INCARNATION_TWIN;
     if (fault != INCARNATION_FINE)
         go_back(d, fault, name_of(d, by));
     if (said->era > self->era && said->boot == 0 && !d->node->anew)
@@ -237,9 +215,10 @@ int door_open(struct node *n, bool has_log, struct door **out, char *why)
     if (self == NULL)
         return -ENOMEM;
     self->boot++;
+    memmove(self->past + 1, self->past, sizeof self->past - sizeof self->past[0]);
+    self->past[0] = self->nonce;
     if (getrandom(&self->nonce, sizeof self->nonce, 0) != (ssize_t)sizeof self->nonce)
         return -EIO;
-    d->lives[self->boot % LIVES_KEPT] = self->nonce;
     consensus_stored_end(n->consensus, &self->born_index, &self->born_term);
     if (has_log && self->index == 0)
         self->index = 1; /* the founding is committed */

@@ -1,10 +1,20 @@
 #include "sync/raft/incarnation.h"
 
 #include <stddef.h>
+#include <string.h>
 
 static bool is_later(const struct incarnation *a, const struct incarnation *b)
 {
     return a->era != b->era ? a->era > b->era : a->boot > b->boot;
+}
+
+/* Whether a life that is known is another one than that of its number which came before `said`. */
+static bool came_otherwise(const struct incarnation *known, const struct incarnation *said)
+{
+    uint64_t ago = said->boot - known->boot;
+
+    return ago >= 1 && ago <= INCARNATION_PAST && known->nonce != 0 && said->past[ago - 1] != 0 &&
+           said->past[ago - 1] != known->nonce;
 }
 
 enum incarnation_fault incarnation_check(const struct incarnation *known, const struct incarnation *said)
@@ -17,6 +27,8 @@ enum incarnation_fault incarnation_check(const struct incarnation *known, const 
         return INCARNATION_OLD_BOOT;
     /* How far it got within one life may be told late: no contradiction. */
     if (said->boot == known->boot && said->nonce != known->nonce)
+        return INCARNATION_TWIN;
+    if (came_otherwise(known, said))
         return INCARNATION_TWIN;
     if (said->boot > known->boot && said->born_index < known->index)
         return INCARNATION_LOG_SHORT;
@@ -67,6 +79,7 @@ enum incarnation_news incarnations_merge(struct incarnations *t, const struct in
 {
     struct incarnation *known = incarnations_find(t, said->id);
     struct incarnation was, *later;
+    uint64_t past[INCARNATION_PAST];
     bool gone;
 
     if (known == NULL) {
@@ -85,6 +98,7 @@ enum incarnation_news incarnations_merge(struct incarnations *t, const struct in
         gone = is_later(said, known) ? incarnation_check(known, said) != INCARNATION_FINE
                                      : incarnation_check(said, known) != INCARNATION_FINE;
         later = is_later(said, known) ? (struct incarnation *)said : known;
+        memcpy(past, later->past, sizeof past); /* later may be known itself */
         *known = (struct incarnation){.id = was.id,
                                       .era = was.era,
                                       .boot = later->boot,
@@ -94,6 +108,7 @@ enum incarnation_news incarnations_merge(struct incarnations *t, const struct in
                                       .index = max(was.index, said->index),
                                       .term = max(was.term, said->term),
                                       .gone = gone};
+        memcpy(known->past, past, sizeof past);
     }
     if (known->era != was.era || known->boot != was.boot || known->nonce != was.nonce ||
         known->gone != was.gone || (was.index == 0) != (known->index == 0))
@@ -111,6 +126,8 @@ void incarnation_encode(struct buffer *b, const struct incarnation *i)
     buffer_put_u64(b, i->born_term);
     buffer_put_u64(b, i->index);
     buffer_put_u64(b, i->term);
+    for (size_t k = 0; k < INCARNATION_PAST; k++)
+        buffer_put_u64(b, i->past[k]);
     buffer_put_u8(b, i->gone ? 1 : 0);
 }
 
@@ -126,6 +143,8 @@ bool incarnation_decode(struct cursor *in, struct incarnation *out)
     out->born_term = cursor_u64(in);
     out->index = cursor_u64(in);
     out->term = cursor_u64(in);
+    for (size_t k = 0; k < INCARNATION_PAST; k++)
+        out->past[k] = cursor_u64(in);
     gone = cursor_u8(in);
     out->gone = gone != 0;
     return !in->failed && out->id != 0 && gone <= 1;

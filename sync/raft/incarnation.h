@@ -9,7 +9,8 @@
  *
  * Nothing here is guessed: each contradiction below is impossible for a node whose
  * files are its own newest ones. What it cannot see: a copy that was made while the node
- * ran, put back before the others knew of anything that it acknowledged since.
+ * ran, put back before the others knew of anything that it acknowledged since; and one
+ * that was started INCARNATION_PAST times before any of those that know better heard.
  *
  * Pure; any thread. */
 #ifndef KVFS_SYNC_RAFT_INCARNATION_H
@@ -22,10 +23,15 @@
 
 #define INCARNATIONS_MAX 33 /* CONFIGURATION_MAX_SERVERS, and the node itself */
 
+/* Lives before this one that a record remembers: files that were put back, and started more than
+ * once before anybody heard of it, have as many starts as the others know of, but not the same. */
+#define INCARNATION_PAST 16
+
 struct incarnation {
     uint64_t id;
-    uint64_t era;         /* how often it was let in anew; what is below counts within it */
-    uint64_t boot, nonce; /* how often it was started, 0: not yet; that start's random number */
+    uint64_t era;                    /* how often it was let in anew; what is below counts within it */
+    uint64_t boot, nonce;            /* how often it was started, 0: not yet; that start's random number */
+    uint64_t past[INCARNATION_PAST]; /* the random numbers of boot - 1, boot - 2, …; 0: none */
     /* The end of its log and its term at that start. */
     uint64_t born_index, born_term;
     /* It is known to have had that much: committed and durable there. 0: it has never had a log. */
@@ -67,7 +73,7 @@ enum incarnation_news {
  * contradict each other leave the record `gone`. A full table is INCARNATION_OLD_NEWS. */
 enum incarnation_news incarnations_merge(struct incarnations *t, const struct incarnation *said);
 
-#define INCARNATION_BYTES 65
+#define INCARNATION_BYTES (65 + 8 * INCARNATION_PAST)
 void incarnation_encode(struct buffer *b, const struct incarnation *i);
 /* False: malformed. */
 bool incarnation_decode(struct cursor *in, struct incarnation *out);

@@ -34,7 +34,7 @@ static bool read_note(const struct disk *d, struct incarnations *lives_out, uint
     cursor_u16(&in);
     cursor_u8(&in);
     *gate_out = cursor_u64(&in);
-    if (!incarnations_decode(&in, lives_out))
+    if (!incarnations_decode(&in, lives_out) || !cursor_done(&in))
         violation("a note of the nodes cannot be read");
     return true;
 }

@@ -34,6 +34,25 @@ static void knows_an_older_copy_by_its_start(void **state)
     assert_int_equal(incarnation_check(&known, &said), INCARNATION_FINE);
 }
 
+static void knows_a_copy_that_was_started_more_than_once(void **state)
+{
+    struct incarnation known = life(5, 50, 100, 100), said = life(7, 70, 100, 100);
+    struct incarnations t = {.n = 0};
+
+    said.past[0] = 61;
+    said.past[1] = 50;
+    assert_int_equal(incarnation_check(&known, &said), INCARNATION_FINE);
+    said.past[1] = 51;
+    assert_int_equal(incarnation_check(&known, &said), INCARNATION_TWIN);
+    incarnations_merge(&t, &known);
+    incarnations_merge(&t, &said);
+    assert_true(t.all[0].gone);
+    assert_int_equal(t.all[0].past[1], 51);
+    /* Longer ago than it remembers: nothing is said. */
+    said.boot = 5 + INCARNATION_PAST + 1;
+    assert_int_equal(incarnation_check(&known, &said), INCARNATION_FINE);
+}
+
 static void knows_a_wiped_node(void **state)
 {
     struct incarnation known = life(1, 50, 1, 1), said = life(7, 60, 0, 0);
@@ -266,6 +285,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(knows_an_older_copy_by_its_start),
+        cmocka_unit_test(knows_a_copy_that_was_started_more_than_once),
         cmocka_unit_test(knows_a_wiped_node),
         cmocka_unit_test(an_era_ends_what_was_before),
         cmocka_unit_test(two_tables_that_contradict_each_other_find_it),
