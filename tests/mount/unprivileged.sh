@@ -53,7 +53,7 @@ writes() {
     "$4" "$5" "$A/d/$1"
     touch "$3.go"
     wait $writer
-    is "$1, $3: what was opened before $4 $5 is published" "0 $((2 * $2))" "$? $(stat -c %s "$A/d/$1")$(cat "$3.err")"
+    is "$1, $3: what was opened before $4 $5 is published" "0 $((2 * $2))" "$? $(wc -c <"$A/d/$1")$(cat "$3.err")"
 }
 writes small 4 c1 chmod 600
 chmod 666 "$A/d/small"
@@ -67,7 +67,7 @@ writes large 400000 c3 chown 0
 
 chmod 666 "$A/d/create"
 succeeds "truncate(2) of a path" as perl -e 'truncate($ARGV[0], 3) or die "$!"' "$M/d/create"
-is "is published" "3" "$(stat -c %s "$A/d/create")"
+is "is published" "3" "$(wc -c <"$A/d/create")"
 
 mkdir "$A/list"
 long=$(printf '%0100d' 0)
@@ -83,15 +83,24 @@ $n++ while defined(readdir($d));
 print(($! ? "$!" : $n - 2) . "\n");
 END
 mkfifo goes_on
-as perl lists.pl "$M/list" <goes_on >listed 2>&1 &
-lister=$!
-exec 3>goes_on
-until [ -e listing ] || ! kill -0 $lister 2>/dev/null; do sleep 0.05; done
-chmod 700 "$A/list"
-echo >&3
-exec 3>&-
-wait $lister
+# lists COMMAND...: run while the directory is being listed
+lists() {
+    rm -f listing
+    as perl lists.pl "$M/list" <goes_on >listed 2>&1 &
+    lister=$!
+    exec 3>goes_on
+    until [ -e listing ] || ! kill -0 $lister 2>/dev/null; do sleep 0.05; done
+    "$@"
+    echo >&3
+    exec 3>&-
+    wait $lister
+}
+lists chmod 700 "$A/list"
 is "an opened directory is listed to its end after chmod" "600" "$(tail -n 1 listed)"
+chmod 755 "$A/list"
+lists rm -r "$A/list"
+is "one that is removed has an end too" "" "$(tr -d '0-9\n' <listed)"
+mkdir -m 700 "$A/list"
 fails_with "and is not opened again" "Permission denied" as ls "$M/list"
 fails_with "nor is a file" "Permission denied" as bash -c "echo x >'$M/d/small'"
 succeeds "unmount" as fusermount3 -u "$M"
