@@ -1,0 +1,403 @@
+#include "tests/unit/kvfs/fake_node.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "kvfs/publish.h"
+#include "sync/base/error.h"
+#include "sync/base/log.h"
+
+struct fixture *fake_fixture;
+
+static void trace(struct fake_node *n, char what)
+{
+    size_t len = strlen(n->trace);
+
+    assert_true(len + 1 < sizeof n->trace);
+    n->trace[len] = what;
+}
+
+static void send_answer(int fd, uint64_t id, int code, const struct buffer *body)
+{
+    struct buffer b = BUFFER_INIT;
+    size_t at = frame_begin(&b, MESSAGE_ANSWER, 0, id);
+
+    buffer_put_u16(&b, (uint16_t)code);
+    if (code != 0)
+        buffer_put_text(&b, "");
+    else if (body != NULL)
+        buffer_put_bytes(&b, body->data, body->len);
+    frame_end(&b, at);
+    assert_int_equal(send(fd, b.data, b.len, MSG_NOSIGNAL), b.len);
+    buffer_deinit(&b);
+}
+
+void fake_send_result(int fd, uint64_t id, const struct command_result *result)
+{
+    struct buffer body = BUFFER_INIT;
+
+    command_result_encode(&body, result, MESSAGE_PROTOCOL);
+    send_answer(fd, id, 0, &body);
+    buffer_deinit(&body);
+}
+
+/* False: the connection ends here. */
+static bool on_write(struct fake_node *n, int fd, const struct frame *frame)
+{
+    struct command_result result = {.revision = 100 + n->n_writes};
+    struct command command;
+    enum act act;
+
+    assert_int_equal(command_decode(frame->payload + 9, frame->len - 9, &command), 0);
+    if (command.op == COMMAND_REGISTER) {
+        n->n_registered++;
+        result.session = ++n->last_session;
+        fake_send_result(fd, frame->id, &result);
+        return true;
+    }
+    assert_true(n->n_writes < WRITES_MAX);
+    act = n->acts[n->n_writes];
+    command.uid = (uint32_t)frame->payload[1] << 24 | (uint32_t)frame->payload[2] << 16 |
+                  (uint32_t)frame->payload[3] << 8 | frame->payload[4]; /* in whose name */
+    n->writes[n->n_writes++] = command;
+    if (command.op == COMMAND_PUBLISH && n->size > 0)
+        result.attr = (struct attr){.ino = FILE_INO,
+                                    .type = INODE_FILE,
+                                    .size = n->size,
+                                    .content_revision = result.revision,
+                                    .revision = result.revision};
+    if (command.op == COMMAND_PUBLISH && (command.flags & COMMAND_PARTS) == 0)
+        assert_int_equal(
+            command_body_decode(command.op, command.body, command.body_len, &n->bodies[n->n_writes - 1]), 0);
+    if (command.op == COMMAND_PUBLISH)
+        trace(n, 'W');
+    switch (act) {
+    case ACT_HANG_UP:
+        trace(n, 'H');
+        return false;
+    case ACT_UNAVAILABLE:
+        send_answer(fd, frame->id, KV_E_UNAVAILABLE, NULL);
+        return true;
+    case ACT_FULL:
+        send_answer(fd, frame->id, KV_E_NOSPC, NULL);
+        return true;
+    case ACT_SESSION:
+        send_answer(fd, frame->id, KV_E_SESSION, NULL);
+        return true;
+    case ACT_REFUSE:
+        result.code = KV_E_EXIST;
+        break;
+    case ACT_NO_ROOM:
+        result.code = KV_E_NOSPC;
+        break;
+    case ACT_TOO_LARGE:
+        result.code = KV_E_FBIG;
+        break;
+    case ACT_OTHER_VERSION:
+        result.code = KV_E_VERSION;
+        break;
+    case ACT_BUSY:
+        send_answer(fd, frame->id, KV_E_BUSY, NULL);
+        return true;
+    case ACT_WAIT:
+        n->waiting = frame->id;
+        n->waiting_fd = fd;
+        return true;
+    case ACT_SILENT:
+        return true;
+    default:
+        break;
+    }
+    fake_send_result(fd, frame->id, &result);
+    return true;
+}
+
+static void send_event(int fd, const struct command *done, uint64_t ino, uint64_t revision)
+{
+    struct event e = {
+        .revision = revision,
+        .session = done->session,
+        .seq = done->seq,
+        .kind = EVENT_CONTENT,
+        .op = COMMAND_PUBLISH,
+        .last = 1,
+        .ino = ino,
+        .attr = {.ino = ino, .type = INODE_FILE, .content_revision = revision, .revision = revision}};
+    struct buffer b = BUFFER_INIT;
+    size_t at = frame_begin(&b, MESSAGE_EVENT, 0, 2);
+
+    event_encode(&b, &e, MESSAGE_PROTOCOL);
+    frame_end(&b, at);
+    assert_int_equal(send(fd, b.data, b.len, MSG_NOSIGNAL), b.len);
+    buffer_deinit(&b);
+}
+
+static bool on_frame(struct fake_node *n, int fd, const struct frame *frame)
+{
+    struct buffer body = BUFFER_INIT;
+    struct cursor c = cursor_of(frame->payload, frame->len);
+
+    switch (frame->type) {
+    case MESSAGE_HELLO:
+        buffer_put_text(&body, "fake");
+        buffer_put_u64(&body, 1);
+        buffer_put_u64(&body, 50); /* applied */
+        buffer_put_u32(&body, COMMAND_PART_SIZE);
+        buffer_put_u64(&body, 1 << 20);
+        buffer_put_u8(&body, 1);
+        buffer_put_u16(&body, MESSAGE_PROTOCOL);
+        break;
+    case MESSAGE_SUBSCRIBE:
+        n->subscribed_after = cursor_u64(&c);
+        buffer_put_u64(&body, n->subscribed_after + 1);
+        if (n->missed >= 0) {
+            send_answer(fd, frame->id, 0, &body);
+            send_event(fd, &n->writes[n->missed], FILE_INO, 120);
+            n->missed = -1;
+            buffer_deinit(&body);
+            return true;
+        }
+        break;
+    case MESSAGE_WRITE:
+        return on_write(n, fd, frame);
+    case MESSAGE_OPEN:
+        trace(n, 'O');
+        break;
+    case MESSAGE_CLOSE:
+        trace(n, 'C');
+        break;
+    case MESSAGE_RESERVE: {
+        uint64_t held = cursor_u64(&c), least = cursor_u64(&c), wanted = cursor_u64(&c);
+
+        n->n_reserves++;
+        buffer_put_u64(&body, wanted <= n->room ? wanted : least <= n->room ? n->room : held);
+        break;
+    }
+    default:
+        break;
+    }
+    send_answer(fd, frame->id, 0, &body);
+    buffer_deinit(&body);
+    return true;
+}
+
+static void serve(struct fake_node *n, int fd)
+{
+    struct buffer in = BUFFER_INIT;
+    bool open = true;
+
+    while (open && !n->stop) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        struct frame frame;
+        ssize_t got;
+        long used;
+
+        if (poll(&p, 1, 20) <= 0)
+            continue;
+        assert_true(buffer_reserve(&in, 65536));
+        got = recv(fd, in.data + in.len, 65536, 0);
+        if (got <= 0)
+            break;
+        in.len += (size_t)got;
+        while (open && (used = frame_parse(in.data, in.len, &frame)) > 0) {
+            pthread_mutex_lock(&fake_fixture->fs.lock);
+            open = on_frame(n, fd, &frame);
+            pthread_mutex_unlock(&fake_fixture->fs.lock);
+            buffer_consume(&in, (size_t)used);
+        }
+    }
+    buffer_deinit(&in);
+    close(fd);
+}
+
+static void *run_node(void *arg)
+{
+    struct fake_node *n = arg;
+
+    while (!n->stop) {
+        struct pollfd p = {.fd = n->listener, .events = POLLIN};
+
+        if (poll(&p, 1, 20) > 0) {
+            int fd = accept(n->listener, NULL, NULL);
+
+            n->n_connections++;
+            serve(n, fd);
+        }
+    }
+    return NULL;
+}
+
+static int setup_nodes(void **state, unsigned n, bool read_local)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    char error[256];
+
+    fake_fixture = f;
+    f->node.missed = -1;
+    log_open("test", LOG_LEVEL_ERROR);
+    snprintf(f->node.path, sizeof f->node.path, "/tmp/kvfs-link-%d.sock", (int)getpid());
+    memcpy(addr.sun_path, f->node.path, sizeof addr.sun_path);
+    unlink(f->node.path);
+    f->node.listener = socket(AF_UNIX, SOCK_STREAM, 0);
+    assert_int_equal(bind(f->node.listener, (struct sockaddr *)&addr, sizeof addr), 0);
+    assert_int_equal(listen(f->node.listener, 8), 0);
+    for (unsigned i = 0; i < n; i++)
+        f->options.nodes[i] = f->node.path;
+    f->options.n_nodes = n;
+    f->options.read_local = read_local;
+    f->options.timeout_ms = 1000;
+    f->options.commit_ms = 1000;
+    pthread_cond_init(&f->answered, NULL);
+    assert_int_equal(fs_init(&f->fs, &f->options), 0);
+    assert_int_equal(pthread_create(&f->node.thread, NULL, run_node, &f->node), 0);
+    assert_int_equal(link_open(&f->fs, NULL, error, sizeof error), 0);
+    assert_int_equal(link_start(&f->fs), 0);
+    *state = f;
+    return 0;
+}
+
+int fake_setup(void **state)
+{
+    return setup_nodes(state, 1, false);
+}
+
+int fake_setup_local(void **state)
+{
+    return setup_nodes(state, 1, true);
+}
+
+/* One that is met under two names. */
+int fake_setup_two(void **state)
+{
+    return setup_nodes(state, 2, false);
+}
+
+int fake_teardown(void **state)
+{
+    struct fixture *f = *state;
+
+    link_stop(&f->fs);
+    f->node.stop = true;
+    pthread_join(f->node.thread, NULL);
+    notifier_stop(&f->fs);
+    fs_deinit(&f->fs);
+    close(f->node.listener);
+    unlink(f->node.path);
+    pthread_cond_destroy(&f->answered);
+    free(f);
+    return 0;
+}
+
+void fake_on_answer(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    fake_fixture->code = code;
+    fake_fixture->n_answers++;
+    request_end(fs, r);
+    pthread_cond_broadcast(&fake_fixture->answered);
+}
+
+void fake_set_timeout(struct fixture *f, unsigned ms)
+{
+    pthread_mutex_lock(&f->fs.lock);
+    f->options.timeout_ms = ms;
+    pthread_mutex_unlock(&f->fs.lock);
+}
+
+void fake_start_write(struct fixture *f)
+{
+    struct command_body body = {.parent = 1, .name = (const uint8_t *)"x", .name_len = 1};
+    struct request *r;
+
+    pthread_mutex_lock(&f->fs.lock);
+    r = request_begin(&f->fs, NULL);
+    assert_non_null(r);
+    link_write(&f->fs, r, COMMAND_UNLINK, &body, fake_on_answer);
+    pthread_mutex_unlock(&f->fs.lock);
+}
+
+/* Waits for n answers in all; the last one's code. */
+int fake_wait_answers(struct fixture *f, unsigned n)
+{
+    int code;
+
+    pthread_mutex_lock(&f->fs.lock);
+    while (f->n_answers < n)
+        pthread_cond_wait(&f->answered, &f->fs.lock);
+    code = f->code;
+    pthread_mutex_unlock(&f->fs.lock);
+    return code;
+}
+
+struct file *fake_file(struct fixture *f, uint64_t ino)
+{
+    struct inode *inode = inode_get(&f->fs, ino);
+    struct file *file;
+
+    assert_non_null(inode);
+    inode->nlookup = 1;
+    file = file_get(&f->fs, inode);
+    assert_non_null(file);
+    file->attr = (struct attr){.ino = ino, .type = INODE_FILE, .content_revision = 40, .revision = 40};
+    return file;
+}
+
+void fake_stage_text(struct fixture *f, struct file *file, const char *text)
+{
+    assert_int_equal(stage_append(&file->stage, text, strlen(text)), 0);
+    file_touched(&f->fs, file, NULL, 0);
+}
+
+void fake_wait_for_file(struct fixture *f, uint64_t ino)
+{
+    struct request *r = request_begin(&f->fs, NULL);
+
+    assert_non_null(r);
+    r->ino = ino;
+    publish_wait(&f->fs, inode_find(&f->fs, ino), r, fake_on_answer);
+}
+
+/* Writes to the file and waits, as close(2) would. */
+void fake_start_publication(struct fixture *f, const char *text)
+{
+    pthread_mutex_lock(&f->fs.lock);
+    fake_stage_text(f, fake_file(f, FILE_INO), text);
+    fake_wait_for_file(f, FILE_INO);
+    pthread_mutex_unlock(&f->fs.lock);
+}
+
+/* Waits until the node has seen n writes. */
+void fake_wait_writes(struct fixture *f, unsigned n)
+{
+    unsigned i, seen = 0;
+
+    for (i = 0; i < 1000 && seen < n; i++) {
+        pthread_mutex_lock(&f->fs.lock);
+        seen = f->node.n_writes;
+        pthread_mutex_unlock(&f->fs.lock);
+        if (seen < n)
+            usleep(10000);
+    }
+    assert_true(seen >= n);
+}
+
+bool fake_is_dirty(struct fixture *f)
+{
+    bool dirty;
+
+    pthread_mutex_lock(&f->fs.lock);
+    dirty = file_is_dirty(inode_find(&f->fs, FILE_INO)->file);
+    pthread_mutex_unlock(&f->fs.lock);
+    return dirty;
+}
