@@ -6,6 +6,7 @@
 #include "kvnode/peers.h"
 #include "sync/base/clock.h"
 #include "sync/base/log.h"
+#include "sync/wire/command.h"
 
 /* Without a majority that agrees there is nobody to wait for. */
 #define DOUBT_MS 10000
@@ -148,4 +149,13 @@ uint64_t clock_watch_ahead_ns(const struct node *n)
     int64_t ahead = (int64_t)store_wall_ns(n->store) - clock;
 
     return n->clock.view.agreed && ahead > 0 ? (uint64_t)ahead : 0;
+}
+
+uint64_t clock_watch_set_back_ns(struct node *n)
+{
+    uint64_t wall = look(&n->clock);
+
+    if (!n->clock.confirmed || !n->clock.view.agreed || clock_watch_ahead_ns(n) <= CLOCK_BACK_MIN_NS)
+        return 0;
+    return wall + (uint64_t)n->clock.view.majority_ns;
 }

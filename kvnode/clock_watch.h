@@ -30,4 +30,8 @@ uint64_t clock_watch_wall_ns(struct node *n);
  * 0: not at all, or there is no such majority. */
 uint64_t clock_watch_ahead_ns(const struct node *n);
 
+/* The time to which the stored time may be set back now: that of a majority's clocks, which agree, and
+ * of which it is ahead by more than CLOCK_BACK_MIN_NS. 0: it may not. */
+uint64_t clock_watch_set_back_ns(struct node *n);
+
 #endif

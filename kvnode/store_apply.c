@@ -39,14 +39,19 @@ static int apply_setting(struct apply *ap)
 }
 
 /* A stored time that is ahead of all clocks would be for as long as it takes them to
- * get there. */
+ * get there. Whether a majority's clocks agree is what the leader knows when it stamps: it stamps this
+ * command with their time, or with 0 (clock_watch_set_back_ns()). The rest is decided here, on
+ * every node alike. */
 static int apply_clock(struct apply *ap)
 {
+    uint64_t stamp = ap->cmd->wall_ns, asked = ap->body->wall_ns;
+
     if (!permission_root(&ap->who))
         return KV_E_PERM;
-    if (ap->body->wall_ns >= ap->s->wall_ns)
-        return KV_E_INVAL;
-    ap->s->wall_ns = ap->body->wall_ns;
+    if (stamp == 0 || stamp + CLOCK_BACK_MIN_NS >= ap->s->wall_ns ||
+        (asked > stamp ? asked - stamp : stamp - asked) > CLOCK_BACK_SLACK_NS)
+        return KV_E_REFUSED;
+    ap->s->wall_ns = stamp;
     return KV_OK;
 }
 

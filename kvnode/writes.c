@@ -329,9 +329,12 @@ static uint64_t wall_now(struct writes *w)
 /* Not shared with anybody before it is in the log: it may still be stamped. */
 static void stamp(struct writes *w, struct entry *e, uint64_t elapsed)
 {
-    if (e->data[COMMAND_OP_AT] == COMMAND_CLOCK)
+    bool sets_back = e->data[COMMAND_OP_AT] == COMMAND_CLOCK;
+    uint64_t wall = sets_back ? clock_watch_set_back_ns(w->node) : wall_now(w);
+
+    if (sets_back && wall != 0)
         stamps_setting_back(&w->stamps);
-    command_set_clocks(e->data, wall_now(w), elapsed);
+    command_set_clocks(e->data, wall, elapsed);
 }
 
 /* A leader without a state is about to hand over. */

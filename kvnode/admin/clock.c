@@ -13,7 +13,7 @@
 #include "sync/base/error.h"
 
 /* Less than this mends itself in minutes, and is not worth what setting it back costs. */
-#define AHEAD_MS 1000
+#define AHEAD_MS (CLOCK_BACK_MIN_NS / 1000000)
 
 static const char consequences[] =
     "This sets the cluster's time back to the nodes' clocks. What is changed from then on bears a time that "
@@ -49,7 +49,7 @@ static void print_clocks(const json_t *status)
     }
     if (!is_true(clock, "agreed"))
         printf("No majority of the nodes has clocks that agree.\n");
-    else if (cluster_number(clock, "ahead_ms") <= AHEAD_MS)
+    else if (cluster_number(clock, "ahead_ms") <= (json_int_t)AHEAD_MS)
         printf("The time of the last change is not ahead of the clocks.\n");
     else
         printf(
@@ -76,9 +76,22 @@ static int confirm(struct admin *a)
     return EXIT_OK;
 }
 
+/* Somebody may have thought about it for long: the clocks as they are now. */
+static int ask_clocks(struct request_link *l, uint64_t *wall_ns_out)
+{
+    json_t *status = NULL;
+    int rc = cluster_status(l, &status);
+
+    if (rc == 0)
+        *wall_ns_out =
+            (uint64_t)cluster_number(json_object_get(status, "clock"), "majority_unix_ms") * 1000000;
+    json_decref(status);
+    return rc;
+}
+
 static int set_back(struct admin *a, struct request_link *l, const json_t *clock)
 {
-    struct command_body body = {.wall_ns = (uint64_t)cluster_number(clock, "majority_unix_ms") * 1000000};
+    struct command_body body = {0};
     struct command_result result;
     int rc, exit;
 
@@ -86,13 +99,19 @@ static int set_back(struct admin *a, struct request_link *l, const json_t *clock
         return admin_fail(
             a, EXIT_REFUSED, NULL,
             "no majority of the nodes has clocks that agree: set them right first (kvnode clock)");
-    if (cluster_number(clock, "ahead_ms") <= AHEAD_MS)
+    if (cluster_number(clock, "ahead_ms") <= (json_int_t)AHEAD_MS)
         return admin_fail(a, EXIT_REFUSED, NULL, "the time of the last change is not ahead of the clocks");
     exit = confirm(a);
     if (exit != EXIT_OK)
         return exit;
     request_restart_clock(l);
-    rc = request_write(l, COMMAND_CLOCK, &body, &result);
+    rc = ask_clocks(l, &body.wall_ns);
+    if (rc == 0)
+        rc = request_write(l, COMMAND_CLOCK, &body, &result);
+    if (rc == KV_E_REFUSED)
+        return admin_fail(a, EXIT_REFUSED, NULL,
+                          "the leader does not find the cluster's time ahead of a majority's clocks, which "
+                          "agree: nothing was changed. Try: kvnode clock");
     if (rc != 0)
         return cluster_fail(l, NULL, rc, true);
     admin_say(a, "the cluster's time is the nodes' clocks' again: it was %.1f s ahead",

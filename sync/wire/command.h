@@ -33,6 +33,11 @@
 #define COMMAND_NODE_MAX 32
 #define COMMAND_PART_SIZE (256 * 1024) /* a longer body travels as several parts */
 
+/* COMMAND_CLOCK is refused (KV_E_REFUSED) unless the stored time is ahead by more than the first,
+ * and the clocks differ from what was asked for by no more than the second. */
+#define CLOCK_BACK_MIN_NS UINT64_C(1000000000)
+#define CLOCK_BACK_SLACK_NS UINT64_C(60000000000)
+
 enum command_op {
     COMMAND_REGISTER = 1,  /* nonce 16 bytes, string client: a new session; its id is the result */
     COMMAND_KEEPALIVE = 2, /* nothing: keeps the session */
@@ -52,7 +57,7 @@ enum command_op {
                          names below; the node that takes it sees to that (COMMAND_PRUNE) */
     COMMAND_SETTING = 15, /* string name, string value */
     COMMAND_TICK = 16,    /* nothing: carries the clocks */
-    COMMAND_CLOCK = 17,   /* u64 wall_ns: root sets the stored time back to this */
+    COMMAND_CLOCK = 17,   /* u64 wall_ns: root sets the stored time back to the clocks, about this */
     COMMAND_PRUNE = 18,   /* u64 session, u64 seq, string path: the first STORE_DEL_MAX names below path go,
                              children first; for a recursive DEL under (session, seq), KV_E_STALE if that
                              number was executed (session 0: not asked) */

@@ -143,7 +143,7 @@ static void learn(struct client *c, const struct op *op, const struct answer *a)
 {
     struct known *k = &c->known[op->object];
 
-    if (op->object >= N_PLAIN || op->kind == OP_EXPIRE)
+    if (op->object >= N_PLAIN || op->kind == OP_EXPIRE || op->kind == OP_CLOCK)
         return;
     k->sure = true;
     if (op->kind == OP_GET) {

@@ -154,7 +154,11 @@ static void turn_clock(struct host *none, void *arg, uint64_t number)
 
     if (world.calm)
         return;
-    h->wall_offset_us += rnd_range(-3600, 3600) * SECOND;
+    if (rnd_chance(0.6)) /* somebody sets it right */
+        h->wall_offset_us = rnd_range(-300 * MS, 300 * MS);
+    else
+        h->wall_offset_us += rnd_range(-3600, 3600) * SECOND;
+    h->clock_set_us = world.now;
     trace("n%d: another wall clock", h->id);
     next(clock_gap, turn_clock);
 }

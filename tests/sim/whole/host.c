@@ -233,6 +233,14 @@ void __wrap_writes_applied(struct writes *w, const struct command *cmd, const st
 
 /* ---- callbacks of consensus, seen on their way to the node ---- */
 
+uint64_t __real_clock_watch_set_back_ns(struct node *n);
+uint64_t __wrap_clock_watch_set_back_ns(struct node *n);
+
+uint64_t __wrap_clock_watch_set_back_ns(struct node *n)
+{
+    return options.plant == PLANT_ANY_CLOCK ? clock_wall_ns() : __real_clock_watch_set_back_ns(n);
+}
+
 static void on_leadership(void *arg)
 {
     struct node *n = arg;

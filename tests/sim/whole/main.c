@@ -34,6 +34,7 @@ const char *const plant_names[PLANT_COUNT] = {
     [PLANT_LOCAL_CLOCK] = "local-clock",
     [PLANT_LOST_RESULT] = "lost-result",
     [PLANT_DOOR_OPEN] = "door-open",
+    [PLANT_ANY_CLOCK] = "any-clock",
 };
 
 static jmp_buf leave_run;
@@ -66,6 +67,9 @@ static void build_host(int id)
     h->boot_offset_us = rnd_range(1, 1000000) * MS;
     h->drift_ppm = rnd_range(-5000, 5000);
     h->wall_offset_us = rnd_range(-SECOND, SECOND);
+    /* The first to stamp anything may be ahead of all the others. */
+    if (rnd_chance(0.1))
+        h->wall_offset_us += rnd_range(0, 7200) * SECOND;
     h->disk.start_index = 1;
     h->founding = id == 1;
     c->name = h->name;
@@ -302,9 +306,9 @@ static void report(uint64_t first, uint64_t count, uint64_t failed, double secon
            c->writes, c->reads, c->answered, c->open, c->refused, c->retries, c->parts, c->sessions_lost);
     printf("%lu leaders, %lu transfers, %lu starts, %lu crashes, %lu deaths, %lu installs, %lu heals, %lu "
            "put back, "
-           "%lu wiped, %lu readmitted\n",
+           "%lu wiped, %lu readmitted, %lu times set back\n",
            c->leaders, c->transfers, c->starts, c->crashes, c->deaths, c->installs, c->heals, c->put_back,
-           c->wiped, c->readmitted);
+           c->wiped, c->readmitted, c->set_back);
 }
 
 int main(int argc, char **argv)

@@ -16,6 +16,7 @@ enum plant {
     PLANT_LOCAL_CLOCK, /* apply looks at the clock of its node */
     PLANT_LOST_RESULT, /* after a change of leader, a result does not reach who waits for it */
     PLANT_DOOR_OPEN,   /* a node that has gone back takes part, one that lost its log founds again */
+    PLANT_ANY_CLOCK,   /* the leader sets the time back to its own clock, whatever the others say */
     PLANT_COUNT
 };
 /* The names that --plant takes, in the order above. */

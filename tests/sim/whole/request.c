@@ -32,6 +32,8 @@ static enum kind choose_plain(const struct op *op, const struct known *known)
 {
     int64_t r = rnd_range(0, 99);
 
+    if (r < 1)
+        return OP_CLOCK;
     if (r < 35)
         return OP_GET;
     if (r < 50)
@@ -123,6 +125,12 @@ void op_body(const struct op *op, struct buffer *body, uint8_t *command_out)
         f.path = (const uint8_t *)path;
         f.path_len = strlen(path);
         break;
+    case OP_CLOCK: /* what somebody thinks that the clocks are at; now and then he is wrong */
+        *command_out = COMMAND_CLOCK;
+        f.wall_ns = (uint64_t)(UINT64_C(1700000000) * SECOND + (uint64_t)world.now) * 1000;
+        if (rnd_chance(0.2))
+            f.wall_ns -= (uint64_t)rnd_range(0, 7200) * SECOND * 1000;
+        break;
     case OP_EXPIRE:
         *command_out = COMMAND_SETTING;
         f.name = (const uint8_t *)"session_timeout";
@@ -183,8 +191,8 @@ void op_read(struct host *h, const struct op *op, uint64_t *content_out, struct 
 
 const char *op_text(const struct op *op)
 {
-    static const char *const kinds[OP_KINDS] = {"SET",    "SET if", "CREATE", "APPEND", "OVERWRITE",
-                                                "UNLINK", "DEL",    "RENAME", "GET",    "EXPIRE"};
+    static const char *const kinds[OP_KINDS] = {"SET", "SET if", "CREATE", "APPEND", "OVERWRITE", "UNLINK",
+                                                "DEL", "RENAME", "GET",    "CLOCK",  "EXPIRE"};
     static char text[128];
     char path[32], other[32];
 

@@ -86,6 +86,28 @@ static uint64_t op_of(const struct command *cmd)
     return dot != NULL ? strtoull(dot + 1, NULL, 10) : 0;
 }
 
+/* The stored time goes back only to what a majority's clocks are at. What a node knows of the others may
+ * be as old as SKEW_FRESH_MS, and the command has been under way for a while: whose clock was set
+ * since shortly before says nothing. */
+static void check_set_back(uint64_t index, const struct command *cmd)
+{
+    int agree = 0;
+
+    counters.set_back++;
+    trace("%lu: the time is set back to %lu", index, cmd->wall_ns);
+    for (int i = 1; i <= world.n; i++) {
+        const struct host *one = &world.hosts[i];
+        int64_t off =
+            (int64_t)(cmd->wall_ns / 1000 - UINT64_C(1700000000) * SECOND) - world.now - one->wall_offset_us;
+
+        agree += (off < 2 * SECOND && off > -20 * SECOND) ||
+                 (one->clock_set_us != 0 && world.now - one->clock_set_us < 20 * SECOND);
+    }
+    if (agree <= world.n / 2)
+        violation("%lu sets the time back to %lu, where the clocks of %d of %d nodes are", index,
+                  cmd->wall_ns, agree, world.n);
+}
+
 static void note_execution(struct host *h, uint64_t index, const void *bytes, size_t len)
 {
     struct command_result result;
@@ -106,6 +128,8 @@ static void note_execution(struct host *h, uint64_t index, const void *bytes, si
         op->truth = result;
     }
     trace("%lu: op %lu of client %d is executed: %s", index, op->id, op->client, op_text(op));
+    if (op->kind == OP_CLOCK && op->truth.code == KV_OK)
+        check_set_back(index, &cmd);
     if (op->executions > 1)
         violation("op %lu is executed again at %lu, it was at %lu", op->id, index, op->executed_at);
     if (op->outcome == OUTCOME_NONE)

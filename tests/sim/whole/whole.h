@@ -138,6 +138,7 @@ struct host {
     /* Clocks. */
     int64_t boot_offset_us, drift_ppm, wall_offset_us;
     int64_t paused_until;
+    int64_t clock_set_us; /* when somebody set it last; 0: never */
     bool turn_pending;
     bool behind;                          /* a turn is queued because there is more to apply */
     bool rebuilding;                      /* the store is being loaded: nothing that it reports is news */
@@ -202,6 +203,7 @@ enum kind {
     OP_DEL,
     OP_RENAME,
     OP_GET,
+    OP_CLOCK,  /* the cluster's time is set back */
     OP_EXPIRE, /* the setting that lets sessions end soon */
     OP_KINDS
 };
@@ -292,7 +294,7 @@ void faults_stop(void);
 struct counters {
     uint64_t happenings, frames, commits, crashes, starts, deaths, installs, links, leaders, transfers,
         writes, reads, answered, open, refused, retries, parts, heals, sessions_lost, put_back, wiped,
-        readmitted;
+        readmitted, set_back;
 };
 extern struct counters counters;
 

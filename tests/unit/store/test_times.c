@@ -184,6 +184,38 @@ static void what_is_changed_later_is_later_under_a_clock_that_stands(void **stat
     assert_int_equal(attr(w).mtime_ns, last + 1);
 }
 
+static int set_back(struct world *w, uint64_t stamp, uint64_t asked)
+{
+    w->wall_ns = stamp;
+    return world_command(w, COMMAND_CLOCK, &(struct command_body){.wall_ns = asked});
+}
+
+static void the_stored_time_is_set_back_to_the_leader_s_clocks_only(void **state)
+{
+    struct world *w = *state;
+    uint64_t day = 86400 * (uint64_t)SECOND, noon = (uint64_t)NOON;
+
+    w->wall_ns = noon + day;
+    world_create(w, KV_ROOT_INO, "f");
+    /* The leader does not know of a majority whose clocks agree. */
+    assert_int_equal(set_back(w, 0, noon), KV_E_REFUSED);
+    /* Its clocks are others than those that were asked for. */
+    assert_int_equal(set_back(w, noon, noon - day), KV_E_REFUSED);
+    assert_int_equal(set_back(w, noon, noon + 2 * (uint64_t)CLOCK_BACK_SLACK_NS), KV_E_REFUSED);
+    /* What mends itself in minutes is not worth it. */
+    assert_int_equal(set_back(w, noon + day - CLOCK_BACK_MIN_NS / 2, noon + day), KV_E_REFUSED);
+    assert_true(store_wall_ns(w->s) > noon + day);
+    w->uid = 1000;
+    w->flags &= (uint16_t)~COMMAND_TRUSTED;
+    assert_int_not_equal(set_back(w, noon, noon), KV_OK);
+    assert_true(store_wall_ns(w->s) > noon + day);
+    w->uid = 0;
+    w->flags |= COMMAND_TRUSTED;
+    assert_int_equal(set_back(w, noon + 5, noon), KV_OK);
+    assert_int_equal(store_wall_ns(w->s), noon + 5);
+    assert_int_equal(set_back(w, noon + 5, noon), KV_E_REFUSED);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -193,6 +225,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_publication_bears_the_time_of_the_write, setup, teardown),
         cmocka_unit_test_setup_teardown(a_mount_cannot_lie_about_the_time, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_changed_later_is_later_under_a_clock_that_stands, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(the_stored_time_is_set_back_to_the_leader_s_clocks_only, setup,
                                         teardown),
     };
 
