@@ -1,14 +1,11 @@
 #include "kvnode/serve.h"
 
 #include <errno.h>
-#include <grp.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "kvnode/client_conn.h"
@@ -16,6 +13,7 @@
 #include "kvnode/events.h"
 #include "kvnode/past.h"
 #include "kvnode/reads.h"
+#include "kvnode/serve_socket.h"
 #include "kvnode/writes.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
@@ -629,79 +627,18 @@ void serve_beat(struct serve *s, uint64_t now_ms)
     }
 }
 
-/* A socket file that nobody listens on is a leftover; one that answers is in use. */
-static int claim(const char *path, const struct sockaddr_un *addr)
-{
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    bool used;
-
-    if (fd < 0)
-        return -errno;
-    used = connect(fd, (const struct sockaddr *)addr, sizeof *addr) == 0 || errno == EAGAIN;
-    close(fd);
-    if (used)
-        return -EADDRINUSE;
-    unlink(path);
-    return 0;
-}
-
-static void mkdir_parent(const char *path)
-{
-    char dir[CONFIG_SOCKET_PATH_MAX + 1];
-    char *slash;
-
-    snprintf(dir, sizeof dir, "%s", path);
-    slash = strrchr(dir, '/');
-    if (slash != NULL && slash != dir) {
-        *slash = '\0';
-        mkdir(dir, 0755); /* bind() tells what is wrong */
-    }
-}
-
 int serve_start(struct node *node, struct serve **out, char *why)
 {
-    const struct config *config = node->config;
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
     struct serve *s = calloc(1, sizeof *s);
-    mode_t mask;
     int rv;
 
     *out = s;
     if (s == NULL)
         return -ENOMEM;
     s->node = node;
-    s->listen_fd = -1;
-    if (strlen(config->socket) >= sizeof addr.sun_path)
-        return -ENAMETOOLONG;
-    memcpy(addr.sun_path, config->socket, strlen(config->socket) + 1);
-    mkdir_parent(config->socket);
-    rv = claim(config->socket, &addr);
-    if (rv == -EADDRINUSE)
-        snprintf(why, 512, "%s is in use: is this node running already?", config->socket);
-    if (rv != 0)
-        return rv;
-    s->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    s->listen_fd = serve_socket(node->config, why);
     if (s->listen_fd < 0)
-        return -errno;
-    mask = umask(0777 & ~config->socket_mode);
-    rv = bind(s->listen_fd, (struct sockaddr *)&addr, sizeof addr) != 0 ? -errno : 0;
-    umask(mask);
-    if (rv == 0 && config->socket_group[0] != '\0') {
-        struct group *g = getgrnam(config->socket_group);
-
-        if (g == NULL) {
-            snprintf(why, 512, "socket_group %s: no such group", config->socket_group);
-            return -EINVAL;
-        }
-        if (chown(config->socket, (uid_t)-1, g->gr_gid) != 0)
-            rv = -errno;
-    }
-    if (rv == 0 && listen(s->listen_fd, 128) != 0)
-        rv = -errno;
-    if (rv != 0) {
-        snprintf(why, 512, "%s: %s", config->socket, strerror(-rv));
-        return rv;
-    }
+        return s->listen_fd;
     rv = uv_poll_init(&node->loop, &s->listen_poll, s->listen_fd);
     if (rv == 0) {
         s->listen_poll.data = s;
