@@ -40,18 +40,18 @@ mkdir "$work/theirs" && chmod 711 "$work" && chown "$account" "$work/theirs"
 # A program that the account can reach.
 install -m 755 "$program" "$work/kvnode"
 program=$work/kvnode
-for i in 1 2; do
+for i in 1 2 3; do
     as "$account" "$program" init --name "n$i" --id "$i" --cluster 0123456789abcdef --listen "127.0.0.1:$((7040 + i))" \
         -c "$work/theirs/n$i.conf" --data "$work/theirs/n$i" --socket "$work/theirs/n$i.sock" 2>"$work/stderr" ||
         die "init: $(cat "$work/stderr")"
 done
-for i in 1 2; do
+for i in 1 2 3; do
     as "$account" "$program" config -c "$work/theirs/n$i.conf" --peer >"$work/peer$i" || die "config --peer"
     # Root sees the same section, the account's name in it.
     "$program" config -c "$work/theirs/n$i.conf" --peer | cmp - "$work/peer$i" || die "config --peer as root"
 done
 grep -q "^user = $account$" "$work/peer1" || die "user in $(cat "$work/peer1")"
-cat "$work/peer2" >>"$work/theirs/n1.conf"
+cat "$work/peer2" "$work/peer3" >>"$work/theirs/n1.conf" # a cluster has an odd number
 run_as "$account" >"$work/theirs.log" 2>&1 &
 children+=($!)
 answers() { as "$account" "$program" -n "$work/theirs/n1.sock" status >/dev/null 2>&1 || [ $? = 4 ] && [ -S "$work/theirs/n1.sock" ]; }
