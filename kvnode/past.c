@@ -12,9 +12,7 @@
 #include "sync/base/log.h"
 
 #define ROWS_MAX 4096
-/* Room that a row may take in an answer, and what pages of the operation log have: their
- * paths are made on the loop. */
-#define ROW_BYTES 16384
+/* What pages of the operation log have: their paths are made on the loop. */
 #define LOG_BYTES (256 * 1024)
 /* Directories that may be walked through for a page of it, whatever it is that they hide. */
 #define LOG_STEPS 50000
@@ -106,7 +104,7 @@ void past_reopen(struct past *p)
 
 static bool room(const struct question *q)
 {
-    return q->count < q->n && !q->rows.failed && q->rows.len < FRAME_PAYLOAD_MAX - ROW_BYTES;
+    return q->count < q->n && !q->rows.failed && q->rows.len < FRAME_PAYLOAD_MAX - PAST_ROW_MAX;
 }
 
 static bool emit_row(void *arg, const struct version_row *row)

@@ -4,6 +4,9 @@
 #ifndef KVFS_KVNODE_PAST_H
 #define KVFS_KVNODE_PAST_H
 
+/* Bytes that a row may take in an answer. */
+#define PAST_ROW_MAX 16384
+
 struct client_conn;
 struct frame;
 struct node;

@@ -100,8 +100,10 @@ static void on_closed(void *arg, int reason)
 
 static void update_pause(struct client_conn *c)
 {
-    bool pause =
-        c->requests >= REQUESTS_MAX || c->promised >= PROMISED_MAX || c->held || client_user_is_busy(c->user);
+    /* Who was stopped goes on when half is done, not for one request at a time. */
+    unsigned part = c->paused ? 2 : 1;
+    bool pause = c->requests >= REQUESTS_MAX / part || c->promised >= PROMISED_MAX / part || c->held ||
+                 client_user_is_busy(c->user);
 
     if (pause == c->paused || c->stream == NULL)
         return;
@@ -151,8 +153,13 @@ static size_t answer_bound(const struct client_conn *c, const struct frame *fram
         cursor_u64(&in);
         bound += cursor_u32(&in);
         break;
-    case MESSAGE_READDIR:
     case MESSAGE_HISTORY:
+        cursor_u64(&in);
+        cursor_string(&in, KV_NAME_MAX, &ignored);
+        cursor_u64(&in);
+        bound += (uint64_t)(cursor_u32(&in) & ~PAST_LOCAL) * PAST_ROW_MAX;
+        break;
+    case MESSAGE_READDIR:
     case MESSAGE_NAMES:
     case MESSAGE_LOG:
         bound = FRAME_PAYLOAD_MAX;

@@ -68,7 +68,9 @@ static int find_authors(struct request_link *l, uint64_t directory, struct listi
     int rc = 0;
     while (rc == 0 && answered < t->n) {
         struct frame frame;
-        for (; sent < t->n && sent - answered < AUTHORS_WINDOW; sent++) {
+        /* Half a window at a time: a question at a time would be a round through the cluster each. */
+        size_t upto = sent - answered <= AUTHORS_WINDOW / 2 ? answered + AUTHORS_WINDOW : sent;
+        for (; sent < t->n && sent < upto; sent++) {
             const struct entry *e = &t->entries[sent];
             struct buffer *body = client_queue(l->client, MESSAGE_HISTORY, first + sent);
             buffer_put_u64(body, directory);
@@ -78,6 +80,7 @@ static int find_authors(struct request_link *l, uint64_t directory, struct listi
             client_queue_end(l->client);
         }
         rc = client_wait(l->client, request_left(l), &frame);
+        request_restart_clock(l);
         for (; rc == 1; rc = client_next(l->client, &frame)) {
             struct cursor answer;
             struct version_row row;
