@@ -388,6 +388,7 @@ uint64_t consensus_log_begins_behind(const struct consensus *c)
 int consensus_found(struct consensus *c, const struct configuration *founders, uint64_t term, uint64_t vote)
 {
     struct entry *change = configuration_encode(founders);
+    uint64_t since = clock_boot_ns();
     int rv;
 
     if (change == NULL)
@@ -400,6 +401,7 @@ int consensus_found(struct consensus *c, const struct configuration *founders, u
     entry_put(change);
     if (rv == 0)
         rv = log_store_sync(c->store);
+    c->callbacks.on_waited(c->callbacks.arg, since);
     if (rv != 0)
         return rv < 0 ? rv : -ENOSPC;
     log_store_log_deinit(&c->log);
@@ -418,6 +420,11 @@ void consensus_stored_end(const struct consensus *c, uint64_t *index_out, uint64
 const void *consensus_note(const struct consensus *c, size_t *len_out)
 {
     return log_store_note(c->store, len_out);
+}
+
+uint64_t consensus_life(const struct consensus *c)
+{
+    return log_store_life(c->store);
 }
 
 int consensus_save_note(struct consensus *c, const void *data, size_t len)

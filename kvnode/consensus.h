@@ -70,6 +70,8 @@ int consensus_found(struct consensus *c, const struct configuration *founders, u
 void consensus_stored_end(const struct consensus *c, uint64_t *index_out, uint64_t *term_out);
 /* The note in log.db as of the opening; borrowed. */
 const void *consensus_note(const struct consensus *c, size_t *len_out);
+/* See log_store_life(). */
+uint64_t consensus_life(const struct consensus *c);
 /* Before anything else is stored: durable on return. 0, KV_E_NOSPC, -EIO. */
 int consensus_save_note(struct consensus *c, const void *data, size_t len);
 /* With the next writes; now: durable on return, unless the disk is full (false). */

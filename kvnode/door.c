@@ -12,6 +12,7 @@
 #include "kvnode/node_state.h"
 #include "kvnode/peer_frame.h"
 #include "kvnode/peers.h"
+#include "sync/base/clock.h"
 #include "sync/base/disk.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
@@ -160,6 +161,7 @@ static void go_back(struct door *d, enum incarnation_fault fault, const char *wh
 /* What is here goes at the next start, which is now: see door_discard(). */
 static void begin_anew(struct door *d)
 {
+    uint64_t since = clock_boot_ns();
     char path[4200];
     int fd;
 
@@ -173,6 +175,7 @@ static void begin_anew(struct door *d)
     }
     if (fd >= 0)
         close(fd);
+    turn_waited(&d->node->turn, since);
 }
 
 static void judge_self(struct door *d, const struct incarnation *said, uint64_t by)
@@ -196,6 +199,19 @@ static void judge_self(struct door *d, const struct incarnation *said, uint64_t 
         begin_anew(d);
 }
 
+/* Beside a log that is there; without one it is set aside. */
+static int check_state(const struct node *n, char *why)
+{
+    struct state_owner owner = node_state_owner(n);
+    char text[STATE_DB_ERROR_MAX];
+    int rv = state_db_check_owner(n->state_path, &owner, text);
+
+    if (rv != 0)
+        snprintf(why, 512, "%.380s%s", text,
+                 rv == -EINVAL ? ": put this node's own there, or take it away: it is fetched anew" : "");
+    return rv;
+}
+
 int door_open(struct node *n, bool has_log, struct door **out, char *why)
 {
     struct door *d = calloc(1, sizeof *d);
@@ -209,6 +225,8 @@ int door_open(struct node *n, bool has_log, struct door **out, char *why)
     d->node = n;
     d->id = n->config->id;
     rv = read_note(d, why);
+    if (rv == 0 && has_log)
+        rv = check_state(n, why);
     if (rv != 0)
         return rv;
     self = incarnations_get(&d->table, d->id);

@@ -30,8 +30,8 @@ enum standing { STANDING_MEMBER, STANDING_WAITING, STANDING_GONE_BACK };
 /* Before anything is opened: removes the log and state of a node that was readmitted. 0 or
  * -errno with why (512 bytes). */
 int door_discard(const struct config *config, char *why);
-/* After consensus_open(): reads the note in log.db, refuses another node's files, and counts
- * this start durably. founder: this node is about to found. 0 or -errno with why (512 bytes). */
+/* After consensus_open(): reads the note in log.db, refuses another node's files before it writes anything,
+ * and counts this start durably. founder: this node is about to found. 0 or -errno with why (512 bytes). */
 int door_open(struct node *n, bool has_log, struct door **out, char *why);
 void door_free(struct door *d); /* NULL is ignored */
 /* Before this node founds a cluster; its log has been stored. */

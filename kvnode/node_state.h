@@ -131,6 +131,8 @@ void node_store_replace(struct node *n, struct journal *journal, struct store *s
 /* The state that was asked for while healing is in force: applies what the log has
  * beyond it, and serves. */
 void node_healed(struct node *n);
+/* What state.db has to be marked with here. */
+struct state_owner node_state_owner(const struct node *n);
 int node_start_writeback(struct node *n, char *why); /* 0 or -errno with why */
 /* The writer of state.db has got on, or changed its state. */
 void node_written_behind(struct node *n);

@@ -88,13 +88,24 @@ static void on_writeback_notify(void *arg) /* the writer's thread */
     uv_async_send(&n->writeback_wake);
 }
 
+struct state_owner node_state_owner(const struct node *n)
+{
+    return (struct state_owner){
+        .cluster = n->config->cluster_id, .node = n->config->id, .life = consensus_life(n->consensus)};
+}
+
 int node_start_writeback(struct node *n, char *why)
 {
+    struct state_owner own = node_state_owner(n);
     struct writeback_options options = {.interval_ms = n->config->flush_ms,
                                         .commands = n->config->flush_commands,
                                         .arg = n,
                                         .notify = on_writeback_notify};
 
+    int rv = state_db_claim(n->state_path, &own, why);
+
+    if (rv != 0)
+        return rv;
     return writeback_start(n->state_path, n->journal, n->store, &options, &n->writeback, why);
 }
 

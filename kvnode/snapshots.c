@@ -69,6 +69,7 @@ struct snapshots {
 
     /* The incoming file. */
     struct snapshot_receiver *receiver;
+    struct state_owner owner; /* of the file that is put in force */
     char in_path[4200];
     uint64_t from;
     enum receive_state receiving;
@@ -582,7 +583,9 @@ static void on_install(uv_work_t *work) /* a worker */
     uint64_t index;
 
     dropped_free(&s->dropped);
-    s->worked = state_db_install(s->node->group_dir, s->in_path, &index, s->work_error);
+    s->worked = state_db_claim(s->in_path, &s->owner, s->work_error);
+    if (s->worked == 0)
+        s->worked = state_db_install(s->node->group_dir, s->in_path, &index, s->work_error);
     if (s->worked == 0)
         s->worked = state_db_load(s->node->state_path, s->new_store, s->work_error);
 }
@@ -634,6 +637,7 @@ static void install_begin(struct snapshots *s)
     turn_waited(&n->turn, since); /* the meta is durable */
     if (s->behind_engine)
         n->healing = true; /* mending: from here on it is the same */
+    s->owner = node_state_owner(n);
     node_store_drop(n, &s->dropped);
     if (uv_queue_work(&n->loop, &s->work, on_install, on_installed) != 0)
         node_die("a state file cannot be installed: no thread");

@@ -15,6 +15,8 @@
 static const char schema[] =
     "CREATE TABLE meta(id INTEGER PRIMARY KEY CHECK(id = 1), shard INTEGER, applied INTEGER, digest INTEGER,"
     " wall INTEGER, elapsed INTEGER, next_ino INTEGER, next_number INTEGER);"
+    "CREATE TABLE owner(id INTEGER PRIMARY KEY CHECK(id = 1), cluster INTEGER, node INTEGER, life INTEGER, "
+    "checksum INTEGER);"
     "CREATE TABLE setting(name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;"
     "CREATE TABLE inode(ino INTEGER PRIMARY KEY, type INTEGER, mode INTEGER, uid INTEGER, gid INTEGER,"
     " size INTEGER, mtime INTEGER, ctime INTEGER, atime INTEGER, btime INTEGER, version INTEGER, revision "

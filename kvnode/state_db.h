@@ -34,8 +34,8 @@ struct store;
 #define STATE_DB_ERROR_MAX 512
 #define STATE_DB_APPLICATION_ID 0x6b766673 /* "kvfs" */
 /* 1: chunks' checksums without ids; 2: inodes without atime and btime; 3: sessions
- * without their owners; 4: removed directories without their attributes */
-#define STATE_DB_USER_VERSION 5
+ * without their owners; 4: removed directories without their attributes; 5: no owner */
+#define STATE_DB_USER_VERSION 6
 
 /* Completes or discards a half-done install in dir, and copies a file that is
  * marked as below to a new one. Call before anything else looks at dir/state.db.
@@ -56,6 +56,18 @@ int state_db_load(const char *path, struct store *s, char error[STATE_DB_ERROR_M
  * *index_out. Blocking: run it on a worker thread. */
 int state_db_snapshot(const char *path, const char *out_path, uint64_t *index_out,
                       char error[STATE_DB_ERROR_MAX]);
+
+/* The node whose file it is; life: of its log.db (log_store_life()). */
+struct state_owner {
+    uint64_t cluster, life;
+    uint16_t node;
+};
+
+/* 0: the file is own's, nobody's yet, or not there. -EINVAL: another node's, or of another life. */
+int state_db_check_owner(const char *path, const struct state_owner *own, char error[STATE_DB_ERROR_MAX]);
+/* Makes the file own's, whose ever it was, and the file itself if it is missing. Nobody else may have
+ * it open. Blocking. */
+int state_db_claim(const char *path, const struct state_owner *own, char error[STATE_DB_ERROR_MAX]);
 
 /* Puts the file `incoming` (same file system as dir) in the place of
  * dir/state.db: verifies it in full, makes it durable, then renames. Nobody may

@@ -74,6 +74,10 @@ int history_row_bind(sqlite3_stmt *st, const struct history_row *row, const stru
 bool session_row_read(sqlite3_stmt *st, struct session_row *row_out);
 int session_row_bind(sqlite3_stmt *st, const struct session_row *row);
 
+/* -ENODATA: it is nobody's yet. */
+int state_db_read_owner(sqlite3 *db, const char *path, struct state_owner *out,
+                        char error[STATE_DB_ERROR_MAX]);
+
 struct meta_record {
     uint64_t group, applied, digest;
     struct meta_row row;

@@ -424,8 +424,12 @@ static int load_tables(struct load *l)
 static int load_all(struct load *l)
 {
     struct meta_record meta;
-    int rv = state_db_read_meta(l->db, l->path, &meta, l->error);
+    struct state_owner owner;
+    int rv = state_db_read_owner(l->db, l->path, &owner, l->error);
 
+    if (rv < 0 && rv != -ENODATA)
+        return rv;
+    rv = state_db_read_meta(l->db, l->path, &meta, l->error);
     if (rv == -ENOENT)
         return for_rows(l, "SELECT count(*) FROM inode", count_inodes);
     if (rv < 0)

@@ -5,19 +5,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "sync/base/digest.h"
 #include "sync/base/disk.h"
 #include "sync/raft/log_db_private.h"
 
 #define APPLICATION_ID 0x6b76664c /* "kvfL" */
-#define FORMAT_VERSION 2
+#define FORMAT_VERSION 3
 #define SCHEMA_ENTRY                                                                                         \
     "CREATE TABLE entry(key INTEGER PRIMARY KEY,term INTEGER,type INTEGER,sum INTEGER,data BLOB)"
 #define SCHEMA_GRP                                                                                           \
     "CREATE TABLE grp(grp INTEGER PRIMARY KEY,term INTEGER,vote INTEGER,start_index INTEGER,"                \
     "start_sum INTEGER,snapshot_index INTEGER,snapshot_term INTEGER,conf_index INTEGER,conf BLOB,sum "       \
     "INTEGER)"
+#define SCHEMA_LIFE "CREATE TABLE life(id INTEGER PRIMARY KEY,sum INTEGER,life INTEGER)"
+#define LIFE_SEED 4 /* of its checksum */
 #define SCHEMA_NOTE "CREATE TABLE note(id INTEGER PRIMARY KEY,sum INTEGER,data BLOB)"
 #define NOTE_SEED 3 /* of its checksum */
 
@@ -195,7 +198,7 @@ static int pragma_int(struct log_db *db, const char *text, int64_t *out)
 static int check_schema(struct log_db *db, char *why)
 {
     static const char query[] = "SELECT sql FROM sqlite_schema ORDER BY name";
-    static const char *const expected[] = {SCHEMA_ENTRY, SCHEMA_GRP, SCHEMA_NOTE};
+    static const char *const expected[] = {SCHEMA_ENTRY, SCHEMA_GRP, SCHEMA_LIFE, SCHEMA_NOTE};
     sqlite3_stmt *st;
     unsigned n = 0;
     int rc = sqlite3_prepare_v2(db->sql, query, -1, &st, NULL);
@@ -205,25 +208,33 @@ static int check_schema(struct log_db *db, char *why)
     while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
         const char *sql = (const char *)sqlite3_column_text(st, 0);
 
-        if (n >= 3 || sql == NULL || strcmp(sql, expected[n]) != 0)
+        if (n >= 4 || sql == NULL || strcmp(sql, expected[n]) != 0)
             break;
         n++;
     }
     sqlite3_finalize(st);
     if (rc != SQLITE_DONE && rc != SQLITE_ROW)
         return log_db_explain(db, log_db_translate(rc), why);
-    return rc == SQLITE_DONE && n == 3 ? 0 : log_db_damaged(db, why, "its tables are not those of a log");
+    return rc == SQLITE_DONE && n == 4 ? 0 : log_db_damaged(db, why, "its tables are not those of a log");
 }
 
 static int create(struct log_db *db)
 {
-    char text[128];
+    char text[160];
+    int64_t life = 0;
     int result = run_text(db, "BEGIN EXCLUSIVE");
 
     snprintf(text, sizeof text, "PRAGMA application_id=%d;PRAGMA user_version=%d", APPLICATION_ID,
              FORMAT_VERSION);
     if (result == 0)
-        result = run_text(db, SCHEMA_ENTRY ";" SCHEMA_GRP ";" SCHEMA_NOTE);
+        result = run_text(db, SCHEMA_ENTRY ";" SCHEMA_GRP ";" SCHEMA_LIFE ";" SCHEMA_NOTE);
+    if (result == 0)
+        result = run_text(db, text);
+    if (result == 0 && getrandom(&life, sizeof life, 0) != (ssize_t)sizeof life)
+        result = -EIO;
+    life |= 1; /* 0: not known */
+    snprintf(text, sizeof text, "INSERT INTO life VALUES(1,%" PRId64 ",%" PRId64 ")",
+             (int64_t)digest64(LIFE_SEED, &life, sizeof life), life);
     if (result == 0)
         result = run_text(db, text);
     return result == 0 ? run_text(db, "COMMIT") : result;
@@ -263,6 +274,40 @@ static int open_tables(struct log_db *db, bool fresh, char *why)
         return -EPROTO;
     }
     return check_schema(db, why);
+}
+
+/* And that the floor is this log's. */
+static int load_life(struct log_db *db, char *why)
+{
+    sqlite3_stmt *st = NULL;
+    int rc = sqlite3_prepare_v2(db->sql, "SELECT sum,life FROM life WHERE id=1", -1, &st, NULL);
+    int64_t sum = 0, life = 0;
+
+    if (rc == SQLITE_OK)
+        rc = sqlite3_step(st);
+    if (rc == SQLITE_ROW) {
+        sum = sqlite3_column_int64(st, 0);
+        life = sqlite3_column_int64(st, 1);
+    }
+    sqlite3_finalize(st);
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+        return log_db_explain(db, log_db_translate(rc), why);
+    if (life == 0 || (uint64_t)sum != digest64(LIFE_SEED, &life, sizeof life))
+        return log_db_damaged(db, why, "its life");
+    db->floor.life = (uint64_t)life;
+    if (!log_floor_is_foreign(&db->floor))
+        return 0;
+    snprintf(
+        why, LOG_STORE_ERROR_LEN,
+        "%.300s and log.db-floor do not belong together: one of them is another node's, or of another life "
+        "of this one. Put back the one that was beside the other",
+        db->path);
+    return -EINVAL;
+}
+
+uint64_t log_db_life(const struct log_db *db)
+{
+    return db->floor.life;
 }
 
 static int load_note(struct log_db *db, char *why)
@@ -345,7 +390,9 @@ int log_db_open(const char *path, struct log_db **out, char *why)
             goto fail;
         }
     }
-    result = load_note(db, why);
+    result = load_life(db, why);
+    if (result == 0)
+        result = load_note(db, why);
     if (result != 0)
         goto fail;
     sqlite3_wal_hook(db->sql, on_commit_to_journal, db);

@@ -4,6 +4,7 @@
  *   entry(key = group << 48 | index, term, type, sum, data)
  *   grp(grp, term, vote, start_index, start_sum, snapshot_index,
  *       snapshot_term, conf_index, conf, sum)
+ *   life(id = 1, sum, life)
  *   note(id = 1, sum, data)
  *
  * entry.sum is an XXH3 over the row, chained to its predecessor's; the chain
@@ -23,6 +24,8 @@ int log_db_open(const char *path, struct log_db **out, char *why);
 void log_db_close(struct log_db *db); /* NULL is ignored */
 /* The note as of the opening; borrowed, NULL and 0: none. */
 const void *log_db_note(const struct log_db *db, size_t *len_out);
+/* A random number that the file was made with: what lies beside it carries it, too. */
+uint64_t log_db_life(const struct log_db *db);
 int log_db_load(struct log_db *db, uint16_t group, struct log_store_log *out, char *why);
 
 int log_db_begin(struct log_db *db);

@@ -586,6 +586,11 @@ int log_store_save_note(struct log_store *s, const void *data, size_t len)
     return result == -ENOSPC ? KV_E_NOSPC : result;
 }
 
+uint64_t log_store_life(const struct log_store *s)
+{
+    return log_db_life(s->db);
+}
+
 const void *log_store_note(const struct log_store *s, size_t *len_out)
 {
     return log_db_note(s->db, len_out);

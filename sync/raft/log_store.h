@@ -89,6 +89,8 @@ int log_store_put_note(struct log_store *s, const void *data, size_t len);
 /* The same at the start, while nothing is queued: durable on return, also on a full disk if the
  * reserve suffices. 0, KV_E_NOSPC, -EIO. */
 int log_store_save_note(struct log_store *s, const void *data, size_t len);
+/* A random number that log.db was made with: a log that took the place of another has another. */
+uint64_t log_store_life(const struct log_store *s);
 /* As it was when the file was opened; borrowed, NULL and 0: none. */
 const void *log_store_note(const struct log_store *s, size_t *len_out);
 

@@ -125,6 +125,48 @@ expect 1 kvnode run -c "$work/run/conf/n2.conf"
 has "$err" "belongs to node 3"
 rm -rf "$(data 2)" && mv "$work/n2.data" "$(data 2)"
 
+say "another node's state.db, or its log's floor, or those of another life"
+# What is in n2's files; state.db may have taken over its own journal.
+contents() {
+    (cd "$(data 2)" && sha256sum log.db log.db-floor)
+    rm -rf "$work/look" && cp -a "$(data 2)/groups/0" "$work/look"
+    python3 - "$work/look/state.db" <<'EOP'
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+print(db.execute("SELECT * FROM owner").fetchall(), db.execute("SELECT * FROM meta").fetchall())
+EOP
+}
+refused() { # TEXT: n2 does not start, and leaves all as it is
+    local before
+    before=$(contents)
+    expect 1 kvnode run -c "$work/run/conf/n2.conf"
+    has "$err" "$1"
+    [ "$before" = "$(contents)" ] || die "n2 has written over what is not its own: $before, now $(contents)"
+    rm -rf "$(data 2)" && cp -a "$work/n2.data" "$(data 2)"
+}
+quiet() { # N: nothing is left in a journal of SQLite's
+    kvnode dev start "n$1" -q --timeout 5s >/dev/null 2>&1
+    kill "$(awk '{ print $1 }' "$work/run/n$1/pid")"
+    until_true 20 tail_says_stopped "$1" || die "n$1 does not stop"
+}
+tail_says_stopped() {
+    tail -n 1 "$work/run/n$1/log" | grep -q 'info: stopped'
+}
+quiet 2
+quiet 3
+rm -rf "$work/n2.data" && cp -a "$(data 2)" "$work/n2.data"
+rm -f "$(data 2)"/groups/0/state.db*
+cp -a "$(data 3)"/groups/0/state.db* "$(data 2)/groups/0/"
+refused "state.db belongs to node 3, this is node 2"
+cp -a "$(data 3)/log.db-floor" "$(data 2)/log.db-floor"
+refused "log.db-floor do not belong together"
+cp -a "$work/copy/log.db-floor" "$(data 2)/log.db-floor"
+refused "log.db-floor do not belong together"
+rm -f "$(data 2)"/groups/0/state.db*
+cp -a "$work"/copy/groups/0/state.db* "$(data 2)/groups/0/"
+refused "is of an earlier life of this node"
+rm -f "$(data 2)"/groups/0/state.db* # taken away, it comes from the leader
+
 say "a copy is put back that starts more than once before anybody hears of it"
 kvnode dev start n2 -q && kvnode dev start n3 -q || die "dev start"
 until_true 20 healthy n1 || die "n1 says: $(kvnode -n n1 status)"

@@ -256,6 +256,31 @@ static void one_process_at_a_time(void **state)
     store_rig_teardown(&r);
 }
 
+static void refuses_a_floor_that_is_another_log_s(void **state)
+{
+    struct store_rig r;
+    struct log_store_log l;
+    char command[1024];
+
+    store_rig_setup(&r);
+    store_rig_load(&r, &l);
+    store_rig_append(&r, 1, 1, 1, 1);
+    store_rig_wait(&r, 1, 0);
+    store_rig_close(&r);
+    snprintf(command, sizeof command, "mv %s-floor %s.kept && rm %s", r.path, r.path, r.path);
+    assert_int_equal(system(command), 0);
+    store_rig_load(&r, &l);
+    store_rig_append(&r, 1, 1, 1, 1);
+    store_rig_wait(&r, 1, 0);
+    store_rig_close(&r);
+    /* The same entries, and the same sums. */
+    snprintf(command, sizeof command, "mv %s.kept %s-floor", r.path, r.path);
+    assert_int_equal(system(command), 0);
+    assert_int_equal(store_rig_try_load(&r, &l), -EINVAL);
+    assert_non_null(strstr(r.why, "do not belong together"));
+    store_rig_teardown(&r);
+}
+
 static void refuses_files_that_are_not_its_own(void **state)
 {
     struct store_rig r;
@@ -279,7 +304,7 @@ static void refuses_files_that_are_not_its_own(void **state)
     store_rig_append(&r, 1, 1, 1, 1);
     store_rig_wait(&r, 1, 0);
     store_rig_close(&r);
-    snprintf(command, sizeof command, "sqlite3 %s 'PRAGMA user_version=3'", r.path);
+    snprintf(command, sizeof command, "sqlite3 %s 'PRAGMA user_version=4'", r.path);
     assert_int_equal(system(command), 0);
     assert_int_equal(store_rig_try_load(&r, &l), -EPROTO);
     assert_non_null(strstr(r.why, "use the newer program"));
@@ -382,6 +407,7 @@ int main(void)
         cmocka_unit_test(groups_do_not_mix),
         cmocka_unit_test(one_process_at_a_time),
         cmocka_unit_test(a_note_is_as_old_as_the_log_beside_it),
+        cmocka_unit_test(refuses_a_floor_that_is_another_log_s),
         cmocka_unit_test(refuses_files_that_are_not_its_own),
         cmocka_unit_test(loses_nothing_that_was_reported_when_it_is_killed),
     };
