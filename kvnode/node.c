@@ -86,7 +86,11 @@ static void on_beat(uv_timer_t *timer)
 
 static void on_writeback_wake(uv_async_t *wake)
 {
-    node_written_behind(wake->data);
+    struct node *n = wake->data;
+    uint64_t since = clock_boot_ns();
+
+    node_written_behind(n);
+    turn_part(&n->turn, since, "what is written behind", "", 0);
 }
 
 static void on_stop_signal(uv_signal_t *handle, int signum)
@@ -447,6 +451,7 @@ static void start_handles(struct running *r)
 static int start(struct running *r)
 {
     struct node *n = &r->node;
+    struct state_owner own;
     int rv;
 
     rv = lock_folder(r);
@@ -478,7 +483,8 @@ static int start(struct running *r)
     rv = open_log(r);
     if (rv != 0)
         return rv;
-    rv = node_start_writeback(n, r->why);
+    own = node_state_owner(n);
+    rv = node_start_writeback(n, &own, n->journal, n->store, &n->writeback, r->why);
     if (rv != 0)
         return rv;
     n->scrub = scrub_new(n);

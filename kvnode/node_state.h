@@ -126,14 +126,17 @@ struct dropped {
 };
 void node_store_drop(struct node *n, struct dropped *dropped_out);
 void dropped_free(struct dropped *d);
-/* Puts a loaded store in force (the old one is freed) and starts its write-behind. */
-void node_store_replace(struct node *n, struct journal *journal, struct store *store);
+/* Puts a loaded store in force, with its write-behind (the old one is freed). */
+void node_store_replace(struct node *n, struct journal *journal, struct store *store,
+                        struct writeback *writeback);
 /* The state that was asked for while healing is in force: applies what the log has
  * beyond it, and serves. */
 void node_healed(struct node *n);
 /* What state.db has to be marked with here. */
 struct state_owner node_state_owner(const struct node *n);
-int node_start_writeback(struct node *n, char *why); /* 0 or -errno with why */
+/* Waits for the disk: any thread. 0 or -errno with why. */
+int node_start_writeback(struct node *n, const struct state_owner *own, struct journal *journal,
+                         struct store *store, struct writeback **out, char *why);
 /* The writer of state.db has got on, or changed its state. */
 void node_written_behind(struct node *n);
 struct consensus_callbacks node_consensus_callbacks(struct node *n);

@@ -94,19 +94,18 @@ struct state_owner node_state_owner(const struct node *n)
         .cluster = n->config->cluster_id, .node = n->config->id, .life = consensus_life(n->consensus)};
 }
 
-int node_start_writeback(struct node *n, char *why)
+int node_start_writeback(struct node *n, const struct state_owner *own, struct journal *journal,
+                         struct store *store, struct writeback **out, char *why)
 {
-    struct state_owner own = node_state_owner(n);
     struct writeback_options options = {.interval_ms = n->config->flush_ms,
                                         .commands = n->config->flush_commands,
                                         .arg = n,
                                         .notify = on_writeback_notify};
-
-    int rv = state_db_claim(n->state_path, &own, why);
+    int rv = state_db_claim(n->state_path, own, why);
 
     if (rv != 0)
         return rv;
-    return writeback_start(n->state_path, n->journal, n->store, &options, &n->writeback, why);
+    return writeback_start(n->state_path, journal, store, &options, out, why);
 }
 
 /* A state file may be as large as the state: both at once would be too much. */
@@ -129,16 +128,14 @@ void dropped_free(struct dropped *d)
     *d = (struct dropped){0};
 }
 
-void node_store_replace(struct node *n, struct journal *journal, struct store *store)
+void node_store_replace(struct node *n, struct journal *journal, struct store *store,
+                        struct writeback *writeback)
 {
-    char why[STATE_DB_ERROR_MAX];
-
     store_free(n->store);
     journal_free(n->journal);
     n->journal = journal;
     n->store = store;
-    if (node_start_writeback(n, why) != 0)
-        node_die(why);
+    n->writeback = writeback;
     n->stateless = n->healing;
     digest_ring_reset(&n->digests, store_applied(store), store_digest(store));
     n->mending = false;

@@ -84,6 +84,7 @@ struct snapshots {
     char work_error[STATE_DB_ERROR_MAX];
     struct journal *new_journal;
     struct store *new_store;
+    struct writeback *new_writeback;
 };
 
 static void on_wake(uv_async_t *wake)
@@ -588,19 +589,24 @@ static void on_install(uv_work_t *work) /* a worker */
         s->worked = state_db_install(s->node->group_dir, s->in_path, &index, s->work_error);
     if (s->worked == 0)
         s->worked = state_db_load(s->node->state_path, s->new_store, s->work_error);
+    if (s->worked == 0)
+        s->worked = node_start_writeback(s->node, &s->owner, s->new_journal, s->new_store, &s->new_writeback,
+                                         s->work_error);
 }
 
 static void on_installed(uv_work_t *work, int status)
 {
     struct snapshots *s = work->data;
     struct node *n = s->node;
+    uint64_t since = clock_boot_ns();
 
     if (status != 0 || s->worked != 0) {
         log_error("installing a state file: %s", s->work_error);
         node_die("the state that a peer sent cannot be put in force; the next start asks for it again");
     }
     log_info("state as of revision %llu installed", (unsigned long long)store_applied(s->new_store));
-    node_store_replace(n, s->new_journal, s->new_store);
+    node_store_replace(n, s->new_journal, s->new_store, s->new_writeback);
+    s->new_writeback = NULL;
     s->new_journal = NULL;
     s->new_store = NULL;
     s->receiving = RECEIVE_STREAM;
@@ -614,6 +620,7 @@ static void on_installed(uv_work_t *work, int status)
     }
     snapshot_meta_deinit(&s->install_meta);
     take_held(s);
+    turn_part(&n->turn, since, "an installed state", "", 0);
 }
 
 static void install_begin(struct snapshots *s)

@@ -342,6 +342,7 @@ static void open_log(struct host *h)
 static void start(struct host *h, void *arg, uint64_t number)
 {
     struct node *n = &h->node;
+    struct state_owner own;
     char why[512] = "";
 
     uv_async_init(&n->loop, &n->writeback_wake, on_writeback_wake);
@@ -356,7 +357,8 @@ static void start(struct host *h, void *arg, uint64_t number)
     n->snapshots = snapshots_new(n);
     open_state(h);
     open_log(h);
-    if (node_start_writeback(n, why) != 0)
+    own = node_state_owner(n);
+    if (node_start_writeback(n, &own, n->journal, n->store, &n->writeback, why) != 0)
         abort();
     network_start(h);
     trace("n%d starts: state %lu, log %lu..%lu%s", h->id, store_applied(n->store), h->disk.start_index,
