@@ -7,9 +7,9 @@
  * CPU time; one part of it (a command, a request) that alone takes half of that,
  * when it does so for the third time, as interrupts count too and hit anything; and a
  * turn that stands still for so long: by the clock, without the time in which it
- * worked, waited for a processor, or waited for input. So a loop that waits for a disk
- * or a lock is found, and one on a busy machine is not. A process that was stopped by
- * a signal is not judged by the clock.
+ * worked, waited for a processor or one that the host took, or waited for input. So a loop that waits for a
+ * disk or a lock is found, and one on a busy machine is not. A process that was stopped by a signal is not
+ * judged by the clock.
  */
 #ifndef KVFS_KVNODE_TURN_H
 #define KVFS_KVNODE_TURN_H
@@ -41,8 +41,9 @@ struct turn {
     uint64_t wall_ns,
         idle_ns;        /* CLOCK_MONOTONIC at the end of the last turn, without and in waits for input */
     uint64_t waited_ns; /* for a processor, in all */
-    int schedule_fd;    /* owned; tells that */
-    unsigned continued; /* SIGCONTs that were known at the end of the last turn */
+    uint64_t stolen_ns, stolen_at_ns; /* by the host of a virtual machine, and when that was read */
+    int stat_fd, schedule_fd;         /* owned: /proc/stat, and where this thread has waited */
+    unsigned continued;               /* SIGCONTs that were known at the end of the last turn */
     uint64_t excused_ns;
     unsigned findings;
     struct {
