@@ -21,6 +21,11 @@ static void on_behind(uv_idle_t *idle)
     (void)idle; /* its being active keeps the loop from sleeping */
 }
 
+void node_turn_again(struct node *n)
+{
+    uv_idle_start(&n->behind, on_behind);
+}
+
 static void apply_command(struct node *n, uint64_t index, const struct entry *e)
 {
     struct command_result result;
@@ -55,7 +60,7 @@ static void apply_some(struct node *n, uint64_t index, struct entry *e)
         else
             store_skip(n->store, index);
         digest_ring_note(&n->digests, index, store_digest(n->store));
-        reads_applied(n->reads, index);
+        reads_applied(n->reads);
     }
     turn_part(&n->turn, since, "apply", op_name(e), 0);
     entry_put(e);
@@ -82,8 +87,8 @@ void node_apply(struct node *n)
         e = NULL;
     }
     more = store_tidy(n->store);
-    if (e != NULL || more)
-        uv_idle_start(&n->behind, on_behind);
+    if (e != NULL || more || reads_wait_for_time(n->reads))
+        node_turn_again(n);
     else
         uv_idle_stop(&n->behind);
     n->applying = false;

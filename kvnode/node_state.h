@@ -142,6 +142,8 @@ void node_written_behind(struct node *n);
 struct consensus_callbacks node_consensus_callbacks(struct node *n);
 /* Applies what is committed, as far as this turn has time for it. */
 void node_apply(struct node *n);
+/* There is more to do: the loop does not sleep before the next turn. */
+void node_turn_again(struct node *n);
 void node_turn_end(struct node *n); /* the end of each turn of the loop */
 void node_beat(struct node *n);     /* each heartbeat */
 /* Ends the process after a failure that must not be survived. */

@@ -143,7 +143,7 @@ void node_store_replace(struct node *n, struct journal *journal, struct store *s
     events_reset(n->events, store_applied(store));
     past_reopen(n->past);
     writes_recheck(n->writes);
-    reads_applied(n->reads, store_applied(store));
+    reads_applied(n->reads);
 }
 
 void node_written_behind(struct node *n)
@@ -302,6 +302,7 @@ void node_turn_end(struct node *n)
     }
     if (later != UINT64_MAX)
         uv_timer_start(&n->later, on_later, later, 0);
+    reads_turn_over(n->reads);
     streams_flush(&n->streams);
     n->apply_until_ns = 0;
     turn_end(&n->turn);

@@ -8,6 +8,7 @@
 
 #include "kvnode/node_state.h"
 #include "kvnode/peers.h"
+#include "kvnode/turn.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
@@ -54,7 +55,8 @@ struct reads {
     uint64_t next_token;
     struct waiter_list gathering; /* not asked yet */
     TAILQ_HEAD(question_list, question) asked;
-    struct waiter_tree applying; /* their index is known and not applied yet */
+    struct waiter_tree applying; /* their index is known, and not applied yet or only since this turn */
+    uint64_t until_ns; /* clock_boot_ns(): when reads have had their time of this turn; 0: not begun */
     struct waiter_queue deadlines;
     uint64_t next_number;
     bool hold; /* the leader was not ready: ask again at the next beat */
@@ -251,6 +253,30 @@ static void answer_peer(struct reads *r, uint64_t peer, uint64_t token, int code
     peers_end(r->node->peers, peer);
 }
 
+/* Those whose index is applied, as many as this turn has time for; a read that is served
+ * later sees a later state. A call may add others. */
+static void serve_applied(struct reads *r)
+{
+    struct waiter *w;
+
+    while ((w = RB_MIN(waiter_tree, &r->applying)) != NULL && w->index <= store_applied(r->node->store)) {
+        if (r->until_ns == 0) {
+            r->until_ns = clock_boot_ns() + TURN_READS_NS;
+        } else if (turn_time_is_up(r->until_ns)) {
+            node_turn_again(r->node);
+            break;
+        }
+        finish_applying(r, w, KV_OK);
+    }
+}
+
+bool reads_wait_for_time(const struct reads *r)
+{
+    struct waiter *w = RB_MIN(waiter_tree, (struct waiter_tree *)&r->applying);
+
+    return w != NULL && w->index <= store_applied(r->node->store);
+}
+
 static void index_known(struct reads *r, struct question *q, uint64_t index)
 {
     struct waiter_list ready = STAILQ_HEAD_INITIALIZER(ready);
@@ -258,18 +284,12 @@ static void index_known(struct reads *r, struct question *q, uint64_t index)
 
     STAILQ_CONCAT(&ready, &q->waiters);
     question_free(r, q);
-    if (store_applied(r->node->store) >= index) {
-        while ((w = STAILQ_FIRST(&ready)) != NULL) {
-            STAILQ_REMOVE_HEAD(&ready, link);
-            finish(w, KV_OK);
-        }
-        return;
-    }
     while ((w = STAILQ_FIRST(&ready)) != NULL) {
         STAILQ_REMOVE_HEAD(&ready, link);
         w->index = index;
         await_index(r, w);
     }
+    serve_applied(r);
 }
 
 void reads_answered(struct reads *r, uint64_t token, uint64_t index, int code)
@@ -326,13 +346,15 @@ void reads_peer_answers(struct reads *r, uint64_t token, int code, uint64_t inde
     }
 }
 
-void reads_applied(struct reads *r, uint64_t applied)
+void reads_applied(struct reads *r)
 {
-    struct waiter *w;
+    serve_applied(r);
+}
 
-    /* A call may add others. */
-    while ((w = RB_MIN(waiter_tree, &r->applying)) != NULL && w->index <= applied)
-        finish_applying(r, w, KV_OK);
+void reads_turn_over(struct reads *r)
+{
+    serve_applied(r);
+    r->until_ns = 0;
 }
 
 void reads_retry(struct reads *r)

@@ -7,6 +7,7 @@
 #ifndef KVFS_KVNODE_READS_H
 #define KVFS_KVNODE_READS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct node;
@@ -28,9 +29,13 @@ void reads_answered(struct reads *r, uint64_t token, uint64_t index, int code);
 /* From peers: a follower's question, and the leader's answer. */
 void reads_peer_asks(struct reads *r, uint64_t peer, uint64_t token);
 void reads_peer_answers(struct reads *r, uint64_t token, int code, uint64_t index);
-void reads_applied(struct reads *r, uint64_t applied);
+/* The state has got on. */
+void reads_applied(struct reads *r);
 void reads_retry(struct reads *r);
 void reads_beat(struct reads *r, uint64_t now_ms);
 void reads_turn_end(struct reads *r);
+/* Behind all else that serves reads in a turn: serves what has had no time, if there is some left. */
+void reads_turn_over(struct reads *r);
+bool reads_wait_for_time(const struct reads *r); /* some could be served, and had no time */
 
 #endif

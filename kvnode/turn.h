@@ -18,9 +18,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What one turn spends on applying, on requests, on output and on state files, before the next one. */
+/* What one turn spends on applying, requests, reads that waited, output and state files, before the next one.
+ */
 #define TURN_APPLY_NS 2000000
 #define TURN_INPUT_NS 2000000
+#define TURN_READS_NS 2000000
 #define TURN_OUTPUT_NS 2000000
 #define TURN_STATE_NS 1000000
 /* In the environment: the limit in milliseconds. A finding is an error in the log that

@@ -5,11 +5,16 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "kvnode/turn.h"
 #include "tests/fault/lib/cluster.h"
+#include "tests/fault/lib/raw.h"
+
+#define CLIENTS 24
+#define READS 8
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define WATCHED false
@@ -55,11 +60,52 @@ static void without_one_it_passes(void **state)
     assert_true(passes_with("10000", false));
 }
 
+/* Of many clients, each as many as may be promised to one, that wait for the same word of the quorum. */
+static void many_large_reads_at_once_hold_nobody_up(void **state)
+{
+    struct cluster_options options = {.n = 1};
+    struct buffer hello = BUFFER_INIT, get = BUFFER_INIT, b = BUFFER_INIT;
+    char order[400], out[512];
+    const char *const set[] = {"sh", "-c", order, NULL};
+    const char *none;
+    struct cluster *c = cluster_new(&options, &none);
+    int fds[CLIENTS];
+
+    assert_non_null(c);
+    snprintf(order, sizeof order, "head -c 1000000 /dev/urandom | " FAULT_KVNODE " -n %s set big -",
+             c->nodes[0].socket);
+    assert_int_equal(run_program(set, 30000, out, sizeof out), 0);
+    raw_hello(&hello);
+    buffer_put_u8(&get, READ_LINEARIZABLE);
+    buffer_put_text(&get, "big");
+    buffer_put_u64(&get, 0);
+    buffer_put_u32(&get, 1000000);
+    buffer_put_u64(&get, 0);
+    for (unsigned i = 0; i < READS; i++)
+        raw_frame(&b, MESSAGE_GET, 10 + i, get.data, get.len);
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        fds[i] = raw_open(c->nodes[0].socket);
+        assert_true(fds[i] >= 0);
+        assert_int_equal(raw_send(fds[i], hello.data, hello.len, 10000), hello.len);
+    }
+    for (unsigned i = 0; i < CLIENTS; i++)
+        assert_int_equal(raw_send(fds[i], b.data, b.len, 10000), b.len);
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        assert_true(raw_drain(fds[i], 500) > READS * 1000000);
+        close(fds[i]);
+    }
+    buffer_deinit(&hello);
+    buffer_deinit(&get);
+    buffer_deinit(&b);
+    assert_true(cluster_free(c));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_turn_over_the_limit_fails_the_test),
         cmocka_unit_test(without_one_it_passes),
+        cmocka_unit_test(many_large_reads_at_once_hold_nobody_up),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
