@@ -208,7 +208,7 @@ static void judge(struct turn *t, uint64_t took)
         return;
     still = took + (t->waited_ns - was_waiting) + t->excused_ns;
     still = wall > still ? wall - still : 0;
-    if (still > t->limit_ns)
+    if (still > TURN_STILL_TIMES * t->limit_ns)
         finding(t, "stood still for %" PRIu64 " us of %" PRIu64 " us", still / 1000, wall / 1000);
 }
 

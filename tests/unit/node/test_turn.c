@@ -150,7 +150,7 @@ static void a_loop_that_waits_is_a_finding(void **state)
     need_limit(t);
     if (t->waited_ns == UINT64_MAX)
         skip(); /* this kernel does not tell who waits for a processor */
-    stand_still(60);
+    stand_still(130);
     turn_part(t, since, "write-behind", "", 0);
     end(t);
     assert_int_equal(t->findings, 1);
@@ -163,12 +163,12 @@ static void a_wait_for_what_must_be_durable_is_none(void **state)
     struct turn *t = *state;
     uint64_t since = clock_boot_ns();
 
-    stand_still(60);
+    stand_still(130);
     turn_waited(t, since);
     end(t);
     assert_int_equal(t->findings, 0);
     since = clock_boot_ns();
-    stand_still(60);
+    stand_still(130);
     end(t);
     assert_int_equal(t->findings, t->limit_ns != 0 && t->waited_ns != UINT64_MAX ? 1 : 0);
 }
@@ -178,7 +178,7 @@ static void waiting_for_input_is_none(void **state)
     struct turn *t = *state;
     uint64_t before = ms_of(CLOCK_MONOTONIC);
 
-    stand_still(60);
+    stand_still(130);
     turn_idle(t, (ms_of(CLOCK_MONOTONIC) - before) * 1000000);
     end(t);
     assert_int_equal(t->findings, 0);
@@ -193,7 +193,7 @@ static void a_process_that_was_stopped_is_not_judged_by_the_clock(void **state)
     assert_true(pid >= 0);
     if (pid == 0) {
         kill(parent, SIGSTOP);
-        stand_still(60);
+        stand_still(130);
         kill(parent, SIGCONT);
         _exit(0);
     }
