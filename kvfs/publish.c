@@ -15,6 +15,7 @@
 /* After a refusal, doubling. */
 #define BACKOFF_MS 250
 #define BACKOFF_MAX_MS 16000
+#define BACKOFF_RARELY_MS 300000 /* of many parts, which are refused when most have been sent */
 
 #define FLAGS_AT 8 /* in a publication's body, behind the inode */
 #define EXPECT_AT 9
@@ -172,6 +173,7 @@ static bool may_pass(int code)
 {
     switch (code) {
     case KV_E_NOSPC:
+    case KV_E_FBIG: /* value_limit may be raised */
     case KV_E_ROFS:
     case KV_E_UNAVAILABLE:
     case KV_E_NOTLEADER:
@@ -197,9 +199,9 @@ static void put_back(struct file *f)
     f->dirty_ms = clock_boot_ms();
 }
 
-static void put_off(struct file *f)
+static void put_off(struct file *f, bool rarely)
 {
-    uint64_t ms = BACKOFF_MS;
+    uint64_t ms = rarely ? BACKOFF_RARELY_MS : BACKOFF_MS;
     unsigned i;
 
     for (i = 0; i < f->refusals && ms < BACKOFF_MAX_MS; i++)
@@ -228,7 +230,7 @@ static void lose(struct fs *fs, struct file *f, int code)
 }
 
 /* What becomes of the edits of a publication that failed. */
-static void on_failed(struct fs *fs, struct file *f, int code)
+static void on_failed(struct fs *fs, struct file *f, int code, bool in_parts)
 {
     bool later = !stage_empty(&f->stage);
 
@@ -249,7 +251,7 @@ static void on_failed(struct fs *fs, struct file *f, int code)
                  failure_text(code));
     put_back(f);
     f->told = f->told || !TAILQ_EMPTY(&f->waiters);
-    put_off(f);
+    put_off(f, in_parts && code == KV_E_FBIG);
 }
 
 /* The next one in parts: another user's, if somebody else waits, so that who closes many
@@ -299,7 +301,7 @@ static void finish(struct fs *fs, struct file *f, int code)
         f->refusals = 0;
         f->retry_ms = 0;
     } else {
-        on_failed(fs, f, code);
+        on_failed(fs, f, code, in_parts);
         reserve_account(fs, f);
     }
     later_code = f->life == FILE_LIVE ? code : f->removed_elsewhere ? KV_E_STALE : 0;
@@ -372,7 +374,7 @@ void publish_start(struct fs *fs, struct file *f)
     if (r == NULL) {
         /* Out of memory. publish_tick() tries again for as long as somebody waits. */
         put_back(f);
-        put_off(f);
+        put_off(f, false);
         return;
     }
     r->ino = f->inode->ino;

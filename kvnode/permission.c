@@ -10,9 +10,6 @@
 
 #include <sys/stat.h>
 
-/* Levels that a walk up to the root takes at most: no path can have more. */
-#define REACH_MAX 4096
-
 bool permission_root(const struct caller *who)
 {
     return who == NULL || who->trusted || who->uid == 0;
@@ -74,7 +71,7 @@ int permission_reach(const struct caller *who, const struct inode *in, unsigned 
         const struct inode *dir = d->dir->inode;
 
         ++*steps;
-        if (depth++ == REACH_MAX)
+        if (depth++ == STORE_DEPTH_MAX)
             return KV_E_NAMETOOLONG;
         if (dir == NULL || (dir->uid != who->uid && permission_check(who, dir, 1) != KV_OK))
             return KV_E_ACCES;

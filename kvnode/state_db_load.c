@@ -290,10 +290,15 @@ static int settle(struct load *l)
         const struct inode *up = dir->inode;
         size_t depth = 0;
 
-        while (up != NULL && up->name != NULL && depth++ <= HASH_CNT(hh, l->s->directories))
+        while (up != NULL && up->name != NULL && !up->c.dir->rooted &&
+               depth++ <= HASH_CNT(hh, l->s->directories))
             up = up->name->dir->inode;
-        if (dir->inode != NULL && up != l->s->root)
+        if (dir->inode != NULL && up != l->s->root && (up == NULL || !up->c.dir->rooted))
             return damaged(l, "not below the root: inode", dir->inode->ino);
+        /* Each level is walked once, however deep the tree. */
+        for (up = dir->inode; up != NULL && !up->c.dir->rooted;
+             up = up->name != NULL ? up->name->dir->inode : NULL)
+            up->c.dir->rooted = true;
     }
     return 0;
 }

@@ -110,6 +110,10 @@ int store_history_id(const struct store *s, uint64_t ino, uint64_t *history_id_o
 /* Path of a directory by its history id, as of now: appends "a/b" to out. KV_E_NOENT if it is gone. */
 int store_history_path(const struct store *s, uint64_t history_id, struct buffer *out);
 
+/* Levels that a walk up to the root takes at most. No path has more; trees that are moved
+ * below one another can. */
+#define STORE_DEPTH_MAX 4096
+
 /* Whether the caller could list that directory and look up what is in it; of one that is
  * gone: could have when it went, and could reach the place where it was. *steps grows by
  * the directories that were looked at. */

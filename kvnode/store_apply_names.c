@@ -157,15 +157,21 @@ int apply_rmdir(struct apply *ap)
     return name_remove(ap, d);
 }
 
-/* Whether in is a directory that new_parent lies in. */
-static bool holds(const struct inode *in, const struct inode *new_parent)
+/* Is in a directory that new_parent lies in? */
+static int check_loop(const struct inode *in, const struct inode *new_parent)
 {
+    unsigned depth = 0;
+
     if (in->type != INODE_DIRECTORY)
-        return false;
-    for (const struct inode *up = new_parent; up != NULL; up = up->name != NULL ? up->name->dir->inode : NULL)
+        return KV_OK;
+    for (const struct inode *up = new_parent; up != NULL;
+         up = up->name != NULL ? up->name->dir->inode : NULL) {
         if (up == in)
-            return true;
-    return false;
+            return KV_E_LOOP;
+        if (depth++ == STORE_DEPTH_MAX) /* moved there, tree by tree */
+            return KV_E_NAMETOOLONG;
+    }
+    return KV_OK;
 }
 
 /* May in leave its directory for new_parent? Its `..` changes then. */
@@ -194,8 +200,9 @@ static int check_rename(const struct apply *ap, const struct dentry *d, struct i
     if (rv != KV_OK)
         return rv;
     if (in->type == INODE_DIRECTORY) {
-        if (holds(in, new_parent))
-            return KV_E_LOOP;
+        rv = check_loop(in, new_parent);
+        if (rv != KV_OK)
+            return rv;
         if (victim != NULL && victim->type != INODE_DIRECTORY)
             return KV_E_NOTDIR;
         if (victim != NULL && victim->c.dir->n_living > 0)
@@ -319,8 +326,11 @@ static int apply_exchange(struct apply *ap, struct inode *parent, struct dentry 
         rv = check_move(ap, to->u.inode, parent);
     if (rv != KV_OK)
         return rv;
-    if (holds(d->u.inode, new_parent) || holds(to->u.inode, parent))
-        return KV_E_LOOP;
+    rv = check_loop(d->u.inode, new_parent);
+    if (rv == KV_OK)
+        rv = check_loop(to->u.inode, parent);
+    if (rv != KV_OK)
+        return rv;
     exchange(ap, d, to);
     parent_changed(ap, parent);
     if (new_parent != parent)

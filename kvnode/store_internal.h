@@ -90,6 +90,7 @@ struct directory {
     struct dentry_tree living;
     struct dentry_list dead;
     uint32_t n_living, n_directories;
+    bool rooted; /* while a state is loaded: known to lie below the root */
 };
 
 enum {

@@ -9,6 +9,7 @@
 
 bool name_is_temporary(const struct store *s, const struct inode *parent, const void *name, size_t len)
 {
+    const struct inode *in;
     struct name_pattern p;
     size_t at = 0;
 
@@ -17,9 +18,12 @@ bool name_is_temporary(const struct store *s, const struct inode *parent, const 
             continue;
         if (p.below == NULL)
             return true;
-        for (const struct inode *in = parent; in->name != NULL; in = in->name->dir->inode)
+        in = parent;
+        for (unsigned depth = 0; in->name != NULL && depth < STORE_DEPTH_MAX; depth++) {
             if (in->name->name_len == p.below_len && memcmp(in->name->name, p.below, p.below_len) == 0)
                 return true;
+            in = in->name->dir->inode;
+        }
     }
     return false;
 }

@@ -32,6 +32,31 @@ is "two large files are closed at once" "0 0" "$? $second"
 cmp -s large "$B/large1" && cmp -s large "$B/large2" && ok "both are whole" || not_ok "both are whole"
 rm "$A/large1" "$A/large2"
 
+# Values have become longer than is allowed: what close refused stays, every file of it, and
+# is published when it may be.
+setting value_limit=1
+is "close tells that it is too long, and so does fsync" "close close fsync close" "$(python3 - "$A" <<'END'
+import os, sys
+said = []
+def attempt(what, call, fd):
+    try:
+        call(fd)
+    except OSError as e:
+        said.append(what if os.strerror(e.errno) == "File too large" else str(e))
+for name, sync in ("long1", False), ("long2", False), ("long3", True):
+    fd = os.open(sys.argv[1] + "/" + name, os.O_CREAT | os.O_WRONLY, 0o644)
+    os.write(fd, b"longer")
+    if sync:
+        attempt("fsync", os.fsync, fd)
+    attempt("close", os.close, fd)
+print(*said)
+END
+)"
+is "this mount shows it" "longer longer longer" "$(cat "$A/long1") $(cat "$A/long2") $(cat "$A/long3")"
+setting value_limit=8MiB
+all_there() { [ "$(cat "$B/long1" "$B/long2" "$B/long3" 2>/dev/null)" = longerlongerlonger ]; }
+within 40 all_there && ok "it is published when it may be" || not_ok "it is published when it may be" "$(ls -l "$B"/long*)"
+
 # A full cluster: write(2) fails, not only close(2).
 head -c 3000000 large >part
 echo small >"$A/small"

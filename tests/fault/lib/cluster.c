@@ -542,8 +542,9 @@ static bool log_has(const struct cluster *c, unsigned i, const char *needle)
 
 static bool log_is_clean(const struct cluster *c, unsigned i)
 {
-    static const char *const bad[] = {"AddressSanitizer", "LeakSanitizer",   "runtime error:",
-                                      "ssertion",         "ThreadSanitizer", " error: " TURN_FINDING};
+    static const char finding[] = " error: " TURN_FINDING;
+    static const char *const bad[] = {
+        "AddressSanitizer", "LeakSanitizer", "runtime error:", "ssertion", "ThreadSanitizer", finding};
     size_t k;
 
     for (k = 0; k < sizeof bad / sizeof bad[0]; k++)

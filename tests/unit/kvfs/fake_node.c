@@ -104,6 +104,9 @@ static bool on_write(struct fake_node *n, int fd, const struct frame *frame)
     case ACT_TOO_LARGE:
         result.code = KV_E_FBIG;
         break;
+    case ACT_FORBIDDEN:
+        result.code = KV_E_ACCES;
+        break;
     case ACT_OTHER_VERSION:
         result.code = KV_E_VERSION;
         break;

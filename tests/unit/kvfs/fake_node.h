@@ -24,6 +24,7 @@ enum act {
     ACT_FULL,
     ACT_NO_ROOM, /* the cluster, not this node's disk */
     ACT_TOO_LARGE,
+    ACT_FORBIDDEN,
     ACT_OTHER_VERSION,
     ACT_BUSY,
     ACT_WAIT, /* answered when the test says so */

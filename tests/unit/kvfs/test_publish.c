@@ -97,19 +97,19 @@ static void nobody_who_waits_is_told_success_of_what_was_lost(void **state)
     /* The first publication fails for good; what is written meanwhile is tried on its own,
      * and fails with it: it has the first in it. */
     f->node.acts[0] = ACT_WAIT;
-    f->node.acts[1] = ACT_TOO_LARGE;
+    f->node.acts[1] = ACT_FORBIDDEN;
     fake_start_publication(f, "first");
     fake_wait_writes(f, 1);
     fake_start_publication(f, "later");
     pthread_mutex_lock(&f->fs.lock);
     {
-        struct command_result result = {.code = KV_E_FBIG, .revision = 100};
+        struct command_result result = {.code = KV_E_ACCES, .revision = 100};
 
         fake_send_result(f->node.waiting_fd, f->node.waiting, &result);
     }
     pthread_mutex_unlock(&f->fs.lock);
-    assert_int_equal(fake_wait_answers(f, 1), KV_E_FBIG);
-    assert_int_equal(fake_wait_answers(f, 2), KV_E_FBIG);
+    assert_int_equal(fake_wait_answers(f, 1), KV_E_ACCES);
+    assert_int_equal(fake_wait_answers(f, 2), KV_E_ACCES);
     assert_int_equal(f->node.n_writes, 2);
     assert_false(fake_is_dirty(f));
 }
@@ -119,7 +119,8 @@ static void what_fails_for_now_stays_and_is_tried_again(void **state)
     struct fixture *f = *state;
     unsigned i;
 
-    f->node.acts[0] = f->node.acts[1] = ACT_NO_ROOM;
+    f->node.acts[0] = ACT_NO_ROOM;
+    f->node.acts[1] = ACT_TOO_LARGE;
     fake_start_publication(f, "patience");
     assert_int_equal(fake_wait_answers(f, 1), KV_E_NOSPC);
     assert_true(fake_is_dirty(f));
@@ -137,14 +138,14 @@ static void a_loss_that_nobody_was_told_of_is_told_to_the_next_one(void **state)
     struct fixture *f = *state;
     unsigned i;
 
-    f->node.acts[0] = ACT_TOO_LARGE;
+    f->node.acts[0] = ACT_FORBIDDEN;
     pthread_mutex_lock(&f->fs.lock);
     fake_stage_text(f, fake_file(f, FILE_INO), "nobody waits");
     publish_start(&f->fs, inode_find(&f->fs, FILE_INO)->file);
     pthread_mutex_unlock(&f->fs.lock);
     for (i = 0; i < 500 && fake_is_dirty(f); i++)
         usleep(10000);
-    assert_int_equal(open_error(f), EFBIG);
+    assert_int_equal(open_error(f), EIO);
     assert_int_equal(open_error(f), 0);
     assert_int_equal(f->fs.n_lost, 0);
 }

@@ -635,13 +635,20 @@ static void patterns_match_names(void **state)
 static void deep_trees_are_walked_without_recursion(void **state)
 {
     struct world *w = *state;
-    uint64_t ino = KV_ROOT_INO;
+    uint64_t ino = KV_ROOT_INO, last_with_a_path = 0;
 
     for (int i = 0; i < 20000; i++) {
         assert_int_equal(world_mkdir(w, ino, "d"), KV_OK);
         ino = w->result.attr.ino;
+        if (i == STORE_DEPTH_MAX - 2)
+            last_with_a_path = ino;
     }
-    assert_int_equal(world_rename(w, KV_ROOT_INO, "d", ino, "x"), KV_E_LOOP);
+    assert_int_equal(world_rename(w, KV_ROOT_INO, "d", last_with_a_path, "x"), KV_E_LOOP);
+    /* Below that no directory is moved: who looks whether it would lie in itself has an end. */
+    assert_int_equal(world_rename(w, KV_ROOT_INO, "d", ino, "x"), KV_E_NAMETOOLONG);
+    assert_int_equal(world_mkdir(w, KV_ROOT_INO, "other"), KV_OK);
+    assert_int_equal(world_rename(w, KV_ROOT_INO, "other", ino, "x"), KV_E_NAMETOOLONG);
+    assert_int_equal(world_rename(w, KV_ROOT_INO, "other", last_with_a_path, "x"), KV_OK);
     assert_int_equal(world_set(w, "f", "v"), KV_OK);
 }
 

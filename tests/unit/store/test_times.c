@@ -186,7 +186,7 @@ static void what_is_changed_later_is_later_under_a_clock_that_stands(void **stat
 
 static int set_back(struct world *w, uint64_t stamp, uint64_t asked)
 {
-    w->wall_ns = stamp;
+    w->wall_ns = stamp - 1000000; /* which the command adds */
     return world_command(w, COMMAND_CLOCK, &(struct command_body){.wall_ns = asked});
 }
 
