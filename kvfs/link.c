@@ -428,6 +428,7 @@ bool link_take_frames(struct fs *fs)
             return true;
         if (rc < 0) {
             log_warn("connection to node %s lost: %s", l->node.name, strerror(-rc));
+            l->logged = 0;
             l->broken = true;
             return true;
         }

@@ -28,6 +28,7 @@ struct link {
     bool broken, rotate; /* the node thread shall drop it, and go on with the next node */
     bool want_write;     /* the socket is full */
     uint64_t rotated_ms; /* when it went to another node */
+    unsigned logged;     /* 1 + number of the path that the log has last as connected; 0: none */
     unsigned refusals;   /* connections in a row to nodes in a minority, or with a full disk */
     uint64_t refused_on; /* the last of them */
 

@@ -399,7 +399,10 @@ bool link_reconnect(struct fs *fs)
     pthread_mutex_lock(&fs->lock);
     if (rc == 0) {
         adopt(fs, &a);
-        log_info("connected to node %s", l->node.name);
+        /* Looking around for one that knows more comes back to the same one again and again. */
+        if (l->logged != l->current + 1)
+            log_info("connected to node %s", l->node.name);
+        l->logged = l->current + 1;
     } else {
         log_debug("%s: %s: %s", l->paths[l->current], a.step, rc < 0 ? strerror(-rc) : error_text(rc));
         l->current = (l->current + 1) % l->n_paths;

@@ -43,6 +43,7 @@ static void check_silence(struct fs *fs, uint64_t now_ms)
         if (!r->sent || now_ms - r->sent_ms < limit || r->type == MESSAGE_RESERVE)
             continue;
         log_warn("node %s has not answered for %u ms; trying the next one", l->node.name, (unsigned)limit);
+        l->logged = 0;
         l->rotated_ms = now_ms;
         l->rotate = l->broken = true;
         return;

@@ -778,10 +778,23 @@ void writes_recheck(struct writes *w)
     writes_retry(w, true);
 }
 
+/* What was never sent does not wait for its deadline in a node that refuses such by now. */
+static void refuse_unsent(struct writes *w)
+{
+    struct write *x, *next;
+
+    for (x = TAILQ_FIRST(&w->all); x != NULL; x = next) {
+        next = TAILQ_NEXT(x, order);
+        if (x->sent == 0)
+            answer(w, x, KV_E_ROFS, NULL);
+    }
+}
+
 void writes_beat(struct writes *w, uint64_t now_ms)
 {
     struct node *n = w->node;
     bool full = node_disk_full(n); /* their results would never be seen here */
+    bool minority = node_in_minority(n);
     struct write *x;
     struct orphan *o;
 
@@ -803,9 +816,11 @@ void writes_beat(struct writes *w, uint64_t now_ms)
 
     while ((x = TAILQ_FIRST(&w->all)) != NULL && (full || x->deadline_ms <= now_ms))
         answer(w, x, x->sent > 0 ? KV_E_UNKNOWN : full ? KV_E_NOSPC : KV_E_UNAVAILABLE, NULL);
-    while ((o = STAILQ_FIRST(&w->orphans)) != NULL && (full || o->deadline_ms <= now_ms)) {
+    if (minority)
+        refuse_unsent(w);
+    while ((o = STAILQ_FIRST(&w->orphans)) != NULL && (full || minority || o->deadline_ms <= now_ms)) {
         orphan_take(w);
-        o->done(o->arg, full ? KV_E_NOSPC : KV_E_UNAVAILABLE, NULL);
+        o->done(o->arg, full ? KV_E_NOSPC : minority ? KV_E_ROFS : KV_E_UNAVAILABLE, NULL);
         orphan_free(o);
     }
     if (!STAILQ_EMPTY(&w->orphans) && w->session_state == SESSION_NONE)

@@ -162,10 +162,17 @@ static void garbage_from_a_peer_ends_its_link_only(void **state)
         struct buffer b = BUFFER_INIT;
         unsigned frames = 1 + (unsigned)dice_roll(&dice, 5);
         struct incarnation life;
+        struct view n1;
         int fd;
 
-        /* Of another life it would have gone back, and nothing of it would be read. */
+        /* Of another life it would have gone back, and nothing of it would be read; nor may it
+         * have got less far than n1 itself has told since. */
         assert_true(peer_life(sockets[2], cluster_id, 1, "n1", &life));
+        assert_true(cluster_view(cluster, 0, 5000, &n1));
+        if (life.index < n1.commit)
+            life.index = n1.commit;
+        if (life.term < n1.term)
+            life.term = n1.term;
         peer_hello(&b, cluster_id, 1, "n1", &life);
         for (k = 0; k < frames; k++) {
             uint8_t type = (uint8_t)(PEER_FIRST + 1 + dice_roll(&dice, PEER_LAST - PEER_FIRST + 1));

@@ -86,33 +86,45 @@ static bool find_life(const struct frame *f, uint16_t id, struct incarnation *li
     return found != NULL;
 }
 
+/* One connection. True: there is nothing more to try, found or not. */
+static bool ask_for_life(const char *socket_path, const char *name, const struct buffer *hello, uint16_t id,
+                         struct incarnation *life_out, bool *found_out, uint64_t until)
+{
+    struct buffer answer = BUFFER_INIT;
+    int fd = peer_stream(socket_path, name);
+    struct frame frame;
+    long size = fd < 0 ? -1 : 0;
+    bool closed = false;
+
+    if (fd >= 0 && send(fd, hello->data, hello->len, MSG_NOSIGNAL) != (ssize_t)hello->len)
+        closed = true;
+    while (size == 0 && !closed && clock_boot_ms() < until && buffer_reserve(&answer, 4096)) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        ssize_t n = poll(&p, 1, 100) > 0 ? recv(fd, answer.data + answer.len, 4096, 0) : -1;
+
+        closed = n == 0 || (n < 0 && errno == ECONNRESET);
+        answer.len += n > 0 ? (size_t)n : 0;
+        size = frame_parse(answer.data, answer.len, &frame);
+    }
+    *found_out = size > 0 && find_life(&frame, id, life_out);
+    if (fd >= 0)
+        close(fd);
+    buffer_deinit(&answer);
+    return !closed || size != 0;
+}
+
 bool peer_life(const char *socket_path, uint64_t cluster, uint16_t id, const char *name,
                struct incarnation *life_out)
 {
     uint64_t until = clock_boot_ms() + 5000;
-    struct buffer hello = BUFFER_INIT, answer = BUFFER_INIT;
-    int fd = peer_stream(socket_path, name);
+    struct buffer hello = BUFFER_INIT;
     bool found = false;
-    struct frame frame;
-    long size = 0;
 
     peer_hello(&hello, cluster, id, name, NULL);
-    if (fd >= 0 && send(fd, hello.data, hello.len, MSG_NOSIGNAL) == (ssize_t)hello.len) {
-        while (size == 0 && clock_boot_ms() < until && buffer_reserve(&answer, 4096)) {
-            struct pollfd p = {.fd = fd, .events = POLLIN};
-            ssize_t n = poll(&p, 1, 100) > 0 ? recv(fd, answer.data + answer.len, 4096, 0) : -1;
-
-            if (n == 0)
-                break;
-            answer.len += n > 0 ? (size_t)n : 0;
-            size = frame_parse(answer.data, answer.len, &frame);
-        }
-        found = size > 0 && find_life(&frame, id, life_out);
-    }
-    if (fd >= 0)
-        close(fd);
+    /* Closed without an answer: the node itself has just dialled, and took the place. */
+    while (!ask_for_life(socket_path, name, &hello, id, life_out, &found, until) && clock_boot_ms() < until)
+        ;
     buffer_deinit(&hello);
-    buffer_deinit(&answer);
     return found;
 }
 

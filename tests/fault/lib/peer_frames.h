@@ -19,7 +19,7 @@ int peer_open(const char *socket_path);
 int peer_stream(const char *socket_path, const char *name);
 /* life: that node's own as it tells of it; NULL: a node that has just been made. */
 void peer_hello(struct buffer *b, uint64_t cluster, uint16_t id, const char *name,
-                const struct incarnation *life);
+                const struct incarnation *life_out);
 /* What the node at that socket knows of the life of `id`, by its answer to a HELLO of that peer. */
 bool peer_life(const char *socket_path, uint64_t cluster, uint16_t id, const char *name,
                struct incarnation *life_out);
