@@ -34,7 +34,7 @@ static const char usage_text[] =
     "  -o read=MODE           linearizable, or local: whatever the node has (linearizable)\n"
     "  -o uid=N,gid=N,umask=M show this owner, take these mode bits away\n"
     "  -o allow_other         for all users; permissions are always checked\n"
-    "  -o log=PATH            log to this file\n"
+    "  -o log=PATH            log to this file (the system's log, through /dev/log)\n"
     "  -o retry=TIME          how long to wait for a node and a majority at the start: 90, 5m, 1h; 0:\n"
     "                         not at all (60; with bg: for ever)\n"
     "  -o bg                  wait in the background\n"

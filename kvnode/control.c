@@ -207,6 +207,9 @@ static json_t *status(struct node *n)
     json_object_set_new(o, "usable", json_integer(members.usable));
     json_object_set_new(o, "failures_tolerated", json_integer(members.tolerated));
     json_object_set_new(o, "leaderless_ms", leader == 0 ? json_u64(members.leaderless_ms) : json_null());
+    json_object_set_new(o, "minority", json_boolean(node_in_minority(n)));
+    json_object_set_new(
+        o, "way_back", door_way_back(n->door)[0] != '\0' ? json_string(door_way_back(n->door)) : json_null());
     json_object_set_new(o, "leader_elsewhere",
                         members.elsewhere != 0 ? json_string(node_member_name(n, members.elsewhere))
                                                : json_null());
@@ -260,6 +263,8 @@ static int transfer(struct node *n, const char *to)
             return KV_E_NOENT;
         id = peer != NULL ? peer->id : n->config->id;
     }
+    if (node_in_minority(n))
+        return KV_E_ROFS;
     if (consensus_is_leader(n->consensus))
         return id == n->config->id ? KV_E_INVAL : consensus_transfer(n->consensus, id);
     b = leader != 0 ? peers_begin(n->peers, leader, PEER_TRANSFER, 0) : NULL;

@@ -45,6 +45,7 @@ struct door {
     uint64_t gate;     /* no votes before the log is stored up to here; 0: they may be given */
     enum standing standing;
     char text[256];
+    char way_back[64];
     struct guest guests[INCARNATIONS_MAX];
     unsigned n_guests;
     bool tell_all;  /* something that all have to know */
@@ -155,7 +156,7 @@ static void go_back(struct door *d, enum incarnation_fault fault, const char *wh
         self->gone = true;
         put_note(d, true);
     }
-    log_error("%s. The way back: kvnode readmit %s, at another node", d->text, d->node->config->name);
+    log_error("%s. The way back: %s", d->text, d->way_back);
 }
 
 /* What is here goes at the next start, which is now: see door_discard(). */
@@ -224,6 +225,7 @@ int door_open(struct node *n, bool has_log, struct door **out, char *why)
         return -ENOMEM;
     d->node = n;
     d->id = n->config->id;
+    snprintf(d->way_back, sizeof d->way_back, "kvnode readmit %s, at another node", n->config->name);
     rv = read_note(d, why);
     if (rv == 0 && has_log)
         rv = check_state(n, why);
@@ -289,6 +291,11 @@ const char *door_text(const struct door *d)
     if (d->standing == STANDING_WAITING)
         return "this node waits until a member of the cluster lets it in";
     return d->text;
+}
+
+const char *door_way_back(const struct door *d)
+{
+    return d->standing == STANDING_GONE_BACK ? d->way_back : "";
 }
 
 /* ---- the others ---- */

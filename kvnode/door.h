@@ -40,6 +40,8 @@ void door_founded(struct door *d);
 enum standing door_standing(const struct door *d);
 /* A sentence about it, or "". */
 const char *door_text(const struct door *d);
+/* Gone back: the command that mends it, and where, for people; else "". Borrowed. */
+const char *door_way_back(const struct door *d);
 /* The peer has gone back as far as this node knows: nothing it says about the log or votes
  * counts, and it gets none of that. why_out (may be NULL): for people; borrowed. */
 bool door_shut(const struct door *d, uint64_t peer, const char **why_out);

@@ -29,6 +29,7 @@
 #include "kvnode/scrub.h"
 #include "kvnode/serve.h"
 #include "kvnode/snapshots.h"
+#include "kvnode/state_db_internal.h"
 #include "kvnode/turn_malloc.h"
 #include "kvnode/verify.h"
 #include "kvnode/writes.h"
@@ -295,7 +296,9 @@ static int set_aside(struct running *r)
             return -errno;
         }
     }
-    log_warn("%s is kept as %s.damaged", n->state_path, n->state_path);
+    log_warn("%s is kept as %s.damaged; the state is made anew from log.db%s", n->state_path, n->state_path,
+             n->config->n_peers > 0 ? ", or fetched from another node: there is nothing to do"
+                                    : ", if that reaches back to the beginning");
     store_free(n->store);
     journal_free(n->journal);
     n->store = NULL;
@@ -306,6 +309,7 @@ static int set_aside(struct running *r)
 static int open_state(struct running *r)
 {
     struct node *n = &r->node;
+    char *mend;
     int rv;
 
     rv = state_db_recover(n->group_dir, r->why);
@@ -319,6 +323,10 @@ static int open_state(struct running *r)
         return 0;
     if (rv != -EUCLEAN)
         return rv;
+    /* What to do about it is for those who find it in a running node. */
+    mend = strstr(r->why, "; " STATE_DB_MEND);
+    if (mend != NULL)
+        *mend = '\0';
     log_error("%s", r->why);
     return set_aside(r);
 }
@@ -372,7 +380,9 @@ static int open_log(struct running *r)
         return rv;
     unlink(n->config->founding);
     if (door_standing(n->door) != STANDING_MEMBER) {
-        log_warn("%s", door_text(n->door));
+        log_warn("%s%s%s", door_text(n->door),
+                 door_standing(n->door) == STANDING_GONE_BACK ? ". The way back: " : "",
+                 door_way_back(n->door));
         return 0;
     }
     n->healing = n->stateless = store_applied(n->store) < consensus_log_begins_behind(n->consensus);

@@ -97,7 +97,9 @@ static void about_member(struct node *n, const struct member *m, json_t *list)
 {
     const char *why = "its data are older than what it has acknowledged";
 
-    if (m->self && door_standing(n->door) != STANDING_MEMBER)
+    if (m->self && door_standing(n->door) == STANDING_GONE_BACK)
+        add(list, "%s. The way back: %s", door_text(n->door), door_way_back(n->door));
+    else if (m->self && door_standing(n->door) != STANDING_MEMBER)
         add(list, "%s", door_text(n->door));
     else if (m->state == MEMBER_GONE_BACK) {
         door_shut(n->door, m->id, &why);

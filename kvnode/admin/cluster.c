@@ -110,9 +110,30 @@ static int fail_full(struct request_link *l, const char *subject, const json_t *
                       full ? "is at" : "would pass", limit, used);
 }
 
+int cluster_fail_long(const struct admin *a, const char *subject, uint64_t limit)
+{
+    char text[32];
+    format_size(limit, text, sizeof text);
+    return admin_fail(
+        a, EXIT_REFUSED, subject,
+        "the value is larger than the cluster's limit of %s (value_limit); nothing was written. "
+        "Raise it with: kvnode config --cluster value_limit=SIZE",
+        text);
+}
+
 int cluster_fail(struct request_link *l, const char *subject, int code, bool written)
 {
     json_t *status = NULL;
+    if (code == KV_E_UNAVAILABLE && l->way_back[0] != '\0')
+        return admin_fail(l->admin, EXIT_UNAVAILABLE, subject, "%s%s. The way back: %s", l->detail,
+                          written ? "; nothing was written" : "", l->way_back);
+    if (code == KV_E_FBIG && l->client != NULL) {
+        l->deadline_ms = clock_boot_ms() + 500;
+        uint64_t limit = cluster_status(l, &status) == 0 ? (uint64_t)cluster_number(status, "value_limit")
+                                                         : l->node.value_limit;
+        json_decref(status);
+        return cluster_fail_long(l->admin, subject, limit);
+    }
     if (code == KV_E_NOSPC && l->detail[0] == '\0' && l->client != NULL) {
         l->deadline_ms = clock_boot_ms() + 500;
         if (cluster_status(l, &status) == 0) {

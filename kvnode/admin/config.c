@@ -105,6 +105,42 @@ static int read_settings(struct request_link *l, json_t **settings_out)
     return rc != 0 ? rc : *settings_out != NULL ? 0 : -EPROTO;
 }
 
+/* A limit below what there is takes nothing away. What it does is said when it is set. */
+static void warn_below(const struct admin *a, struct request_link *l, const char *name, uint64_t value_limit)
+{
+    json_t *status = NULL;
+    char used[32], limit[32];
+    bool keys = strcmp(name, "max_keys") == 0, bytes = strcmp(name, "max_bytes") == 0;
+    if (!keys && !bytes && strcmp(name, "value_limit") != 0)
+        return;
+    request_restart_clock(l);
+    if (cluster_status(l, &status) == 0) {
+        uint64_t now = (uint64_t)cluster_number(status, keys ? "keys" : "bytes"),
+                 most = (uint64_t)cluster_number(status, name);
+        if (keys && now > most)
+            admin_say(
+                a,
+                "kvnode: max_keys: %llu keys are there, more than %llu: they all stay, and new ones are "
+                "refused until fewer are left",
+                (unsigned long long)now, (unsigned long long)most);
+        format_size(now, used, sizeof used);
+        format_size(most, limit, sizeof limit);
+        if (bytes && now > most)
+            admin_say(
+                a,
+                "kvnode: max_bytes: %s are used, more than %s: all of it stays, and what needs more room "
+                "is refused until enough is deleted",
+                used, limit);
+        if (!keys && !bytes && most < value_limit)
+            admin_say(
+                a,
+                "kvnode: value_limit: values longer than %s stay as they are and can be read, but not be "
+                "written or restored at that length",
+                limit);
+    }
+    json_decref(status);
+}
+
 /* One NAME=VALUE. What is wrong with it is said before anything is sent, where that can be seen. */
 static int change_setting(struct admin *a, struct request_link *l, const json_t *settings, const char *text)
 {
@@ -122,6 +158,7 @@ static int change_setting(struct admin *a, struct request_link *l, const json_t 
                                       .value_len = strlen(equals + 1)};
     struct command_result result;
     request_restart_clock(l);
+    const uint64_t value_limit = l->node.value_limit;
     int rc = request_write(l, COMMAND_SETTING, &body, &result);
     if (rc == KV_E_INVAL)
         return admin_fail(
@@ -129,7 +166,10 @@ static int change_setting(struct admin *a, struct request_link *l, const json_t 
             "%s is no value for it, or out of its bounds (now %s; by default %s); nothing was written",
             equals + 1, cluster_text(json_object_get(settings, name), "value"),
             cluster_text(json_object_get(settings, name), "default"));
-    return rc == 0 ? EXIT_OK : cluster_fail(l, name, rc, true);
+    if (rc != 0)
+        return cluster_fail(l, name, rc, true);
+    warn_below(a, l, name, value_limit);
+    return EXIT_OK;
 }
 
 static void print_settings(const struct admin *a, json_t *settings)

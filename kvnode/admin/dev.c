@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -132,6 +133,18 @@ static int down(struct dev *d)
     return EXIT_OK;
 }
 
+/* "kvnode: dev start all: TEXT" */
+__attribute__((format(printf, 3, 4))) static int fail_who(const struct dev *d, int exit, const char *fmt, ...)
+{
+    char subject[80], text[160];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    snprintf(subject, sizeof subject, "%s %s", d->a->args[0], d->a->args[1]);
+    return admin_fail(d->a, exit, subject, "%s", text);
+}
+
 /* The nodes that WHO means, running ones only if alive. */
 static int choose(struct dev *d, const char *who, bool alive, struct dev_node **out, size_t *n_out)
 {
@@ -142,7 +155,7 @@ static int choose(struct dev *d, const char *who, bool alive, struct dev_node **
                 out[(*n_out)++] = &d->nodes[i];
         if (*n_out > 0)
             return EXIT_OK;
-        return admin_fail(d->a, EXIT_FAILED, who, alive ? "no node runs" : "all nodes run already");
+        return fail_who(d, EXIT_FAILED, alive ? "no node runs" : "all nodes run already");
     }
     if (!alive && strcmp(who, "leader") == 0)
         return admin_usage(d->a, "leader: a node that is stopped does not lead; start its name, or all");
@@ -150,18 +163,18 @@ static int choose(struct dev *d, const char *who, bool alive, struct dev_node **
         for (size_t i = 0; i < d->n_nodes && *n_out == 0; i++)
             if (d->nodes[i].pid == 0)
                 out[(*n_out)++] = &d->nodes[i];
-        return *n_out > 0 ? EXIT_OK : admin_fail(d->a, EXIT_FAILED, who, "all nodes run already");
+        return *n_out > 0 ? EXIT_OK : fail_who(d, EXIT_FAILED, "all nodes run already");
     }
     if (strcmp(who, "leader") == 0 || strcmp(who, "follower") == 0) {
         struct dev_node *leader = dev_wait_leader(d);
         if (leader == NULL)
-            return admin_fail(d->a, EXIT_UNAVAILABLE, who, "no node leads now. Try: kvnode status");
+            return fail_who(d, EXIT_UNAVAILABLE, "no node leads now. Try: kvnode status");
         out[0] = leader;
         for (size_t i = 0; who[0] == 'f' && i < d->n_nodes && out[0] == leader; i++)
             if (&d->nodes[i] != leader && d->nodes[i].pid != 0 && !dev_is_paused(d->nodes[i].pid))
                 out[0] = &d->nodes[i];
         if (who[0] == 'f' && out[0] == leader)
-            return admin_fail(d->a, EXIT_FAILED, who, "no follower runs");
+            return fail_who(d, EXIT_FAILED, "no follower runs");
         *n_out = 1;
         return EXIT_OK;
     }
@@ -170,8 +183,7 @@ static int choose(struct dev *d, const char *who, bool alive, struct dev_node **
         if (strcmp(n->name, who) != 0)
             continue;
         if ((n->pid != 0) != alive)
-            return admin_fail(d->a, EXIT_FAILED, who, alive ? "does not run" : "runs already (pid %ld)",
-                              (long)n->pid);
+            return fail_who(d, EXIT_FAILED, alive ? "does not run" : "runs already (pid %ld)", (long)n->pid);
         out[0] = n;
         *n_out = 1;
         return EXIT_OK;
@@ -179,11 +191,25 @@ static int choose(struct dev *d, const char *who, bool alive, struct dev_node **
     return admin_usage(d->a, "%s: use a node's name (n1), leader, follower or all", who);
 }
 
+/* Of the chosen ones those that there is something to do for. */
+static int keep_paused(const struct dev *d, struct dev_node **nodes, size_t *n)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < *n; i++)
+        if (dev_is_paused(nodes[i]->pid))
+            nodes[kept++] = nodes[i];
+    bool one = strcmp(d->a->args[1], "all") != 0;
+    *n = kept;
+    return kept > 0 ? EXIT_OK : fail_who(d, EXIT_FAILED, one ? "is not paused" : "no node is paused");
+}
+
 static int signal_nodes(struct dev *d, const char *who, int number, const char *name, const char *done)
 {
     struct dev_node *nodes[DEV_NODES_MAX];
     size_t n;
     int exit = choose(d, who, true, nodes, &n);
+    if (exit == EXIT_OK && number == SIGCONT)
+        exit = keep_paused(d, nodes, &n);
     for (size_t i = 0; exit == EXIT_OK && i < n; i++) {
         if (kill(nodes[i]->pid, number) != 0)
             return admin_fail(d->a, EXIT_FAILED, nodes[i]->name, "%s", strerror(errno));

@@ -12,6 +12,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/timex.h>
@@ -19,13 +20,20 @@
 #include <unistd.h>
 
 #include "kvnode/config.h"
+#include "kvnode/door.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
+#include "sync/raft/log_check.h"
+#include "sync/raft/log_store.h"
 #include "sync/ssh/doctor.h"
+
+#define MEND_MAX 512
+#define GROUP 0 /* the one that a node has */
 
 struct doctor {
     const struct admin *a;
     const char *node; /* name of the node under examination, or NULL */
+    bool dev;         /* it is one of a `kvnode dev` cluster */
     unsigned n_failed, n_warned;
 };
 
@@ -60,11 +68,87 @@ say(struct doctor *d, enum ssh_check result, const char *name, const char *mend,
     report(d, result, name, detail, mend);
 }
 
+/* Whether a node has the directory now. The lock is let go at once: a node that starts waits for it. */
+static bool in_use(const struct config *c)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/lock", c->data_dir);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    bool taken = fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    if (fd >= 0)
+        close(fd);
+    return taken;
+}
+
+/* What log.db says of itself, and how to go on from there: a sentence each. */
+static void say_damaged(struct doctor *d, const struct config *c, char *why)
+{
+    char mend[MEND_MAX] = "";
+    char *at = strstr(why, ": " LOG_STORE_MEND);
+    if (at != NULL) {
+        const char *rest = at + 2, *name = strstr(rest, "NAME");
+        snprintf(mend, sizeof mend, "%.*s%s%s", (int)(name - rest), rest, c->name, name + 4);
+        *at = '\0';
+    }
+    report(d, SSH_CHECK_FAIL, "log", why, mend);
+}
+
+/* As the next start reads it. *is_member_out: it has been a member of its cluster. */
+static void check_log(struct doctor *d, const struct config *c, bool *is_member_out)
+{
+    char path[PATH_MAX], floor[PATH_MAX], readmitted[PATH_MAX], why[LOG_STORE_ERROR_LEN] = "";
+    bool exists;
+    snprintf(path, sizeof path, "%s/log.db", c->data_dir);
+    snprintf(floor, sizeof floor, "%s/log.db-floor", c->data_dir);
+    snprintf(readmitted, sizeof readmitted, "%s/" DOOR_READMITTED, c->data_dir);
+    *is_member_out = true;
+    if (access(path, F_OK) != 0 && access(floor, F_OK) != 0) {
+        *is_member_out = false;
+        if (access(c->founding, F_OK) == 0)
+            say(d, SSH_CHECK_PASS, "log", "", "not yet begun (founding)");
+        else
+            say(d, SSH_CHECK_WARN, "log",
+                "start it; if its data were lost, also: kvnode readmit, at another node",
+                "no log yet: this node waits until a member of the cluster lets it in");
+        return;
+    }
+    if (in_use(c)) {
+        say(d, SSH_CHECK_PASS, "log", "", "%s (a running node has it: not examined)", path);
+        return;
+    }
+    if (access(readmitted, F_OK) == 0) {
+        say(d, SSH_CHECK_PASS, "log", "", "%s (goes at the next start: this node was readmitted)", path);
+        return;
+    }
+    int rc = log_check(path, GROUP, &exists, why);
+    if (rc == -EAGAIN || (rc != 0 && in_use(c)))
+        say(d, SSH_CHECK_PASS, "log", "", "%s (a node starts with it: not examined)", path);
+    else if (rc == 0)
+        say(d, SSH_CHECK_PASS, "log", "", "%s", path);
+    else if (rc == -EBADMSG || rc == -EINVAL || rc == -EPROTO)
+        say_damaged(d, c, why);
+    else
+        say(d, SSH_CHECK_WARN, "log", "make room, or set TMPDIR to a folder that has it", "not examined: %s",
+            why);
+    if (rc == 0)
+        *is_member_out = exists;
+}
+
+/* What a start of a node refuses that is no member yet. */
+static void check_sections(struct doctor *d, const struct config *c)
+{
+    if (c->n_peers == 0 && access(c->founding, F_OK) != 0)
+        say(d, SSH_CHECK_FAIL, "nodes",
+            "append those of the others: kvnode config --peer prints a node's own, on its machine",
+            "this node is to be let into cluster %016llx, and its configuration has no [peer] section",
+            (unsigned long long)c->cluster_id);
+}
+
 static void check_data(struct doctor *d, const struct config *c)
 {
     struct stat st;
     struct statvfs fs;
-    char path[PATH_MAX];
+    bool is_member;
     if (stat(c->data_dir, &st) != 0) {
         say(d, SSH_CHECK_FAIL, "data directory", "kvnode init makes a node's data directory", "%s: %s",
             c->data_dir, strerror(errno));
@@ -78,14 +162,9 @@ static void check_data(struct doctor *d, const struct config *c)
             c->data_dir, (unsigned)st.st_mode & 0777);
     else
         say(d, SSH_CHECK_PASS, "data directory", "", "%s", c->data_dir);
-    snprintf(path, sizeof path, "%s/log.db", c->data_dir);
-    bool log = access(path, F_OK) == 0, founding = access(c->founding, F_OK) == 0;
-    if (!log && !founding)
-        say(d, SSH_CHECK_WARN, "log",
-            "start it; if its data were lost, also: kvnode readmit, at another node",
-            "no log yet: this node waits until a member of the cluster lets it in");
-    else
-        say(d, SSH_CHECK_PASS, "log", "", "%s", log ? path : "not yet begun (founding)");
+    check_log(d, c, &is_member);
+    if (!is_member)
+        check_sections(d, c);
     if (statvfs(c->data_dir, &fs) == 0) {
         char free_text[32];
         uint64_t left = (uint64_t)fs.f_bavail * fs.f_frsize;
@@ -132,10 +211,59 @@ static void check_machine(struct doctor *d)
         say(d, SSH_CHECK_PASS, "fuse", "", "/dev/fuse");
 }
 
+static bool is_gone(const char *state)
+{
+    return strcmp(state, "unreachable") == 0 || strcmp(state, "silent") == 0;
+}
+
+/* What a member's state asks for. asked: the node whose view it is. */
+static void mend_member(const struct doctor *d, const json_t *m, const char *asked, char *out, size_t size)
+{
+    const char *state = cluster_text(m, "state"), *name = cluster_text(m, "name");
+    out[0] = '\0';
+    if (strcmp(state, "healthy") == 0)
+        return;
+    if (strcmp(state, "gone back") == 0)
+        snprintf(out, size, "kvnode readmit %s%s", name, strcmp(name, asked) == 0 ? ", at another node" : "");
+    else if (d->dev && is_gone(state))
+        snprintf(out, size, "kvnode dev start %s (resume, if it is paused)", name);
+    else if (strcmp(name, asked) == 0)
+        snprintf(out, size, "its log says more");
+    else
+        snprintf(out, size, "kvnode doctor on that machine, and its log, say more");
+}
+
+/* What brings back a cluster that does not work. */
+static void mend_cluster(const struct doctor *d, const json_t *status, char *out, size_t size)
+{
+    const char *way_back = cluster_text(status, "way_back");
+    bool down = false, gone_back = false;
+    const json_t *m;
+    size_t i;
+    out[0] = '\0';
+    if (way_back[0] != '\0') {
+        snprintf(out, size, "%s", way_back);
+        return;
+    }
+    json_array_foreach(json_object_get(status, "members"), i, m)
+    {
+        down |= is_gone(cluster_text(m, "state"));
+        gone_back |= strcmp(cluster_text(m, "state"), "gone back") == 0;
+    }
+    if (down)
+        snprintf(out, size, "%s",
+                 d->dev ? "kvnode dev start all (resume, if they are paused)"
+                        : "start the nodes that are down");
+    else if (gone_back)
+        snprintf(out, size, "readmit those that have gone back, as below");
+    else
+        snprintf(out, size, "kvnode status, and the nodes' logs, say more");
+}
+
 static void check_status(struct doctor *d, struct request_link *l)
 {
     json_t *status, *m;
-    char sentence[400];
+    char sentence[400], mend[MEND_MAX];
     size_t i;
     int rc = cluster_status(l, &status);
     if (rc != 0) {
@@ -145,15 +273,15 @@ static void check_status(struct doctor *d, struct request_link *l)
     }
     cluster_sentence(status, sentence, sizeof sentence);
     bool quorum = json_is_true(json_object_get(status, "quorum"));
-    say(d, quorum ? SSH_CHECK_PASS : SSH_CHECK_FAIL, "cluster", quorum ? "" : "start the nodes that are down",
-        "%s", sentence);
+    mend_cluster(d, status, mend, sizeof mend);
+    say(d, quorum ? SSH_CHECK_PASS : SSH_CHECK_FAIL, "cluster", quorum ? "" : mend, "%s", sentence);
     json_array_foreach(json_object_get(status, "members"), i, m)
     {
         const char *state = cluster_text(m, "state"), *error = cluster_text(m, "error");
         bool ok = strcmp(state, "healthy") == 0;
-        say(d, ok ? SSH_CHECK_PASS : SSH_CHECK_WARN, "member",
-            ok ? "" : "kvnode doctor on that machine, and its log, say more", "%s is %s%s%s",
-            cluster_text(m, "name"), state, error[0] != '\0' ? ": " : "", error);
+        mend_member(d, m, cluster_text(status, "node"), mend, sizeof mend);
+        say(d, ok ? SSH_CHECK_PASS : SSH_CHECK_WARN, "member", mend, "%s %s %s%s%s", cluster_text(m, "name"),
+            strcmp(state, "gone back") == 0 ? "has" : "is", state, error[0] != '\0' ? ": " : "", error);
     }
     json_int_t files = cluster_number(status, "open_files_limit");
     if (files != 0)
@@ -167,15 +295,29 @@ static void check_status(struct doctor *d, struct request_link *l)
     json_decref(status);
 }
 
+/* c: the node's configuration, or NULL. */
+static void mend_node(const struct doctor *d, const struct config *c, char *out, size_t size)
+{
+    if (d->dev)
+        snprintf(out, size, "start it: kvnode dev start %s (resume, if it is paused)", c->name);
+    else if (c != NULL && d->a->opt[OPT_CONFIG] != NULL)
+        snprintf(out, size, "start it: kvnode run -c %s (or systemctl start kvnode@NAME)",
+                 d->a->opt[OPT_CONFIG]);
+    else
+        snprintf(out, size, "start it: kvnode run -n %s (or systemctl start kvnode@%s)",
+                 c != NULL ? c->name : "NAME", c != NULL ? c->name : "NAME");
+}
+
 /* The node behind a socket. */
-static void check_node(struct doctor *d, const char *socket)
+static void check_node(struct doctor *d, const struct config *c, const char *socket)
 {
     struct request_link l = {.admin = d->a};
+    char mend[MEND_MAX];
     request_restart_clock(&l);
     int rc = client_open(socket, CLIENT_ADMIN, "kvnode doctor", 0, 3000, &l.client, &l.node);
     if (rc != 0) {
-        say(d, SSH_CHECK_FAIL, "node", "start it: kvnode run (or systemctl start kvnode@NAME)", "%s: %s",
-            socket, rc > 0 ? error_text(rc) : strerror(-rc));
+        mend_node(d, c, mend, sizeof mend);
+        say(d, SSH_CHECK_FAIL, "node", mend, "%s: %s", socket, rc > 0 ? error_text(rc) : strerror(-rc));
         return;
     }
     say(d, SSH_CHECK_PASS, "node", "", "%s answers at %s", l.node.name, socket);
@@ -241,7 +383,7 @@ static void check_as(struct doctor *d, const struct config *c, uid_t uid, gid_t 
     fflush(stdout);
     pid_t pid = pipe2(fds, O_CLOEXEC) == 0 ? fork() : -1;
     if (pid == 0) {
-        struct doctor theirs = {.a = d->a, .node = d->node};
+        struct doctor theirs = {.a = d->a, .node = d->node, .dev = d->dev};
         if (!become(uid, gid))
             _exit(1);
         check_as_account(&theirs, c);
@@ -264,10 +406,36 @@ static void check_as(struct doctor *d, const struct config *c, uid_t uid, gid_t 
     d->n_warned += counts[1];
 }
 
+/* DIR/NAME/data beside DIR/conf/NAME.conf and DIR/env: see kvnode/admin/dev.h. */
+static bool is_dev(const struct config *c)
+{
+    char path[PATH_MAX], end[128];
+    int n = snprintf(end, sizeof end, "/%s/data", c->name);
+    size_t len = strlen(c->data_dir);
+    if (len < (size_t)n || strcmp(c->data_dir + len - n, end) != 0)
+        return false;
+    len -= (size_t)n;
+    snprintf(path, sizeof path, "%.*s/conf/%s.conf", (int)len, c->data_dir, c->name);
+    if (access(path, F_OK) != 0)
+        return false;
+    snprintf(path, sizeof path, "%.*s/env", (int)len, c->data_dir);
+    return access(path, F_OK) == 0;
+}
+
+/* This command, for another account. */
+static void mend_account(const struct doctor *d, char *out, size_t size)
+{
+    const char *file = d->a->opt[OPT_CONFIG];
+    snprintf(out, size, "run kvnode doctor%s%s as that account, or as root, for the rest",
+             file != NULL ? " -c " : "", file != NULL ? file : "");
+}
+
 static void check_configured(struct doctor *d, const struct config *c)
 {
     struct stat st;
+    char mend[MEND_MAX];
     d->node = c->name;
+    d->dev = is_dev(c);
     if (d->a->opt[OPT_JSON] == NULL)
         printf("%s (%s)\n", c->name, c->file != NULL ? c->file : "no file");
     if (stat(c->data_dir, &st) != 0 || st.st_uid == geteuid()) {
@@ -278,15 +446,16 @@ static void check_configured(struct doctor *d, const struct config *c)
         const struct passwd *pw = getpwuid(st.st_uid);
         char number[24];
         snprintf(number, sizeof number, "uid %u", (unsigned)st.st_uid);
-        say(d, SSH_CHECK_WARN, "account", "run kvnode doctor as that account, or as root, for the rest",
-            "the node's files belong to %s, and only it can judge them", pw != NULL ? pw->pw_name : number);
+        mend_account(d, mend, sizeof mend);
+        say(d, SSH_CHECK_WARN, "account", mend, "the node's files belong to %s, and only it can judge them",
+            pw != NULL ? pw->pw_name : number);
     }
     if (!config_number_fits(c->n_peers + 1))
         say(d, SSH_CHECK_FAIL, "nodes", "add or remove a [peer] section",
             "a cluster has 1, 3, 5 or 7 nodes, the configuration names %zu", c->n_peers + 1);
     if (c->n_peers > 0)
         check_peers(d, c);
-    check_node(d, c->socket);
+    check_node(d, c, c->socket);
 }
 
 /* Without a configuration: whatever answers. */
@@ -303,8 +472,17 @@ static void check_sockets(struct doctor *d)
         return;
     }
     for (size_t i = 0; i < found.gl_pathc; i++)
-        check_node(d, found.gl_pathv[i]);
+        check_node(d, NULL, found.gl_pathv[i]);
     globfree(&found);
+}
+
+/* file may be NULL: found by the node's name. */
+static void say_unread(struct doctor *d, const char *file, const char *message)
+{
+    char mend[MEND_MAX];
+    snprintf(mend, sizeof mend, "mend that line; kvnode config%s%s shows what is read",
+             file != NULL ? " -c " : "", file != NULL ? file : "");
+    report(d, SSH_CHECK_FAIL, "configuration", message, mend);
 }
 
 /* All configurations of the directory, when none was named and there are several. */
@@ -324,8 +502,7 @@ static bool check_all(struct doctor *d)
         struct config *c;
         char message[1024];
         if (config_load(&request, &c, message, sizeof message) != 0) {
-            report(d, SSH_CHECK_FAIL, "configuration", message,
-                   "mend that line; kvnode config shows what is read");
+            say_unread(d, found.gl_pathv[i], message);
             continue;
         }
         check_configured(d, c);
@@ -353,8 +530,7 @@ int verb_doctor(struct admin *a)
         } else if (rc == -ENOENT && a->opt[OPT_CONFIG] == NULL && a->opt[OPT_NODE] == NULL) {
             check_sockets(&d);
         } else {
-            report(&d, SSH_CHECK_FAIL, "configuration", message,
-                   "mend that line; kvnode config shows what is read");
+            say_unread(&d, a->opt[OPT_CONFIG], message);
         }
     }
     if (a->opt[OPT_JSON] == NULL)

@@ -4,7 +4,10 @@
 #include "kvnode/admin/value.h"
 #include "kvnode/admin/verbs.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+#include "sync/base/error.h"
 
 static void print(const struct admin *a, const struct value *v)
 {
@@ -20,6 +23,34 @@ static void print(const struct admin *a, const struct value *v)
     json_set_bytes(object, "key", a->args[0], strlen(a->args[0]));
     json_set_bytes(object, "value", v->data.data, v->data.len);
     json_line(object);
+}
+
+/* Whether the key is a symbolic link; then the failure has been told. Links are followed by mounts, whose
+ * paths they mean. */
+static bool is_link(struct request_link *l, const char *key)
+{
+    struct buffer body = BUFFER_INIT;
+    struct cursor answer;
+    struct attr attr;
+    char *shown = NULL;
+    size_t len = 0;
+    request_restart_clock(l);
+    if (request_resolve(l, key, l->admin->opt[OPT_LOCAL] != NULL, &attr) != 0 || attr.type != INODE_SYMLINK)
+        return false;
+    buffer_put_u8(&body, l->admin->opt[OPT_LOCAL] != NULL ? READ_LOCAL : READ_LINEARIZABLE);
+    buffer_put_u64(&body, attr.ino);
+    int rc = request_ask(l, MESSAGE_READLINK, &body, &answer);
+    buffer_deinit(&body);
+    const uint8_t *target = rc == 0 ? cursor_string(&answer, KV_PATH_MAX, &len) : NULL;
+    FILE *f = target != NULL ? open_memstream(&shown, &(size_t){0}) : NULL;
+    if (f != NULL) {
+        format_name(f, target, len, true);
+        fclose(f);
+    }
+    admin_fail(l->admin, EXIT_REFUSED, key, "it is a symbolic link%s%s", shown != NULL ? ", to " : "",
+               shown != NULL ? shown : "");
+    free(shown);
+    return true;
 }
 
 int verb_get(struct admin *a)
@@ -42,6 +73,8 @@ int verb_get(struct admin *a)
                           : fetch_value(&l, key, a->opt[OPT_LOCAL] != NULL, &v);
     if (rc == 0)
         print(a, &v);
+    else if (rc == KV_E_INVAL && version == 0 && is_link(&l, key))
+        exit = EXIT_REFUSED;
     else
         exit = cluster_fail(&l, key, rc, false);
     buffer_deinit(&v.data);

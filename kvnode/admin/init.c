@@ -123,7 +123,8 @@ static int plan_node(const struct admin *a, struct plan *p)
                      "# A node of kvfs. Every setting with its source: kvnode config -c %s\n"
                      "[node]\nname = %s\nid = %llu\ndata = %s\n%s%s%s\n"
                      "[cluster]\nid = %s\n\n[ssh]\nlisten = %s\n\n"
-                     "# One [peer NAME] section for each other node: kvnode config --peer prints it there.\n",
+                     "# One [peer NAME] section for each other node: kvnode config --peer (with its -c FILE) "
+                     "prints it there.\n",
                      strlen(p->file) < 110 ? p->file : "FILE", p->name, (unsigned long long)p->id, p->data,
                      socket[0] != '\0' ? "socket = " : "", socket, socket[0] != '\0' ? "\n" : "", p->cluster,
                      p->listen);
@@ -141,8 +142,8 @@ static int check(const struct admin *a, const struct plan *p)
     config_free(config);
     if (access(p->file, F_OK) == 0)
         return admin_fail(a, EXIT_REFUSED, NULL,
-                          "%s exists; nothing was changed. Use another --name, or remove that node first",
-                          p->file);
+                          "%s exists; nothing was changed. Use another %s, or remove that node first",
+                          p->file, a->opt[OPT_CONFIG] != NULL ? "-c" : "--name");
     int rc = is_free(p->data);
     if (rc == 0)
         return admin_fail(
@@ -206,19 +207,22 @@ int verb_init(struct admin *a)
         printf("node %s (id %llu) of cluster %s\n", p->name, (unsigned long long)p->id, p->cluster);
         printf("  configuration  %s\n  data           %s\n  keys           %s/ssh\n", p->file, p->data,
                p->data);
+        char which[PATH_MAX + 8];
+        if (a->opt[OPT_CONFIG] != NULL)
+            snprintf(which, sizeof which, "-c %s", p->file);
+        else
+            snprintf(which, sizeof which, "-n %s", p->name);
         if (p->founds)
             printf("It founds this cluster at its first start, with those of its [peer] sections. For each "
                    "other\n"
-                   "node: kvnode init --cluster %s ..., and exchange the sections first (kvnode config "
-                   "--peer)\n",
-                   p->cluster);
+                   "node: kvnode init --cluster %s ..., and exchange the sections first\n"
+                   "(kvnode config %s --peer)\n",
+                   p->cluster, which);
         else
             printf("It waits until a member of that cluster lets it in: exchange the [peer] sections first\n"
-                   "(kvnode config --peer)\n");
-        if (a->opt[OPT_CONFIG] != NULL)
-            printf("Start it: kvnode run -c %s\n", p->file);
-        else
-            printf("Start it: kvnode run -n %s\n", p->name);
+                   "(kvnode config %s --peer)\n",
+                   which);
+        printf("Start it: kvnode run %s\n", which);
     }
     free(p);
     return exit;

@@ -4,7 +4,8 @@
  * A subscription only says that something happened; the rows are always read
  * from the log after the last one printed, so none is lost or doubled. Where that was is
  * known by the log's own cursor, which means the same to every node: whoever follows goes
- * on at the next node when his own dies, and waits for one if there is none. */
+ * on at the next node when his own dies, and waits for one if there is none: for as long as it takes,
+ * or with --timeout until there has been none that could be read for so long. */
 #include "kvnode/admin/cluster.h"
 #include "kvnode/admin/format.h"
 #include "kvnode/admin/request.h"
@@ -15,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sync/base/clock.h"
 #include "sync/base/error.h"
 
 #define PAGE 500
@@ -177,8 +179,14 @@ static int subscribe(struct request_link *l, uint64_t after)
     return rc;
 }
 
-/* Waits for any node, for as long as it takes. */
-static int find_node(struct request_link *l, uint64_t cluster)
+/* since_ms: of the last word of any node. */
+static bool is_over(const struct request_link *l, uint64_t since_ms)
+{
+    return l->admin->opt[OPT_TIMEOUT] != NULL && clock_boot_ms() - since_ms >= l->admin->timeout_ms;
+}
+
+/* Waits for any node. -ETIMEDOUT: for too long. */
+static int find_node(struct request_link *l, uint64_t cluster, uint64_t since_ms)
 {
     bool told = false;
     for (;;) {
@@ -194,6 +202,8 @@ static int find_node(struct request_link *l, uint64_t cluster)
         if (!told)
             admin_say(l->admin, "kvnode: no node answers (%s); waiting for one", l->detail);
         told = true;
+        if (is_over(l, since_ms))
+            return -ETIMEDOUT;
         request_pause(LOOK_AGAIN_MS);
     }
 }
@@ -202,6 +212,8 @@ static int find_node(struct request_link *l, uint64_t cluster)
 static int follow(struct request_link *l, uint64_t after, struct printer *p)
 {
     const uint64_t cluster = l->node.cluster_id;
+    uint64_t heard_ms = clock_boot_ms();
+    unsigned failures = 0; /* since then */
     struct place at = {.after = after};
     struct frame frame;
     l->no_repeat = true; /* a new connection needs its own subscription */
@@ -214,14 +226,20 @@ static int follow(struct request_link *l, uint64_t after, struct printer *p)
         if (rc == 0) {
             rc = client_wait(l->client, LOOK_AGAIN_MS, &frame);
             rc = rc == 1 || rc == -ETIMEDOUT ? 0 : rc;
+            heard_ms = clock_boot_ms();
+            failures = 0;
         }
         if (rc == 0)
             continue;
-        if (!may_pass(rc))
+        /* A node that waits for people is not waited for. */
+        if (!may_pass(rc) || l->way_back[0] != '\0')
             return rc;
         if (l->client != NULL)
             admin_say(l->admin, "kvnode: node %s: %s", l->node.name, rc > 0 ? error_text(rc) : strerror(-rc));
-        rc = find_node(l, cluster);
+        /* One that stands still has taken all the time there was; another one may answer at once. */
+        if (failures++ > 0 && is_over(l, heard_ms))
+            return rc;
+        rc = find_node(l, cluster, heard_ms);
         if (rc != 0)
             return rc;
         rc = subscribe(l, after);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <glob.h>
+#include <jansson.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,6 +142,7 @@ static int reconnect(struct request_link *l)
     const char *node = named_node(l->admin);
     client_close(l->client);
     l->client = NULL;
+    l->way_back[0] = '\0';
     return node == NULL ? try_all(l, l->detail, sizeof l->detail) : try_named(l, node);
 }
 
@@ -227,14 +229,40 @@ static int ask_once(struct request_link *l, enum message_type type, const struct
     return client_call(l->client, l->last_id, request_left(l), answer_out, l->detail, sizeof l->detail);
 }
 
+/* A refusal with a reason may be one that time does not mend: the node's data have gone back. Asked
+ * once; the refusal's own text stays. */
+static bool is_out_of_service(struct request_link *l)
+{
+    char why[DETAIL_MAX];
+    struct cursor answer;
+    json_t *status = NULL;
+    size_t len;
+    memcpy(why, l->detail, sizeof why);
+    if (ask_once(l, MESSAGE_STATUS, NULL, &answer) == 0) {
+        const uint8_t *text = cursor_string(&answer, FRAME_PAYLOAD_MAX, &len);
+        status = text != NULL ? json_loadb((const char *)text, len, 0, NULL) : NULL;
+    }
+    const char *way_back = json_string_value(json_object_get(status, "way_back"));
+    snprintf(l->way_back, sizeof l->way_back, "%s", way_back != NULL ? way_back : "");
+    json_decref(status);
+    memcpy(l->detail, why, sizeof why);
+    return l->way_back[0] != '\0';
+}
+
 /* repeat_lost: the request may be sent again after a lost connection. */
 static int ask(struct request_link *l, enum message_type type, const struct buffer *body, bool repeat_lost,
                struct cursor *answer_out)
 {
     uint64_t begin = clock_boot_ms();
+    bool looked = false;
     for (;;) {
         int rc = ask_once(l, type, body, answer_out);
         bool lost = is_lost(rc);
+        if (rc == KV_E_UNAVAILABLE && l->detail[0] != '\0' && !looked) {
+            looked = true;
+            if (is_out_of_service(l))
+                return rc;
+        }
         if (!is_refused_for_now(rc) && !(lost && repeat_lost))
             return rc;
         if (request_left(l) <= (lost ? RETRY_MS : LAST_TRY_MS))

@@ -1,8 +1,8 @@
 /* Talking to a node: which one, requests with the verb's deadline, writes.
  *
  * A node that has no leader refuses with "nothing was written", so those
- * requests are repeated until the deadline. A lost connection is repeated (with
- * any node, unless one was named) only for reads and for writes of a session. */
+ * requests are repeated until the deadline; not so at a node that waits for no leader but for people. A lost
+ * connection is repeated (with any node, unless one was named) only for reads and for writes of a session. */
 #ifndef KVFS_KVNODE_ADMIN_REQUEST_H
 #define KVFS_KVNODE_ADMIN_REQUEST_H
 
@@ -17,13 +17,14 @@ struct request_link {
     struct client_node node;
     char socket[108];
     uint64_t last_id;
-    uint64_t deadline_ms;    /* boot clock */
-    uint64_t session;        /* 0: none; exactly-once writes */
-    uint64_t seq;            /* of the session's last write */
-    bool told;               /* that this takes long */
-    bool no_repeat;          /* a lost connection is the caller's to replace */
-    char denied[DETAIL_MAX]; /* why a socket may not be used, or "" */
-    char detail[DETAIL_MAX]; /* the node's text of the last failure, may be "" */
+    uint64_t deadline_ms;      /* boot clock */
+    uint64_t session;          /* 0: none; exactly-once writes */
+    uint64_t seq;              /* of the session's last write */
+    bool told;                 /* that this takes long */
+    bool no_repeat;            /* a lost connection is the caller's to replace */
+    char denied[DETAIL_MAX];   /* why a socket may not be used, or "" */
+    char detail[DETAIL_MAX];   /* the node's text of the last failure, may be "" */
+    char way_back[DETAIL_MAX]; /* the node serves nobody until this is done; "": no such thing */
 };
 
 /* Connects to the first that answers of the nodes that -n or $KVNODE_NODE names (n1,n2), else to the first of

@@ -95,10 +95,7 @@ int verb_set(struct admin *a)
     else
         rc = read_input(&value, l.node.value_limit);
     if (rc == -EFBIG) {
-        char limit[32];
-        format_size(l.node.value_limit, limit, sizeof limit);
-        exit = admin_fail(a, EXIT_REFUSED, key,
-                          "the value is larger than the cluster's limit of %s; nothing was written", limit);
+        exit = cluster_fail_long(a, key, l.node.value_limit);
     } else if (rc != 0 || value.failed) {
         exit = admin_fail(a, EXIT_FAILED, key, "reading the value: %s; nothing was written",
                           strerror(rc != 0 ? -rc : ENOMEM));

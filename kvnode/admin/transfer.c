@@ -12,13 +12,16 @@
 #define LOOK_MS 20
 #define ASK_AGAIN_MS 1000
 
-/* The leader, as the node knows it, in leader_out; "": none. */
+/* The leader, as the node knows it, in leader_out; "": none. KV_E_ROFS: in a minority nobody can be elected.
+ */
 static int read_leader(struct request_link *l, char *leader_out, size_t size)
 {
     json_t *status;
     int rc = cluster_status(l, &status);
     if (rc == 0)
         snprintf(leader_out, size, "%s", cluster_text(status, "leader"));
+    if (rc == 0 && json_is_true(json_object_get(status, "minority")))
+        rc = KV_E_ROFS;
     json_decref(status);
     return rc;
 }

@@ -79,9 +79,15 @@ const struct verb admin_verbs[] = {
     {"restore", "KEY VERSION", "make an earlier version the current one, as a new version", KEYS, CLIENT, 2,
      2, verb_restore, NULL},
     {"watch", "[KEY]", "print changes of a key or below a directory as they come", KEYS,
-     CLIENT | BIT(OPT_LOCAL) | BIT(OPT_RAW), 0, 1, verb_watch, NULL},
+     CLIENT | BIT(OPT_LOCAL) | BIT(OPT_RAW), 0, 1, verb_watch,
+     "Until it is interrupted: goes on at the next node when its own dies, and waits for one if there is "
+     "none. "
+     "With --timeout it ends (exit 4) when no node could be read for so long."},
     {"log", "", "list operations, oldest first", KEYS,
-     CLIENT | BIT(OPT_FOLLOW) | BIT(OPT_LAST) | BIT(OPT_LOCAL) | BIT(OPT_RAW), 0, 0, verb_log, NULL},
+     CLIENT | BIT(OPT_FOLLOW) | BIT(OPT_LAST) | BIT(OPT_LOCAL) | BIT(OPT_RAW), 0, 0, verb_log,
+     "With --follow until it is interrupted: goes on at the next node when its own dies, and waits for one "
+     "if "
+     "there is none; with --timeout it ends (exit 4) when no node could be read for so long."},
     {"status", "", "who leads, who lives, who lags", CLUSTER, CLIENT | BIT(OPT_WATCH), 0, 0, verb_status,
      NULL},
     {"members", "", "the nodes of the cluster and their addresses", CLUSTER, CLIENT, 0, 0, verb_members,

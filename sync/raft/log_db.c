@@ -71,11 +71,7 @@ int log_db_translate(int rc)
 
 int log_db_damaged(const struct log_db *db, char *why, const char *what)
 {
-    snprintf(
-        why, LOG_STORE_ERROR_LEN,
-        "%s is damaged (%s): this node must not vote with it again. Remove log.db* and groups/ beside it, "
-        "start the node, and let it begin anew: kvnode readmit NAME, at another node",
-        db->path, what);
+    snprintf(why, LOG_STORE_ERROR_LEN, "%s is damaged (%s): " LOG_STORE_MEND, db->path, what);
     return -EBADMSG;
 }
 

@@ -37,6 +37,10 @@ struct log_store;
 enum log_store_state { LOG_STORE_OK, LOG_STORE_FULL, LOG_STORE_FAILED };
 
 #define LOG_STORE_ERROR_LEN 512
+/* How the text of -EBADMSG ends: what to do. */
+#define LOG_STORE_MEND                                                                                       \
+    "this node must not vote with it again. Remove log.db* and groups/ beside it, start the node, and let "  \
+    "it begin anew: kvnode readmit NAME, at another node"
 
 /* Opens or creates the file, checks that it is one of ours and starts the
  * committer. why (LOG_STORE_ERROR_LEN bytes): on failure a sentence that names

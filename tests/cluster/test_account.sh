@@ -21,6 +21,9 @@ if [ -e /dev/fuse ]; then
     mount_logs_hangup() { grep -q "Hangup: goes on" "$work/kvfs.log"; }
     until_true 10 mount_logs_hangup || die "no word of the hangup: $(cat "$work/kvfs.log")"
     [ "$(cat "$work/mount/k")" = v ] || die "the mount is gone"
+    ln -s /not/here "$work/mount/link" || die "ln -s"
+    expect 6 kvnode get link
+    has "$err" "kvnode: get link: it is a symbolic link, to /not/here"
 fi
 timeout 60 kvnode dev down >/dev/null || die "dev down"
 

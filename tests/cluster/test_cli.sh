@@ -78,6 +78,20 @@ head -c 2000000 /dev/zero | kvnode set too-much - 2>"$work/stderr"
 [ $? = 6 ] || die "2 MB in a cluster of 1 MiB: $(cat "$work/stderr")"
 has "$(cat "$work/stderr")" "the cluster's limit of 1.0 MiB (max_bytes"
 has "$(cat "$work/stderr")" "kvnode config --cluster max_bytes=SIZE"
+expect 0 kvnode config --cluster value_limit=4KiB
+has "$err" "values longer than 4.0 KiB stay"
+expect 6 kvnode set long "$(printf 'n%.0s' {1..5000})"
+has "$err" "limit of 4.0 KiB (value_limit); nothing was written"
+head -c 5000 /dev/zero | kvnode set long 2>"$work/stderr"
+[ $? = 6 ] || die "5000 bytes: $(cat "$work/stderr")"
+has "$(cat "$work/stderr")" "limit of 4.0 KiB (value_limit); nothing was written"
+expect 0 kvnode config --cluster value_limit=default max_keys=1
+has "$err" "max_keys: 3 keys are there, more than 1"
+expect 6 kvnode set one/more x
+expect 0 kvnode config --cluster max_keys=default max_bytes=1
+has "$err" "max_bytes: "
+expect 0 kvnode config --cluster max_bytes=1MiB
+[ -z "$err" ] || die "a limit above what there is: $err"
 expect 6 kvnode config --cluster max_keys=-1
 has "$err" "-1 is no value for it"
 expect 6 kvnode config --cluster nonsense=1
@@ -108,7 +122,7 @@ kvnode get big/value | cmp - "$work/big" || die "5 MB differ"
 kvnode get big/value --version 1 | cmp - "$work/big" || die "5 MB of version 1 differ"
 head -c 70000000 /dev/zero | kvnode set big/too-much 2>"$work/stderr"
 [ $? = 6 ] || die "70 MB: $(cat "$work/stderr")"
-has "$(cat "$work/stderr")" "limit of 64.0 MiB; nothing was written"
+has "$(cat "$work/stderr")" "limit of 64.0 MiB (value_limit); nothing was written"
 expect 3 kvnode get big/too-much
 
 say "history and restore"
@@ -213,7 +227,9 @@ expect 3 kvnode ls kvnode-bench~
 say "init overwrites nothing"
 expect 0 kvnode init --name n9 -c "$work/n9.conf" --data "$work/n9"
 [ "$(stat -c %a "$work/n9")" = 700 ] || die "mode of the data directory"
+has "$out" "kvnode config -c $work/n9.conf --peer"
 expect 6 kvnode init --name n9 -c "$work/n9.conf" --data "$work/other"
+has "$err" "another -c"
 expect 6 kvnode init --name n9 -c "$work/other.conf" --data "$work/n9"
 has "$err" "not empty; nothing was changed"
 expect 0 kvnode config -c "$work/n9.conf" --fstab
@@ -226,8 +242,35 @@ mkdir "$work/n9"
 timeout 20 kvnode run -c "$work/n9.conf" >"$work/run.log" 2>&1
 [ $? = 1 ] || die "a wiped directory was taken: $(cat "$work/run.log")"
 
-say "a value outlives the node"
+say "who is meant, and what there is to do"
+expect 6 kvnode readmit n9
+has "$err" "kvnode: readmit n9: no such node"
+expect 2 kvnode readmit n1
+has "$err" "kvnode: readmit: --yes is needed"
+expect 1 kvnode dev start all
+has "$err" "kvnode: dev start all: all nodes run already"
+expect 1 kvnode dev resume all
+has "$err" "kvnode: dev resume all: no node is paused"
+expect 0 kvnode dev pause n1
+expect 0 kvnode dev resume all
+has "$out" "n1 resumed"
+
+say "watch --timeout gives up when there is no node for so long; a value outlives the node"
+kvnode watch late --timeout 1s >"$work/late" 2>"$work/late.err" &
+watch=$!
+children+=("$watch")
+n=0
+late_sees_a_write() {
+    n=$((n + 1))
+    kvnode set late/key "$n" && seen late/key late
+}
+until_true 20 late_sees_a_write || die "no write was seen"
 kvnode dev kill n1 >/dev/null || die "kill"
+watch_ended() { ! kill -0 "$watch" 2>/dev/null; }
+until_true 20 watch_ended || die "watch --timeout 1s does not give up"
+wait "$watch"
+[ $? = 4 ] || die "watch gave up with another status: $(cat "$work/late.err")"
+has "$(cat "$work/late.err")" "no answer from the node for 1 s"
 expect 4 kvnode get app/color
 expect 0 kvnode dev start n1
 expect 0 kvnode get app/color

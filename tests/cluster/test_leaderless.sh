@@ -58,7 +58,13 @@ expect 0 kvnode --timeout 2s -n n1 get --local app/key
 [ "$out" = "value 3" ] || die "get --local: $out"
 expect 0 kvnode --timeout 2s -n n1 get --local --version 2 app/key
 [ "$out" = "value 2" ] || die "get --local --version 2: $out"
-expect 4 kvnode --timeout 2s -n n1 transfer
+begin=$(now_ms)
+for to in "" n1 n2; do
+    # shellcheck disable=SC2086
+    expect 4 kvnode --timeout 60s -n n1 transfer $to
+    has "$err" "in a minority (n2 is unreachable, n3 is unreachable)"
+done
+[ $(($(now_ms) - begin)) -lt 30000 ] || die "a node that knows of its minority waits"
 expect 4 kvnode -n n1 status
 has "$out" "The cluster does not accept writes: 1 of 3 voters can take them, 2 are needed (n2 is unreachable, n3 is unreachable)."
 expect 0 kvnode dev start all

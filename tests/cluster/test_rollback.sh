@@ -62,7 +62,21 @@ done
 status_says n1 'One node may fail' && die "n2 is counted: $(kvnode -n n1 status)"
 grep -q 'gone back' "$work/run/n1/log" || die "n1 logs nothing"
 grep -q 'gone back' "$work/run/n2/log" || die "n2 logs nothing"
-expect 4 kvnode -n n2 --timeout 2s get base
+begin=$(now_ms)
+expect 4 kvnode -n n2 --timeout 60s get base
+has "$err" "gone back"
+has "$err" "The way back: kvnode readmit n2, at another node"
+expect 4 kvnode -n n2 --timeout 60s set base 2
+has "$err" "nothing was written. The way back: kvnode readmit n2"
+expect 4 kvnode -n n2 --timeout 60s watch
+[ $(($(now_ms) - begin)) -lt 30000 ] || die "a node that knows at once waits"
+advises_to_readmit() { # EXIT NODE TEXT
+    expect "$1" kvnode doctor -n "$2"
+    has "$out" "$3"
+    case $out in *"start the nodes that are down"* | *"on that machine"*) die "$2's doctor: $out" ;; esac
+}
+advises_to_readmit 1 n2 "kvnode readmit n2, at another node"
+advises_to_readmit 0 n1 "kvnode readmit n2"
 writes n1 a/more 1 || die "two nodes are a majority"
 kvnode dev kill n2 -q
 start n2
@@ -107,6 +121,8 @@ rm -rf "$(data 2)"/log.db* "$(data 2)/groups"
 kvnode dev kill n1 -q
 start n2
 until_true 20 status_says n2 'its data were lost' || die "n2 says: $(kvnode -n n2 status)"
+expect 1 kvnode doctor -n n2
+has "$out" "kvnode readmit n2, at another node"
 until_true 20 says_gone n3 || die "n3 says: $(kvnode -n n3 status)"
 writes n3 e 1 && die "n3 and a wiped node are no majority"
 kvnode dev start n1 -q || die "dev start n1"
@@ -155,6 +171,18 @@ tail_says_stopped() {
 quiet 2
 quiet 3
 rm -rf "$work/n2.data" && cp -a "$(data 2)" "$work/n2.data"
+sums() { (cd "$(data 2)" && find . -type f -exec sha256sum {} + | sort); }
+dd if=/dev/urandom of="$(data 2)/log.db" bs=1k count=8 seek=1 conv=notrunc status=none
+before=$(sums)
+expect 1 kvnode doctor -c "$work/run/conf/n2.conf"
+has "$out" "FAIL  log"
+has "$out" "$(data 2)/log.db is damaged"
+has "$out" "kvnode readmit n2, at another node"
+has "$out" "start it: kvnode dev start n2"
+[ "$before" = "$(sums)" ] || die "doctor has written: $before, now $(sums)"
+refused "log.db is damaged"
+expect 1 kvnode doctor -c "$work/run/conf/n2.conf"
+has "$out" "PASS  log                $(data 2)/log.db"
 rm -f "$(data 2)"/groups/0/state.db*
 cp -a "$(data 3)"/groups/0/state.db* "$(data 2)/groups/0/"
 refused "state.db belongs to node 3, this is node 2"
@@ -194,6 +222,14 @@ expect 1 kvnode run -c "$work/run/conf/n2.conf"
 has "$err" "install.meta"
 rmdir "$(data 2)/groups/0/install.meta"
 kvnode dev start n2 -q && kvnode dev start n3 -q || die "dev start"
+equal_digests 3
+
+say "a damaged state.db asks for nothing"
+quiet 2
+dd if=/dev/urandom of="$(data 2)/groups/0/state.db" bs=1k count=8 seek=1 conv=notrunc status=none
+expect 0 kvnode dev start n2
+grep -q 'state.db.damaged; .*there is nothing to do' "$work/run/n2/log" || die "no word of it: $(tail -n 5 "$work/run/n2/log")"
+grep 'state.db' "$work/run/n2/log" | grep 'stop the node' && die "the log asks for what is done already"
 equal_digests 3
 
 say "an even number of nodes"

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #include "sync/base/error.h"
+#include "sync/raft/log_check.h"
 
 static volatile bool fail_syncs;
 
@@ -398,6 +400,39 @@ static void an_interrupted_copy_is_done_again_or_completed(void **state)
     store_rig_teardown(&r);
 }
 
+/* What is asked of a node that does not run: the answer of a start, which names the file itself. */
+static void a_check_says_what_a_start_says_and_touches_nothing(void **state)
+{
+    struct store_rig r;
+    uint8_t *data, *after;
+    char journal[PATH_MAX], why[LOG_STORE_ERROR_LEN] = "";
+    size_t len, len_after;
+    bool exists = false;
+
+    store_small_log(&r);
+    data = read_file(r.path, &len);
+    assert_int_equal(log_check(r.path, 0, &exists, why), 0);
+    assert_true(exists);
+    assert_int_equal(log_check(r.path, 1, &exists, why), 0);
+    assert_false(exists);
+    write_file(r.path, data, len / 2);
+    assert_int_equal(log_check(r.path, 0, &exists, why), -EBADMSG);
+    assert_int_equal(strncmp(why, r.path, strlen(r.path)), 0);
+    assert_non_null(strstr(why, " is damaged ("));
+    assert_non_null(strstr(why, LOG_STORE_MEND));
+    after = read_file(r.path, &len_after);
+    assert_int_equal(len_after, len / 2);
+    assert_memory_equal(after, data, len_after);
+    snprintf(journal, sizeof journal, "%s-wal", r.path);
+    assert_int_not_equal(access(journal, F_OK), 0);
+    unlink(r.path); /* and the floor is there */
+    assert_int_equal(log_check(r.path, 0, &exists, why), -EBADMSG);
+    assert_int_not_equal(access(r.path, F_OK), 0);
+    free(data);
+    free(after);
+    store_rig_teardown(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -411,6 +446,7 @@ int main(void)
         cmocka_unit_test(a_failed_sync_is_final_and_the_next_start_copies_the_log),
         cmocka_unit_test(a_waiting_term_learns_of_the_failure),
         cmocka_unit_test(an_interrupted_copy_is_done_again_or_completed),
+        cmocka_unit_test(a_check_says_what_a_start_says_and_touches_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
