@@ -96,6 +96,14 @@ has "$(cat "$work/out")" "Try: "
 [ "$(cat run/kv/file)" = precious ] || die "the file is gone"
 rm run/kv/file
 
+say "down while the mount is in use"
+quickstart
+exec 9<run/kv/app/color
+quickstart down
+exec 9<&-
+has "$(cat "$work/out")" "run/kv was in use and is only detached: kvfs (pid "
+if grep -q "$work/clone/run/kv" /proc/self/mountinfo; then die "still mounted after down"; fi
+
 say "purge, and from the beginning"
 quickstart purge
 { [ ! -e run ] && [ ! -e build ]; } || die "purge left something"
