@@ -67,14 +67,18 @@ static int read_public_file(const char *path, char public_out[static IDENTITY_PU
 static int print_own_section(const struct admin *a, const struct config *c)
 {
     char key[IDENTITY_PUBLIC_MAX], host_key[IDENTITY_PUBLIC_MAX];
+    const char *of = a->opt[OPT_CONFIG] != NULL ? " -c " : "",
+               *file = a->opt[OPT_CONFIG] != NULL ? a->opt[OPT_CONFIG] : "";
     int rc = identity_read_public(c->client_key, key);
     if (rc != 0)
-        return admin_fail(a, EXIT_FAILED, NULL, "%s: %s. Try: kvnode doctor", c->client_key, strerror(-rc));
+        return admin_fail(a, EXIT_FAILED, NULL, "%s: %s. Try: kvnode doctor%s%s", c->client_key,
+                          strerror(-rc), of, file);
     /* Through the system's sshd the others see the system's host key. */
     const char *host_path = c->private_sshd ? c->host_key : SYSTEM_HOST_KEY;
     rc = c->private_sshd ? identity_read_public(host_path, host_key) : read_public_file(host_path, host_key);
     if (rc != 0)
-        return admin_fail(a, EXIT_FAILED, NULL, "%s: %s. Try: kvnode doctor", host_path, strerror(-rc));
+        return admin_fail(a, EXIT_FAILED, NULL, "%s: %s. Try: kvnode doctor%s%s", host_path, strerror(-rc),
+                          of, file);
     if (strcmp(c->listen_host, "0.0.0.0") == 0 || strcmp(c->listen_host, "::") == 0)
         admin_say(a,
                   "kvnode: the address below is no address that others can dial; put this machine's there");

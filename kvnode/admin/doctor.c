@@ -104,12 +104,15 @@ static void check_log(struct doctor *d, const struct config *c, bool *is_member_
     *is_member_out = true;
     if (access(path, F_OK) != 0 && access(floor, F_OK) != 0) {
         *is_member_out = false;
-        if (access(c->founding, F_OK) == 0)
+        if (access(c->founding, F_OK) == 0) {
             say(d, SSH_CHECK_PASS, "log", "", "not yet begun (founding)");
-        else
-            say(d, SSH_CHECK_WARN, "log",
-                "start it; if its data were lost, also: kvnode readmit, at another node",
+        } else {
+            char mend[MEND_MAX];
+            snprintf(mend, sizeof mend,
+                     "start it; if its data were lost, also: kvnode readmit %s, at another node", c->name);
+            say(d, SSH_CHECK_WARN, "log", mend,
                 "no log yet: this node waits until a member of the cluster lets it in");
+        }
         return;
     }
     if (in_use(c)) {

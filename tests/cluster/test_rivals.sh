@@ -125,6 +125,7 @@ expect 1 kvnode doctor -c "$(conf d)"
 has "$out" "FAIL  nodes"
 has "$out" "no [peer] section"
 has "$out" "start it: kvnode run -c $(conf d)"
+has "$out" "kvnode readmit d, at another node"
 introduce a d
 expect 1 kvnode run -c "$(conf d)"
 has "$err" "1, 3, 5 or 7 nodes"
