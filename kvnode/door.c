@@ -51,6 +51,7 @@ struct door {
     bool tell_all;  /* something that all have to know */
     bool unwritten; /* progress that the note lacks */
     uint64_t wrote_ms, left_ms;
+    struct buffer note; /* as it was stored last */
 };
 
 static struct incarnation *own(const struct door *d)
@@ -78,13 +79,13 @@ static void note_encode(const struct door *d, struct buffer *b)
 /* now: false if the disk is full. */
 static bool put_note(struct door *d, bool now)
 {
-    struct buffer b = BUFFER_INIT;
+    struct buffer *b = &d->note;
     bool stored = false;
 
-    note_encode(d, &b);
-    if (!b.failed)
-        stored = consensus_put_note(d->node->consensus, b.data, b.len, now);
-    buffer_deinit(&b);
+    buffer_clear(b);
+    note_encode(d, b);
+    if (!b->failed)
+        stored = consensus_put_note(d->node->consensus, b->data, b->len, now);
     d->unwritten = !stored;
     return stored;
 }
@@ -267,6 +268,8 @@ int door_open(struct node *n, bool has_log, struct door **out, char *why)
 
 void door_free(struct door *d)
 {
+    if (d != NULL)
+        buffer_deinit(&d->note);
     free(d);
 }
 

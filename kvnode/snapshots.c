@@ -135,6 +135,8 @@ void snapshots_free(struct snapshots *s)
     buffer_deinit(&s->held);
     snapshot_meta_deinit(&s->meta);
     snapshot_meta_deinit(&s->install_meta);
+    writeback_free(s->dropped.writeback, false, 0);
+    writeback_free(s->new_writeback, false, 0);
     uv_close((uv_handle_t *)&s->wake, on_wake_closed);
 }
 

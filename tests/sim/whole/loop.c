@@ -139,6 +139,11 @@ int uv_queue_work(uv_loop_t *loop, uv_work_t *w, uv_work_cb work, uv_after_work_
 {
     w->work_cb = work;
     w->after_work_cb = after;
+    if (w->data == w) { /* it owns itself and is of no host: none that is killed leaves it behind */
+        work(w);
+        after(w, 0);
+        return 0;
+    }
     queue_at(world.now + work_time(), host_of_loop(loop), work_run, w, 0, NULL);
     return 0;
 }
