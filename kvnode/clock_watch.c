@@ -12,7 +12,7 @@
 #define DOUBT_MS 10000
 /* A clock that was just put right may take a moment, and so may a machine that wakes. */
 #define OFF_FOR_MS 3000
-#define HAND_OVER_AGAIN_MS 10000
+#define HAND_OVER_AGAIN_MS 1000 /* one that has not stored what it was sent last does not take over */
 /* Stored time this far ahead is told in the log. */
 #define AHEAD_NS (60 * UINT64_C(1000000000))
 

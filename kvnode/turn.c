@@ -188,7 +188,7 @@ static void judge(struct turn *t, uint64_t took)
     t->waited_ns = waited(t);
     t->wall_ns = now;
     t->continued = (unsigned)continued;
-    if (took > t->limit_ns) {
+    if (took > t->limit_ns && ++t->over >= SUSPECT_TIMES) {
         finding(t, "took %" PRIu64 " us of CPU time, over the limit of %" PRIu64 " ms", took / 1000,
                 t->limit_ns / 1000000);
     } else if (took > rest && took - rest > t->limit_ns / TURN_PART_SHARE && is_usual(t)) {

@@ -4,7 +4,8 @@
  * wall gives the turn its name. Loop thread only.
  *
  * With a limit, which the tests set, three things are findings: a turn that takes more
- * CPU time; one part of it (a command, a request) that alone takes half of that,
+ * CPU time, when it is the third of this node, as what the host of a virtual machine takes counts
+ * too and hits anything; one part of it (a command, a request) that alone takes half of that,
  * when it does so for the third time, as interrupts count too and hit anything; and a
  * turn that stands still for five times that: by the clock, without the time in which it
  * worked, waited for a processor or one that the host took, or waited for input. So a loop that waits for a
@@ -50,6 +51,7 @@ struct turn {
     int stat_fd, schedule_fd;         /* owned: /proc/stat, and where this thread has waited */
     unsigned continued;               /* SIGCONTs that were known at the end of the last turn */
     uint64_t excused_ns;
+    unsigned over; /* turns of more than the limit */
     unsigned findings;
     struct {
         const char *part, *detail;

@@ -103,11 +103,14 @@ static void too_much_work_is_a_finding_by_its_name(void **state)
 
     if (!is_watched(t))
         return;
-    work(12);
-    since = clock_boot_ns();
-    work(14);
-    turn_part(t, since, "frame of type", NULL, 17);
-    end(t);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(t->findings, 0);
+        work(12);
+        since = clock_boot_ns();
+        work(14);
+        turn_part(t, since, "frame of type", NULL, 17);
+        end(t);
+    }
     assert_int_equal(t->findings, 1);
     assert_non_null(strstr(said, " error: " TURN_FINDING " took "));
     assert_non_null(strstr(said, "frame of type 17"));
