@@ -276,6 +276,7 @@ void op_flush(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
     pid_t thread = fuse_req_ctx(req)->pid;
     uint64_t ino = fs_ino(fs, node);
     bool emptied, ours;
+    int flags;
 
     if (!file_is_dirty(f) && (f == NULL || f->lost == 0)) {
         fs_leave(fs);
@@ -283,10 +284,11 @@ void op_flush(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
         return;
     }
     ours = file_is_of(f, handle_of(fi), process);
-    emptied = f->publication == NULL && f->n_writable == 1 && stage_only_emptied(&f->stage);
+    flags = handle_of(fi)->flags;
+    emptied = stage_only_emptied(&f->stage);
     fs_leave(fs);
 
-    if (!ours || (emptied && process_holds(thread, ino))) {
+    if (!ours || (emptied && process_has_duplicate(thread, ino, flags))) {
         fuse_reply_err(req, 0);
         return;
     }

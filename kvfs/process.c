@@ -105,7 +105,9 @@ static bool is_our_mount(pid_t pid, long id)
     return found;
 }
 
-bool process_holds(pid_t tid, uint64_t ino)
+#define SAME_FLAGS (O_ACCMODE | O_APPEND)
+
+bool process_has_duplicate(pid_t tid, uint64_t ino, int opened)
 {
     char path[64];
     struct dirent *entry;
@@ -118,7 +120,7 @@ bool process_holds(pid_t tid, uint64_t ino)
         return errno != ENOENT && errno != ESRCH;
     while (!holds && (entry = readdir(dir)) != NULL) {
         char name[384], info[1024];
-        const char *number, *flags, *mount;
+        const char *number, *flags, *mount, *position;
 
         if (entry->d_name[0] == '.')
             continue;
@@ -128,7 +130,10 @@ bool process_holds(pid_t tid, uint64_t ino)
         number = field(info, "ino");
         flags = field(info, "flags");
         mount = field(info, "mnt_id");
-        if (flags == NULL || (strtoul(flags, NULL, 8) & O_ACCMODE) == O_RDONLY)
+        position = strncmp(info, "pos:", 4) == 0 ? info + 4 : NULL;
+        if (flags == NULL || ((strtoul(flags, NULL, 8) ^ (unsigned)opened) & SAME_FLAGS) != 0)
+            continue;
+        if (position != NULL && strtoull(position, NULL, 10) != 0)
             continue;
         /* Before Linux 5.14 there is no "ino": then it cannot be told. */
         if (number == NULL)

@@ -19,8 +19,9 @@ bool process_is_killed(pid_t tid);
  * not in sight from this PID namespace). */
 pid_t process_of(pid_t tid);
 
-/* Whether the process of thread tid has a descriptor, open for writing, of an
- * inode with this number on a kvfs mount. True if it cannot be told. */
-bool process_holds(pid_t tid, uint64_t ino);
+/* Whether the process of thread tid has a descriptor that may be a duplicate of one of this
+ * inode on a kvfs mount, opened with these flags and neither read, written nor sought on: its
+ * access mode, O_APPEND and position are the same. True if it cannot be told. */
+bool process_has_duplicate(pid_t tid, uint64_t ino, int flags);
 
 #endif

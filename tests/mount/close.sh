@@ -17,6 +17,7 @@ echo old >"$A/emptied"
 exec 3>>"$A/emptied"
 : >"$A/emptied"
 is "what was emptied is so on the other mount when close has returned" "0" "$(stat -c %s "$B/emptied")"
+is "who writes while it is open elsewhere publishes once" "2" "$(echo 1 >"$A/fresh" && exec 4>>"$A/fresh" && echo one >"$A/fresh" && versions "$A/fresh" | wc -w)"
 exec 3>&-
 is "and the writer of '>' publishes once" "1" "$(echo one >"$A/once" && versions "$A/once" | wc -w)"
 

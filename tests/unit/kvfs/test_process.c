@@ -67,7 +67,7 @@ static void a_descriptor_elsewhere_is_not_held(void **state)
     assert_true(fd >= 0);
     assert_int_equal(fstat(fd, &st), 0);
     /* The same inode number, open for writing, but on no kvfs mount. */
-    assert_false(process_holds(thread_id(), st.st_ino));
+    assert_false(process_has_duplicate(thread_id(), st.st_ino, O_RDWR));
     close(fd);
     unlink(path);
 }
