@@ -2,6 +2,10 @@
 
 #define SHARED_MS 200 /* since the last small one */
 #define PAUSE_MAX_MS 500
+/* The pause is so many times as long as what it follows. What a large one leaves to do behind
+ * it (the state's database, fsync) takes from the pause too: with 1 the small ones keep 42 % of
+ * their rate, not half. */
+#define PAUSE_TIMES 2
 #define COST_MIN 4096
 #define LINK_MAX (2UL << 20)
 #define LINK_MS 1000
@@ -38,7 +42,9 @@ void large_room_took(struct large_room *r, size_t bytes, uint64_t took_ms, uint6
     size_t room = r->room;
 
     if (is_shared(r, now)) {
-        r->pause_ms = now + (took_ms < PAUSE_MAX_MS ? took_ms : PAUSE_MAX_MS);
+        uint64_t pause = took_ms < PAUSE_MAX_MS / PAUSE_TIMES ? PAUSE_TIMES * took_ms : PAUSE_MAX_MS;
+
+        r->pause_ms = now + pause;
         room = 0;
     } else {
         room += bytes;

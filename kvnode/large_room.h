@@ -1,8 +1,8 @@
 /* How much of the large commands (fair_queue.h) may be under way: proposed and not
  * applied, or forwarded and not answered. That is what a small one has to wait
  * behind, in log.db, on the links, in the state machine. While there are small ones
- * it is one at a time, and after each a pause as long as it took: half of the time
- * is theirs, whatever disks, links and processors are worth just now. Without small
+ * it is one at a time, and after each a pause twice as long as it took, so that half
+ * of their rate is left to them, whatever disks, links and processors are worth just now. Without small
  * ones it may be 4 MiB. Times are clock_boot_ms(). Loop thread only. */
 #ifndef KVFS_KVNODE_LARGE_ROOM_H
 #define KVFS_KVNODE_LARGE_ROOM_H
@@ -28,7 +28,7 @@ struct large_room {
     size_t first, n, bytes;
     uint64_t session;      /* of the last large one */
     uint64_t small_ms;     /* when a small one of another session went out last */
-    uint64_t pause_ms;     /* the small ones' half lasts until then */
+    uint64_t pause_ms;     /* the small ones' share lasts until then */
     uint64_t link_full_ms; /* since when a link is full, 0: none is */
 };
 

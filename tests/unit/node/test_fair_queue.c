@@ -146,7 +146,7 @@ static void the_room_for_large_ones_follows_the_time_that_they_take(void **state
         large_room_applied(r, index++, now + 60);
     }
     assert_int_equal(r->room, LARGE_ROOM_MAX);
-    /* With small ones of another session: one at a time, and half of the time is theirs. */
+    /* With small ones of another session: one at a time, and two thirds of the time are theirs. */
     for (int i = 0; i < 5; i++) {
         large_room_small(r, 8, now);
         assert_true(large_room_has(r, 0, now));
@@ -155,8 +155,8 @@ static void the_room_for_large_ones_follows_the_time_that_they_take(void **state
         assert_false(large_room_has(r, 0, now));
         now += 60;
         large_room_applied(r, index++, now);
-        assert_int_equal(large_room_pause(r, now), 60);
-        now += 59;
+        assert_int_equal(large_room_pause(r, now), 120);
+        now += 119;
         large_room_small(r, 8, now);
         assert_false(large_room_has(r, 0, now));
         assert_int_equal(large_room_pause(r, now), 1);
