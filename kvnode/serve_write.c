@@ -79,10 +79,12 @@ static int check_untrusted(struct client_conn *c, const struct command *cmd, boo
     return KV_OK;
 }
 
+#define DETAIL_ROOM 256
+
 /* What the log would refuse, or has already, need not go there. KV_OK: it goes;
- * KV_E_DUPLICATE: a part that is here. */
+ * KV_E_DUPLICATE: a part that is here. text: for the reason, if it has numbers. */
 static int check_bounds(struct client_conn *c, const struct client_user *user, const struct command *cmd,
-                        const char **why_out)
+                        char text[DETAIL_ROOM], const char **why_out)
 {
     const struct store *s = c->node->store;
     struct command_body body;
@@ -95,8 +97,10 @@ static int check_bounds(struct client_conn *c, const struct client_user *user, c
         return KV_OK;
     if (cmd->op == COMMAND_PART)
         return store_part_check(s, cmd->session, cmd->seq, body.part, body.value_len, why_out);
-    *why_out = store_register_refusal(s, c->who.trusted ? 0 : c->who.uid, body.nonce);
-    return *why_out != NULL ? KV_E_BUSY : KV_OK;
+    if (!store_register_refused(s, c->who.trusted ? 0 : c->who.uid, body.nonce, text, DETAIL_ROOM))
+        return KV_OK;
+    *why_out = text;
+    return KV_E_BUSY;
 }
 
 /* What a client that is not trusted says of itself does not count. What it has open it
@@ -125,6 +129,7 @@ int serve_write(struct client_conn *c, const struct frame *frame)
     uint32_t groups[COMMAND_GROUPS_MAX];
     struct command_result here = {.revision = store_applied(c->node->store)};
     const char *detail = NULL;
+    char text[DETAIL_ROOM];
     struct client_user *user;
     struct command cmd;
     struct request *r;
@@ -139,7 +144,7 @@ int serve_write(struct client_conn *c, const struct frame *frame)
         rv = check_untrusted(c, &cmd, has_owner, &detail);
     user = client_user_as(c->user, has_owner ? uid : c->who.uid);
     if (rv == KV_OK)
-        rv = check_bounds(c, user, &cmd, &detail);
+        rv = check_bounds(c, user, &cmd, text, &detail);
     if (rv != KV_OK && rv != KV_E_DUPLICATE) {
         client_user_put(user);
         answer_code(c, frame->id, rv, detail);
@@ -152,8 +157,11 @@ int serve_write(struct client_conn *c, const struct frame *frame)
         groups[i] = __builtin_bswap32(c->groups[i]);
     cmd.groups = (const uint8_t *)groups;
     cmd.flags = stamped_flags(c, &cmd);
-    if (cmd.op == COMMAND_REGISTER && c->who.trusted)
-        cmd.flags |= COMMAND_TRUSTED; /* the session is root's */
+    if (cmd.op == COMMAND_REGISTER) {
+        cmd.uid = c->who.uid; /* for nobody else, and never as the node */
+        if (c->who.trusted)
+            cmd.flags |= COMMAND_TRUSTED; /* the session is root's */
+    }
     cmd.node = c->node->config->name;
     cmd.node_len = strlen(cmd.node);
     r = request_new(c, &(struct frame){.type = frame->type, .id = frame->id, .payload = frame->payload});

@@ -144,11 +144,13 @@ void store_usage(const struct store *s, struct store_usage *usage_out);
 int store_session_result(const struct store *s, uint64_t session, uint64_t seq,
                          struct command_result *result_out);
 
-/* Who registered the session: his uid, 0 for root and whom nodes trust like him.
- * KV_OK or KV_E_SESSION. */
+/* Who registered the session: his uid, 0 for root and whom nodes trust like him,
+ * COMMAND_UID_NODE for a node itself. KV_OK or KV_E_SESSION. */
 int store_session_owner(const struct store *s, uint64_t session, uint32_t *uid_out);
-/* Why he cannot register a session under this nonce now (a sentence), NULL: he can. */
-const char *store_register_refusal(const struct store *s, uint32_t owner, const uint8_t nonce[16]);
+/* He cannot register a session under this nonce now; why_out: which bound he has met and
+ * who holds what is under it (a sentence). A node always can. */
+bool store_register_refused(const struct store *s, uint32_t owner, const uint8_t nonce[16], char *why_out,
+                            size_t size);
 /* What a part of a command would meet now. KV_OK: it goes to the log. KV_E_DUPLICATE:
  * it is here. KV_E_BUSY: no room for the unfinished commands of its session, its
  * owner or all, and none is held of this one; why_out: which (a sentence). */

@@ -21,12 +21,14 @@
 #include "sync/base/hash.h"
 #include "sync/base/error.h"
 
-/* Sessions: all, those that are kept for owner 0, those of one other owner. */
 #define EXPIRE_MAX 16  /* sessions that end with one command because of their age */
 #define FORGET_MAX 600 /* dead names that are forgotten with one command; one makes fewer */
+/* Sessions: all, those of one user, those of all users, those of root and all users. The
+ * rest is the nodes' own; one more, and the one of them that was silent for longest ends. */
 #define SESSIONS_MAX 10000
-#define SESSIONS_RESERVED 1000
 #define SESSIONS_OWNER_MAX 1000
+#define SESSIONS_USERS_MAX 9000
+#define SESSIONS_NODES_MAX 100
 /* Unacknowledged answers that a session may leave behind, and all those of one owner but 0. */
 #define SESSION_RESULTS_MAX 4096
 #define OWNER_RESULTS_MAX 32768
@@ -131,8 +133,8 @@ struct kept_result {
     struct command_result result;
 };
 
-/* Whose sessions they are: a uid, or 0 for root and those whom nodes trust like
- * him. There while he has any. */
+/* Whose sessions they are: a uid, 0 for root and those whom nodes trust like him, or
+ * COMMAND_UID_NODE for the nodes' own. There while he has any. */
 struct owner {
     UT_hash_handle hh; /* store.owners */
     uint32_t uid;
@@ -140,6 +142,11 @@ struct owner {
     uint64_t upload_cost;
     uint64_t results;
 };
+
+static inline bool owner_is_user(const struct owner *o)
+{
+    return o->uid != 0 && o->uid != COMMAND_UID_NODE;
+}
 
 /* The parts of an unfinished command. */
 struct upload {
@@ -157,7 +164,7 @@ struct upload {
 struct session {
     UT_hash_handle hh;          /* store.sessions, by id */
     UT_hash_handle hh_nonce;    /* store.nonces */
-    TAILQ_ENTRY(session) order; /* store.session_order, by seen_ms */
+    TAILQ_ENTRY(session) order; /* store.session_order, by seen_ms, id */
     uint64_t id;
     uint8_t nonce[16];
     uint64_t seen_ms;
@@ -198,7 +205,7 @@ struct store {
     uint64_t part_bytes;
     struct {
         uint64_t sessions, upload_cost;
-    } others; /* of all owners but 0 */
+    } users; /* of all users: owner_is_user() */
     uint64_t upload_cost;
     struct spent *spent; /* owned; store_spent.c */
     struct settings settings;

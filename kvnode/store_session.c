@@ -3,6 +3,8 @@
  * Sessions hang in a queue in the order in which they were last heard of, so
  * that expiry looks at its head only. */
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -91,6 +93,20 @@ static void owner_put(struct store *s, struct owner *o)
     free(o);
 }
 
+/* Those of one moment by id, as a state is loaded: which end first is the same on every
+ * node, whenever it was started. */
+static void put_in_order(struct store *s, struct session *ss)
+{
+    struct session *before = TAILQ_LAST(&s->session_order, session_queue);
+
+    while (before != NULL && before->seen_ms == ss->seen_ms && before->id > ss->id)
+        before = TAILQ_PREV(before, session_queue, order);
+    if (before != NULL)
+        TAILQ_INSERT_AFTER(&s->session_order, before, ss, order);
+    else
+        TAILQ_INSERT_HEAD(&s->session_order, ss, order);
+}
+
 struct session *session_new(struct store *s, const struct session_row *row)
 {
     struct session *ss = calloc(1, offsetof(struct session, client) + row->client_len);
@@ -116,9 +132,9 @@ struct session *session_new(struct store *s, const struct session_row *row)
         HASH_DELETE(hh, s->sessions, ss);
         goto fail;
     }
-    TAILQ_INSERT_TAIL(&s->session_order, ss, order);
+    put_in_order(s, ss);
     o->sessions++;
-    s->others.sessions += o->uid != 0;
+    s->users.sessions += owner_is_user(o);
     return ss;
 
 fail:
@@ -137,7 +153,7 @@ static void session_destroy(struct store *s, struct session *ss)
     TAILQ_REMOVE(&s->session_order, ss, order);
     ss->owner->results -= ss->n;
     ss->owner->sessions--;
-    s->others.sessions -= ss->owner->uid != 0;
+    s->users.sessions -= owner_is_user(ss->owner);
     owner_put(s, ss->owner);
     free(ss->results);
     free(ss);
@@ -197,7 +213,7 @@ void session_touch(struct store *s, struct session *ss, uint64_t acked_below)
     session_begin(s, ss);
     ss->seen_ms = s->elapsed_ms;
     TAILQ_REMOVE(&s->session_order, ss, order);
-    TAILQ_INSERT_TAIL(&s->session_order, ss, order);
+    put_in_order(s, ss);
     if (acked_below > ss->acked_below) {
         ss->acked_below = acked_below;
         while (n < ss->n && ss->results[ss->first + n].seq < acked_below)
@@ -212,23 +228,95 @@ void session_touch(struct store *s, struct session *ss, uint64_t acked_below)
     session_end(s, ss);
 }
 
-const char *store_register_refusal(const struct store *s, uint32_t owner, const uint8_t nonce[16])
+static uint64_t sessions_of(const struct store *s, uint32_t uid)
 {
-    const struct owner *o = owner_find(s, owner);
+    const struct owner *o = owner_find(s, uid);
+
+    return o != NULL ? o->sessions : 0;
+}
+
+/* The user with most sessions, the lowest uid of several; NULL: there is none. */
+static const struct owner *greediest(const struct store *s)
+{
+    const struct owner *most = NULL;
+    struct owner *o, *next;
+
+    HASH_ITER(hh, s->owners, o, next)
+    {
+        if (owner_is_user(o) && (most == NULL || o->sessions > most->sessions ||
+                                 (o->sessions == most->sessions && o->uid < most->uid)))
+            most = o;
+    }
+    return most;
+}
+
+/* Which bound keeps that owner from one more session. */
+enum session_bound { BOUND_NONE, BOUND_USER, BOUND_USERS, BOUND_ROOT };
+
+static enum session_bound bound_met(const struct store *s, uint32_t uid)
+{
+    uint64_t n_root = sessions_of(s, 0);
+
+    if (uid == COMMAND_UID_NODE)
+        return BOUND_NONE;
+    if (uid != 0 && sessions_of(s, uid) >= SESSIONS_OWNER_MAX)
+        return BOUND_USER;
+    if (uid != 0 && s->users.sessions >= SESSIONS_USERS_MAX)
+        return BOUND_USERS;
+    return n_root + s->users.sessions >= SESSIONS_MAX - SESSIONS_NODES_MAX ? BOUND_ROOT : BOUND_NONE;
+}
+
+bool store_register_refused(const struct store *s, uint32_t owner, const uint8_t nonce[16], char *why_out,
+                            size_t size)
+{
     const struct session *ss;
+    const struct owner *most;
 
     HASH_FIND(hh_nonce, s->nonces, nonce, sizeof ss->nonce, ss);
     if (ss != NULL)
-        return NULL;
-    if (HASH_CNT(hh, s->sessions) >= SESSIONS_MAX)
-        return "the cluster has as many sessions as it may have (10,000)";
-    if (owner == 0)
-        return NULL;
-    if (o != NULL && o->sessions >= SESSIONS_OWNER_MAX)
-        return "this user has as many sessions as one may have (1,000)";
-    if (s->others.sessions >= SESSIONS_MAX - SESSIONS_RESERVED)
-        return "the cluster's other sessions are kept for root (9,000 of 10,000 are taken)";
-    return NULL;
+        return false;
+    switch (bound_met(s, owner)) {
+    case BOUND_NONE:
+        return false;
+    case BOUND_USER:
+        snprintf(why_out, size, "user %" PRIu32 " has as many sessions as one may have (%d of the cluster's)",
+                 owner, SESSIONS_OWNER_MAX);
+        return true;
+    case BOUND_USERS:
+        most = greediest(s);
+        snprintf(why_out, size,
+                 "the users have as many sessions as they may have together (%d; most of them user %" PRIu32
+                 ": %" PRIu32 ")",
+                 SESSIONS_USERS_MAX, most->uid, most->sessions);
+        return true;
+    case BOUND_ROOT:
+        break;
+    }
+    snprintf(why_out, size,
+             "the cluster has as many sessions as it may have but for its nodes' own (%d; root has %" PRIu64
+             " of them, users %" PRIu64 ")",
+             SESSIONS_MAX - SESSIONS_NODES_MAX, sessions_of(s, 0), s->users.sessions);
+    return true;
+}
+
+/* Room for a node's registration: of its own former lives, or of a node that is silent
+ * and will register anew, one ends. */
+static void limit_node_sessions(struct store *s)
+{
+    while (sessions_of(s, COMMAND_UID_NODE) >= SESSIONS_NODES_MAX) {
+        struct session *ss = TAILQ_FIRST(&s->session_order);
+
+        while (ss->owner->uid != COMMAND_UID_NODE)
+            ss = TAILQ_NEXT(ss, order);
+        session_drop(s, ss);
+    }
+}
+
+static uint32_t owner_of_new(const struct caller *who)
+{
+    if (!who->trusted)
+        return who->uid;
+    return who->uid == COMMAND_UID_NODE ? COMMAND_UID_NODE : 0;
 }
 
 int session_register(struct apply *ap)
@@ -239,7 +327,7 @@ int session_register(struct apply *ap)
         .id = ap->index,
         .client = ap->body->name,
         .client_len = (uint8_t)ap->body->name_len,
-        .owner = ap->who.trusted ? 0 : ap->who.uid,
+        .owner = owner_of_new(&ap->who),
         .seen_ms = s->elapsed_ms,
         .acked_below = 1,
     };
@@ -250,8 +338,10 @@ int session_register(struct apply *ap)
         session_touch(s, ss, 0);
         return KV_OK;
     }
-    if (store_register_refusal(s, row.owner, ap->body->nonce) != NULL)
+    if (bound_met(s, row.owner) != BOUND_NONE)
         return KV_E_BUSY;
+    if (row.owner == COMMAND_UID_NODE)
+        limit_node_sessions(s);
     memcpy(row.nonce, ap->body->nonce, sizeof row.nonce);
     ss = session_new(s, &row);
     if (ss == NULL)
@@ -318,7 +408,8 @@ int session_add_result(struct session *ss, uint64_t seq, const struct command_re
 
 bool session_results_full(const struct session *ss)
 {
-    return ss->n >= SESSION_RESULTS_MAX || (ss->owner->uid != 0 && ss->owner->results >= OWNER_RESULTS_MAX);
+    return ss->n >= SESSION_RESULTS_MAX ||
+           (owner_is_user(ss->owner) && ss->owner->results >= OWNER_RESULTS_MAX);
 }
 
 int session_keep(struct store *s, struct session *ss, uint64_t seq, const struct command_result *result)

@@ -34,8 +34,8 @@ static void charge(struct store *s, struct session *ss, uint64_t cost)
     ss->upload_cost += cost;
     ss->owner->upload_cost += cost;
     s->upload_cost += cost;
-    if (ss->owner->uid != 0)
-        s->others.upload_cost += cost;
+    if (owner_is_user(ss->owner))
+        s->users.upload_cost += cost;
 }
 
 void upload_free(struct store *s, struct session *ss, struct upload *up)
@@ -141,9 +141,9 @@ static int admit(const struct store *s, const struct session *ss, const struct u
         return KV_E_FBIG;
     if (ss->upload_cost + cost > 2 * full)
         *why_out = "unfinished writes of this mount take twice the longest value";
-    else if (ss->owner->uid != 0 && ss->owner->upload_cost + cost > all / 4)
+    else if (owner_is_user(ss->owner) && ss->owner->upload_cost + cost > all / 4)
         *why_out = "unfinished writes of this user take a quarter of the room for all";
-    else if (ss->owner->uid != 0 && s->others.upload_cost + cost > all - all / 4)
+    else if (owner_is_user(ss->owner) && s->users.upload_cost + cost > all - all / 4)
         *why_out = "unfinished writes take all the room but what is kept for root";
     else if (s->upload_cost + cost > all)
         *why_out = "unfinished writes take all the room for them";

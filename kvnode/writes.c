@@ -538,7 +538,7 @@ static void ask_for_session(struct writes *w)
 {
     struct buffer b = BUFFER_INIT;
     struct command_body body = {.nonce = w->nonce, .name = (const uint8_t *)"node", .name_len = 4};
-    struct command cmd = {.op = COMMAND_REGISTER, .flags = COMMAND_TRUSTED};
+    struct command cmd = {.op = COMMAND_REGISTER, .flags = COMMAND_TRUSTED, .uid = COMMAND_UID_NODE};
     const char *name = w->node->config->name;
 
     if (getrandom(w->nonce, sizeof w->nonce, 0) != (ssize_t)sizeof w->nonce)

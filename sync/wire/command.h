@@ -32,6 +32,8 @@
 #define COMMAND_GROUPS_MAX 1024
 #define COMMAND_NODE_MAX 32
 #define COMMAND_PART_SIZE (256 * 1024) /* a longer body travels as several parts */
+/* The caller of a trusted REGISTER of a node for itself; no user has it. */
+#define COMMAND_UID_NODE UINT32_MAX
 
 /* COMMAND_CLOCK is refused (KV_E_REFUSED) unless the stored time is ahead by more than the first,
  * and the clocks differ from what was asked for by no more than the second. */

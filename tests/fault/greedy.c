@@ -1,6 +1,6 @@
 /* A user who takes as much as he can get of everything that all share: he meets his
  * bound, hears which one it is, and root writes, connects and restarts the node
- * meanwhile. */
+ * meanwhile. And root who does, and the node that has to go on. */
 #include <dirent.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -162,6 +162,40 @@ static void sessions(void **state)
     end_session(first, 1);
     assert_int_equal(new_session(&session), 0);
     end_session(session, 1);
+}
+
+/* Asks as root until further notice. */
+static void connect_root(void)
+{
+    client_close(client);
+    assert_int_equal(
+        client_open(cluster->nodes[0].socket, CLIENT_ADMIN, "greedy", 0, CALL_MS, &client, &node), 0);
+}
+
+/* The last test: there is no room for sessions after it. */
+static void sessions_of_root(void **state)
+{
+    uint64_t session;
+    unsigned n = 0;
+    int rv;
+
+    (void)state;
+    needed(unavailable);
+    connect_root();
+    while ((rv = new_session(&session)) == 0 && n < 11000)
+        n++;
+    assert_int_equal(rv, KV_E_BUSY);
+    assert_true(n > 8000 && n <= 9900);
+    assert_non_null(strstr(detail, "9900; root has "));
+    client_close(client);
+    for (int i = 0; i < 3; i++) {
+        cluster_signal(cluster, 0, i == 0 ? SIGTERM : SIGKILL);
+        assert_true(cluster_up(cluster));
+        assert_int_equal(
+            run_kvnode(cluster, 0, 5000, NULL, 0, (const char *const[]){"set", "own", "value", NULL}), 0);
+    }
+    assert_int_equal(connect_user(&client), 0);
+    assert_int_equal(new_session(&session), KV_E_BUSY);
 }
 
 static void unfinished_uploads(void **state)
@@ -472,6 +506,7 @@ int main(void)
         cmocka_unit_test(removed_files_held_open),
         cmocka_unit_test(through_a_mount_for_all),
         cmocka_unit_test(no_descriptor_for_one_more),
+        cmocka_unit_test(sessions_of_root),
     };
 
     cmocka_set_test_filter(getenv("KVFS_FAULT_ONLY"));

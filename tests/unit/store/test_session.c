@@ -211,7 +211,29 @@ static unsigned register_all(struct world *w, uint32_t uid)
     return n;
 }
 
-static void one_user_gets_a_tenth_of_the_sessions_and_root_has_the_last(void **state)
+static int register_node(struct world *w, unsigned n, uint64_t *id_out)
+{
+    char nonce[32];
+    int rv;
+
+    snprintf(nonce, sizeof nonce, "node--%010u", n);
+    w->uid = COMMAND_UID_NODE;
+    w->flags = COMMAND_TRUSTED;
+    rv = world_register(w, nonce, id_out);
+    w->uid = 0;
+    return rv;
+}
+
+/* What it is told. */
+static const char *refusal(const struct world *w, uint32_t uid)
+{
+    static char why[256];
+
+    assert_true(store_register_refused(w->s, uid, (const uint8_t *)"one-more-session", why, sizeof why));
+    return why;
+}
+
+static void one_user_gets_a_tenth_of_the_sessions_and_root_and_the_nodes_have_the_last(void **state)
 {
     struct place *p = *state;
     struct store_usage usage;
@@ -219,13 +241,75 @@ static void one_user_gets_a_tenth_of_the_sessions_and_root_has_the_last(void **s
 
     for (uint32_t uid = 1001; uid < 1010; uid++)
         assert_int_equal(register_all(&p->w, uid), 1000);
+    assert_string_equal(refusal(&p->w, 1003),
+                        "user 1003 has as many sessions as one may have (1000 of the cluster's)");
     assert_int_equal(register_all(&p->w, 1010), 0);
-    assert_int_equal(register_all(&p->w, 0), 999); /* and the world's own */
+    assert_string_equal(refusal(&p->w, 1010),
+                        "the users have as many sessions as they may have together (9000; "
+                        "most of them user 1001: 1000)");
+    assert_int_equal(register_all(&p->w, 0), 899); /* and the world's own */
+    for (unsigned i = 0; i < 100; i++)
+        assert_int_equal(register_node(&p->w, i, &id), KV_OK);
     store_usage(p->w.s, &usage);
     assert_int_equal(usage.sessions, 10000);
     assert_int_equal(create(&p->w, p->w.session, 1, "f"), KV_OK);
     place_restart(p);
     assert_int_equal(world_register(&p->w, "one-more-session", &id), KV_E_BUSY);
+    assert_string_equal(refusal(&p->w, 0),
+                        "the cluster has as many sessions as it may have but for its nodes' own "
+                        "(9900; root has 900 of them, users 9000)");
+}
+
+/* More than a hundred nodes there are not: what is longest silent is a former life's. */
+static void a_node_has_a_session_whatever_root_and_other_nodes_take(void **state)
+{
+    struct place *p = *state;
+    struct store_usage usage;
+    uint64_t first, second, id;
+    uint32_t owner;
+
+    assert_int_equal(register_all(&p->w, 0), 9899);
+    assert_int_equal(register_node(&p->w, 0, &first), KV_OK);
+    assert_int_equal(register_node(&p->w, 1, &second), KV_OK);
+    assert_int_equal(store_session_owner(p->w.s, first, &owner), KV_OK);
+    assert_int_equal(owner, COMMAND_UID_NODE);
+    for (unsigned i = 2; i < 100; i++)
+        assert_int_equal(register_node(&p->w, i, &id), KV_OK);
+    assert_int_equal(create(&p->w, first, 1, "f"), KV_OK);
+    place_restart(p);
+    assert_int_equal(register_node(&p->w, 100, &id), KV_OK);
+    assert_int_equal(create(&p->w, id, 1, "g"), KV_OK);
+    assert_int_equal(create(&p->w, second, 1, "h"), KV_E_SESSION);
+    assert_int_equal(create(&p->w, first, 2, "h"), KV_OK);
+    assert_int_equal(register_node(&p->w, 100, &second), KV_OK); /* a repetition */
+    assert_int_equal(second, id);
+    store_usage(p->w.s, &usage);
+    assert_int_equal(usage.sessions, 10000);
+    assert_int_equal(world_register(&p->w, "one-more-session", &id), KV_E_BUSY);
+}
+
+/* A node that has loaded its state ends the same ones as a node that goes on. */
+static void sessions_of_one_moment_end_in_the_order_of_their_ids(void **state)
+{
+    struct place *p = *state;
+    uint64_t ids[20], moment;
+    uint32_t owner;
+
+    for (unsigned i = 0; i < 20; i++) {
+        char nonce[32];
+
+        snprintf(nonce, sizeof nonce, "moment%010u", i);
+        assert_int_equal(world_register(&p->w, nonce, &ids[i]), KV_OK);
+    }
+    moment = p->w.elapsed_ms + 1;
+    for (unsigned i = 20; i-- > 0;) {
+        p->w.elapsed_ms = moment - 1; /* the next one's is the same */
+        assert_int_equal(world_raw(&p->w, COMMAND_KEEPALIVE, ids[i], 0, "", 0), KV_OK);
+    }
+    p->w.elapsed_ms += 11 * 60000;
+    assert_int_equal(world_tick(&p->w), KV_OK); /* ends the world's own and the first fifteen */
+    for (unsigned i = 0; i < 20; i++)
+        assert_int_equal(store_session_owner(p->w.s, ids[i], &owner), i < 15 ? KV_E_SESSION : KV_OK);
 }
 
 static void an_ended_session_makes_room_for_its_user(void **state)
@@ -517,7 +601,9 @@ int main(void)
         TEST(the_same_nonce_gives_the_same_session),
         TEST(silence_ends_a_session_in_elapsed_time),
         TEST(clocks_never_go_back),
-        TEST(one_user_gets_a_tenth_of_the_sessions_and_root_has_the_last),
+        TEST(one_user_gets_a_tenth_of_the_sessions_and_root_and_the_nodes_have_the_last),
+        TEST(a_node_has_a_session_whatever_root_and_other_nodes_take),
+        TEST(sessions_of_one_moment_end_in_the_order_of_their_ids),
         TEST(an_ended_session_makes_room_for_its_user),
         TEST(a_big_command_takes_effect_with_its_last_part),
         TEST(a_finished_upload_is_written_once),
