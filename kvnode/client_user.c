@@ -13,8 +13,10 @@
 #define CONNECTIONS_USER 240
 #define REQUESTS_USER 16384
 #define PROMISED_USER (64 * MIB)
+#define WRITES_CLIENTS 61440
 #define WRITES_OTHERS 49152
 #define WRITES_USER 16384
+#define WRITE_BYTES_CLIENTS (240 * MIB)
 #define WRITE_BYTES_OTHERS (192 * MIB)
 #define WRITE_BYTES_USER (64 * MIB)
 #define OPENS_OTHERS 786432
@@ -126,6 +128,8 @@ const char *client_user_refuses_connection(const struct client_users *all, uint3
 
 const char *client_user_refuses_write(const struct client_user *u, size_t len)
 {
+    if (u->all->total.writes >= WRITES_CLIENTS || u->all->total.write_bytes + len > WRITE_BYTES_CLIENTS)
+        return "this node has as many writes of clients under way as it may have; nothing was written";
     if (u->trusted)
         return NULL;
     if (u->now.writes >= WRITES_USER || u->now.write_bytes + len > WRITE_BYTES_USER)

@@ -6,7 +6,8 @@
  *
  *   connections            480 of 512 for others, 240 for one of them
  *   requests under way     16,384, answers of 64 MiB: beyond it nothing more is read
- *   writes under way       49,152 with 192 MiB for others, 16,384 with 64 MiB for one
+ *   writes under way       49,152 with 192 MiB for others, 16,384 with 64 MiB for one;
+ *                          61,440 with 240 MiB for all, the rest is the node's own
  *   open inodes            786,432 for others, 65,536 for one
  *   removed files held     256 MiB for others, 64 MiB for one, max_bytes for each whom
  *                          the node trusts: beyond it those removed first are let go

@@ -145,7 +145,9 @@ static int admit(const struct store *s, const struct session *ss, const struct u
         *why_out = "unfinished writes of this user take a quarter of the room for all";
     else if (owner_is_user(ss->owner) && s->users.upload_cost + cost > all - all / 4)
         *why_out = "unfinished writes take all the room but what is kept for root";
-    else if (s->upload_cost + cost > all)
+    else if (ss->owner->uid == 0 && ss->owner->upload_cost + cost > all - all / 4)
+        *why_out = "unfinished writes of root take three quarters of the room for all";
+    else if (ss->owner->uid != COMMAND_UID_NODE && s->upload_cost + cost > all)
         *why_out = "unfinished writes take all the room for them";
     return *why_out != NULL ? KV_E_BUSY : KV_OK;
 }

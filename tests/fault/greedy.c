@@ -34,6 +34,7 @@ static struct client_node node;
 static uint64_t last_id;
 static char detail[256];
 static const char *unavailable;
+static unsigned user_at; /* the node that he is connected to */
 
 static int connect_user(struct client **client_out)
 {
@@ -41,7 +42,7 @@ static int connect_user(struct client **client_out)
 
     assert_int_equal(setegid(USER), 0);
     assert_int_equal(seteuid(USER), 0);
-    rv = client_open(cluster->nodes[0].socket, CLIENT_ADMIN, "greedy", 0, CALL_MS, client_out, &node);
+    rv = client_open(cluster->nodes[user_at].socket, CLIENT_ADMIN, "greedy", 0, CALL_MS, client_out, &node);
     assert_int_equal(seteuid(0), 0);
     assert_int_equal(setegid(0), 0);
     return rv;
@@ -230,6 +231,111 @@ static void unfinished_uploads(void **state)
                     5000, NULL, 0),
         0);
     end_session(session, seq);
+}
+
+/* ---- writes under way ---- */
+
+static void queue_part(struct client *c, uint64_t id, uint64_t session, uint64_t seq)
+{
+    static uint8_t bytes[COMMAND_PART_SIZE];
+    struct command_body part = {.value = bytes, .value_len = sizeof bytes};
+    struct command cmd = {.op = COMMAND_PART, .session = session, .seq = seq, .acked_below = 1, .node = ""};
+    struct buffer *b = client_queue(c, MESSAGE_WRITE, id);
+
+    buffer_put_u8(b, 0);
+    buffer_put_u32(b, 0);
+    buffer_put_u32(b, 0);
+    command_encode(b, &cmd);
+    command_body_encode(b, COMMAND_PART, &part);
+    client_queue_end(c);
+}
+
+/* The next answer to a write: its code, and the text of a refusal in `detail`. */
+static int next_answer(struct client *c)
+{
+    struct command_result result;
+    struct cursor body;
+    struct frame frame;
+    int rv = client_wait(c, 2 * CALL_MS, &frame); /* longer than a node takes to give up */
+
+    if (rv != 1 && rv != 0)
+        return rv;
+    detail[0] = '\0';
+    rv = client_answer(&frame, &body, detail, sizeof detail);
+    if (rv != 0)
+        return rv;
+    command_result_decode(&body, &result);
+    assert_false(body.failed);
+    return result.code;
+}
+
+static bool is_flushed(void *arg)
+{
+    return client_flush(arg) == 0;
+}
+
+static void signal_others(struct cluster *c, unsigned leader, int sig)
+{
+    for (unsigned i = 0; i < c->n; i++)
+        if (i != leader)
+            cluster_signal(c, i, sig);
+}
+
+/* Nothing is committed while the others stand still, so all that is admitted is under way:
+ * 64 MiB of one user's. What is more is refused at once, and root's goes in. */
+static void writes_under_way(void **state)
+{
+    enum { SENT = 320, ADMITTED_MAX = (64 << 20) / COMMAND_PART_SIZE };
+    const struct cluster_options options = {.n = 3, .flags = {"node.socket_mode=0666"}};
+    struct cluster *single = cluster, *three;
+    struct client *greedy = client, *own;
+    struct client_node ignored;
+    unsigned leader, refused = 0;
+    uint64_t session, roots;
+
+    (void)state;
+    needed(unavailable);
+    three = cluster_new(&options, &unavailable);
+    needed(unavailable);
+    assert_non_null(three);
+    chmod(three->dir, 0711);
+    leader = cluster_leader(three, CALL_MS);
+    assert_true(leader < 3);
+    cluster = three;
+    user_at = leader;
+    assert_int_equal(
+        client_open(three->nodes[leader].socket, CLIENT_ADMIN, "root", 0, CALL_MS, &own, &ignored), 0);
+    client = own;
+    assert_int_equal(new_session(&roots), 0);
+    assert_int_equal(connect_user(&client), 0);
+    assert_int_equal(new_session(&session), 0);
+    signal_others(three, leader, SIGSTOP);
+    for (uint64_t i = 1; i <= SENT; i++)
+        queue_part(client, last_id + i, session, i);
+    for (; refused < SENT - ADMITTED_MAX; refused++) {
+        assert_int_equal(next_answer(client), KV_E_BUSY);
+        assert_non_null(strstr(detail, "this user has as many writes under way as one may have"));
+    }
+    queue_part(own, last_id, roots, 1);
+    assert_true(await(CALL_MS, is_flushed, own));
+    signal_others(three, leader, SIGCONT);
+    assert_int_equal(next_answer(own), 0);
+    /* Whatever becomes of the others: they are answered, and then there is room again. */
+    for (unsigned rest = SENT - refused; rest > 0; rest--) {
+        int rv = next_answer(client);
+
+        assert_true(rv >= 0);
+        refused += rv == KV_E_BUSY;
+    }
+    assert_true(refused <= SENT - ADMITTED_MAX + 8); /* what frames and bodies take besides */
+    last_id += SENT;
+    assert_int_equal(new_session(&session), 0);
+    client_close(own);
+    client_close(client);
+    assert_true(cluster_free(three));
+    cluster = single;
+    client = greedy;
+    user_at = 0;
 }
 
 static void connections(void **state)
@@ -502,6 +608,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sessions),
         cmocka_unit_test(unfinished_uploads),
+        cmocka_unit_test(writes_under_way),
         cmocka_unit_test(connections),
         cmocka_unit_test(removed_files_held_open),
         cmocka_unit_test(through_a_mount_for_all),

@@ -567,6 +567,46 @@ static void one_user_gets_a_quarter_of_the_room_for_uploads(void **state)
     assert_int_equal(usage.part_bytes, 0);
 }
 
+/* In as many sessions as he likes; the users have room for a value of any length then, and
+ * the nodes' own sessions are not asked. */
+static void root_gets_three_quarters_of_the_room_for_uploads(void **state)
+{
+    struct place *p = *state;
+    struct store_usage usage;
+    const char *why;
+    uint64_t ids[8], seq;
+    int rv;
+
+    for (unsigned i = 0; i < 6; i++) {
+        char nonce[32];
+
+        snprintf(nonce, sizeof nonce, "upload-of-%06u", i);
+        assert_int_equal(world_register(&p->w, nonce, &ids[i]), KV_OK);
+        for (seq = 1; parts(&p->w, ids[i], seq, 0, 1, &rv) == 1; seq++)
+            ;
+        assert_int_equal(rv, KV_E_BUSY);
+    }
+    store_usage(p->w.s, &usage);
+    assert_true(usage.part_bytes <= 384 << 20);
+    assert_true(usage.part_bytes > 300 << 20);
+    assert_int_equal(store_part_check(p->w.s, ids[5], 1, 0, COMMAND_PART_SIZE, &why), KV_E_BUSY);
+    assert_string_equal(why, "unfinished writes of root take three quarters of the room for all");
+    p->w.uid = 1001;
+    p->w.flags = 0;
+    assert_int_equal(world_register(&p->w, "0123456789abcdef", &ids[6]), KV_OK);
+    assert_int_equal(parts(&p->w, ids[6], 1, 0, 256, &rv), 256);
+    for (seq = 2; parts(&p->w, ids[6], seq, 0, 1, &rv) == 1; seq++) /* all that he may have */
+        ;
+    assert_int_equal(rv, KV_E_BUSY);
+    assert_int_equal(register_node(&p->w, 0, &ids[7]), KV_OK);
+    assert_int_equal(parts(&p->w, ids[7], 1, 0, 256, &rv), 256);
+    assert_int_equal(create(&p->w, ids[7], 2, "f"), KV_OK);
+    for (unsigned i = 0; i < 8; i++)
+        assert_int_equal(world_raw(&p->w, COMMAND_END, ids[i], 0, "", 0), KV_OK);
+    assert_int_equal(parts(&p->w, p->w.session, 5, 0, 256, &rv), 256);
+    assert_int_equal(world_raw(&p->w, COMMAND_END, p->w.session, 0, "", 0), KV_OK);
+}
+
 static void a_client_that_never_acknowledges_is_stopped(void **state)
 {
     struct place *p = *state;
@@ -614,6 +654,7 @@ int main(void)
         TEST(every_value_limit_has_room_for_two_values),
         TEST(every_user_has_room_for_the_longest_value),
         TEST(one_user_gets_a_quarter_of_the_room_for_uploads),
+        TEST(root_gets_three_quarters_of_the_room_for_uploads),
         TEST(a_client_that_never_acknowledges_is_stopped),
         TEST(what_does_not_decode_is_a_result),
     };
