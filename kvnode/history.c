@@ -15,7 +15,7 @@
 
 #define OF_NAME "SELECT " VERSION_COLUMNS " FROM version WHERE directory=?1 AND name=?2 "
 
-enum statement { ST_LIST, ST_VERSION, ST_AT, ST_LOG, ST_NAMES, ST_CHUNK, ST_CURRENT, ST_COUNT };
+enum statement { ST_LIST, ST_VERSION, ST_AT, ST_LOG, ST_DROPPED, ST_NAMES, ST_CHUNK, ST_CURRENT, ST_COUNT };
 
 static const char *const texts[ST_COUNT] = {
     [ST_LIST] = OF_NAME "AND revision<?3 ORDER BY revision DESC",
@@ -24,6 +24,7 @@ static const char *const texts[ST_COUNT] = {
     [ST_AT] = OF_NAME "AND wall<=?3 ORDER BY revision DESC LIMIT 1",
     [ST_LOG] = "SELECT " VERSION_COLUMNS " FROM version WHERE (revision, directory, name) > (?3, ?1, ?2)"
                " ORDER BY revision, directory, name",
+    [ST_DROPPED] = "SELECT " DROPPED_COLUMNS " FROM dropped",
     [ST_NAMES] = "SELECT name FROM entry WHERE directory=?1 AND name>?2 AND flags&4<>0 ORDER BY name",
     [ST_CHUNK] = "SELECT checksum, data FROM chunk WHERE id=?",
     /* The newest row says whether the key lives, and the number that is current. */
@@ -422,14 +423,30 @@ static bool is_behind(const struct history_row *row, uint64_t revision, const st
     return order != 0 ? order > 0 : row->name_len > at->name_len;
 }
 
+static int read_dropped(struct history_reader *r, uint64_t *revision_out)
+{
+    sqlite3_stmt *st = r->st[ST_DROPPED];
+    int code = sqlite3_step(st), rv = KV_OK;
+
+    *revision_out = 0;
+    if (code == SQLITE_ROW && !dropped_row_read(st, revision_out))
+        rv = damaged(r, "history dropped up to revision", *revision_out);
+    else if (code != SQLITE_ROW && code != SQLITE_DONE)
+        rv = fail(r, code);
+    sqlite3_reset(st);
+    return rv;
+}
+
 int history_log(struct history_reader *r, uint64_t revision, const struct history_place *at, void *arg,
-                bool (*emit)(void *arg, const struct history_entry *entry))
+                bool (*emit)(void *arg, const struct history_entry *entry), uint64_t *dropped_out)
 {
     const struct history_place whole = {.directory = INT64_MAX, .name = (const uint8_t *)""};
     sqlite3_stmt *st = r->st[ST_LOG];
     uint64_t nobody;
     int bound, code = SQLITE_DONE, rv = begin(r, 0, NULL, 0, &nobody);
 
+    if (rv == KV_OK)
+        rv = read_dropped(r, dropped_out);
     if (rv != KV_OK)
         return end(r, NULL, rv);
     if (at == NULL)

@@ -66,9 +66,10 @@ struct history_entry {
 
 /* Rows of the operation log, oldest first: by (revision, directory, name), of which no two
  * are equal. From behind `at` in that revision on (at NULL: behind all of its rows), until
- * emit returns false. */
+ * emit returns false. *dropped_out: the newest revision of which a row is not kept any more,
+ * since its name's history was dropped; behind that one the log is whole. 0: all of it is. */
 int history_log(struct history_reader *r, uint64_t revision, const struct history_place *at, void *arg,
-                bool (*emit)(void *arg, const struct history_entry *entry));
+                bool (*emit)(void *arg, const struct history_entry *entry), uint64_t *dropped_out);
 
 /* Names with history in a directory, those of the dead too, in byte order behind `after`,
  * until emit returns false. They carry no checksum: what they stand for is the store's to say. */

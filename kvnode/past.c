@@ -37,6 +37,7 @@ struct question {
     bool more;
     uint32_t count;
     uint64_t last;                /* LOG: revision of the last row */
+    uint64_t dropped;             /* LOG: of history_log() */
     struct history_guards guards; /* VERSION: whose permission it needs */
     struct buffer rows;
     STAILQ_ENTRY(question) link;
@@ -181,7 +182,7 @@ static int read_log(struct past *p, struct question *q)
     const struct history_place at = {q->directory, q->name, q->name_len};
 
     return history_log(p->reader, q->number, q->has_cursor && q->directory != WHOLE ? &at : NULL, q,
-                       emit_entry);
+                       emit_entry, &q->dropped);
 }
 
 static void look_up(struct past *p, struct question *q)
@@ -301,7 +302,19 @@ static void put_cursor(struct buffer *out, uint64_t revision, const struct histo
     buffer_deinit(&b);
 }
 
-/* u8 more, u32 count, rows, the cursor behind the last row that was looked at. */
+/* Which rows behind the place that was asked from may have gone with the history of their
+ * names: those above the first revision, up to the second. */
+static void put_gap(struct buffer *out, const struct question *q)
+{
+    bool amid = q->has_cursor && q->directory != WHOLE;
+    uint64_t after = amid && q->number > 0 ? q->number - 1 : q->number;
+    bool any = q->dropped > after;
+
+    buffer_put_u64(out, any ? after : 0);
+    buffer_put_u64(out, any ? q->dropped : 0);
+}
+
+/* u8 more, u32 count, rows, the cursor behind the last row that was looked at, the gap. */
 static void put_log(struct node *n, struct question *q, struct buffer *out)
 {
     struct sight sight = {.store = n->store, .who = &q->request->conn->who};
@@ -344,6 +357,7 @@ static void put_log(struct node *n, struct question *q, struct buffer *out)
         revision = revision > q->flushed ? revision : q->flushed;
     }
     put_cursor(out, revision, &key);
+    put_gap(out, q);
     if (!out->failed) {
         out->data[at] = q->more;
         buffer_set_u32(out, at + 1, count);

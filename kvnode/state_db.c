@@ -42,7 +42,7 @@ static const char schema[] =
     " acked_below INTEGER);"
     "CREATE TABLE result(session INTEGER, seq INTEGER, result BLOB, PRIMARY KEY(session, seq)) WITHOUT ROWID;"
     "CREATE TABLE part(session INTEGER, seq INTEGER, number INTEGER, data BLOB,"
-    " PRIMARY KEY(session, seq, number));";
+    " PRIMARY KEY(session, seq, number));" DROPPED_TABLE;
 
 int state_db_fail(sqlite3 *db, int code, const char *path, const char *what, char error[STATE_DB_ERROR_MAX])
 {

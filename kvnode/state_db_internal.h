@@ -74,6 +74,14 @@ int history_row_bind(sqlite3_stmt *st, const struct history_row *row, const stru
 bool session_row_read(sqlite3_stmt *st, struct session_row *row_out);
 int session_row_bind(sqlite3_stmt *st, const struct session_row *row);
 
+/* The newest revision of which a row of history was dropped with its name; no row: none was. */
+#define DROPPED_TABLE                                                                                        \
+    "CREATE TABLE IF NOT EXISTS dropped(id INTEGER PRIMARY KEY CHECK(id = 1), revision INTEGER, checksum "   \
+    "INTEGER);"
+#define DROPPED_COLUMNS "revision, checksum"
+uint64_t dropped_checksum(uint64_t revision);
+bool dropped_row_read(sqlite3_stmt *st, uint64_t *revision_out);
+
 /* -ENODATA: it is nobody's yet. */
 int state_db_read_owner(sqlite3 *db, const char *path, struct state_owner *out,
                         char error[STATE_DB_ERROR_MAX]);

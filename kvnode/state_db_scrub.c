@@ -153,6 +153,14 @@ static bool setting_term(struct state_scrub *s, sqlite3_stmt *st)
     return true;
 }
 
+static bool dropped_term(struct state_scrub *s, sqlite3_stmt *st)
+{
+    uint64_t revision;
+
+    (void)s;
+    return dropped_row_read(st, &revision);
+}
+
 static const struct {
     const char *name, *sql;
     bool (*term)(struct state_scrub *s, sqlite3_stmt *st);
@@ -163,6 +171,7 @@ static const struct {
     {"result", "SELECT session, seq, result FROM result", result_term},
     {"part", "SELECT session, seq, number, data FROM part", part_term},
     {"setting", "SELECT name, value FROM setting", setting_term},
+    {"dropped", "SELECT " DROPPED_COLUMNS " FROM dropped", dropped_term},
 };
 #define N_TABLES (sizeof tables / sizeof tables[0])
 

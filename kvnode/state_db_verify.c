@@ -214,6 +214,13 @@ static int verify_setting(struct verify *v, sqlite3_stmt *st)
     return 0;
 }
 
+static int verify_dropped(struct verify *v, sqlite3_stmt *st)
+{
+    uint64_t revision;
+
+    return dropped_row_read(st, &revision) ? 0 : damaged(v, "history dropped up to revision", revision);
+}
+
 static int verify_entries(struct verify *v)
 {
     int rv, code = sqlite3_prepare_v2(
@@ -249,6 +256,8 @@ static int verify_all(struct verify *v, uint64_t *index_out, uint64_t *digest_ou
         rv = for_rows(v, "SELECT session, seq, number, data FROM part", verify_part);
     if (rv == 0)
         rv = for_rows(v, "SELECT name, value FROM setting", verify_setting);
+    if (rv == 0)
+        rv = for_rows(v, "SELECT " DROPPED_COLUMNS " FROM dropped", verify_dropped);
     if (rv < 0)
         return rv;
     v->sum += meta_row_digest(&meta.row);

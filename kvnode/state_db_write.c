@@ -22,6 +22,8 @@ enum statement {
     ST_VERSION,
     ST_VERSION_GONE,
     ST_VERSION_DROP,
+    ST_VERSION_NEWEST,
+    ST_DROPPED,
     ST_VERSION_CHUNKS,
     ST_INODE_CHUNKS,
     ST_SESSION,
@@ -52,6 +54,9 @@ static const char *const texts[ST_COUNT] = {
                    ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     [ST_VERSION_GONE] = "DELETE FROM version WHERE directory=? AND name=? AND revision>=?",
     [ST_VERSION_DROP] = "DELETE FROM version WHERE directory=? AND name=? AND revision<=?",
+    [ST_VERSION_NEWEST] = "SELECT max(revision) FROM version WHERE directory=? AND name=? AND revision<=?",
+    [ST_DROPPED] = "REPLACE INTO dropped(id, " DROPPED_COLUMNS ") SELECT 1, ?1, ?2"
+                   " WHERE NOT EXISTS(SELECT 1 FROM dropped WHERE revision>=?1)",
     [ST_VERSION_CHUNKS] = "SELECT chunks, ino FROM version WHERE directory=? AND name=? AND revision<=?"
                           " AND chunks IS NOT NULL",
     [ST_INODE_CHUNKS] =
@@ -262,16 +267,33 @@ static int bind_rows_of_name(sqlite3_stmt *st, struct cursor *c)
     return sqlite3_bind_text(st, 2, (const char *)name, (int)len, SQLITE_STATIC);
 }
 
+/* Notes up to where the operation log is not whole any more, before a name's rows go. */
+static int note_dropped(struct state_writer *w, struct cursor *c)
+{
+    sqlite3_stmt *st = w->st[ST_VERSION_NEWEST];
+    int code = bind_rows_of_name(st, c);
+    uint64_t newest = 0;
+
+    if (code == SQLITE_OK && (code = sqlite3_step(st)) == SQLITE_ROW) {
+        newest = (uint64_t)sqlite3_column_int64(st, 0);
+        code = SQLITE_OK;
+    }
+    sqlite3_reset(st);
+    return code == SQLITE_OK && newest > 0 ? run_numbers(w, ST_DROPPED, newest, dropped_checksum(newest))
+                                           : code;
+}
+
 /* Drops the history of a name. A chunk belongs to one inode for ever, so
  * only rows of the same inodes, under other names or newer, and their current
  * values can still need it. */
 static int write_history_drop(struct state_writer *w, struct cursor *c)
 {
     struct id_list gone = {0}, needed = {0}, inodes = {0};
-    struct cursor same = *c;
-    int code;
+    struct cursor same = *c, again = *c;
+    int code = note_dropped(w, &again);
 
-    code = bind_rows_of_name(w->st[ST_VERSION_CHUNKS], c);
+    if (code == SQLITE_OK)
+        code = bind_rows_of_name(w->st[ST_VERSION_CHUNKS], c);
     if (code == SQLITE_OK)
         code = collect(w, w->st[ST_VERSION_CHUNKS], &gone, &inodes);
     if (code == SQLITE_OK)

@@ -47,6 +47,7 @@ enum opt {
     OPT_WATCH,
     OPT_FOLLOW,
     OPT_LAST,
+    OPT_SINCE,
     OPT_NAME,
     OPT_ID,
     OPT_LISTEN,

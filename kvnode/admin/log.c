@@ -5,7 +5,10 @@
  * from the log after the last one printed, so none is lost or doubled. Where that was is
  * known by the log's own cursor, which means the same to every node: whoever follows goes
  * on at the next node when his own dies, and waits for one if there is none: for as long as it takes,
- * or with --timeout until there has been none that could be read for so long. */
+ * or with --timeout until there has been none that could be read for so long.
+ *
+ * Rows go with the history of their names (max_dead_names). Who comes late is told between which
+ * revisions some are missing, once, before the rows that are there. */
 #include "kvnode/admin/cluster.h"
 #include "kvnode/admin/format.h"
 #include "kvnode/admin/request.h"
@@ -35,6 +38,7 @@ struct printer {
     const char *below; /* only this key and what is below it; "" for all */
     uint64_t skip;     /* rows not to print */
     uint64_t seen;     /* rows that matched */
+    uint64_t told;     /* revision up to which it does not matter, or was told, that rows are gone */
     bool silent;       /* only count */
 };
 
@@ -78,6 +82,24 @@ static void print_row(struct printer *p, const struct log_row *r)
     putchar('\n');
 }
 
+/* What follows the cursor; nothing does at a node that does not know what is gone. */
+static void take_gap(struct cursor *answer, struct printer *p)
+{
+    uint64_t after = cursor_u64(answer), until = cursor_u64(answer);
+    char from[32], to[32];
+    if (answer->failed || until <= p->told || p->silent)
+        return;
+    format_revision(after > p->told ? after : p->told, from, sizeof from);
+    format_revision(until, to, sizeof to);
+    p->told = until;
+    if (p->a->opt[OPT_JSON] != NULL) {
+        json_line(json_pack("{s:s, s:s, s:s}", "operation", "gap", "after", from, "revision", to));
+        return;
+    }
+    fflush(stdout); /* the rows before it */
+    admin_fail(p->a, EXIT_OK, NULL, "not all changes between revision %s and %s are kept any more", from, to);
+}
+
 static bool take_cursor(struct cursor *answer, struct place *at)
 {
     size_t len;
@@ -113,6 +135,7 @@ static int read_rows(struct request_link *l, struct place *at, struct printer *p
         /* Nothing of a page is printed before its end is known to be whole. */
         if (!take_cursor(&answer, at))
             return -EPROTO;
+        take_gap(&answer, p);
         for (uint32_t i = 0; i < count; i++) {
             struct log_row r;
             log_row_decode(&rows, &r);
@@ -246,6 +269,30 @@ static int follow(struct request_link *l, uint64_t after, struct printer *p)
     }
 }
 
+/* --since: a revision as --json shows it, 0-N, or N. */
+static int parse_since(const struct admin *a, uint64_t *after_out)
+{
+    const char *text = a->opt[OPT_SINCE];
+    if (strncmp(text, "0-", 2) == 0)
+        text += 2;
+    if (!admin_parse_number(text, 0, INT64_MAX, after_out))
+        return admin_usage(a, "--since %s: use a revision such as 0-123", a->opt[OPT_SINCE]);
+    if (a->opt[OPT_LAST] != NULL)
+        return admin_usage(a, "--since and --last exclude each other");
+    return EXIT_OK;
+}
+
+/* A revision that there is not yet would be waited for in silence. */
+static int check_since(const struct admin *a, uint64_t after, uint64_t now)
+{
+    char newest[32];
+    if (after <= now)
+        return EXIT_OK;
+    format_revision(now, newest, sizeof newest);
+    return admin_fail(a, EXIT_FAILED, NULL, "--since %s: the newest revision is %s", a->opt[OPT_SINCE],
+                      newest);
+}
+
 int verb_log(struct admin *a)
 {
     uint64_t last = 20, now = 0;
@@ -254,13 +301,19 @@ int verb_log(struct admin *a)
     if (a->opt[OPT_LAST] != NULL && !admin_parse_number(a->opt[OPT_LAST], 1, 100000000, &last))
         return admin_usage(a, "--last %s: use a number from 1", a->opt[OPT_LAST]);
     struct request_link l;
-    int exit = request_open(a, &l);
+    int exit = a->opt[OPT_SINCE] != NULL ? parse_since(a, &start.after) : EXIT_OK;
+    if (exit == EXIT_OK)
+        exit = request_open(a, &l);
     if (exit != EXIT_OK)
         return exit;
     int rc = barrier(&l, &now);
-    if (rc == 0)
+    if (rc == 0 && a->opt[OPT_SINCE] != NULL) {
+        exit = check_since(a, start.after, now);
+    } else if (rc == 0) {
         rc = find_start(&l, now, last, &start.after, &p.skip);
-    if (rc == 0)
+        p.told = now; /* the newest of those that there are */
+    }
+    if (rc == 0 && exit == EXIT_OK)
         rc = a->opt[OPT_FOLLOW] != NULL ? follow(&l, start.after, &p) : read_rows(&l, &start, &p);
     if (rc != 0)
         exit = cluster_fail(&l, NULL, rc, false);
@@ -272,15 +325,21 @@ int verb_watch(struct admin *a)
 {
     struct printer p = {.a = a, .below = a->n_args > 0 ? a->args[0] : ""};
     struct request_link l;
-    uint64_t after = 0;
+    uint64_t now = 0, after = 0;
     int exit = admin_key(a, p.below, true, false);
+    if (exit == EXIT_OK && a->opt[OPT_SINCE] != NULL)
+        exit = parse_since(a, &after);
     if (exit != EXIT_OK)
         return exit;
     exit = request_open(a, &l);
     if (exit != EXIT_OK)
         return exit;
-    int rc = barrier(&l, &after);
-    if (rc == 0)
+    int rc = barrier(&l, &now);
+    if (rc == 0 && a->opt[OPT_SINCE] != NULL)
+        exit = check_since(a, after, now);
+    else
+        after = now;
+    if (rc == 0 && exit == EXIT_OK)
         rc = follow(&l, after, &p);
     if (rc != 0)
         exit = cluster_fail(&l, a->n_args > 0 ? a->args[0] : NULL, rc, false);

@@ -31,6 +31,7 @@ const struct admin_option admin_options[OPT_COUNT] = {
     [OPT_WATCH] = {0, "watch", NULL, "again every second, until interrupted"},
     [OPT_FOLLOW] = {0, "follow", NULL, "go on as operations come, until interrupted"},
     [OPT_LAST] = {0, "last", "N", "only the newest N (20)"},
+    [OPT_SINCE] = {0, "since", "REVISION", "what came after it: 0-123, as --json shows it"},
     [OPT_NAME] = {0, "name", "NAME", "the node's name (n1)"},
     [OPT_ID] = {0, "id", "N", "the node's number, 1 to 65535 (1)"},
     [OPT_LISTEN] = {0, "listen", "HOST:PORT", "where the other nodes log in (127.0.0.1:7022)"},
@@ -54,6 +55,12 @@ const struct admin_option admin_options[OPT_COUNT] = {
 
 const uint64_t admin_global_options =
     BIT(OPT_COLOR) | BIT(OPT_QUIET) | BIT(OPT_VERBOSE) | BIT(OPT_HELP) | BIT(OPT_VERSION);
+
+/* Of those that go on from a revision. */
+#define GAP                                                                                                  \
+    "Of deleted names, at most max_dead_names (config --cluster) keep their history; when changes after "    \
+    "the place it goes on from went with it, a message says between which revisions, with --json an "        \
+    "object with the operation gap, after and revision."
 
 #define KEYS "Keys"
 #define CLUSTER "Cluster"
@@ -79,15 +86,16 @@ const struct verb admin_verbs[] = {
     {"restore", "KEY VERSION", "make an earlier version the current one, as a new version", KEYS, CLIENT, 2,
      2, verb_restore, NULL},
     {"watch", "[KEY]", "print changes of a key or below a directory as they come", KEYS,
-     CLIENT | BIT(OPT_LOCAL) | BIT(OPT_RAW), 0, 1, verb_watch,
+     CLIENT | BIT(OPT_SINCE) | BIT(OPT_LOCAL) | BIT(OPT_RAW), 0, 1, verb_watch,
      "Until it is interrupted: goes on at the next node when its own dies, and waits for one if there is "
      "none. "
-     "With --timeout it ends (exit 4) when no node could be read for so long."},
+     "With --timeout it ends (exit 4) when no node could be read for so long. " GAP},
     {"log", "", "list operations, oldest first", KEYS,
-     CLIENT | BIT(OPT_FOLLOW) | BIT(OPT_LAST) | BIT(OPT_LOCAL) | BIT(OPT_RAW), 0, 0, verb_log,
+     CLIENT | BIT(OPT_FOLLOW) | BIT(OPT_LAST) | BIT(OPT_SINCE) | BIT(OPT_LOCAL) | BIT(OPT_RAW), 0, 0,
+     verb_log,
      "With --follow until it is interrupted: goes on at the next node when its own dies, and waits for one "
      "if "
-     "there is none; with --timeout it ends (exit 4) when no node could be read for so long."},
+     "there is none; with --timeout it ends (exit 4) when no node could be read for so long. " GAP},
     {"status", "", "who leads, who lives, who lags", CLUSTER, CLIENT | BIT(OPT_WATCH), 0, 0, verb_status,
      NULL},
     {"members", "", "the nodes of the cluster and their addresses", CLUSTER, CLIENT, 0, 0, verb_members,

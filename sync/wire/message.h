@@ -30,7 +30,9 @@
  * directory, string after, u32 n → u8 more, u32 count, count × (string name, u64 last version, u8 deleted):
  * names with history, in byte order LOG       u64 after revision, u32 n, optionally string cursor (empty, or
  * from an answer; then `after` does not count) → u8 more, u32 count, count × log_row, oldest first, string
- * cursor SUBSCRIBE u64 after revision → u64 revision from which events follow (larger than asked + 1: a gap;
+ * cursor, u64 gap after, u64 gap until (of the rows behind the place asked from, some of revisions above the
+ * first, up to the second, are no longer kept; 0, 0: all are. Not from older nodes)
+ *  SUBSCRIBE u64 after revision → u64 revision from which events follow (larger than asked + 1: a gap;
  * drop all caches); then EVENT frames with the request's id, for as long as the connection lives STATUS    →
  * string JSON SETTINGS  → string JSON ADMIN     string JSON {"command": …} → string JSON
  *  RESERVE   u64 held, u64 least, u64 wanted → u64 granted: room for what the client will publish

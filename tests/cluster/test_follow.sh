@@ -77,4 +77,78 @@ for i in watch log; do
     want=$(for k in $(seq 100 199); do echo -n "f/n$k "; done)
     [ "$got" = "$want" ] || die "$i: rows are lost, twice or out of order: $got"
 done
+
+say "who was away is told what is no longer kept"
+expect 0 kvnode --json log --last 1
+since=$(python3 -c 'import json, sys; print(json.loads(sys.argv[1])["revision"])' "$out")
+expect 0 kvnode log --since "$since"
+[ "$out$err" = "" ] || die "something came after the newest revision: $out $err"
+expect 1 kvnode log --since 0-99999999
+has "$err" "--since 0-99999999: the newest revision is 0-"
+expect 2 kvnode log --since new
+kvnode -n n1,n2,n3 watch f --since "$since" >"$work/away" 2>"$work/away.err" &
+away=$!
+kvnode -n n1 --json log --follow --since "$since" >"$work/json" 2>"$work/json.err" &
+children+=("$away" $!)
+kvnode -q set f/before x
+until_true 30 seen f/before away && until_true 30 seen f/before json || die "what came after a revision is not shown"
+kvnode -q set f/gone x
+until_true 30 seen f/gone away && until_true 30 seen f/gone json || die "what came next is not shown"
+# One stands still, the other has no node; all that is deleted meanwhile is forgotten.
+kill -STOP "$away"
+expect 0 kvnode dev kill n1
+until_true 30 seen "waiting for one" json.err || die "log does not wait: $(cat "$work/json.err")"
+expect 0 kvnode -n n2,n3 config --cluster max_dead_names=0
+expect 0 kvnode -n n2,n3 -q set f/unseen x
+expect 0 kvnode -n n2,n3 -q del f/unseen
+forgotten() { # with each command some of the names that were deleted first
+    kvnode -n n2 -q set f/tick x && ! kvnode -n n2 log --since "$since" 2>/dev/null | grep -q f/unseen
+}
+until_true 30 forgotten || die "a deleted name is not forgotten"
+expect 0 kvnode -n n2,n3 -q set f/after x
+kill -CONT "$away"
+until_true 30 seen f/after away || die "watch does not go on: $(cat "$work/away.err")"
+seen f/unseen away && die "what was to be forgotten is there: the test shows nothing"
+gap='^kvnode: watch: not all changes between revision 0-[0-9]* and 0-[0-9]* are kept any more$'
+[ "$(grep -c "$gap" "$work/away.err")" = 1 ] || die "watch does not tell of the gap once: $(cat "$work/away.err")"
+expect 0 kvnode dev start n1
+until_true 30 seen f/after json || die "log does not go on: $(cat "$work/json.err")"
+expect 0 kvnode -n n2 log --since "$since"
+has "$err" "kvnode: log: not all changes between revision $since and 0-"
+expect 0 kvnode log --last 3
+[ "$err" = "" ] || die "the newest rows come with a warning: $err"
+python3 - "$work/json" "$work/away.err" "$since" <<'PY' || die "the gap is told wrongly: $(cat "$work/json" "$work/away.err")"
+import json, re, sys
+rows = [json.loads(line) for line in open(sys.argv[1])]
+number = lambda revision: int(revision.split("-")[1])
+gaps = [i for i, row in enumerate(rows) if row["operation"] == "gap"]
+keys = [row.get("key") for row in rows]
+assert len(gaps) == 1, gaps
+gap = rows[gaps[0]]
+seen, after = rows[keys.index("f/gone")], rows[keys.index("f/after")]
+# From what was seen to just before what is kept again, and in its place.
+assert keys.index("f/gone") < gaps[0] < keys.index("f/after")
+assert number(seen["revision"]) <= number(gap["after"]) < number(gap["revision"]) < number(after["revision"])
+told = re.search("between revision (\\S+) and (\\S+) are", open(sys.argv[2]).read()).groups()
+assert told[1] == gap["revision"] and number(told[0]) >= number(seen["revision"]), told
+PY
+
+say "who keeps up is told of no gap, whatever is forgotten behind him"
+expect 0 kvnode config --cluster max_dead_names=1
+kvnode watch f >"$work/keeps" 2>"$work/keeps.err" &
+children+=($!)
+kept() {
+    n=$((n + 1))
+    kvnode -q set "f/keeps$n" x && seen f/keeps keeps
+}
+until_true 20 kept || die "no write was seen"
+for i in 1 2 3; do
+    kvnode -q set "f/brief$i" x
+    until_true 20 seen "f/brief$i$" keeps || die "f/brief$i is not shown"
+    expect 0 kvnode -q del "f/brief$i"
+    until_true 20 seen "deleted.*f/brief$i$" keeps || die "the deletion of f/brief$i is not shown"
+done
+expect 0 kvnode -q set f/last x
+until_true 20 seen f/last keeps || die "f/last is not shown"
+[ "$(cat "$work/keeps.err")" = "" ] || die "a gap that there is none: $(cat "$work/keeps.err")"
 say "done"

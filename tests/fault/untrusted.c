@@ -598,6 +598,8 @@ static unsigned log_mentions(struct caller *c, const char *word)
         }
         next = cursor_string(&answer, sizeof at, &len);
         assert_non_null(next);
+        assert_int_equal(cursor_u64(&answer), 0); /* nothing is gone */
+        assert_int_equal(cursor_u64(&answer), 0);
         assert_true(cursor_done(&answer));
         memcpy(at, next, len);
         at_len = len;

@@ -127,7 +127,9 @@ static int at_time(struct history_reader *r)
 
 static int whole_log(struct history_reader *r)
 {
-    return history_log(r, 0, NULL, NULL, any_entry);
+    uint64_t dropped;
+
+    return history_log(r, 0, NULL, NULL, any_entry, &dropped);
 }
 
 static int names(struct history_reader *r)

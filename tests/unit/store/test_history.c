@@ -367,11 +367,13 @@ static void log_in_pages(struct place *p, int n, struct seen *seen)
 
     do {
         const struct history_place at = {page.directory, page.name, page.name_len};
+        uint64_t dropped;
 
         page.left = n;
-        assert_int_equal(
-            history_log(place_history(p), page.revision, page.pages++ > 0 ? &at : NULL, &page, page_one),
-            KV_OK);
+        assert_int_equal(history_log(place_history(p), page.revision, page.pages++ > 0 ? &at : NULL, &page,
+                                     page_one, &dropped),
+                         KV_OK);
+        assert_int_equal(dropped, 0);
     } while (page.left < 0);
 }
 
@@ -379,6 +381,7 @@ static void the_operation_log_tells_what_happened(void **state)
 {
     struct place *p = *state;
     struct seen seen = {""};
+    uint64_t dropped;
     struct command_body restore = {.path = (const uint8_t *)"g",
                                    .path_len = 1,
                                    .flags = SET_RESTORE,
@@ -396,7 +399,7 @@ static void the_operation_log_tells_what_happened(void **state)
         assert_string_equal(seen.text, "write:f set:d set:k rename:f>g rename:g<f set:g=1");
     }
     seen.text[0] = '\0';
-    assert_int_equal(history_log(place_history(p), p->w.index - 1, NULL, &seen, log_one), KV_OK);
+    assert_int_equal(history_log(place_history(p), p->w.index - 1, NULL, &seen, log_one, &dropped), KV_OK);
     assert_string_equal(seen.text, "set:g=1");
 }
 
@@ -495,6 +498,43 @@ static void the_oldest_dead_names_lose_their_history(void **state)
     assert_string_equal(place_versions(p, "a"), "1*");
 }
 
+static bool skip_one(void *arg, const struct history_entry *e)
+{
+    (void)arg;
+    (void)e;
+    return true;
+}
+
+static uint64_t dropped_up_to(struct place *p)
+{
+    uint64_t dropped;
+
+    assert_int_equal(history_log(place_history(p), 0, NULL, NULL, skip_one, &dropped), KV_OK);
+    return dropped;
+}
+
+static void the_log_tells_up_to_where_rows_are_gone(void **state)
+{
+    struct place *p = *state;
+    uint64_t a_went, b_went;
+
+    assert_int_equal(world_setting(&p->w, "max_dead_names", "1"), KV_OK);
+    save(p, "a", "1");
+    save(p, "b", "1");
+    assert_int_equal(world_unlink(&p->w, KV_ROOT_INO, "a"), KV_OK);
+    a_went = p->w.index;
+    assert_int_equal(dropped_up_to(p), 0);
+    save(p, "c", "1");
+    assert_int_equal(world_unlink(&p->w, KV_ROOT_INO, "b"), KV_OK);
+    b_went = p->w.index;
+    assert_int_equal(dropped_up_to(p), a_went);
+    place_restart(p);
+    assert_int_equal(dropped_up_to(p), a_went);
+    save(p, "a", "2"); /* lives: its new rows stay */
+    assert_int_equal(world_setting(&p->w, "max_dead_names", "0"), KV_OK);
+    assert_int_equal(dropped_up_to(p), b_went);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -523,6 +563,7 @@ int main(void)
         TEST(a_history_id_leads_back_to_the_path),
         TEST(appends_share_what_they_have),
         TEST(the_oldest_dead_names_lose_their_history),
+        TEST(the_log_tells_up_to_where_rows_are_gone),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
