@@ -153,19 +153,37 @@ static bool exists(const char *file)
 
 struct wanted {
     off_t size;
+    uint64_t revision; /* of the others, which nobody writes to meanwhile */
 };
 
-static bool has_come(void *arg)
+static struct wanted wanted(uint64_t below)
 {
-    struct wanted *w = arg;
+    struct wanted w = {.size = 1 + (off_t)dice_roll(&dice, below)};
+    struct view v;
 
-    return incoming() >= w->size;
+    assert_true(cluster_view(cluster, 0, 5000, &v));
+    w.revision = v.applied;
+    return w;
 }
 
-static bool installs(void *arg)
+/* There is nothing to come any more. */
+static bool is_through(const struct wanted *w)
 {
-    (void)arg;
-    return exists("install.meta") || exists("state.db.install");
+    struct view v;
+
+    return incoming() == 0 && cluster_view(cluster, LAGGARD, 50, &v) && v.applied >= w->revision;
+}
+
+static bool has_come_or_is_through(void *arg)
+{
+    const struct wanted *w = arg;
+
+    return incoming() >= w->size || is_through(w);
+}
+
+static bool installs_or_is_through(void *arg)
+{
+    return exists("install.meta") || exists("state.db.install") || is_through(arg);
 }
 
 static void short_pause(unsigned max_us)
@@ -210,15 +228,17 @@ static void a_receiver_killed_under_way_ends_equal(void **state)
     for (i = 0; i < n; i++) {
         leave_behind(i == 0 ? KEYS : 10);
         for (k = 0; k < 5; k++) {
-            struct wanted w = {.size = 1 + (off_t)dice_roll(&dice, (uint64_t)KEYS * BIG)};
+            struct wanted w = wanted((uint64_t)KEYS * BIG);
 
             assert_true(cluster_start(cluster, LAGGARD));
             if (k % 2 == 0) {
-                if (!await(3000, has_come, &w) && incoming() == 0)
-                    break; /* it is through already */
+                assert_true(await(30000, has_come_or_is_through, &w));
+                if (is_through(&w))
+                    break;
                 caught[0]++;
             } else {
-                if (!await(5000, installs, NULL))
+                assert_true(await(30000, installs_or_is_through, &w));
+                if (is_through(&w))
                     break;
                 short_pause(200000);
                 caught[1]++;
@@ -238,14 +258,15 @@ static void a_sender_killed_under_way_is_replaced(void **state)
 
     (void)state;
     for (i = 0; i < n; i++) {
-        struct wanted w = {.size = 1 + (off_t)dice_roll(&dice, (uint64_t)KEYS * BIG / 2)};
+        struct wanted w;
         unsigned leader;
 
         leave_behind(10);
+        w = wanted((uint64_t)KEYS * BIG / 2);
         leader = cluster_leader(cluster, 15000);
         assert_int_not_equal(leader, CLUSTER_MAX);
         assert_true(cluster_start(cluster, LAGGARD));
-        await(3000, has_come, &w);
+        assert_true(await(30000, has_come_or_is_through, &w));
         cluster_signal(cluster, leader, SIGKILL);
         assert_true(cluster_start(cluster, leader));
         assert_caught_up();

@@ -46,7 +46,15 @@ if has vim; then
     is "vim saves with a backup by copying" "vcopy" "$(cat color)"
 fi
 if has nano && has script; then
-    (sleep 0.5; printf hello; sleep 0.3; printf '\017'; sleep 0.3; printf '\r'; sleep 0.3; printf '\030') | timeout 20 script -qec "env TERM=xterm nano --ignorercfiles nanofile" /dev/null >/dev/null 2>&1
+    mkfifo "$WORK/keys"
+    timeout 40 script -qefc "env TERM=xterm nano --ignorercfiles nanofile" "$WORK/screen" <"$WORK/keys" >/dev/null 2>&1 &
+    nano=$!
+    exec 7>"$WORK/keys"
+    # types KEYS TEXT: when the screen has shown that text
+    types() { within 10 grep -aq "$2" "$WORK/screen" && printf "$1" >&7; }
+    types hello "GNU nano" && types '\017' Modified && types '\r' "to Write" && types '\030' Wrote
+    exec 7>&-
+    wait $nano
     is "nano saves" "hello" "$(head -n 1 nanofile 2>/dev/null)"
 fi
 

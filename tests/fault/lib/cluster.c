@@ -163,8 +163,21 @@ __attribute__((format(printf, 1, 2))) static void complain(const char *fmt, ...)
     fputc('\n', stderr);
 }
 
-/* Below the range from which the kernel takes ports of outgoing connections. */
-static unsigned free_port(void)
+static bool port_is_given(const struct cluster *c, unsigned port)
+{
+    char address[sizeof c->nodes[0].address];
+    unsigned i;
+
+    snprintf(address, sizeof address, "127.0.0.1:%u", port);
+    for (i = 0; i < c->n; i++)
+        if (strcmp(c->nodes[i].address, address) == 0)
+            return true;
+    return false;
+}
+
+/* Below the range from which the kernel takes ports of outgoing connections. Nobody listens
+ * there before the nodes are started, so what the others have been given is left out. */
+static unsigned free_port(const struct cluster *c)
 {
     unsigned tries;
 
@@ -179,7 +192,7 @@ static unsigned free_port(void)
         fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         rv = bind(fd, (struct sockaddr *)&at, sizeof at);
         close(fd);
-        if (rv == 0)
+        if (rv == 0 && !port_is_given(c, ntohs(at.sin_port)))
             return ntohs(at.sin_port);
     }
     return 0;
@@ -217,7 +230,7 @@ static bool make_node(struct cluster *c, unsigned i, const char *cluster_id)
     if (c->options.namespaces)
         net_address(c->net, i, n->address, sizeof n->address);
     else
-        snprintf(n->address, sizeof n->address, "127.0.0.1:%u", free_port());
+        snprintf(n->address, sizeof n->address, "127.0.0.1:%u", free_port(c));
     if (c->options.disk_mb[i] != 0) {
         if (mkdir(n->data, 0700) != 0 || !small_disk_mount(n->data, c->options.disk_mb[i]))
             return false;
