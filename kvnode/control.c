@@ -163,6 +163,18 @@ static json_t *turns(const struct turn *t)
     return o;
 }
 
+/* What people have to do before this node serves anybody; null: nothing. */
+static json_t *way_back(const struct node *n)
+{
+    char text[256];
+
+    if (rivals_prevail(&n->rivals, n->config->n_peers + 1)) {
+        warnings_rival(n, 0, text, sizeof text);
+        return json_string(text);
+    }
+    return door_way_back(n->door)[0] != '\0' ? json_string(door_way_back(n->door)) : json_null();
+}
+
 static json_t *status(struct node *n)
 {
     struct members members;
@@ -208,8 +220,9 @@ static json_t *status(struct node *n)
     json_object_set_new(o, "failures_tolerated", json_integer(members.tolerated));
     json_object_set_new(o, "leaderless_ms", leader == 0 ? json_u64(members.leaderless_ms) : json_null());
     json_object_set_new(o, "minority", json_boolean(node_in_minority(n)));
-    json_object_set_new(
-        o, "way_back", door_way_back(n->door)[0] != '\0' ? json_string(door_way_back(n->door)) : json_null());
+    json_object_set_new(o, "no_service",
+                        node_no_service(n) != NULL ? json_string(node_no_service(n)) : json_null());
+    json_object_set_new(o, "way_back", way_back(n));
     json_object_set_new(o, "leader_elsewhere",
                         members.elsewhere != 0 ? json_string(node_member_name(n, members.elsewhere))
                                                : json_null());

@@ -117,17 +117,22 @@ static void about_member(struct node *n, const struct member *m, json_t *list)
             m->health.version[0] != '\0' ? m->health.version : "(not told)", n->config->name, KVFS_VERSION);
 }
 
+void warnings_rival(const struct node *n, size_t i, char *out, size_t size)
+{
+    snprintf(out, size,
+             "%s belongs to cluster %016" PRIx64 ", this node to %016" PRIx64
+             ": take its [peer] section out, or make one of the two anew: kvnode init --cluster ID",
+             node_member_name(n, n->rivals.all[i].id), n->rivals.all[i].cluster, n->config->cluster_id);
+}
+
 static void about_rivals(const struct node *n, json_t *list)
 {
+    char text[256];
     size_t i;
 
     for (i = 0; i < n->rivals.n; i++) {
-        const char *name = node_member_name(n, n->rivals.all[i].id);
-
-        add(list,
-            "%s belongs to cluster %016" PRIx64 ", this node to %016" PRIx64
-            ": take its [peer] section out, or make one of the two anew: kvnode init --cluster ID",
-            name, n->rivals.all[i].cluster, n->config->cluster_id);
+        warnings_rival(n, i, text, sizeof text);
+        add(list, "%s", text);
     }
 }
 

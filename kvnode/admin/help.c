@@ -115,7 +115,8 @@ void admin_man(FILE *out)
         "version of every file. A key a/b/c is the path /a/b/c of a mount (see *kvfs*(1)). Every command but "
         "init, run, config, doctor and dev talks to a running node through its socket: the one given with -n "
         "or "
-        "$KVNODE\\_NODE, else the first one in the socket directory that answers.\n\n",
+        "$KVNODE\\_NODE, else the first one in the socket directory that serves; where their nodes belong to "
+        "several clusters, one has to be named.\n\n",
         out);
     for (size_t i = 0; i < admin_n_verbs; i++) {
         const struct verb *v = &admin_verbs[i];

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <glob.h>
+#include <inttypes.h>
 #include <jansson.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -21,6 +22,8 @@
 /* With less time left a refusal is the answer: one more try that is not answered in
  * time would leave open whether it was written. */
 #define LAST_TRY_MS 300
+/* What another node of this machine is given to say which cluster it belongs to. */
+#define LOOK_MS 200
 
 unsigned request_left(const struct request_link *l)
 {
@@ -37,6 +40,13 @@ void request_pause(unsigned ms)
 {
     struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
     nanosleep(&t, NULL);
+}
+
+/* So long, or what is left of the deadline. */
+static unsigned patience(const struct request_link *l, unsigned ms)
+{
+    unsigned left = request_left(l);
+    return ms < left ? ms : left;
 }
 
 /* Who may use a socket, or the folder of sockets, that this account may not. */
@@ -65,9 +75,69 @@ static int try_socket(struct request_link *l, const char *socket, unsigned timeo
     return rc;
 }
 
-/* Tries all sockets of the directory in order. failures_out: "n1: …, n2: …". */
+static json_t *status_of(struct cursor *answer)
+{
+    size_t len;
+    const uint8_t *text = cursor_string(answer, FRAME_PAYLOAD_MAX, &len);
+    return text != NULL ? json_loadb((const char *)text, len, 0, NULL) : NULL;
+}
+
+/* Does the node serve? One that does not answer this in time does not. */
+static bool is_serving(struct client *client, unsigned timeout_ms)
+{
+    struct cursor answer;
+    client_queue(client, MESSAGE_STATUS, UINT64_MAX);
+    client_queue_end(client);
+    if (client_call(client, UINT64_MAX, timeout_ms, &answer, NULL, 0) != 0)
+        return false;
+    json_t *status = status_of(&answer);
+    bool serving = status != NULL && json_string_value(json_object_get(status, "no_service")) == NULL;
+    json_decref(status);
+    return serving;
+}
+
+/* What try_all() has found so far. */
+struct search {
+    uint64_t cluster;         /* that of the first node, or of the one that there was before; 0: none yet */
+    bool fixed;               /* there was one before: others are taken only if nothing else answers */
+    bool several;             /* clusters */
+    bool serving;             /* the one that is taken */
+    bool alone;               /* there is one socket only: whether it serves makes no difference */
+    char choices[DETAIL_MAX]; /* "-n n1 (cluster …), -n n2 (cluster …)" */
+};
+
+/* The node behind a socket has answered: takes it, or closes it. */
+static void consider(struct request_link *l, struct search *s, const char *socket, struct client *client,
+                     const struct client_node *node)
+{
+    const char *base = strrchr(socket, '/') + 1;
+    size_t used = strlen(s->choices);
+    if (s->cluster == 0)
+        s->cluster = node->cluster_id;
+    bool same = node->cluster_id == s->cluster;
+    s->several |= !same && !s->fixed;
+    snprintf(s->choices + used, sizeof s->choices - used, "%s-n %.*s (cluster %016" PRIx64 ")",
+             used > 0 ? ", " : "", (int)(strlen(base) - 5), base, node->cluster_id);
+    bool wanted = l->client == NULL || (same && l->node.cluster_id != s->cluster);
+    bool instead = !wanted && !s->serving && node->cluster_id == l->node.cluster_id;
+    bool serving = (wanted || instead) && !s->alone && is_serving(client, patience(l, 2000));
+    if (!wanted && !(instead && serving)) {
+        client_close(client);
+        return;
+    }
+    client_close(l->client);
+    l->client = client;
+    l->node = *node;
+    s->serving = serving;
+    snprintf(l->socket, sizeof l->socket, "%s", socket);
+}
+
+/* Tries all sockets of the directory in order, and takes the first node that serves, or the first that
+ * answers. -ENOTUNIQ: they belong to several clusters, failures_out says which to which; else it is
+ * "n1: …, n2: …". */
 static int try_all(struct request_link *l, char *failures_out, size_t size)
 {
+    struct search s = {.cluster = l->node.cluster_id, .fixed = l->node.cluster_id != 0};
     char dir[108], pattern[PATH_MAX];
     size_t used = 0;
     glob_t found;
@@ -85,22 +155,37 @@ static int try_all(struct request_link *l, char *failures_out, size_t size)
         snprintf(failures_out, size, "there is no socket in %s", dir);
         return -ENOENT;
     }
+    s.alone = found.gl_pathc == 1;
     rc = -ENOENT;
     for (size_t i = 0; i < found.gl_pathc; i++) {
-        unsigned left = request_left(l);
-        const char *base = strrchr(found.gl_pathv[i], '/') + 1;
-        rc = try_socket(l, found.gl_pathv[i], found.gl_pathc > 1 && left > 2000 ? 2000 : left);
-        if (rc == 0)
-            break;
-        admin_detail(l->admin, "%s: %s", found.gl_pathv[i], rc > 0 ? error_text(rc) : strerror(-rc));
+        const char *socket = found.gl_pathv[i], *base = strrchr(socket, '/') + 1;
+        /* One is found: who stands still is not waited for. */
+        unsigned patient = l->client != NULL ? LOOK_MS : s.alone ? UINT_MAX : 2000;
+        struct client *client;
+        struct client_node node;
+        int one = client_open(socket, CLIENT_ADMIN, CLIENT_NAME, 0, patience(l, patient), &client, &node);
+        if (one == 0) {
+            consider(l, &s, socket, client, &node);
+            continue;
+        }
+        if (one == -EACCES)
+            tell_denied(socket, l->denied, sizeof l->denied);
+        rc = one;
+        admin_detail(l->admin, "%s: %s", socket, one > 0 ? error_text(one) : strerror(-one));
         if (used < size) {
             int n = snprintf(failures_out + used, size - used, "%s%.*s: %s", used > 0 ? ", " : "",
-                             (int)(strlen(base) - 5), base, rc > 0 ? error_text(rc) : strerror(-rc));
+                             (int)(strlen(base) - 5), base, one > 0 ? error_text(one) : strerror(-one));
             used += n > 0 ? (size_t)n : 0;
         }
     }
     globfree(&found);
-    return rc;
+    if (s.several) {
+        client_close(l->client);
+        l->client = NULL;
+        snprintf(failures_out, size, "%s", s.choices);
+        return -ENOTUNIQ;
+    }
+    return l->client != NULL ? 0 : rc;
 }
 
 static const char *named_node(const struct admin *a)
@@ -160,12 +245,17 @@ int request_open(const struct admin *a, struct request_link *l_out)
     if (rc != 0) {
         const char *node = named_node(a), *subject = a->n_args > 0 ? a->args[0] : NULL;
         int exit = rc > 0 ? admin_exit_of(rc, false) : EXIT_UNAVAILABLE;
-        if (l_out->denied[0] != '\0')
+        if (l_out->denied[0] != '\0' && rc != -ENOTUNIQ)
             return admin_fail(
                 a, EXIT_REFUSED, subject,
                 "%s; nothing was done. [node] socket_group = GROUP in the node's configuration lets a "
                 "group's members use it",
                 l_out->denied);
+        if (rc == -ENOTUNIQ)
+            return admin_fail(a, EXIT_USAGE, subject,
+                              "the nodes here belong to several clusters; nothing was done. Say which one is "
+                              "to be asked: %s",
+                              l_out->detail);
         if (node != NULL)
             return admin_fail(a, exit, subject,
                               "node %s does not answer (%s); nothing was done. Try: kvnode doctor", node,
@@ -229,19 +319,16 @@ static int ask_once(struct request_link *l, enum message_type type, const struct
     return client_call(l->client, l->last_id, request_left(l), answer_out, l->detail, sizeof l->detail);
 }
 
-/* A refusal with a reason may be one that time does not mend: the node's data have gone back. Asked
- * once; the refusal's own text stays. */
+/* A refusal with a reason may be one that time does not mend: the node's data have gone back, or it is
+ * told of two clusters. The refusal's own text stays. */
 static bool is_out_of_service(struct request_link *l)
 {
     char why[DETAIL_MAX];
     struct cursor answer;
     json_t *status = NULL;
-    size_t len;
     memcpy(why, l->detail, sizeof why);
-    if (ask_once(l, MESSAGE_STATUS, NULL, &answer) == 0) {
-        const uint8_t *text = cursor_string(&answer, FRAME_PAYLOAD_MAX, &len);
-        status = text != NULL ? json_loadb((const char *)text, len, 0, NULL) : NULL;
-    }
+    if (ask_once(l, MESSAGE_STATUS, NULL, &answer) == 0)
+        status = status_of(&answer);
     const char *way_back = json_string_value(json_object_get(status, "way_back"));
     snprintf(l->way_back, sizeof l->way_back, "%s", way_back != NULL ? way_back : "");
     json_decref(status);
@@ -254,12 +341,12 @@ static int ask(struct request_link *l, enum message_type type, const struct buff
                struct cursor *answer_out)
 {
     uint64_t begin = clock_boot_ms();
-    bool looked = false;
+    char looked[DETAIL_MAX] = ""; /* the reason for which it was looked last */
     for (;;) {
         int rc = ask_once(l, type, body, answer_out);
         bool lost = is_lost(rc);
-        if (rc == KV_E_UNAVAILABLE && l->detail[0] != '\0' && !looked) {
-            looked = true;
+        if (rc == KV_E_UNAVAILABLE && strcmp(l->detail, looked) != 0) {
+            memcpy(looked, l->detail, sizeof looked);
             if (is_out_of_service(l))
                 return rc;
         }

@@ -28,7 +28,8 @@ struct request_link {
 };
 
 /* Connects to the first that answers of the nodes that -n or $KVNODE_NODE names (n1,n2), else to the first of
- * the sockets in the socket directory that answers. Prints what failed; exit status. */
+ * the sockets in the socket directory behind which a node serves, or answers if none does; they must all
+ * belong to one cluster. Prints what failed; exit status. */
 int request_open(const struct admin *a, struct request_link *l_out);
 /* Another connection in the place of the one there is, to any node of those, with a new
  * deadline. 0, KV_E_*, -errno with l->detail. */

@@ -59,15 +59,32 @@ run a
 run b
 until_true 20 names a b || die "a says: $(kvnode -n a status)"
 until_true 20 names b a || die "b says: $(kvnode -n b status)"
-for n in a b; do
-    expect 4 kvnode -n $n --timeout 2s set who nobody
-    expect 4 kvnode -n $n --timeout 2s get who
+at_once() { # COMMAND...: time does not mend it, so nothing is waited for
+    local begin=$SECONDS
+    expect 4 kvnode -n $n --timeout 30s "$@"
+    [ $((SECONDS - begin)) -lt 15 ] || die "$n: $* took $((SECONDS - begin)) s"
     has "$err" "another cluster"
+    has "$err" "take its [peer] section out"
+}
+for n in a b; do
+    at_once set who nobody
+    has "$err" "nothing was written"
+    at_once get who
+    at_once get --local who
+    at_once ls
+    at_once history who
+    at_once log
     kvnode -n $n status | grep -q 'Nothing can be written\|two clusters' || die "$n: $(kvnode -n $n status)"
 done
 grep -q 'a belongs to cluster' "$work/b.log" || die "b logs nothing"
 grep -q 'b belongs to cluster' "$work/a.log" || die "a logs nothing"
 [ "$(grep -c 'belongs to cluster' "$work/a.log")" = 1 ] || die "a repeats itself"
+expect 2 kvnode get who
+has "$err" "belong to several clusters"
+has "$err" "-n a (cluster "
+has "$err" "-n b (cluster "
+expect 2 kvnode set who nobody
+expect 4 kvnode -n a,b --timeout 30s get who
 
 say "the sections out again, and both have what they had"
 stop_all
@@ -180,6 +197,11 @@ until_true 20 gone b || die "b says: $(kvnode -n b status)"
 until_true 20 gone a || die "a says: $(kvnode -n a status)"
 expect 4 kvnode -n a --timeout 2s get f/1
 has "$err" "not what the other nodes have"
+
+say "a node that serves nobody is passed over for one that serves"
+expect 0 kvnode --timeout 10s get f/1
+has "$out" bc
+expect 0 kvnode --timeout 10s status
 expect 0 kvnode -n b readmit a --yes
 until_true 30 get_is a f/4 bc || die "a comes back: $(tail -5 "$work/a.log")"
 stop_all
