@@ -105,6 +105,16 @@ static void on_attr(struct fs *fs, const struct event *e, struct inode *inode, b
         publish_landed(fs, inode->file, e);
 }
 
+/* A setting was changed; nodes that do not say so leave it to the next HELLO. What a new
+ * node's HELLO has told is newer than the events of before. */
+static void on_setting(struct fs *fs, const struct event *e)
+{
+    struct client_node *node = &fs->link.node;
+
+    if (e->attr.size > 0 && e->revision > node->applied)
+        node->value_limit = e->attr.size;
+}
+
 void event_handle(struct fs *fs, const struct event *e)
 {
     struct inode *inode = e->ino != 0 ? inode_find(fs, e->ino) : NULL;
@@ -129,6 +139,10 @@ void event_handle(struct fs *fs, const struct event *e)
         break;
     case EVENT_ATTR:
         on_attr(fs, e, inode, own);
+        break;
+    case EVENT_NOTHING:
+        if (e->op == COMMAND_SETTING)
+            on_setting(fs, e);
         break;
     default:
         break;

@@ -35,6 +35,8 @@ static int apply_setting(struct apply *ap)
         s->digest += setting_row_digest(setting_name(i), s->settings.text[i]);
     if (was_set || is_set)
         journal_setting(s->journal, setting_name(i), s->settings.text[i]);
+    emit_event(ap, &(struct event){.kind = EVENT_NOTHING,
+                                   .attr = {.size = s->settings.number[SETTING_VALUE_LIMIT]}});
     return KV_OK;
 }
 

@@ -94,7 +94,9 @@ enum event_kind {
         3, /* parent/name became new_parent/new_name; an inode replaced there has its own REMOVE before it */
     EVENT_CONTENT = 4, /* content: ino, parent, name; attr is new */
     EVENT_ATTR = 5,    /* mode, owner, times: ino; attr is new */
-    EVENT_NOTHING = 6, /* a command without visible effect: only moves the revision */
+    /* A command without visible effect: only moves the revision. Of a setting that was changed:
+     * attr.size is the value limit from then on (0 from older nodes, and if it was refused). */
+    EVENT_NOTHING = 6,
 };
 
 struct event {

@@ -33,23 +33,45 @@ is "two large files are closed at once" "0 0" "$? $second"
 cmp -s large "$B/large1" && cmp -s large "$B/large2" && ok "both are whole" || not_ok "both are whole"
 rm "$A/large1" "$A/large2"
 
-# Values have become longer than is allowed: what close refused stays, every file of it, and
-# is published when it may be.
-setting value_limit=1
-is "close tells that it is too long, and so does fsync" "close close fsync close" "$(python3 - "$A" <<'END'
+# The limit is lowered and raised: write(2) tells, on both mounts, as soon as the events are there.
+told_by() { # MOUNT
+    python3 - "$1/toolong" <<'END'
 import os, sys
+fd = os.open(sys.argv[1], os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o644)
+for what, call in ("write", lambda: os.write(fd, b"x" * 200)), ("close", lambda: os.close(fd)):
+    try:
+        call()
+    except OSError as e:
+        print(what, os.strerror(e.errno))
+END
+}
+setting value_limit=100
+eventually "a write over the lowered limit fails" "write File too large" told_by "$A"
+eventually "on the other mount too" "write File too large" told_by "$B"
+succeeds "what is within it is written" sh -c "head -c 100 large >'$A/toolong'"
+fails_with "nor can it be made longer" "too large" truncate -s 101 "$A/toolong"
+setting value_limit=8MiB
+eventually "a write below the raised limit succeeds" "" told_by "$A"
+eventually "there too" "" told_by "$B"
+
+# Values have become longer than is allowed since they were written: what close refused stays,
+# every file of it, and is published when it may be.
+is "close tells that it is too long, and so does fsync" "close close fsync close" "$(python3 - "$A" "$KVNODE" <<'END'
+import os, subprocess, sys
 said = []
 def attempt(what, call, fd):
     try:
         call(fd)
     except OSError as e:
         said.append(what if os.strerror(e.errno) == "File too large" else str(e))
-for name, sync in ("long1", False), ("long2", False), ("long3", True):
-    fd = os.open(sys.argv[1] + "/" + name, os.O_CREAT | os.O_WRONLY, 0o644)
+fds = [os.open(sys.argv[1] + "/" + name, os.O_CREAT | os.O_WRONLY, 0o644) for name in ("long1", "long2", "long3")]
+for fd in fds:
     os.write(fd, b"longer")
-    if sync:
-        attempt("fsync", os.fsync, fd)
-    attempt("close", os.close, fd)
+subprocess.run([sys.argv[2], "config", "--cluster", "value_limit=1"], stdout=subprocess.DEVNULL, timeout=20, check=True)
+attempt("close", os.close, fds[0])
+attempt("close", os.close, fds[1])
+attempt("fsync", os.fsync, fds[2])
+attempt("close", os.close, fds[2])
 print(*said)
 END
 )"
