@@ -399,6 +399,8 @@ uint64_t writeback_poll(struct writeback *wb, uint64_t now_ms, int *error_out)
         wb->due_ms = now_ms + o->interval_ms;
     sync = is_sync_due(wb, now_ms);
     if (sync || wb->ripening > 0 || (waiting && is_due(wb, now_ms))) {
+        /* What it was to be when it began to ripen counts, not whether that would be due now. */
+        sync |= wb->sync_wanted;
         if (!hand_over_slowly(wb, sync, error_out))
             return 0;
         if (!sync && wb->durable_due_ms == 0)

@@ -528,6 +528,40 @@ static void time_alone_makes_it_flushed_and_durable(void **state)
     assert_int_equal(writeback_durable_index(p->wb), p->w.index);
 }
 
+/* A batch that was to be durable when it began to ripen is, also if its sync would not be due any more when
+ * it is handed over; behind it nothing is left that a further sync were for. */
+static void what_became_durable_is_not_synced_again(void **state)
+{
+    struct place *p = *state;
+    const uint64_t now = 1000000;
+    struct buffer part = BUFFER_INIT;
+    uint64_t session, next;
+    char path[32];
+    int error;
+
+    assert_int_equal(world_register(&p->w, "0123456789abcdef", &session), KV_OK);
+    place_flush(p);
+    command(&p->w, 0);
+    assert_int_equal(writeback_poll(p->wb, now, &error), 200);
+    assert_int_equal(writeback_poll(p->wb, now + 200, &error), 5000);
+    for (int i = 0; i < 8000; i++) {
+        snprintf(path, sizeof path, "d/%d", i);
+        assert_int_equal(world_set(&p->w, path, "x"), KV_OK);
+    }
+    assert_int_equal(writeback_poll(p->wb, now + 5200, &error), 0); /* it ripens, and is to be synced */
+    buffer_put_u32(&part, 0);
+    buffer_put_string(&part, "part", 4);
+    assert_int_equal(world_raw(&p->w, COMMAND_PART, session, 1, part.data, part.len), KV_OK);
+    buffer_deinit(&part);
+    assert_true(journal_part_bytes(p->w.j) > 0);
+    while ((next = writeback_poll(p->wb, now + 5200, &error)) == 0)
+        ;
+    assert_int_equal(next, UINT64_MAX);
+    for (int i = 0; i < 10000 && writeback_durable_index(p->wb) < p->w.index; i++)
+        usleep(1000);
+    assert_int_equal(writeback_durable_index(p->wb), p->w.index);
+}
+
 /* A batch that is large is encoded over several turns; what changes meanwhile, also of what is encoded
  * already, is in it all the same. */
 static void a_large_batch_is_encoded_over_turns(void **state)
@@ -605,6 +639,7 @@ int main(void)
         TEST(a_damaged_snapshot_is_not_installed),
         TEST(an_idle_sync_makes_what_was_committed_durable),
         TEST(time_alone_makes_it_flushed_and_durable),
+        TEST(what_became_durable_is_not_synced_again),
         TEST(a_large_batch_is_encoded_over_turns),
         TEST(while_the_writer_is_busy_more_is_gathered),
     };
