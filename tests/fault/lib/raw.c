@@ -94,6 +94,25 @@ size_t raw_drain(int fd, unsigned quiet_ms)
     }
 }
 
+bool raw_takes(int fd, size_t len, unsigned timeout_ms)
+{
+    uint64_t deadline = clock_boot_ms() + timeout_ms, now;
+
+    while (len > 0 && (now = clock_boot_ms()) < deadline) {
+        static char sink[65536];
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        ssize_t n;
+
+        if (poll(&p, 1, (int)(deadline - now)) <= 0)
+            continue;
+        n = recv(fd, sink, len < sizeof sink ? len : sizeof sink, 0);
+        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+            break;
+        len -= n > 0 ? (size_t)n : 0;
+    }
+    return len == 0;
+}
+
 void raw_frame(struct buffer *b, uint8_t type, uint64_t id, const void *payload, size_t len)
 {
     size_t at = frame_begin(b, type, 0, id);

@@ -16,6 +16,8 @@ size_t raw_send(int fd, const void *data, size_t len, unsigned timeout_ms);
 bool raw_closed(int fd, unsigned timeout_ms);
 /* Reads all that comes until it is silent for quiet_ms or closes; bytes. */
 size_t raw_drain(int fd, unsigned quiet_ms);
+/* Reads so many bytes and throws them away; false: they did not come in that time. */
+bool raw_takes(int fd, size_t len, unsigned timeout_ms);
 /* A valid HELLO of a client. */
 void raw_hello(struct buffer *b);
 /* A frame whose payload is given. */
