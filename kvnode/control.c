@@ -49,6 +49,7 @@ static void emit_health(const struct node *n, json_t *o, const struct member *m)
     const struct health *h = &m->health;
 
     json_object_set_new(o, "version", json_string(h->version));
+    json_object_set_new(o, "feature_level", json_u64(h->level));
     json_object_set_new(o, "uptime_ms", json_u64(h->uptime_ms));
     json_object_set_new(o, "commit", json_u64(h->commit));
     json_object_set_new(o, "last_index", json_u64(h->last_index));
@@ -231,6 +232,7 @@ static json_t *status(struct node *n)
     json_object_set_new(o, "max_keys", json_integer((json_int_t)usage.max_keys));
     json_object_set_new(o, "max_bytes", json_integer((json_int_t)usage.max_bytes));
     json_object_set_new(o, "value_limit", json_integer((json_int_t)usage.value_limit));
+    json_object_set_new(o, "feature_level", json_u64(store_level(n->store)));
     json_object_set_new(o, "sessions", json_integer((json_int_t)usage.sessions));
     json_object_set_new(o, "memory_bytes", json_integer((json_int_t)usage.memory));
     if (getrlimit(RLIMIT_NOFILE, &files) == 0)

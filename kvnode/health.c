@@ -19,6 +19,7 @@ enum health_tag {
     TAG_DISK_TOTAL = 13,
     TAG_RSS = 14,
     TAG_LEADER = 15,
+    TAG_LEVEL = 16,
     TAG_VERSION = HEALTH_TAG_STRING | 1,
     TAG_LINKS = HEALTH_TAG_STRING | 2 /* u16 ids */
 };
@@ -42,6 +43,7 @@ static const struct {
     {TAG_DISK_TOTAL, offsetof(struct health, disk_total)},
     {TAG_RSS, offsetof(struct health, rss)},
     {TAG_LEADER, offsetof(struct health, leader)},
+    {TAG_LEVEL, offsetof(struct health, level)},
 };
 #define N_NUMBERS (sizeof numbers / sizeof numbers[0])
 #define N_STRINGS 2

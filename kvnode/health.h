@@ -46,6 +46,7 @@ struct health {
     uint64_t keys, live_bytes, max_keys, max_bytes;
     uint64_t disk_free, disk_total; /* bytes, of the file system with its data directory; 0 and 0: unknown */
     uint64_t rss;                   /* resident memory, bytes */
+    uint64_t level;                 /* the highest feature level that it knows (feature.h) */
     uint64_t leader;                /* whom it takes for the leader; 0: nobody */
     uint64_t links[HEALTH_LINKS_MAX]; /* ids of those it hears */
     size_t n_links;

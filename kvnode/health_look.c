@@ -8,6 +8,7 @@
 #include "kvnode/node_state.h"
 #include "kvnode/peers.h"
 #include "sync/base/clock.h"
+#include "sync/wire/feature.h"
 
 #define PROBE_EVERY_MS 1000
 
@@ -63,6 +64,7 @@ void health_look(const struct node *n, struct health *out)
                            .disk_free = n->probe.disk_free,
                            .disk_total = n->probe.disk_total,
                            .rss = n->probe.rss,
+                           .level = FEATURE_LEVEL,
                            .leader = consensus_leader(n->consensus)};
     snprintf(out->version, sizeof out->version, "%s", KVFS_VERSION);
     peers_each(n->peers, out, add_link);

@@ -285,3 +285,19 @@ void members_look(const struct node *n, struct members *out)
     }
     judge(&l);
 }
+
+uint64_t members_level(const struct members *all)
+{
+    uint64_t level = UINT64_MAX;
+    size_t i;
+
+    for (i = 0; i < all->n; i++) {
+        const struct member *m = &all->all[i];
+
+        if (!m->known || !is_heard(m))
+            return 0;
+        if (m->health.level < level)
+            level = m->health.level;
+    }
+    return all->n > 0 ? level : 0;
+}

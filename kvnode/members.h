@@ -58,6 +58,8 @@ struct members {
 };
 
 void members_look(const struct node *n, struct members *out);
+/* The highest feature level that all members know, who are all heard; 0: one is not. */
+uint64_t members_level(const struct members *all);
 /* "healthy", "disk full", … */
 const char *members_state_text(enum member_state state);
 /* It is a voter that can take a write. */

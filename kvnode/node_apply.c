@@ -30,8 +30,13 @@ static void apply_command(struct node *n, uint64_t index, const struct entry *e)
 {
     struct command_result result;
     struct command cmd;
+    int rv;
 
-    if (store_apply(n->store, index, e->data, e->len, &result) != 0)
+    rv = store_apply(n->store, index, e->data, e->len, &result);
+    if (rv == -EOPNOTSUPP)
+        node_die("the cluster is at a feature level that this program does not know (kvnode " KVFS_VERSION
+                 "): start this node with the version that the other nodes have. Nothing is lost");
+    if (rv != 0)
         node_die("out of memory while applying");
     if (command_decode(e->data, e->len, &cmd) == KV_OK)
         writes_applied(n->writes, &cmd, &result);

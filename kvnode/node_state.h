@@ -97,8 +97,9 @@ struct node {
     bool mending;                            /* state.db is damaged, memory is not: see heal_file() */
     struct heal heal;
     struct clock_watch clock;
-    bool stateless;  /* a state file is awaited or being loaded: nobody is served, `store` is empty */
-    bool root_given; /* the owner of a new cluster's root directory is settled */
+    bool stateless;   /* a state file is awaited or being loaded: nobody is served, `store` is empty */
+    bool root_given;  /* the owner of a new cluster's root directory is settled */
+    bool level_asked; /* a new cluster's feature level is being raised, or was: see level_beat() */
     bool stopping;
     bool anew; /* this node was readmitted: once the loop has stopped, it starts again with an empty log */
     uint64_t stop_deadline_ms;

@@ -10,6 +10,7 @@
 
 #include "kvnode/door.h"
 #include "kvnode/events.h"
+#include "kvnode/level.h"
 #include "kvnode/node_state.h"
 #include "kvnode/past.h"
 #include "kvnode/peers.h"
@@ -393,6 +394,7 @@ void node_beat(struct node *n)
         heal_file(n, now);
     clock_watch_beat(n, now);
     give_root(n);
+    level_beat(n);
     writes_beat(n->writes, now);
     reads_beat(n->reads, now);
     turn_part(&n->turn, since, "beat", "", 0);

@@ -134,9 +134,14 @@ int serve_write(struct client_conn *c, const struct frame *frame)
     struct command cmd;
     struct request *r;
     uint32_t i;
-    int rv = KV_OK;
+    int rv;
 
-    if (in.failed || command_decode(in.data, in.len, &cmd) != KV_OK) {
+    rv = in.failed ? KV_E_PROTOCOL : command_decode(in.data, in.len, &cmd);
+    if (rv == KV_E_NOTSUP) {
+        answer_code(c, frame->id, rv, "this node's version does not know the operation");
+        return 0;
+    }
+    if (rv != KV_OK) {
         answer_code(c, frame->id, KV_E_PROTOCOL, "malformed command");
         return -EPROTO;
     }

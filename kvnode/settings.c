@@ -30,6 +30,7 @@ static const struct setting_kind {
          ".*.sw? .*.sw?x 4913 *~ .#* #*# .*.XXXXXX sedXXXXXX .goutputstream-XXXXXX .fuse_hidden* .~lock.*# "
          ".git/*.lock .git/tmp_obj_* .git/tmp_pack_* .git/tmp_idx_* .git/*_XXXXXX",
          UNIT_TEXT, 0, 0},
+    [SETTING_FEATURE_LEVEL] = {"feature_level", "1", UNIT_NONE, 1, UINT16_MAX},
 };
 
 static const struct {
@@ -123,6 +124,17 @@ enum setting setting_find(const void *name, size_t len)
     while (i < SETTING_COUNT && (strlen(kinds[i].name) != len || memcmp(kinds[i].name, name, len) != 0))
         i++;
     return (enum setting)i;
+}
+
+bool setting_number(enum setting i, const void *text, size_t len, uint64_t *number_out)
+{
+    char copy[32];
+
+    if (len >= sizeof copy || (len > 0 && memchr(text, '\0', len) != NULL))
+        return false;
+    memcpy(copy, text, len);
+    copy[len] = '\0';
+    return parse_number(&kinds[i], copy, number_out);
 }
 
 int settings_set(struct settings *st, enum setting i, const void *value, size_t len)

@@ -7,6 +7,7 @@
  *   session_timeout  silence after which a session ends, in the cluster's elapsed time: 10 s to 30 d
  *   max_dead_names   deleted names whose history is kept; those deleted first lose theirs
  *   no_history       patterns of names that keep no history, separated by spaces
+ *   feature_level    what all nodes understand; it rises only, see sync/wire/feature.h
  *
  * Sizes take KiB, MiB, GiB, TiB; times s, min, h, d.
  *
@@ -27,6 +28,7 @@ enum setting {
     SETTING_SESSION_TIMEOUT, /* ms */
     SETTING_MAX_DEAD_NAMES,
     SETTING_NO_HISTORY,
+    SETTING_FEATURE_LEVEL, /* rises only: apply_level() */
     SETTING_COUNT
 };
 
@@ -44,6 +46,8 @@ const char *setting_default(enum setting i);
 const char *settings_text(const struct settings *st, enum setting i);
 /* SETTING_COUNT: no such setting. */
 enum setting setting_find(const void *name, size_t len);
+/* False: no value for it. Not for SETTING_NO_HISTORY. */
+bool setting_number(enum setting i, const void *text, size_t len, uint64_t *number_out);
 /* 0, KV_E_INVAL (the setting stays as it was), -ENOMEM. */
 int settings_set(struct settings *st, enum setting i, const void *value, size_t len);
 

@@ -11,6 +11,7 @@
 
 #include "kvnode/state_db_internal.h"
 #include "sync/base/digest.h"
+#include "sync/wire/feature.h"
 
 static const char schema[] =
     "CREATE TABLE meta(id INTEGER PRIMARY KEY CHECK(id = 1), shard INTEGER, applied INTEGER, digest INTEGER,"
@@ -113,6 +114,24 @@ static int make_tables(sqlite3 *db)
     return code;
 }
 
+/* What is in a state of a later feature level cannot be known. */
+static int check_level(sqlite3 *db, const char *path, char error[STATE_DB_ERROR_MAX])
+{
+    int64_t level = 0;
+    int code =
+        read_number(db, "SELECT CAST(value AS INTEGER) FROM setting WHERE name='feature_level'", &level);
+
+    if (code != SQLITE_OK)
+        return state_db_fail(db, code, path, "cannot read its feature level", error);
+    if (level <= FEATURE_LEVEL)
+        return 0;
+    snprintf(error, STATE_DB_ERROR_MAX,
+             "%.300s is at feature level %lld, this program (kvnode " KVFS_VERSION
+             ") knows %d: start this node with the version that the other nodes have; nothing is lost",
+             path, (long long)level, FEATURE_LEVEL);
+    return -EPROTO;
+}
+
 /* Is the file ours? An empty one is made ours if we may create. */
 static int check_kind(sqlite3 *db, const char *path, enum state_db_mode mode, char error[STATE_DB_ERROR_MAX])
 {
@@ -139,7 +158,7 @@ static int check_kind(sqlite3 *db, const char *path, enum state_db_mode mode, ch
     if (version != STATE_DB_USER_VERSION)
         return state_db_damaged(path, error, "format %lld, this program knows %d", (long long)version,
                                 STATE_DB_USER_VERSION);
-    return 0;
+    return check_level(db, path, error);
 }
 
 int state_db_open(const char *path, enum state_db_mode mode, sqlite3 **db_out, char error[STATE_DB_ERROR_MAX])

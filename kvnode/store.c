@@ -382,6 +382,11 @@ void store_unpin_drop(struct store *s, uint64_t ino)
         inode_destroy(s, in);
 }
 
+unsigned store_level(const struct store *s)
+{
+    return (unsigned)s->settings.number[SETTING_FEATURE_LEVEL];
+}
+
 void store_usage(const struct store *s, struct store_usage *usage_out)
 {
     *usage_out = (struct store_usage){

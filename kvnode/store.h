@@ -36,7 +36,9 @@ void store_free(struct store *s);
  * that are no commands advance it through store_skip()). bytes: an encoded
  * command with its clocks. Returns 0; the outcome, good or bad, is *result_out.
  * A command that does not decode is a result KV_E_PROTOCOL, and still takes its
- * index. -ENOMEM: out of memory, the state is damaged, the process must end. */
+ * index. -ENOMEM: out of memory, the state is damaged, the process must end.
+ * -EOPNOTSUPP: the cluster is at a feature level that this program does not know
+ * (feature.h); nothing was applied, the process must end. */
 int store_apply(struct store *s, uint64_t index, const void *bytes, size_t len,
                 struct command_result *result_out);
 /* Prepares the next command, for about `budget` bytes of work: a large content is
@@ -138,6 +140,8 @@ struct store_usage {
     uint64_t memory;     /* estimate, bytes over the values */
 };
 void store_usage(const struct store *s, struct store_usage *usage_out);
+/* The cluster's feature level as of here. */
+unsigned store_level(const struct store *s);
 
 /* The session's result for seq, if it was executed: 1 and the result; 0: not
  * executed yet; KV_E_SESSION: no such session; KV_E_DUPLICATE: acknowledged. */

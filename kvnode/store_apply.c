@@ -7,9 +7,23 @@
 
 #include "kvnode/journal_note.h"
 #include "kvnode/store_internal.h"
+#include "sync/wire/feature.h"
 
 /* What a signed time in nanoseconds can hold, less the steps of a very long life. */
 #define WALL_MAX ((uint64_t)INT64_MAX / 2)
+
+/* The level rises only, and only if all members know it: that is what the leader knows when it
+ * stamps, and else it stamps no time. A node that does not know it goes no further. */
+static int check_level(const struct apply *ap)
+{
+    uint64_t level;
+
+    if (!setting_number(SETTING_FEATURE_LEVEL, ap->body->value, ap->body->value_len, &level))
+        return KV_E_INVAL;
+    if (ap->cmd->wall_ns == 0 || level < ap->s->settings.number[SETTING_FEATURE_LEVEL])
+        return KV_E_REFUSED;
+    return level <= FEATURE_LEVEL ? KV_OK : -EOPNOTSUPP;
+}
 
 static int apply_setting(struct apply *ap)
 {
@@ -23,6 +37,11 @@ static int apply_setting(struct apply *ap)
         return KV_E_PERM;
     if (i == SETTING_COUNT)
         return KV_E_INVAL;
+    if (i == SETTING_FEATURE_LEVEL) {
+        rv = check_level(ap);
+        if (rv != KV_OK)
+            return rv;
+    }
     was_set = s->settings.text[i] != NULL;
     if (was_set)
         digest = setting_row_digest(setting_name(i), s->settings.text[i]);
@@ -63,6 +82,9 @@ static int (*const operations[COMMAND_OP_COUNT])(struct apply *ap) = {
     [COMMAND_SETATTR] = apply_setattr, [COMMAND_PUBLISH] = apply_publish, [COMMAND_SET] = apply_set,
     [COMMAND_DEL] = apply_del,         [COMMAND_SETTING] = apply_setting, [COMMAND_CLOCK] = apply_clock,
     [COMMAND_PRUNE] = apply_prune,
+#ifdef KVFS_NEXT_LEVEL
+    [COMMAND_NEXT] = apply_setting,
+#endif
 };
 
 /* Joins the parts, decodes the body, runs the operation. */
@@ -186,6 +208,12 @@ int store_apply(struct store *s, uint64_t index, const void *bytes, size_t len,
         rv = apply_command(&ap);
     else
         cmd = (struct command){0};
+    if (rv == KV_E_NOTSUP)
+        rv = -EOPNOTSUPP; /* it was accepted by those who know it */
+    if (rv == -EOPNOTSUPP) {
+        s->failed = true;
+        return rv;
+    }
     s->applied = index;
     store_unprepare(s);
     directory_limit_dead(s);

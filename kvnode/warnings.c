@@ -125,6 +125,18 @@ void warnings_rival(const struct node *n, size_t i, char *out, size_t size)
              node_member_name(n, n->rivals.all[i].id), n->rivals.all[i].cluster, n->config->cluster_id);
 }
 
+/* All have been upgraded: what the new version brings waits for somebody's word. */
+static void about_level(const struct node *n, const struct members *members, json_t *list)
+{
+    uint64_t known = members_level(members);
+
+    if (known > store_level(n->store))
+        add(list,
+            "all nodes know feature level %" PRIu64 ", the cluster is at %u: kvnode config --cluster "
+            "feature_level=%" PRIu64 " puts it in force, and no earlier version can be used from then on",
+            known, store_level(n->store), known);
+}
+
 static void about_rivals(const struct node *n, json_t *list)
 {
     char text[256];
@@ -213,6 +225,7 @@ json_t *warnings(struct node *n, const struct members *members, const struct sto
     for (i = 0; i < members->n; i++)
         about_member(n, &members->all[i], list);
     about_rivals(n, list);
+    about_level(n, members, list);
     about_sections(n, members, list);
     about_clocks(n, members, list);
     about_links(members, list);

@@ -8,6 +8,7 @@
 
 #include "kvnode/fair_queue.h"
 #include "kvnode/large_room.h"
+#include "kvnode/level.h"
 #include "kvnode/node_state.h"
 #include "kvnode/peers.h"
 #include "kvnode/stamps.h"
@@ -241,8 +242,8 @@ int writes_forwarded(struct writes *w, uint64_t peer, const void *bytes, size_t 
 
     if (command_decode(bytes, len, &cmd) != KV_OK || (cmd.session == 0 && cmd.op != COMMAND_REGISTER))
         return KV_E_PROTOCOL;
-    if (consensus_is_leader(w->node->consensus) && pending != NULL && pending->n < PEER_PENDING_MAX &&
-        pending->bytes < PEER_BYTES_MAX)
+    if (consensus_is_leader(w->node->consensus) && level_has(w->node, &cmd) && pending != NULL &&
+        pending->n < PEER_PENDING_MAX && pending->bytes < PEER_BYTES_MAX)
         e = entry_new(ENTRY_COMMAND, bytes, len);
     if (e != NULL)
         item = fair_queue_add(&w->queue, &cmd, e);
@@ -332,6 +333,8 @@ static void stamp(struct writes *w, struct entry *e, uint64_t elapsed)
     bool sets_back = e->data[COMMAND_OP_AT] == COMMAND_CLOCK;
     uint64_t wall = sets_back ? clock_watch_set_back_ns(w->node) : wall_now(w);
 
+    if (e->data[COMMAND_OP_AT] == COMMAND_SETTING && level_forbids(w->node, e->data, e->len))
+        wall = 0;
     if (sets_back && wall != 0)
         stamps_setting_back(&w->stamps);
     command_set_clocks(e->data, wall, elapsed);
@@ -645,6 +648,8 @@ int writes_start(struct writes *w, const struct command *cmd, writes_done *done,
         return KV_E_ROFS;
     if (node_disk_full(w->node))
         return KV_E_NOSPC;
+    if (!level_has(w->node, cmd))
+        return KV_E_NOTSUP;
     if (w->n + w->n_orphans >= PENDING_MAX || w->bytes + w->orphan_bytes >= PENDING_BYTES_MAX)
         return KV_E_BUSY;
     if (cmd->op == COMMAND_REGISTER) {

@@ -145,6 +145,34 @@ static void warn_below(const struct admin *a, struct request_link *l, const char
     json_decref(status);
 }
 
+/* Which members do not know the level, or cannot be asked. */
+static int level_refused(const struct admin *a, struct request_link *l, const char *wanted)
+{
+    json_t *status = NULL, *m;
+    char who[512] = "";
+    size_t i, len = 0;
+    request_restart_clock(l);
+    if (cluster_status(l, &status) != 0)
+        return cluster_fail(l, "feature_level", KV_E_REFUSED, true);
+    json_array_foreach(json_object_get(status, "members"), i, m)
+    {
+        const int64_t known = cluster_number(m, "feature_level");
+        const bool heard = strcmp(cluster_text(m, "role"), "-") != 0;
+        if ((heard && known >= strtoll(wanted, NULL, 10)) || len >= sizeof who)
+            continue;
+        len += (size_t)snprintf(
+            who + len, sizeof who - len, heard ? "%s%s (version %s) knows %lld" : "%s%s is not heard",
+            len > 0 ? ", " : "", cluster_text(m, "name"), cluster_text(m, "version"), (long long)known);
+    }
+    const int64_t now = cluster_number(status, "feature_level");
+    json_decref(status);
+    if (len == 0)
+        return admin_fail(a, EXIT_REFUSED, "feature_level",
+                          "it is %lld, and can only rise; nothing was written", (long long)now);
+    return admin_fail(a, EXIT_REFUSED, "feature_level",
+                      "it rises when all nodes know the level: %s; nothing was written", who);
+}
+
 /* One NAME=VALUE. What is wrong with it is said before anything is sent, where that can be seen. */
 static int change_setting(struct admin *a, struct request_link *l, const json_t *settings, const char *text)
 {
@@ -170,6 +198,8 @@ static int change_setting(struct admin *a, struct request_link *l, const json_t 
             "%s is no value for it, or out of its bounds (now %s; by default %s); nothing was written",
             equals + 1, cluster_text(json_object_get(settings, name), "value"),
             cluster_text(json_object_get(settings, name), "default"));
+    if (rc == KV_E_REFUSED && strcmp(name, "feature_level") == 0)
+        return level_refused(a, l, equals + 1);
     if (rc != 0)
         return cluster_fail(l, name, rc, true);
     warn_below(a, l, name, value_limit);

@@ -31,7 +31,7 @@ enum kv_error {
     KV_E_BUSY = 20,      /* too many sessions, mounts or queued bytes; nothing was written */
     KV_E_PROTOCOL = 21,  /* malformed or unexpected frame; the connection is closed after it */
     KV_E_NOVERSION = 22, /* the key exists or existed, but not in that version */
-    KV_E_NOTSUP = 23,    /* not offered by this version */
+    KV_E_NOTSUP = 23,    /* not offered by this version, or not at the cluster's feature level */
     KV_E_DUPLICATE = 24, /* a number that the session has acknowledged before */
     KV_E_PART = 25,      /* parts of a big command arrived out of order: send it again from part 0 */
     KV_E_REFUSED = 26,   /* refused by an administrative rule */

@@ -46,9 +46,10 @@ int command_decode(const void *bytes, size_t len, struct command *cmd_out)
         return KV_E_PROTOCOL;
     cmd_out->groups = cursor_bytes(&c, (size_t)cmd_out->n_groups * sizeof(uint32_t));
     cmd_out->node = (const char *)cursor_string(&c, COMMAND_NODE_MAX, &cmd_out->node_len);
-    if (c.failed || format != COMMAND_FORMAT || cmd_out->op == 0 || cmd_out->op >= COMMAND_OP_COUNT ||
-        (cmd_out->flags & ~COMMAND_FLAGS) != 0)
+    if (c.failed || format != COMMAND_FORMAT || cmd_out->op == 0)
         return KV_E_PROTOCOL;
+    if (cmd_out->op >= COMMAND_OP_COUNT || (cmd_out->flags & ~COMMAND_FLAGS) != 0)
+        return KV_E_NOTSUP;
     cmd_out->body = c.data;
     cmd_out->body_len = c.len;
     return KV_OK;
@@ -223,6 +224,9 @@ static void body_fields(struct walk *w, uint8_t op, struct command_body *body)
         walk_u8(w, &body->flags);
         break;
     case COMMAND_SETTING:
+#ifdef KVFS_NEXT_LEVEL
+    case COMMAND_NEXT:
+#endif
         walk_string(w, &body->name, &body->name_len, KV_NAME_MAX);
         walk_string(w, &body->value, &body->value_len, KV_PATH_MAX);
         break;

@@ -63,6 +63,9 @@ enum command_op {
     COMMAND_PRUNE = 18,   /* u64 session, u64 seq, string path: the first STORE_DEL_MAX names below path go,
                              children first; for a recursive DEL under (session, seq), KV_E_STALE if that
                              number was executed (session 0: not asked) */
+#ifdef KVFS_NEXT_LEVEL
+    COMMAND_NEXT = 19, /* as COMMAND_SETTING; of a level that only tests have, see feature.h */
+#endif
     COMMAND_OP_COUNT
 };
 
@@ -161,7 +164,8 @@ struct command_body {
 /* Header + body as given (body may be NULL when body_len is 0; the caller may
  * put the body after it). */
 void command_encode(struct buffer *b, const struct command *cmd);
-/* 0 or KV_E_PROTOCOL. Checks the header only. */
+/* 0 or KV_E_PROTOCOL; KV_E_NOTSUP: an operation or a flag that this program does not know.
+ * Checks the header only. */
 int command_decode(const void *bytes, size_t len, struct command *cmd_out);
 /* Of a command with COMMAND_PARTS: the number of its parts, the inode that it says it has open
  * (0 if it does not) and its last piece. False: malformed. */

@@ -111,6 +111,9 @@ const char *command_op_name(uint8_t op)
         [COMMAND_RMDIR] = "rmdir",       [COMMAND_RENAME] = "rename",
         [COMMAND_SETATTR] = "setattr",   [COMMAND_PUBLISH] = "write",
         [COMMAND_SET] = "set",           [COMMAND_DEL] = "del",
+#ifdef KVFS_NEXT_LEVEL
+        [COMMAND_NEXT] = "next",
+#endif
         [COMMAND_SETTING] = "setting",   [COMMAND_TICK] = "tick",
         [COMMAND_CLOCK] = "clock",       [COMMAND_PRUNE] = "prune",
     };

@@ -67,10 +67,10 @@ static void unknown_operations_and_flags_are_refused(void **state)
 
     command_encode(&b, &cmd);
     b.data[1] = COMMAND_OP_COUNT;
-    assert_int_equal(command_decode(b.data, b.len, &out), KV_E_PROTOCOL);
+    assert_int_equal(command_decode(b.data, b.len, &out), KV_E_NOTSUP);
     b.data[1] = COMMAND_TICK;
     b.data[2] = 0x80;
-    assert_int_equal(command_decode(b.data, b.len, &out), KV_E_PROTOCOL);
+    assert_int_equal(command_decode(b.data, b.len, &out), KV_E_NOTSUP);
     b.data[2] = 0;
     b.data[0] = COMMAND_FORMAT + 1;
     assert_int_equal(command_decode(b.data, b.len, &out), KV_E_PROTOCOL);

@@ -1,0 +1,13 @@
+#include "sync/wire/feature.h"
+
+unsigned feature_level_of(const struct command *cmd)
+{
+    switch (cmd->op) {
+#ifdef KVFS_NEXT_LEVEL
+    case COMMAND_NEXT:
+        return 2;
+#endif
+    default:
+        return 1;
+    }
+}

@@ -1,0 +1,36 @@
+/* The feature level: what applying a command depends on, agreed by all nodes.
+ *
+ * It is a replicated setting of the cluster (settings.h), 1 to begin with. A build knows all
+ * levels up to FEATURE_LEVEL. What a level adds - an operation, a flag, a field, another result,
+ * another constant that applying looks at - is refused until the cluster is at that level:
+ *
+ *   - by the node that takes it and by the leader, before the log (KV_E_NOTSUP);
+ *   - and a node that finds it in the log, or in a state that it loads, and does not know it,
+ *     ends with a message before it applies anything: it would go another way than the others.
+ *
+ * The level rises by `kvnode config --cluster feature_level=N`, if every member has just said
+ * (health.h) that it knows N; it never falls. A cluster in which nothing was written yet rises
+ * by itself. What each level added:
+ *
+ *   1  all that is there today. Constants that belong to it, since results follow from them:
+ *      SESSIONS_MAX and the others of kvnode/store_session.c and kvnode/store_upload.c,
+ *      STORE_DEPTH_MAX, STORE_DEL_MAX, REWRITE_* of kvnode/rewrite.c, COMMAND_PART_SIZE, the
+ *      limits of names and paths (attr.h), CLOCK_BACK_*. tests/unit/store/test_golden.c fails
+ *      if one of them, or anything else that applying does, changes without a new level.
+ *
+ * Built with -DKVFS_NEXT_LEVEL (tests only) a program knows one level more, with an operation. */
+#ifndef KVFS_SYNC_WIRE_FEATURE_H
+#define KVFS_SYNC_WIRE_FEATURE_H
+
+#include "sync/wire/command.h"
+
+#ifdef KVFS_NEXT_LEVEL
+#define FEATURE_LEVEL 2
+#else
+#define FEATURE_LEVEL 1
+#endif
+
+/* The level that a cluster must be at for this command. */
+unsigned feature_level_of(const struct command *cmd);
+
+#endif

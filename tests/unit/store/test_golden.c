@@ -1,0 +1,280 @@
+/* Applying the same commands gives the same state and the same answers in every build of a
+ * feature level: a fixed run of all operations, with numbers that were written down. If this
+ * test fails, nodes of the last build and of this one would go different ways, in silence:
+ * what has changed belongs to a new level (sync/wire/feature.h), with its own numbers here. */
+#include <errno.h>
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "sync/base/digest.h"
+#include "sync/wire/feature.h"
+#include "tests/unit/store/world.h"
+
+/* As of level 1. */
+#define GOLDEN_STATE UINT64_C(0xd297af255e879f30)
+#define GOLDEN_ANSWERS UINT64_C(0x2a4ed2b1a46734e9)
+#define GOLDEN_BOUNDS UINT64_C(0xbc6c555f3c5b34e9)
+
+struct run {
+    struct world w;
+    uint64_t dice, answers;
+};
+
+/* The generator of Knuth's MMIX: the same everywhere. */
+static unsigned roll(struct run *r, unsigned n)
+{
+    r->dice = r->dice * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (unsigned)(r->dice >> 33) % n;
+}
+
+static void note(struct run *r, int code)
+{
+    const struct command_result *x = &r->w.result;
+    uint64_t words[] = {r->answers,       (uint64_t)code,   x->created,       x->revision,  x->base_version,
+                        x->base_revision, x->session,       x->removed,       x->attr.ino,  x->attr.size,
+                        x->attr.version,  x->attr.revision, x->attr.mtime_ns, x->attr.nlink};
+
+    r->answers = digest64(1, words, sizeof words);
+}
+
+static const char *const dirs[] = {"a", "b", "a/c", "deep/er"};
+static const char *const names[] = {"x", "y", "z", ".z.swp", "no-history~"};
+
+static const char *path(struct run *r)
+{
+    static char text[64];
+
+    snprintf(text, sizeof text, "%s/%s", dirs[roll(r, 4)], names[roll(r, 5)]);
+    return text;
+}
+
+static uint64_t directory(struct run *r)
+{
+    uint64_t ino = roll(r, 6) == 0 ? 0 : world_ino(&r->w, dirs[roll(r, 4)]);
+
+    return ino != 0 ? ino : KV_ROOT_INO;
+}
+
+static int edit(struct run *r, uint64_t ino)
+{
+    static uint8_t data[70000];
+    struct edit edits[3];
+    size_t n = 1 + roll(r, 3);
+
+    for (size_t i = 0; i < n; i++) {
+        edits[i] = (struct edit){.kind = (uint8_t)(EDIT_TRUNCATE + roll(r, 6)), .number = roll(r, 100000)};
+        if (edits[i].kind == EDIT_WRITE || edits[i].kind == EDIT_APPEND) {
+            edits[i].len = 1 + roll(r, sizeof data);
+            memset(data, (int)roll(r, 256), edits[i].len);
+            edits[i].data = data;
+        }
+    }
+    return world_publish(&r->w, ino, roll(r, 2) != 0, edits, n);
+}
+
+static int step(struct run *r)
+{
+    static const char *const settings[][2] = {{"max_dead_names", "40"}, {"max_keys", "12"},
+                                              {"max_bytes", "90000"},   {"value_limit", "100KiB"},
+                                              {"max_keys", "default"},  {"value_limit", "default"},
+                                              {"max_bytes", "1GiB"},    {"no_such", "1"},
+                                              {"feature_level", "1"},   {"feature_level", "default"}};
+    struct world *w = &r->w;
+    const char *p = path(r);
+    uint64_t ino = world_ino(w, p);
+    struct command_body attributes = {.ino = ino,
+                                      .valid = (uint8_t)roll(r, 128),
+                                      .mode = 0640,
+                                      .uid = 7,
+                                      .gid = 8,
+                                      .mtime_ns = 5,
+                                      .atime_ns = -6};
+    unsigned i = roll(r, 10);
+
+    w->uid = roll(r, 4) == 0 ? 1000 : 0;
+    w->flags = w->uid == 0 ? COMMAND_TRUSTED : 0;
+    w->wall_ns += roll(r, 3) * UINT64_C(1000000);
+    w->elapsed_ms += roll(r, 3) * UINT64_C(200);
+    switch (roll(r, 16)) {
+    case 0:
+        return world_mkdir(w, directory(r), names[roll(r, 3)]);
+    case 1:
+        return world_create(w, directory(r), names[roll(r, 5)]);
+    case 2:
+        return world_symlink(w, directory(r), names[roll(r, 5)], p);
+    case 3:
+        return world_unlink(w, directory(r), names[roll(r, 5)]);
+    case 4:
+        return world_rmdir(w, directory(r), names[roll(r, 3)]);
+    case 5:
+        return world_rename(w, directory(r), names[roll(r, 5)], directory(r), names[roll(r, 5)]);
+    case 6:
+        return world_exchange(w, directory(r), names[roll(r, 5)], directory(r), names[roll(r, 5)]);
+    case 7:
+        return world_setattr(w, &attributes);
+    case 8:
+    case 9:
+        return edit(r, ino);
+    case 10:
+        return world_del(w, roll(r, 8) == 0 ? dirs[roll(r, 4)] : p, roll(r, 2) != 0);
+    case 11:
+        return world_setting(w, settings[i][0], settings[i][1]);
+    case 12:
+        return world_set_bytes(w, p, p, strlen(p), SET_PARENTS | SET_IF_VERSION, roll(r, 4));
+    case 13:
+        return world_tick(w);
+    default:
+        return world_set(w, p, names[roll(r, 5)]);
+    }
+}
+
+static void the_same_commands_give_the_same_state(void **state)
+{
+    struct run r = {.dice = 1};
+
+    (void)state;
+    world_init(&r.w, false);
+    for (int i = 0; i < 20000; i++)
+        note(&r, step(&r));
+    print_message("# state %" PRIx64 ", answers %" PRIx64 "\n", store_digest(r.w.s), r.answers);
+    assert_int_equal(FEATURE_LEVEL, 1);
+    assert_true(world_digest_is_right(&r.w));
+    assert_true(store_digest(r.w.s) == GOLDEN_STATE);
+    assert_true(r.answers == GOLDEN_ANSWERS);
+    world_deinit(&r.w);
+}
+
+/* Where the bounds are that are no settings: sessions of one owner and of all, parts, answers
+ * that are kept, the depth of directories that move, names below what is deleted at once. */
+static void the_same_bounds_hold(void **state)
+{
+    struct run r = {.dice = 1};
+    struct world *w;
+    uint64_t own, id, ino = KV_ROOT_INO;
+    char nonce[17], name[32];
+    uint8_t part[64] = {0};
+    struct buffer bytes = BUFFER_INIT;
+    const struct command_body again = {.name = (const uint8_t *)"max_keys",
+                                       .name_len = 8,
+                                       .value = (const uint8_t *)"default",
+                                       .value_len = 7};
+
+    (void)state;
+    world_init(&r.w, false);
+    w = &r.w;
+    own = w->session;
+    for (unsigned i = 0; i < 12000; i++) {
+        snprintf(nonce, sizeof nonce, "nonce %010u", i);
+        w->uid = i < 1200 ? 1000 : i;
+        w->flags = i > 11000 ? COMMAND_TRUSTED : 0;
+        note(&r, world_register(w, nonce, &id));
+    }
+    w->uid = 0;
+    w->flags = COMMAND_TRUSTED;
+    w->session = own;
+    command_body_encode(&bytes, COMMAND_SETTING, &again);
+    for (unsigned i = 0; i < 5000; i++) /* whose answers nobody acknowledges */
+        note(&r, world_raw(w, COMMAND_SETTING, own, ++w->seq, bytes.data, bytes.len));
+    w->acked_below = w->seq;
+    for (unsigned i = 0; i < 300; i++) {
+        const struct command_body body = {.part = i / 150, .value = part, .value_len = sizeof part};
+
+        buffer_clear(&bytes);
+        command_body_encode(&bytes, COMMAND_PART, &body);
+        note(&r, world_raw(w, COMMAND_PART, own, w->seq + 1 + i % 150, bytes.data, bytes.len));
+    }
+    w->seq += 200;
+    for (unsigned i = 0; i < 4200; i++) {
+        snprintf(name, sizeof name, "d%u", i % 10);
+        if (world_mkdir(w, ino, name) != KV_OK)
+            break;
+        ino = w->result.attr.ino;
+        w->acked_below = w->seq;
+    }
+    note(&r, world_mkdir(w, KV_ROOT_INO, "top"));
+    note(&r, world_rename(w, KV_ROOT_INO, "d0", w->result.attr.ino, "moved"));
+    for (unsigned i = 0; i < 3000; i++) {
+        snprintf(name, sizeof name, "wide/%u", i);
+        note(&r, world_set(w, name, ""));
+        w->acked_below = w->seq;
+    }
+    note(&r, world_del(w, "wide", true));
+    print_message("# bounds %" PRIx64 "\n", r.answers);
+    assert_true(r.answers == GOLDEN_BOUNDS);
+    buffer_deinit(&bytes);
+    world_deinit(w);
+}
+
+/* What a later level brings: nothing is applied, the process must end. */
+static void what_is_not_known_is_not_applied(void **state)
+{
+    struct command cmd = {.op = COMMAND_OP_COUNT, .node = "n1", .node_len = 2};
+    struct command_result result;
+    struct buffer b = BUFFER_INIT;
+    struct world w;
+    uint64_t applied;
+
+    (void)state;
+    world_init(&w, false);
+    assert_int_equal(world_setting(&w, "feature_level", "1"), KV_OK);
+    assert_int_equal(world_setting(&w, "feature_level", "default"), KV_E_INVAL);
+    assert_int_equal(world_setting(&w, "feature_level", "x"), KV_E_INVAL);
+    assert_int_equal(world_setting(&w, "feature_level", "0"), KV_E_INVAL);
+    applied = store_applied(w.s);
+    command_encode(&b, &cmd);
+    assert_int_equal(store_apply(w.s, applied + 1, b.data, b.len, &result), -EOPNOTSUPP);
+    assert_int_equal(store_applied(w.s), applied);
+    world_deinit(&w);
+
+    /* A level that the leader did not vouch for: refused, on every node. */
+    world_init(&w, false);
+    w.wall_ns = (uint64_t)-1000000; /* 0 with the next */
+    assert_int_equal(world_setting(&w, "feature_level", "2"), KV_E_REFUSED);
+    assert_int_equal(store_level(w.s), 1);
+    world_deinit(&w);
+    buffer_deinit(&b);
+}
+
+static void a_level_that_is_not_known_ends_it(void **state)
+{
+    struct command_body body = {.name = (const uint8_t *)"feature_level",
+                                .name_len = 13,
+                                .value = (const uint8_t *)"2",
+                                .value_len = 1};
+    struct command_result result;
+    struct buffer b = BUFFER_INIT;
+    struct world w;
+    uint64_t applied;
+
+    (void)state;
+    world_init(&w, false);
+    applied = store_applied(w.s);
+    command_encode(&b, &(struct command){.op = COMMAND_SETTING,
+                                         .flags = COMMAND_TRUSTED,
+                                         .session = w.session,
+                                         .seq = w.seq + 1,
+                                         .wall_ns = 7});
+    command_body_encode(&b, COMMAND_SETTING, &body);
+    assert_int_equal(store_apply(w.s, applied + 1, b.data, b.len, &result), -EOPNOTSUPP);
+    assert_int_equal(store_applied(w.s), applied);
+    world_deinit(&w);
+    buffer_deinit(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_same_commands_give_the_same_state),
+        cmocka_unit_test(the_same_bounds_hold),
+        cmocka_unit_test(what_is_not_known_is_not_applied),
+        cmocka_unit_test(a_level_that_is_not_known_ends_it),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
