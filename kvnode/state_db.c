@@ -17,7 +17,7 @@ static const char schema[] =
     "CREATE TABLE meta(id INTEGER PRIMARY KEY CHECK(id = 1), shard INTEGER, applied INTEGER, digest INTEGER,"
     " wall INTEGER, elapsed INTEGER, next_ino INTEGER, next_number INTEGER);"
     "CREATE TABLE owner(id INTEGER PRIMARY KEY CHECK(id = 1), cluster INTEGER, node INTEGER, life INTEGER, "
-    "checksum INTEGER);"
+    "checksum INTEGER, program TEXT);"
     "CREATE TABLE setting(name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;"
     "CREATE TABLE inode(ino INTEGER PRIMARY KEY, type INTEGER, mode INTEGER, uid INTEGER, gid INTEGER,"
     " size INTEGER, mtime INTEGER, ctime INTEGER, atime INTEGER, btime INTEGER, version INTEGER, revision "
@@ -114,6 +114,48 @@ static int make_tables(sqlite3 *db)
     return code;
 }
 
+/* Each takes a file of that format to the next one. */
+static const char *const upgrades[STATE_DB_USER_VERSION] = {
+    [5] = "CREATE TABLE owner(id INTEGER PRIMARY KEY CHECK(id = 1), cluster INTEGER, node INTEGER, life "
+          "INTEGER, checksum INTEGER)",
+    [6] = "ALTER TABLE owner ADD COLUMN program TEXT",
+};
+
+static int upgrade(sqlite3 *db, int64_t from)
+{
+    char head[64];
+    int code = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+
+    for (int64_t v = from; code == SQLITE_OK && v < STATE_DB_USER_VERSION; v++)
+        code = sqlite3_exec(db, upgrades[v], NULL, NULL, NULL);
+    snprintf(head, sizeof head, "PRAGMA user_version=%d; COMMIT", STATE_DB_USER_VERSION);
+    if (code == SQLITE_OK)
+        code = sqlite3_exec(db, head, NULL, NULL, NULL);
+    if (code != SQLITE_OK)
+        sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+    return code;
+}
+
+/* Whole, but of another version of this program: which wrote it is what to use. */
+static int other_format(sqlite3 *db, const char *path, int64_t version, char error[STATE_DB_ERROR_MAX])
+{
+    const char *program = "another version of kvnode";
+    sqlite3_stmt *st = NULL;
+    char text[64];
+
+    if (sqlite3_prepare_v2(db, "SELECT program FROM owner", -1, &st, NULL) == SQLITE_OK &&
+        sqlite3_step(st) == SQLITE_ROW && sqlite3_column_text(st, 0) != NULL) {
+        snprintf(text, sizeof text, "kvnode %.32s", (const char *)sqlite3_column_text(st, 0));
+        program = text;
+    }
+    snprintf(error, STATE_DB_ERROR_MAX,
+             "%.300s has format %lld, written by %s; this is kvnode " KVFS_VERSION
+             ", which knows %d to %d: use %s",
+             path, (long long)version, program, STATE_DB_OLDEST_VERSION, STATE_DB_USER_VERSION, program);
+    sqlite3_finalize(st);
+    return -EPROTO;
+}
+
 /* What is in a state of a later feature level cannot be known. */
 static int check_level(sqlite3 *db, const char *path, char error[STATE_DB_ERROR_MAX])
 {
@@ -155,9 +197,13 @@ static int check_kind(sqlite3 *db, const char *path, enum state_db_mode mode, ch
         return -ENOENT; /* a crash came before its tables */
     if (id != STATE_DB_APPLICATION_ID)
         return state_db_damaged(path, error, "application id %lld, not kvfs", (long long)id);
-    if (version != STATE_DB_USER_VERSION)
-        return state_db_damaged(path, error, "format %lld, this program knows %d", (long long)version,
-                                STATE_DB_USER_VERSION);
+    if (version < STATE_DB_OLDEST_VERSION || version > STATE_DB_USER_VERSION)
+        return other_format(db, path, version, error);
+    if (version < STATE_DB_USER_VERSION && mode != STATE_DB_READ) {
+        code = upgrade(db, version);
+        if (code != SQLITE_OK)
+            return state_db_fail(db, code, path, "cannot be brought to this version's format", error);
+    }
     return check_level(db, path, error);
 }
 

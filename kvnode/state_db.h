@@ -21,7 +21,8 @@
  *
  * Functions return 0 or a negative errno; `error` then says what and how to mend
  * it, in one clause that names the file. -ENOENT: no such file. -EUCLEAN: the
- * file is damaged or not ours. Nothing here is written but where it says so. */
+ * file is damaged or not ours. -EPROTO: it is whole, and of another version of
+ * this program. Nothing here is written but where it says so. */
 #ifndef KVFS_KVNODE_STATE_DB_H
 #define KVFS_KVNODE_STATE_DB_H
 
@@ -33,9 +34,12 @@ struct store;
 #define STATE_DB_NAME "state.db"
 #define STATE_DB_ERROR_MAX 512
 #define STATE_DB_APPLICATION_ID 0x6b766673 /* "kvfs" */
-/* 1: chunks' checksums without ids; 2: inodes without atime and btime; 3: sessions
- * without their owners; 4: removed directories without their attributes; 5: no owner */
-#define STATE_DB_USER_VERSION 6
+/* The file's format. 5: no owner; 6: not by which program it was written. An older one is
+ * brought up to this when it is opened for writing (state_db.c: upgrades), and read as it is;
+ * a newer one, and one before OLDEST, is refused with -EPROTO. A state file goes to other nodes,
+ * too: one of an older build cannot take it, and waits until it is upgraded. */
+#define STATE_DB_USER_VERSION 7
+#define STATE_DB_OLDEST_VERSION 5
 
 /* Completes or discards a half-done install in dir, and copies a file that is
  * marked as below to a new one. Call before anything else looks at dir/state.db.

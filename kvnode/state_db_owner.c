@@ -75,6 +75,17 @@ int state_db_check_owner(const char *path, const struct state_owner *own, char e
     return -EINVAL;
 }
 
+static bool is_written_by_this_version(sqlite3 *db)
+{
+    sqlite3_stmt *st = NULL;
+    bool same = sqlite3_prepare_v2(db, "SELECT 1 FROM owner WHERE program='" KVFS_VERSION "'", -1, &st,
+                                   NULL) == SQLITE_OK &&
+                sqlite3_step(st) == SQLITE_ROW;
+
+    sqlite3_finalize(st);
+    return same;
+}
+
 int state_db_claim(const char *path, const struct state_owner *own, char error[STATE_DB_ERROR_MAX])
 {
     struct state_owner owner;
@@ -85,12 +96,14 @@ int state_db_claim(const char *path, const struct state_owner *own, char error[S
     if (rv < 0)
         return rv;
     rv = state_db_read_owner(db, path, &owner, error);
-    if (rv == 0 && is_same(&owner, own))
+    if (rv == 0 && is_same(&owner, own) && is_written_by_this_version(db))
         goto out;
     if (rv < 0 && rv != -ENODATA)
         goto out;
     rv = 0;
-    code = sqlite3_prepare_v2(db, "REPLACE INTO owner(id, cluster, node, life, checksum) VALUES(1,?,?,?,?)",
+    code = sqlite3_prepare_v2(db,
+                              "REPLACE INTO owner(id, cluster, node, life, checksum, program) "
+                              "VALUES(1,?,?,?,?,'" KVFS_VERSION "')",
                               -1, &st, NULL);
     if (code == SQLITE_OK)
         code = sqlite3_bind_int64(st, 1, (int64_t)own->cluster);

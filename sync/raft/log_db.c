@@ -12,14 +12,16 @@
 #include "sync/raft/log_db_private.h"
 
 #define APPLICATION_ID 0x6b76664c /* "kvfL" */
-#define FORMAT_VERSION 3
+/* 3: not by which program it was written. An older one is brought up to this when it is opened. */
+#define FORMAT_VERSION 4
+#define FORMAT_OLDEST 3
 #define SCHEMA_ENTRY                                                                                         \
     "CREATE TABLE entry(key INTEGER PRIMARY KEY,term INTEGER,type INTEGER,sum INTEGER,data BLOB)"
 #define SCHEMA_GRP                                                                                           \
     "CREATE TABLE grp(grp INTEGER PRIMARY KEY,term INTEGER,vote INTEGER,start_index INTEGER,"                \
     "start_sum INTEGER,snapshot_index INTEGER,snapshot_term INTEGER,conf_index INTEGER,conf BLOB,sum "       \
     "INTEGER)"
-#define SCHEMA_LIFE "CREATE TABLE life(id INTEGER PRIMARY KEY,sum INTEGER,life INTEGER)"
+#define SCHEMA_LIFE "CREATE TABLE life(id INTEGER PRIMARY KEY,sum INTEGER,life INTEGER, program TEXT)"
 #define LIFE_SEED 4 /* of its checksum */
 #define SCHEMA_NOTE "CREATE TABLE note(id INTEGER PRIMARY KEY,sum INTEGER,data BLOB)"
 #define NOTE_SEED 3 /* of its checksum */
@@ -229,16 +231,55 @@ static int create(struct log_db *db)
     if (result == 0 && getrandom(&life, sizeof life, 0) != (ssize_t)sizeof life)
         result = -EIO;
     life |= 1; /* 0: not known */
-    snprintf(text, sizeof text, "INSERT INTO life VALUES(1,%" PRId64 ",%" PRId64 ")",
+    snprintf(text, sizeof text, "INSERT INTO life VALUES(1,%" PRId64 ",%" PRId64 ",NULL)",
              (int64_t)digest64(LIFE_SEED, &life, sizeof life), life);
     if (result == 0)
         result = run_text(db, text);
     return result == 0 ? run_text(db, "COMMIT") : result;
 }
 
+/* Each takes a file of that format to the next one. */
+static const char *const upgrades[FORMAT_VERSION] = {
+    [3] = "ALTER TABLE life ADD COLUMN program TEXT",
+};
+
+static int upgrade(struct log_db *db, int64_t from)
+{
+    char text[64];
+    int result = run_text(db, "BEGIN IMMEDIATE");
+
+    for (int64_t v = from; result == 0 && v < FORMAT_VERSION; v++)
+        result = run_text(db, upgrades[v]);
+    snprintf(text, sizeof text, "PRAGMA user_version=%d;COMMIT", FORMAT_VERSION);
+    if (result == 0)
+        result = run_text(db, text);
+    if (result != 0)
+        run_text(db, "ROLLBACK");
+    return result;
+}
+
+/* Whole, but of another version of this program: which wrote it is what to use. */
+static int other_format(struct log_db *db, int64_t version, char *why)
+{
+    const char *program = version > FORMAT_VERSION ? "the newer program" : "the older program";
+    sqlite3_stmt *st = NULL;
+    char text[64];
+
+    if (sqlite3_prepare_v2(db->sql, "SELECT program FROM life", -1, &st, NULL) == SQLITE_OK &&
+        sqlite3_step(st) == SQLITE_ROW && sqlite3_column_text(st, 0) != NULL) {
+        snprintf(text, sizeof text, "kvnode %.32s", (const char *)sqlite3_column_text(st, 0));
+        program = text;
+    }
+    snprintf(why, LOG_STORE_ERROR_LEN,
+             "%.300s has format %" PRId64 ", this program (kvnode " KVFS_VERSION ") knows %d to %d: use %s",
+             db->path, version, FORMAT_OLDEST, FORMAT_VERSION, program);
+    sqlite3_finalize(st);
+    return -EPROTO;
+}
+
 static int open_tables(struct log_db *db, bool fresh, char *why)
 {
-    int64_t application = 0, version = 0, tables = 0;
+    int64_t application = 0, version = 0, tables = 0, differs = 0;
     int result;
 
     /* EXCLUSIVE before the journal mode: then the journal's index is plain memory. */
@@ -263,13 +304,20 @@ static int open_tables(struct log_db *db, bool fresh, char *why)
     }
     if (application != APPLICATION_ID)
         return log_db_damaged(db, why, "it is no log of this program");
-    if (version != FORMAT_VERSION) {
-        snprintf(why, LOG_STORE_ERROR_LEN,
-                 "%s has format %" PRId64 ", this program knows %d: use the %s program", db->path, version,
-                 FORMAT_VERSION, version > FORMAT_VERSION ? "newer" : "older");
-        return -EPROTO;
+    if (version < FORMAT_OLDEST || version > FORMAT_VERSION)
+        return other_format(db, version, why);
+    if (version < FORMAT_VERSION) {
+        result = upgrade(db, version);
+        if (result != 0)
+            return log_db_explain(db, result, why);
     }
-    return check_schema(db, why);
+    result = check_schema(db, why);
+    if (result != 0)
+        return result;
+    result = pragma_int(db, "SELECT program IS NOT '" KVFS_VERSION "' FROM life", &differs);
+    if (result == 0 && differs != 0)
+        result = run_text(db, "UPDATE life SET program='" KVFS_VERSION "'");
+    return log_db_explain(db, result, why);
 }
 
 /* And that the floor is this log's. */

@@ -281,6 +281,14 @@ static void refuses_a_floor_that_is_another_log_s(void **state)
     store_rig_teardown(&r);
 }
 
+static void run_sql(const struct store_rig *r, const char *sql)
+{
+    char command[512];
+
+    snprintf(command, sizeof command, "sqlite3 %s '%s'", r->path, sql);
+    assert_int_equal(system(command), 0);
+}
+
 static void refuses_files_that_are_not_its_own(void **state)
 {
     struct store_rig r;
@@ -304,14 +312,18 @@ static void refuses_files_that_are_not_its_own(void **state)
     store_rig_append(&r, 1, 1, 1, 1);
     store_rig_wait(&r, 1, 0);
     store_rig_close(&r);
-    snprintf(command, sizeof command, "sqlite3 %s 'PRAGMA user_version=4'", r.path);
-    assert_int_equal(system(command), 0);
+    run_sql(&r, "PRAGMA user_version=5; UPDATE life SET program=\"9.8.7\"");
     assert_int_equal(store_rig_try_load(&r, &l), -EPROTO);
-    assert_non_null(strstr(r.why, "use the newer program"));
-    snprintf(command, sizeof command, "sqlite3 %s 'PRAGMA user_version=1'", r.path);
-    assert_int_equal(system(command), 0);
+    assert_non_null(strstr(r.why, "has format 5"));
+    assert_non_null(strstr(r.why, "use kvnode 9.8.7"));
+    run_sql(&r, "PRAGMA user_version=2; ALTER TABLE life DROP COLUMN program");
     assert_int_equal(store_rig_try_load(&r, &l), -EPROTO);
     assert_non_null(strstr(r.why, "use the older program"));
+    run_sql(&r, "PRAGMA user_version=3"); /* of the last version: brought up to this one's */
+    store_rig_load(&r, &l);
+    assert_int_equal(l.n_entries, 1);
+    log_store_log_deinit(&l);
+    store_rig_close(&r);
     store_rig_teardown(&r);
 }
 

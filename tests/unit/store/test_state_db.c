@@ -396,6 +396,51 @@ static void another_file_is_refused(void **state)
     store_free(s);
 }
 
+static int load_with(const char *path, const char *sql, uint64_t *digest_out, char error[STATE_DB_ERROR_MAX])
+{
+    struct store *s = store_new(0, NULL, NULL);
+    sqlite3 *db;
+    int rv;
+
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+    rv = state_db_load(path, s, error);
+    *digest_out = rv == 0 ? store_digest(s) : 0;
+    store_free(s);
+    return rv;
+}
+
+static void older_formats_are_brought_up_and_newer_ones_refused(void **state)
+{
+    const struct state_owner own = {.cluster = 7, .node = 1, .life = 9};
+    struct place *p = *state;
+    char path[128], error[STATE_DB_ERROR_MAX];
+    uint64_t index, digest;
+
+    for (int i = 0; i < 100; i++)
+        command(&p->w, i);
+    place_flush(p);
+    snprintf(path, sizeof path, "%s/copy", p->dir);
+    assert_int_equal(state_db_snapshot(p->path, path, &index, error), 0);
+    assert_int_equal(
+        load_with(path, "ALTER TABLE owner DROP COLUMN program; PRAGMA user_version=6", &digest, error), 0);
+    assert_int_equal(digest, store_digest(p->w.s));
+    assert_int_equal(load_with(path, "DROP TABLE owner; PRAGMA user_version=5", &digest, error), 0);
+    assert_int_equal(digest, store_digest(p->w.s));
+    assert_int_equal(state_db_claim(path, &own, error), 0);
+    assert_int_equal(state_db_check_owner(path, &own, error), 0);
+    assert_int_equal(load_with(path, "PRAGMA user_version=4", &digest, error), -EPROTO);
+    assert_non_null(strstr(error, "format 4"));
+    assert_int_equal(
+        load_with(path, "PRAGMA user_version=8; UPDATE owner SET program='9.8.7'", &digest, error), -EPROTO);
+    assert_non_null(strstr(error, "format 8, written by kvnode 9.8.7"));
+    assert_int_equal(load_with(path, "PRAGMA user_version=7", &digest, error), 0);
+    assert_int_equal(load_with(path, "INSERT INTO setting VALUES('feature_level', '2')", &digest, error),
+                     -EPROTO);
+    assert_non_null(strstr(error, "feature level 2"));
+}
+
 static void a_snapshot_is_the_state_of_its_index(void **state)
 {
     struct place *p = *state;
@@ -634,6 +679,7 @@ int main(void)
         cmocka_unit_test(a_full_disk_loses_nothing),
         TEST(flipped_bits_are_refused_or_harmless),
         TEST(another_file_is_refused),
+        TEST(older_formats_are_brought_up_and_newer_ones_refused),
         TEST(a_snapshot_is_the_state_of_its_index),
         TEST(install_is_completed_or_discarded),
         TEST(a_damaged_snapshot_is_not_installed),
