@@ -118,7 +118,7 @@ static int make_tables(sqlite3 *db)
 static const char *const upgrades[STATE_DB_USER_VERSION] = {
     [5] = "CREATE TABLE owner(id INTEGER PRIMARY KEY CHECK(id = 1), cluster INTEGER, node INTEGER, life "
           "INTEGER, checksum INTEGER)",
-    [6] = "ALTER TABLE owner ADD COLUMN program TEXT",
+    [6] = "ALTER TABLE owner ADD COLUMN program TEXT;" DROPPED_TABLE,
 };
 
 static int upgrade(sqlite3 *db, int64_t from)
@@ -199,7 +199,13 @@ static int check_kind(sqlite3 *db, const char *path, enum state_db_mode mode, ch
         return state_db_damaged(path, error, "application id %lld, not kvfs", (long long)id);
     if (version < STATE_DB_OLDEST_VERSION || version > STATE_DB_USER_VERSION)
         return other_format(db, path, version, error);
-    if (version < STATE_DB_USER_VERSION && mode != STATE_DB_READ) {
+    if (version < STATE_DB_USER_VERSION && mode == STATE_DB_READ) {
+        snprintf(error, STATE_DB_ERROR_MAX,
+                 "%.300s has the older format %lld: it is brought up when a node starts with it", path,
+                 (long long)version);
+        return -EPROTO;
+    }
+    if (version < STATE_DB_USER_VERSION) {
         code = upgrade(db, version);
         if (code != SQLITE_OK)
             return state_db_fail(db, code, path, "cannot be brought to this version's format", error);

@@ -224,7 +224,7 @@ static int open_db(struct writeback *wb, char error[STATE_DB_ERROR_MAX])
         return rv;
     code = sqlite3_exec(wb->db,
                         "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0;"
-                        " PRAGMA cache_size=-32768; PRAGMA secure_delete=FAST;" DROPPED_TABLE,
+                        " PRAGMA cache_size=-32768; PRAGMA secure_delete=FAST;",
                         NULL, NULL, NULL);
     sqlite3_wal_hook(wb->db, on_commit_to_journal, wb);
     if (code == SQLITE_OK)
