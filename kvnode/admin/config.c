@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kvnode/config.h"
+#include "kvnode/config/config.h"
 #include "sync/base/error.h"
 #include "sync/ssh/identity.h"
 

@@ -9,7 +9,7 @@
 
 #include "kvnode/admin/format.h"
 #include "kvnode/admin/verbs.h"
-#include "kvnode/config.h"
+#include "kvnode/config/config.h"
 #include "sync/base/clock.h"
 
 #define STOP_MS 10000

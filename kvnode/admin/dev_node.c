@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "kvnode/config.h"
+#include "kvnode/config/config.h"
 #include "sync/base/digest.h"
 #include "sync/ssh/identity.h"
 

@@ -19,12 +19,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "kvnode/config.h"
-#include "kvnode/door.h"
+#include "kvnode/config/config.h"
+#include "kvnode/config/data_dir.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
-#include "sync/raft/log_check.h"
-#include "sync/raft/log_store.h"
+#include "sync/raft/log/log_check.h"
+#include "sync/raft/log/log_store.h"
 #include "sync/ssh/doctor.h"
 
 #define MEND_MAX 512
@@ -100,7 +100,7 @@ static void check_log(struct doctor *d, const struct config *c, bool *is_member_
     bool exists;
     snprintf(path, sizeof path, "%s/log.db", c->data_dir);
     snprintf(floor, sizeof floor, "%s/log.db-floor", c->data_dir);
-    snprintf(readmitted, sizeof readmitted, "%s/" DOOR_READMITTED, c->data_dir);
+    snprintf(readmitted, sizeof readmitted, "%s/" DATA_DIR_READMITTED, c->data_dir);
     *is_member_out = true;
     if (access(path, F_OK) != 0 && access(floor, F_OK) != 0) {
         *is_member_out = false;

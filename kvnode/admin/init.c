@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "kvnode/config.h"
+#include "kvnode/config/config.h"
 #include "sync/ssh/identity.h"
 
 static int make_parents(const char *path, mode_t mode)

@@ -8,7 +8,7 @@
 #include <stdarg.h>
 #include <string.h>
 
-#include "kvnode/config.h"
+#include "kvnode/config/config.h"
 #include "sync/base/error.h"
 
 /* Longer subjects are shown by their beginning and their end. */

@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "kvnode/config.h"
+#include "kvnode/config/config.h"
 #include "sync/base/log.h"
 #include "sync/ssh/bridge.h"
 

@@ -13,8 +13,8 @@
  * by itself. What each level added:
  *
  *   1  all that is there today. Constants that belong to it, since results follow from them:
- *      SESSIONS_MAX and the others of kvnode/store_session.c and kvnode/store_upload.c,
- *      STORE_DEPTH_MAX, STORE_DEL_MAX, REWRITE_* of kvnode/rewrite.c, COMMAND_PART_SIZE, the
+ *      SESSIONS_MAX and the others of kvnode/state/store_session.c and kvnode/state/store_upload.c,
+ *      STORE_DEPTH_MAX, STORE_DEL_MAX, REWRITE_* of kvnode/state/rewrite.c, COMMAND_PART_SIZE, the
  *      limits of names and paths (attr.h), CLOCK_BACK_*. tests/unit/store/test_golden.c fails
  *      if one of them, or anything else that applying does, changes without a new level.
  *

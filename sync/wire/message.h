@@ -36,7 +36,7 @@
  * drop all caches); then EVENT frames with the request's id, for as long as the connection lives STATUS    →
  * string JSON SETTINGS  → string JSON ADMIN     string JSON {"command": …} → string JSON
  *  RESERVE   u64 held, u64 least, u64 wanted → u64 granted: room for what the client will publish
- *            (kvnode/reserve.h); granted < least: there is none. It ends with the connection
+ *            (kvnode/group/reserve.h); granted < least: there is none. It ends with the connection
  */
 #ifndef KVFS_SYNC_WIRE_MESSAGE_H
 #define KVFS_SYNC_WIRE_MESSAGE_H

@@ -13,8 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "kvnode/state_db_internal.h"
-#include "kvnode/value.h"
+#include "kvnode/disk/state_db_internal.h"
+#include "kvnode/state/value.h"
 #include "sync/base/digest.h"
 
 static int fail(const char *what)

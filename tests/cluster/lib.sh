@@ -13,7 +13,7 @@ children=()
 export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}log_path=$work/sanitizer"
 export UBSAN_OPTIONS="${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}log_path=$work/sanitizer"
 
-# A turn of a node's loop that takes longer is an error in its log, and fails the test (kvnode/turn.h).
+# A turn of a node's loop that takes longer is an error in its log, and fails the test (kvnode/loop/turn.h).
 export KVFS_TURN_LIMIT_MS="${KVFS_TURN_LIMIT_MS:-40}"
 
 say() {

@@ -20,7 +20,7 @@
 
 #include <cmocka.h>
 
-#include "kvnode/writeback.h"
+#include "kvnode/disk/writeback.h"
 #include "sync/base/clock.h"
 #include "tests/disk/lib/disk.h"
 #include "tests/fault/lib/raw.h"

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "kvnode/turn.h"
+#include "kvnode/loop/turn.h"
 #include "tests/fault/lib/cluster.h"
 #include "tests/fault/lib/raw.h"
 

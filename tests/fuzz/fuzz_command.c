@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kvnode/journal.h"
-#include "kvnode/store_internal.h"
+#include "kvnode/state/journal.h"
+#include "kvnode/state/store_internal.h"
 #include "sync/base/error.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "sync/base/error.h"
-#include "sync/raft/snapshot_transfer.h"
+#include "sync/raft/transfer/snapshot_transfer.h"
 #include "sync/ssh/handover.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sync/raft/message.h"
-#include "sync/raft/snapshot_message.h"
+#include "sync/raft/engine/message.h"
+#include "sync/raft/transfer/snapshot_message.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

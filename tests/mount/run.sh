@@ -28,7 +28,7 @@ export BASE="$base"
 export KVNODE_DEV_DIR="$base/run" KVNODE_SOCKET_DIR="$base/run/sock"
 export A="$base/a" B="$base/b" WORK="$base/work"
 unset KVNODE_NODE KVNODE_CONFIG KVNODE_CONFIG_DIR
-# A turn of a node's loop that takes longer is an error in its log, and fails the test (kvnode/turn.h).
+# A turn of a node's loop that takes longer is an error in its log, and fails the test (kvnode/loop/turn.h).
 export KVFS_TURN_LIMIT_MS="${KVFS_TURN_LIMIT_MS:-40}"
 mkdir "$A" "$B" "$WORK" "$base/run"
 

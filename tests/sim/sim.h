@@ -16,9 +16,9 @@
 #include <stdint.h>
 #include <stdnoreturn.h>
 
-#include "sync/raft/engine.h"
-#include "sync/raft/internal.h"
-#include "sync/raft/knobs.h"
+#include "sync/raft/engine/engine.h"
+#include "sync/raft/engine/internal.h"
+#include "sync/raft/engine/knobs.h"
 
 #define MAX_NODES 7
 #define MAX_TERM 65536

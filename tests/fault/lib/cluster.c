@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "kvnode/turn.h"
+#include "kvnode/loop/turn.h"
 #include "sync/base/clock.h"
 #include "tests/fault/lib/clocks.h"
 #include "tests/fault/lib/net.h"

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "sync/base/clock.h"
-#include "sync/raft/message.h"
+#include "sync/raft/engine/message.h"
 #include "sync/ssh/handover.h"
 #include "sync/wire/command.h"
 #include "sync/wire/frame.h"

@@ -7,9 +7,9 @@
 #include <stdint.h>
 
 #include "sync/base/buffer.h"
-#include "sync/raft/incarnation.h"
+#include "sync/raft/engine/incarnation.h"
 
-/* Types of frames between nodes (kvnode/peers.h). */
+/* Types of frames between nodes (kvnode/peer/peers.h). */
 #define PEER_FIRST 100
 #define PEER_LAST 109
 

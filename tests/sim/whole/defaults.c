@@ -1,5 +1,5 @@
 /* kvnode has no setting for what would make state files rare in a short run. */
-#include "sync/raft/engine.h"
+#include "sync/raft/engine/engine.h"
 
 #include "tests/sim/whole/defaults.h"
 

@@ -1,6 +1,6 @@
 /* What Raft counts on not to happen: a node that forgets. Its files are replaced by an
  * older copy of them, made while it was down, or they are lost and it starts under its old
- * id. The door (kvnode/door.c) has to find it, whatever else goes wrong; somebody readmits
+ * id. The door (kvnode/peer/door.c) has to find it, whatever else goes wrong; somebody readmits
  * it now and then.
  *
  * Not more is asked of the door than can be known: one node at a time forgets, and only
@@ -10,9 +10,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "kvnode/door.h"
+#include "kvnode/peer/door.h"
 #include "sync/base/error.h"
-#include "sync/raft/incarnation.h"
+#include "sync/raft/engine/incarnation.h"
 #include "tests/sim/whole/whole.h"
 
 static struct copy {
@@ -22,7 +22,7 @@ static struct copy {
     uint64_t era; /* the newest that it forgot */
 } copies[MAX_HOSTS + 1];
 
-/* What the node's note says, see note_encode() in kvnode/door.c. */
+/* What the node's note says, see note_encode() in kvnode/peer/door.c. */
 static bool read_note(const struct disk *d, struct incarnations *lives_out, uint64_t *gate_out)
 {
     struct cursor in = cursor_of(d->note.data, d->note.len);

@@ -1,4 +1,4 @@
-/* One machine with its node: what kvnode/node.c does at the start and at the end,
+/* One machine with its node: what kvnode/node/node.c does at the start and at the end,
  * in the same order, around the node's own parts. */
 #include <errno.h>
 #include <stdio.h>
@@ -6,14 +6,14 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "kvnode/door.h"
-#include "kvnode/events.h"
-#include "kvnode/past.h"
-#include "kvnode/reads.h"
-#include "kvnode/scrub.h"
-#include "kvnode/serve.h"
-#include "kvnode/snapshots.h"
-#include "kvnode/writes.h"
+#include "kvnode/client/past.h"
+#include "kvnode/client/serve.h"
+#include "kvnode/group/events.h"
+#include "kvnode/group/reads.h"
+#include "kvnode/group/scrub.h"
+#include "kvnode/group/snapshots.h"
+#include "kvnode/group/writes.h"
+#include "kvnode/peer/door.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "tests/sim/whole/whole.h"

@@ -1,15 +1,15 @@
 /* peers.h over simulated links. A link is a connection between two hosts, dialled
- * by the lower id like in kvnode/peers.c: in each direction frames arrive in order
+ * by the lower id like in kvnode/peer/peers.c: in each direction frames arrive in order
  * or not at all. A cut holds frames back, like TCP; silence then makes a side give
  * the link up, and what was under way is lost. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "kvnode/door.h"
-#include "kvnode/members.h"
-#include "kvnode/reads.h"
-#include "kvnode/snapshots.h"
-#include "kvnode/writes.h"
+#include "kvnode/group/reads.h"
+#include "kvnode/group/snapshots.h"
+#include "kvnode/group/writes.h"
+#include "kvnode/peer/door.h"
+#include "kvnode/peer/members.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "sync/wire/feature.h"
@@ -228,7 +228,7 @@ static void on_hello(struct host *h, int from, const struct frame_in_flight *f)
     snapshots_linked(h->node.snapshots, (uint64_t)from);
 }
 
-/* As in kvnode/peers.c. */
+/* As in kvnode/peer/peers.c. */
 static void on_frame(struct host *h, uint64_t from, const struct frame_in_flight *f)
 {
     struct node *n = &h->node;

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kvnode/reads.h"
-#include "kvnode/writes.h"
+#include "kvnode/group/reads.h"
+#include "kvnode/group/writes.h"
 #include "sync/base/error.h"
 #include "tests/sim/whole/client.h"
 

@@ -9,8 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "kvnode/state_db.h"
-#include "kvnode/store_internal.h"
+#include "kvnode/disk/state_db.h"
+#include "kvnode/state/store_internal.h"
 #include "sync/base/error.h"
 #include "tests/sim/whole/whole.h"
 

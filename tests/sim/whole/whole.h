@@ -7,7 +7,7 @@
  *   queue.c      what happens next, random numbers, the trace
  *   loop.c       libuv as far as the nodes use it, clocks, random bytes, the end of a process
  *   defaults.c   settings of the engine that kvnode does not offer
- *   host.c       one machine: starting a node like kvnode/node.c, crashes, what a node's callbacks report
+ *   host.c       one machine: starting a node like node/node.c, crashes, what a node's callbacks report
  *   disk.c       log_store.h: log.db with writes in flight, torn by crashes, slow, full, failing
  *   state.c      state_db.h and writeback.h: state.db is an index; loading it applies the log up to there
  *   network.c    peers.h: links that are slow, one-way, cut, and made anew
@@ -28,10 +28,10 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-#include "kvnode/node_state.h"
-#include "kvnode/peers.h"
-#include "sync/raft/configuration.h"
-#include "sync/raft/log_store.h"
+#include "kvnode/node/node_state.h"
+#include "kvnode/peer/peers.h"
+#include "sync/raft/engine/configuration.h"
+#include "sync/raft/log/log_store.h"
 #include "tests/sim/whole/plant.h"
 
 #define MAX_HOSTS 5

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "kvnode/config.h"
+#include "kvnode/config/config.h"
 
 #define KEY_A "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBlufl3tKjPrt/qFLSo1HIXJv7k1iL1/kZ0JXrTVx/Bg"
 #define KEY_B "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP7OO2sPlXjhJSm2nuEcqMZHdjSnVbt5jAe9Lb9nXCqY"

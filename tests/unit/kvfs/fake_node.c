@@ -14,7 +14,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "kvfs/publish.h"
+#include "kvfs/file/publish.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
 

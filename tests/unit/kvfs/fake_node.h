@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "kvfs/fs.h"
+#include "kvfs/ops/fs.h"
 
 #define WRITES_MAX 64
 #define FILE_INO 77

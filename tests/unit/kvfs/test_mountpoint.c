@@ -6,7 +6,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "kvfs/mountpoint.h"
+#include "kvfs/mount/mountpoint.h"
 
 static bool is_kvfs(const char *mountinfo, const char *path)
 {

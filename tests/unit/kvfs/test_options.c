@@ -10,7 +10,7 @@
 #include <fcntl.h>
 #include <cmocka.h>
 
-#include "kvfs/options.h"
+#include "kvfs/link/options.h"
 
 /* Parses the words of a command line; messages are not shown. */
 static enum options_result parse(const char *line, struct options *o)

@@ -11,7 +11,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "kvfs/process.h"
+#include "kvfs/link/process.h"
 
 static pid_t thread_id(void)
 {

@@ -10,7 +10,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "kvfs/publish.h"
+#include "kvfs/file/publish.h"
 #include "sync/base/error.h"
 #include "tests/unit/kvfs/fake_node.h"
 

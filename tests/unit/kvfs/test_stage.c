@@ -6,7 +6,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "kvfs/stage.h"
+#include "kvfs/file/stage.h"
 #include "sync/wire/command.h"
 
 #define MODEL_MAX 8192

@@ -5,8 +5,8 @@
 
 #include <cmocka.h>
 
-#include "kvfs/fs.h"
-#include "kvfs/stamp.h"
+#include "kvfs/link/stamp.h"
+#include "kvfs/ops/fs.h"
 
 #define SECOND INT64_C(1000000000)
 #define NOON (INT64_C(1800000000) * SECOND)

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "kvfs/version_name.h"
+#include "kvfs/virtual/version_name.h"
 
 static void numbers_and_deletions(void **state)
 {

@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "kvnode/client_user.h"
+#include "kvnode/client/client_user.h"
 
 #define MIB (1024UL * 1024)
 

@@ -9,8 +9,8 @@
 
 #include <cmocka.h>
 
-#include "kvnode/fair_queue.h"
-#include "kvnode/large_room.h"
+#include "kvnode/group/fair_queue.h"
+#include "kvnode/group/large_room.h"
 #include "sync/wire/command.h"
 
 static struct fair_item *add(struct fair_queue *q, uint8_t op, uint16_t flags, uint64_t session, uint64_t seq,

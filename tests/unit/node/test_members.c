@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include "kvnode/members.h"
+#include "kvnode/peer/members.h"
 
 static void all_linked(uint32_t *reach, unsigned n)
 {

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include "kvnode/reserve.h"
+#include "kvnode/group/reserve.h"
 #include "sync/base/error.h"
 
 #define MIB ((uint64_t)1024 * 1024)

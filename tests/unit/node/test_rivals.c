@@ -5,7 +5,7 @@
 
 #include <cmocka.h>
 
-#include "kvnode/rivals.h"
+#include "kvnode/group/rivals.h"
 
 #define OURS 7
 #define THEIRS 8

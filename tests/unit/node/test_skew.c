@@ -5,7 +5,7 @@
 
 #include <cmocka.h>
 
-#include "kvnode/skew.h"
+#include "kvnode/group/skew.h"
 
 #define SECOND INT64_C(1000000000)
 

@@ -5,7 +5,7 @@
 
 #include <cmocka.h>
 
-#include "kvnode/stamps.h"
+#include "kvnode/group/stamps.h"
 
 #define SECOND UINT64_C(1000000000)
 #define NOON (UINT64_C(1800000000) * SECOND)

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "kvnode/turn.h"
+#include "kvnode/loop/turn.h"
 #include "sync/base/clock.h"
 
 #define LIMIT_MS 20

@@ -8,9 +8,9 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "kvnode/members.h"
-#include "kvnode/node_state.h"
-#include "kvnode/warnings.h"
+#include "kvnode/node/node_state.h"
+#include "kvnode/peer/members.h"
+#include "kvnode/peer/warnings.h"
 
 static struct config_peer peers[] = {{.name = "n2", .id = 2}, {.name = "n3", .id = 3}};
 static struct config config = {.name = "n1", .id = 1, .peers = peers, .n_peers = 2};

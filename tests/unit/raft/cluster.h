@@ -13,9 +13,9 @@
 
 #include <stdbool.h>
 
-#include "sync/raft/engine.h"
-#include "sync/raft/knobs.h"
-#include "sync/raft/snapshot_transfer.h"
+#include "sync/raft/engine/engine.h"
+#include "sync/raft/engine/knobs.h"
+#include "sync/raft/transfer/snapshot_transfer.h"
 
 #define CLUSTER_MAX 5
 #define CLUSTER_FILE_PADDING 700000 /* bytes, so that a state file takes several chunks */

@@ -10,8 +10,8 @@
 
 #include <cmocka.h>
 
-#include "sync/raft/engine.h"
-#include "sync/raft/knobs.h"
+#include "sync/raft/engine/engine.h"
+#include "sync/raft/engine/knobs.h"
 
 #define RIG_MAX 512
 

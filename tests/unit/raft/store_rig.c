@@ -9,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "sync/raft/configuration.h"
+#include "sync/raft/engine/configuration.h"
 
 static void on_news(void *arg)
 {

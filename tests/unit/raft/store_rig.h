@@ -12,7 +12,7 @@
 #include <semaphore.h>
 #include <stdbool.h>
 
-#include "sync/raft/log_store.h"
+#include "sync/raft/log/log_store.h"
 
 struct store_rig {
     char directory[128], path[160];

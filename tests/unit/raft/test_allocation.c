@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "sync/base/error.h"
-#include "sync/raft/entry_log.h"
+#include "sync/raft/engine/entry_log.h"
 
 static int countdown = -1; /* allocations until one fails; -1: none does */
 

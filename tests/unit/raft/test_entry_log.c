@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "sync/raft/entry_log.h"
+#include "sync/raft/engine/entry_log.h"
 
 static struct entry *numbered(uint64_t number)
 {

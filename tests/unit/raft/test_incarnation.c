@@ -8,7 +8,7 @@
 
 #include <stdlib.h>
 
-#include "sync/raft/incarnation.h"
+#include "sync/raft/engine/incarnation.h"
 
 static struct incarnation life(uint64_t boot, uint64_t nonce, uint64_t born, uint64_t index)
 {

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "sync/base/error.h"
-#include "sync/raft/log_check.h"
+#include "sync/raft/log/log_check.h"
 
 static volatile bool fail_syncs;
 

@@ -8,8 +8,8 @@
 #include <cmocka.h>
 
 #include "sync/base/error.h"
-#include "sync/raft/configuration.h"
-#include "sync/raft/message.h"
+#include "sync/raft/engine/configuration.h"
+#include "sync/raft/engine/message.h"
 
 static struct engine_message *message(enum raft_message_kind type)
 {

@@ -15,8 +15,8 @@
 
 #include "sync/base/digest.h"
 #include "sync/base/error.h"
-#include "sync/raft/configuration.h"
-#include "sync/raft/snapshot_transfer.h"
+#include "sync/raft/engine/configuration.h"
+#include "sync/raft/transfer/snapshot_transfer.h"
 
 /* A file of `size` bytes and both ends of its transfer. */
 struct fixture {

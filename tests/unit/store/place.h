@@ -2,8 +2,8 @@
 #ifndef KVFS_TESTS_UNIT_STORE_PLACE_H
 #define KVFS_TESTS_UNIT_STORE_PLACE_H
 
-#include "kvnode/history.h"
-#include "kvnode/writeback.h"
+#include "kvnode/disk/history.h"
+#include "kvnode/disk/writeback.h"
 #include "tests/unit/store/world.h"
 
 struct place {

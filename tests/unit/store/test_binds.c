@@ -12,7 +12,7 @@
 #include <cmocka.h>
 #include <sqlite3.h>
 
-#include "kvnode/state_db_scrub.h"
+#include "kvnode/disk/state_db_scrub.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
 #include "tests/unit/store/place.h"

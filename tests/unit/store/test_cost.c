@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "kvnode/turn_malloc.h"
+#include "kvnode/loop/turn_malloc.h"
 #include "tests/unit/store/world.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

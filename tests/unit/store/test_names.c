@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "kvnode/settings.h"
+#include "kvnode/state/settings.h"
 #include "tests/unit/store/world.h"
 
 static int setup(void **state)

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "kvnode/rewrite.h"
+#include "kvnode/state/rewrite.h"
 #include "tests/unit/store/world.h"
 
 #define MIB ((size_t)1024 * 1024)

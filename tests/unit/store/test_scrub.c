@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "kvnode/state_db_scrub.h"
+#include "kvnode/disk/state_db_scrub.h"
 #include "tests/unit/store/place.h"
 
 #define BIG (300 * 1024)

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kvnode/store_internal.h"
+#include "kvnode/state/store_internal.h"
 
 static void on_event(void *arg, const struct event *e)
 {

@@ -3,8 +3,8 @@
 #ifndef KVFS_TESTS_UNIT_STORE_WORLD_H
 #define KVFS_TESTS_UNIT_STORE_WORLD_H
 
-#include "kvnode/journal.h"
-#include "kvnode/store.h"
+#include "kvnode/state/journal.h"
+#include "kvnode/state/store.h"
 #include "sync/base/error.h"
 
 #define WORLD_EVENTS 32

@@ -1,0 +1,149 @@
+#include "kvfs/cache/inode.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "kvfs/file/file.h"
+#include "kvfs/ops/fs.h"
+#include "sync/base/clock.h"
+
+/* A walk may have begun before a move and reach kvfs after the kernel has
+ * learned of it through somebody else's walk; within this time it is repeated. */
+#define MOVE_SETTLES_MS 50
+#define DEPTH_MAX 4096
+
+struct inode *inode_find(struct fs *fs, uint64_t ino)
+{
+    struct inode *inode;
+
+    HASH_FIND(hh, fs->inodes.by_ino, &ino, sizeof ino, inode);
+    return inode;
+}
+
+struct inode *inode_get(struct fs *fs, uint64_t ino)
+{
+    struct inode *inode = inode_find(fs, ino);
+
+    if (inode != NULL)
+        return inode;
+    inode = calloc(1, sizeof *inode);
+    if (inode == NULL)
+        return NULL;
+    inode->ino = ino;
+    HASH_ADD(hh, fs->inodes.by_ino, ino, sizeof inode->ino, inode);
+    if (!HASH_ADDED(hh, inode)) {
+        free(inode);
+        return NULL;
+    }
+    return inode;
+}
+
+static void inode_free(struct fs *fs, struct inode *inode)
+{
+    notifier_forget(fs, inode);
+    HASH_DELETE(hh, fs->inodes.by_ino, inode);
+    free(inode->name);
+    free(inode);
+}
+
+void inode_put(struct fs *fs, struct inode *inode)
+{
+    if (inode->nlookup == 0 && inode->file == NULL && inode->ino != fs->root_ino)
+        inode_free(fs, inode);
+}
+
+void inode_forget(struct fs *fs, uint64_t ino, uint64_t n)
+{
+    struct inode *inode = inode_find(fs, ino);
+
+    if (inode == NULL)
+        return;
+    inode->nlookup -= n < inode->nlookup ? n : inode->nlookup;
+    if (inode->nlookup == 0 && inode->file != NULL)
+        file_put(fs, inode);
+    else
+        inode_put(fs, inode);
+}
+
+void inode_set_place(struct inode *inode, uint64_t parent, const void *name, size_t name_len)
+{
+    inode->parent = name_len > 0 ? parent : 0;
+    if (name_len == 0) {
+        free(inode->name);
+        inode->name = NULL;
+        return;
+    }
+    if (inode->name != NULL && strlen(inode->name) == name_len && memcmp(inode->name, name, name_len) == 0)
+        return;
+    free(inode->name);
+    inode->name = strndup(name, name_len);
+}
+
+void inode_told_name(struct fs *fs, struct inode *inode)
+{
+    inode->told_place = fs->inodes.moves;
+}
+
+void inode_moved(struct fs *fs, struct inode *inode)
+{
+    inode->moved = ++fs->inodes.moves;
+    inode->moved_ms = clock_boot_ms();
+}
+
+bool inode_path_is_stale(struct fs *fs, const struct inode *inode, uint64_t moves)
+{
+    uint64_t now = 0;
+    int depth;
+
+    for (depth = 0; inode != NULL && depth < DEPTH_MAX; depth++) {
+        if (inode->moved != 0) {
+            if (inode->moved > moves || inode->moved > inode->told_place)
+                return true;
+            now = now != 0 ? now : clock_boot_ms();
+            if (now - inode->moved_ms < MOVE_SETTLES_MS)
+                return true;
+        }
+        if (inode->ino == fs->root_ino || inode->parent == 0)
+            return false;
+        inode = inode_find(fs, inode->parent);
+    }
+    return false;
+}
+
+void inode_accept_path(struct fs *fs, struct inode *inode)
+{
+    int depth;
+
+    for (depth = 0; inode != NULL && depth < DEPTH_MAX; depth++) {
+        inode->told_place = fs->inodes.moves;
+        if (inode->ino == fs->root_ino || inode->parent == 0)
+            return;
+        inode = inode_find(fs, inode->parent);
+    }
+}
+
+void inode_told_attr(struct inode *inode, uint64_t content_revision, uint64_t asked)
+{
+    if (inode->told_revision == content_revision && inode->told_notice > asked)
+        return;
+    inode->told_revision = content_revision;
+    inode->told_notice = asked;
+}
+
+bool inode_size_is_known(const struct inode *inode, uint64_t content_revision)
+{
+    return inode->told_revision == content_revision && inode->last_notice <= inode->told_notice &&
+           !notifier_is_pending(inode);
+}
+
+void inode_free_all(struct fs *fs)
+{
+    struct inode *inode, *next;
+
+    HASH_ITER(hh, fs->inodes.by_ino, inode, next)
+    {
+        if (inode->file != NULL)
+            file_free(fs, inode);
+        inode_free(fs, inode);
+    }
+}

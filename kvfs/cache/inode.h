@@ -1,0 +1,77 @@
+/* The inodes that the kernel knows or that have something open or staged.
+ *
+ * No attributes, names or content are cached here: the kernel does that. What is
+ * kept is what kvfs must know to tell the kernel when its cache is wrong. */
+#ifndef KVFS_KVFS_CACHE_INODE_H
+#define KVFS_KVFS_CACHE_INODE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "sync/base/hash.h"
+#include "sync/wire/attr.h"
+
+struct fs;
+struct file;
+
+struct inode {
+    UT_hash_handle hh;
+    uint64_t ino;
+    uint64_t nlookup;  /* the kernel's references */
+    uint64_t parent;   /* 0: unknown */
+    char *name;        /* owned; in parent; NULL: unknown */
+    struct file *file; /* owned; NULL unless something is open, staged or being published */
+
+    /* Where the name leads. `moves` counts moves of known inodes by others. */
+    uint64_t moved, told_place; /* value of moves at the last move, at the last answer with its name */
+    uint64_t moved_ms;
+
+    /* What the kernel may have cached, for the notifier. */
+    TAILQ_ENTRY(inode) inval_link;
+    uint64_t inval_at_ms; /* not before */
+    unsigned inval_tries;
+    uint32_t inval_round; /* grows with every change that the kernel has to hear of */
+    bool inval_queued;
+    bool inval_attr, inval_data; /* not done yet */
+    /* The content revision whose size the kernel was told last, the count of
+     * notifications when it asked for it, and that of the last one about this inode. */
+    uint64_t told_revision, told_notice, last_notice;
+    bool told_attr, told_data; /* attributes, or pages, were given since they were last dropped */
+    bool negatives;            /* directory: told that a name in it is missing */
+};
+
+struct inode_table {
+    struct inode *by_ino; /* uthash */
+    uint64_t moves;
+};
+
+struct inode *inode_find(struct fs *fs, uint64_t ino);
+/* Finds or makes it. NULL: out of memory. */
+struct inode *inode_get(struct fs *fs, uint64_t ino);
+/* Frees it if neither the kernel nor a file needs it. */
+void inode_put(struct fs *fs, struct inode *inode);
+void inode_forget(struct fs *fs, uint64_t ino, uint64_t n);
+
+/* Where it is now; without a name: nobody may tell. */
+void inode_set_place(struct inode *inode, uint64_t parent, const void *name, size_t name_len);
+/* An answer gives the kernel its present name. */
+void inode_told_name(struct fs *fs, struct inode *inode);
+/* Somebody else renamed or removed it. */
+void inode_moved(struct fs *fs, struct inode *inode);
+/* Whether a walk that ended when fs->inodes.moves was `moves` may have come
+ * here by a path that has changed: the inode or a directory above it was moved
+ * since, or the kernel has not asked for its name since. */
+bool inode_path_is_stale(struct fs *fs, const struct inode *inode, uint64_t moves);
+/* Takes the path as it is now for known. */
+void inode_accept_path(struct fs *fs, struct inode *inode);
+
+/* The kernel is told attributes that it asked for when `asked` notifications had been sent. */
+void inode_told_attr(struct inode *inode, uint64_t content_revision, uint64_t asked);
+/* Whether the kernel's idea of the length is that of this revision. It drops
+ * attributes that a notification has overtaken, and goes on with the old length. */
+bool inode_size_is_known(const struct inode *inode, uint64_t content_revision);
+
+void inode_free_all(struct fs *fs);
+
+#endif

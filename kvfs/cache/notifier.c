@@ -1,0 +1,215 @@
+#include "kvfs/cache/notifier.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "kvfs/ops/fs.h"
+#include "sync/base/clock.h"
+#include "sync/base/log.h"
+
+#define NOTIFY_INC_EPOCH 8 /* not in the headers of libfuse 3.14 */
+#define TRIES_MAX 12       /* 1 ms, 2 ms, ... 2 s: 4 s in all */
+
+/* struct fuse_out_header of linux/fuse.h. */
+struct notification {
+    uint32_t len;
+    int32_t error;
+    uint64_t unique;
+};
+
+void notifier_init(struct fs *fs)
+{
+    pthread_condattr_t attr;
+
+    TAILQ_INIT(&fs->notifier.list);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&fs->notifier.cond, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
+static int inc_epoch(struct fs *fs)
+{
+    struct notification n = {.len = sizeof n, .error = NOTIFY_INC_EPOCH};
+
+    return write(fuse_session_fd(fs->session), &n, sizeof n) < 0 ? -errno : 0;
+}
+
+static void enqueue(struct fs *fs, struct inode *inode, unsigned delay_ms)
+{
+    inode->inval_at_ms = delay_ms == 0 ? 0 : clock_boot_ms() + delay_ms;
+    if (inode->inval_queued)
+        return;
+    inode->inval_queued = true;
+    TAILQ_INSERT_TAIL(&fs->notifier.list, inode, inval_link);
+    pthread_cond_signal(&fs->notifier.cond);
+}
+
+void notifier_inval(struct fs *fs, struct inode *inode, bool data)
+{
+    /* What the kernel does not have it need not drop. */
+    if (!inode->told_attr && !(data && inode->told_data) && !notifier_is_pending(inode))
+        return;
+    inode->inval_attr = true;
+    inode->inval_data |= data;
+    inode->inval_round++;
+    inode->inval_tries = 0;
+    enqueue(fs, inode, 0);
+}
+
+void notifier_names(struct fs *fs)
+{
+    fs->notifier.epoch_wanted = true;
+    pthread_cond_signal(&fs->notifier.cond);
+}
+
+void notifier_drop_all(struct fs *fs)
+{
+    struct inode *inode, *next;
+
+    HASH_ITER(hh, fs->inodes.by_ino, inode, next)
+    notifier_inval(fs, inode, true);
+    notifier_names(fs);
+}
+
+void notifier_forget(struct fs *fs, struct inode *inode)
+{
+    if (inode->inval_queued)
+        TAILQ_REMOVE(&fs->notifier.list, inode, inval_link);
+    inode->inval_queued = false;
+}
+
+bool notifier_is_pending(const struct inode *inode)
+{
+    return inode->inval_attr || inode->inval_data;
+}
+
+/* One inode of the list. Drops the lock while the kernel is at work. */
+static void notify_inode(struct fs *fs, struct inode *inode)
+{
+    uint64_t ino = inode->ino;
+    fuse_ino_t node = fs_node(fs, ino);
+    uint32_t round = inode->inval_round;
+    bool data = inode->inval_data;
+    int rc;
+
+    TAILQ_REMOVE(&fs->notifier.list, inode, inval_link);
+    inode->inval_queued = false;
+    inode->told_attr = false;
+    if (data)
+        inode->told_data = false;
+    inode->last_notice = ++fs->notifier.notices;
+    pthread_mutex_unlock(&fs->lock);
+    rc = fuse_lowlevel_notify_inval_inode(fs->session, node, data ? 0 : -1, 0);
+    pthread_mutex_lock(&fs->lock);
+
+    inode = inode_find(fs, ino);
+    if (inode == NULL || inode->inval_round != round)
+        return; /* forgotten, or queued again by a later change */
+    if (rc == -ENOENT && inode->nlookup > 0 && inode->inval_tries < TRIES_MAX) {
+        enqueue(fs, inode, 1u << inode->inval_tries++);
+        return;
+    }
+    inode->inval_attr = inode->inval_data = false;
+    if (inode->file != NULL)
+        request_wake_all(fs, &inode->file->invalidated, 0);
+}
+
+/* The first inode whose time has come; else ms until the first will. */
+static struct inode *next_inode(struct fs *fs, unsigned *wait_ms_out)
+{
+    uint64_t now = 0;
+    struct inode *inode;
+
+    *wait_ms_out = 60000;
+    TAILQ_FOREACH (inode, &fs->notifier.list, inval_link) {
+        if (inode->inval_at_ms == 0)
+            return inode;
+        now = now != 0 ? now : clock_boot_ms();
+        if (inode->inval_at_ms <= now)
+            return inode;
+        if (inode->inval_at_ms - now < *wait_ms_out)
+            *wait_ms_out = (unsigned)(inode->inval_at_ms - now);
+    }
+    return NULL;
+}
+
+static void wait_for_work(struct fs *fs, unsigned ms)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += ms / 1000;
+    until.tv_nsec += (long)(ms % 1000) * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    pthread_cond_timedwait(&fs->notifier.cond, &fs->lock, &until);
+}
+
+static void *run(void *arg)
+{
+    struct fs *fs = arg;
+    struct notifier *n = &fs->notifier;
+
+    pthread_mutex_lock(&fs->lock);
+    while (n->running) {
+        struct inode *inode;
+        unsigned wait_ms;
+
+        if (n->epoch_wanted && n->epoch_works) {
+            n->epoch_wanted = false;
+            pthread_mutex_unlock(&fs->lock);
+            inc_epoch(fs);
+            pthread_mutex_lock(&fs->lock);
+            continue;
+        }
+        inode = next_inode(fs, &wait_ms);
+        if (inode != NULL)
+            notify_inode(fs, inode);
+        else
+            wait_for_work(fs, wait_ms);
+    }
+    pthread_mutex_unlock(&fs->lock);
+    return NULL;
+}
+
+int notifier_start(struct fs *fs)
+{
+    struct notifier *n = &fs->notifier;
+    int rc = inc_epoch(fs);
+
+    pthread_mutex_lock(&fs->lock);
+    n->epoch_works = rc == 0;
+    if (n->epoch_works)
+        fs->entry_timeout = TIMEOUT_LONG;
+    n->running = true;
+    pthread_mutex_unlock(&fs->lock);
+    if (rc != 0)
+        log_debug("this kernel cannot drop all names at once (%s): every name is looked up every time",
+                  strerror(-rc));
+    if (pthread_create(&n->thread, NULL, run, fs) != 0) {
+        n->running = false;
+        return -1;
+    }
+    return 0;
+}
+
+void notifier_stop(struct fs *fs)
+{
+    struct notifier *n = &fs->notifier;
+    bool running;
+
+    pthread_mutex_lock(&fs->lock);
+    running = n->running;
+    n->running = false;
+    pthread_cond_signal(&n->cond);
+    pthread_mutex_unlock(&fs->lock);
+    if (running)
+        pthread_join(n->thread, NULL);
+    pthread_cond_destroy(&n->cond);
+}

@@ -1,0 +1,53 @@
+/* Tells the kernel what to forget, from a thread of its own that holds no lock
+ * while it does: a notification waits for reads of the same inode, which other
+ * threads answer.
+ *
+ *   content, attributes   FUSE_NOTIFY_INVAL_INODE
+ *   names                 FUSE_NOTIFY_INC_EPOCH (Linux 6.16): all names are looked
+ *                         up again. (FUSE_NOTIFY_INVAL_ENTRY takes the directory's
+ *                         lock and deadlocks with a request that holds it.)
+ *
+ * The new state is always there before the kernel is told to ask for it. An
+ * answer that is on its way meanwhile does no harm: the kernel drops attributes
+ * that were asked for before the notification, and a name keeps the epoch of
+ * its request. Only an inode that the kernel does not have yet, though it was
+ * sent to it, is asked for again until it is there. */
+#ifndef KVFS_KVFS_CACHE_NOTIFIER_H
+#define KVFS_KVFS_CACHE_NOTIFIER_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+struct fs;
+struct inode;
+
+TAILQ_HEAD(inval_list, inode);
+
+struct notifier {
+    pthread_t thread;
+    pthread_cond_t cond;
+    struct inval_list list; /* by inode.inval_link */
+    uint64_t notices;       /* sent so far about inodes */
+    bool running, epoch_wanted, epoch_works;
+};
+
+void notifier_init(struct fs *fs);
+/* Finds out whether the kernel knows epochs, and starts the thread. After the
+ * kernel's INIT; without the lock. */
+int notifier_start(struct fs *fs);
+void notifier_stop(struct fs *fs); /* without the lock */
+
+/* Attributes, or content too, of the inode have changed. */
+void notifier_inval(struct fs *fs, struct inode *inode, bool data);
+/* Names have changed. */
+void notifier_names(struct fs *fs);
+/* Everything may have changed. */
+void notifier_drop_all(struct fs *fs);
+/* The inode is about to be freed. */
+void notifier_forget(struct fs *fs, struct inode *inode);
+/* Whether the kernel has not yet been told of a change of the inode. */
+bool notifier_is_pending(const struct inode *inode);
+
+#endif

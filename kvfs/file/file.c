@@ -1,0 +1,527 @@
+#include "kvfs/file/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kvfs/file/publish.h"
+#include "kvfs/ops/fs.h"
+#include "sync/base/clock.h"
+#include "sync/base/error.h"
+#include "sync/base/log.h"
+
+/* As much as a node keeps of what was removed, see store_read_removed(). */
+#define KEPT_MAX 10000
+#define KEPT_BYTES_MAX ((uint64_t)64 << 20)
+#define KEPT_PULL_MS 200
+
+struct file *file_get(struct fs *fs, struct inode *inode)
+{
+    struct file *f = inode->file;
+
+    if (f != NULL)
+        return f;
+    f = calloc(1, sizeof *f);
+    if (f == NULL)
+        return NULL;
+    TAILQ_INIT(&f->handles);
+    TAILQ_INIT(&f->waiters);
+    TAILQ_INIT(&f->next_waiters);
+    TAILQ_INIT(&f->invalidated);
+    stage_init(&f->base, &fs->memory);
+    stage_init(&f->inflight, &fs->memory);
+    stage_init(&f->stage, &fs->memory);
+    f->inode = inode;
+    inode->file = f;
+    return f;
+}
+
+static void list_or_unlist(struct fs *fs, struct file *f)
+{
+    bool wanted = f->publication != NULL || !stage_empty(&f->stage);
+
+    if (wanted && !f->listed)
+        TAILQ_INSERT_TAIL(&fs->files, f, link);
+    else if (!wanted && f->listed)
+        TAILQ_REMOVE(&fs->files, f, link);
+    f->listed = wanted;
+    if (!wanted && f->held_open) {
+        f->held_open = false;
+        link_close_inode(fs, f->inode->ino);
+    }
+}
+
+static void keep_no_more(struct fs *fs, struct file *f)
+{
+    if (!f->kept)
+        return;
+    TAILQ_REMOVE(&fs->kept.list, f, kept_link);
+    fs->kept.n--;
+    fs->kept.bytes -= f->attr.size;
+    f->kept = false;
+}
+
+void file_free(struct fs *fs, struct inode *inode)
+{
+    struct file *f = inode->file;
+
+    keep_no_more(fs, f);
+    if (f->listed)
+        TAILQ_REMOVE(&fs->files, f, link);
+    file_take_lost(fs, f);
+    fs->reserve.used -= f->reserved;
+    while (!TAILQ_EMPTY(&f->handles)) {
+        struct handle *h = TAILQ_FIRST(&f->handles);
+
+        TAILQ_REMOVE(&f->handles, h, link);
+        free(h);
+    }
+    stage_deinit(&f->base);
+    stage_deinit(&f->inflight);
+    stage_deinit(&f->stage);
+    buffer_deinit(&f->body);
+    free(f);
+    inode->file = NULL;
+}
+
+bool file_is_removed(const struct inode *inode)
+{
+    return inode != NULL && inode->file != NULL && inode->file->life != FILE_LIVE &&
+           inode->file->life != FILE_LOST;
+}
+
+static bool keep(struct fs *fs, struct file *f)
+{
+    struct file *old, *next;
+
+    if (f->attr.size > KEPT_BYTES_MAX)
+        return false;
+    if (f->kept)
+        return true;
+    f->kept = true;
+    f->kept_ms = clock_boot_ms();
+    TAILQ_INSERT_TAIL(&fs->kept.list, f, kept_link);
+    fs->kept.n++;
+    fs->kept.bytes += f->attr.size;
+    for (old = TAILQ_FIRST(&fs->kept.list); old != f; old = next) {
+        struct inode *inode = old->inode;
+
+        next = TAILQ_NEXT(old, kept_link);
+        if (fs->kept.n <= KEPT_MAX && fs->kept.bytes <= KEPT_BYTES_MAX)
+            break;
+        keep_no_more(fs, old);
+        if (old->n_handles == 0) {
+            old->life = FILE_LOST;
+            file_put(fs, inode);
+        }
+    }
+    return true;
+}
+
+void file_put(struct fs *fs, struct inode *inode)
+{
+    struct file *f = inode->file;
+
+    if (f != NULL) {
+        list_or_unlist(fs, f);
+        if (f->n_handles > 0 || f->listed || !TAILQ_EMPTY(&f->waiters) || !TAILQ_EMPTY(&f->next_waiters) ||
+            !TAILQ_EMPTY(&f->invalidated) || f->lost != 0)
+            return;
+        if (inode->nlookup > 0 && file_is_removed(inode) && keep(fs, f))
+            return;
+        file_free(fs, inode);
+    }
+    inode_put(fs, inode);
+}
+
+bool file_flags_write(int flags)
+{
+    return (flags & O_ACCMODE) != O_RDONLY;
+}
+
+uint8_t file_flags_access(int flags)
+{
+    uint8_t access = (flags & O_ACCMODE) != O_WRONLY ? OPEN_READ : 0;
+
+    return access | (file_flags_write(flags) || (flags & O_TRUNC) != 0 ? OPEN_WRITE : 0);
+}
+
+static bool is_open_for_writing(const struct handle *h)
+{
+    return h->pinned && (file_flags_access(h->flags) & OPEN_WRITE) != 0;
+}
+
+struct handle *file_open(struct fs *fs, struct inode *inode, int flags, uint32_t uid, pid_t process)
+{
+    struct handle *h = calloc(1, sizeof *h);
+    struct file *f = h != NULL ? file_get(fs, inode) : NULL;
+
+    if (f == NULL) {
+        free(h);
+        return NULL;
+    }
+    h->inode = inode;
+    h->flags = flags;
+    h->uid = uid;
+    h->opener = process;
+    h->pinned = true;
+    TAILQ_INSERT_TAIL(&f->handles, h, link);
+    f->n_handles++;
+    f->n_writable += file_flags_write(flags);
+    return h;
+}
+
+void file_close(struct fs *fs, struct handle *h)
+{
+    struct inode *inode = h->inode;
+    struct file *f = inode->file;
+
+    TAILQ_REMOVE(&f->handles, h, link);
+    f->n_handles--;
+    f->n_writable -= file_flags_write(h->flags);
+    /* What is staged is still to be published, and the node asks for an open file: this
+     * opening stays until then. */
+    if (is_open_for_writing(h) && file_is_dirty(f) && !f->held_open)
+        f->held_open = true;
+    else if (h->pinned)
+        link_close_inode(fs, inode->ino);
+    free(h);
+    if (f->n_writable == 0)
+        publish_released(fs, f);
+    else
+        file_put(fs, inode);
+}
+
+static void open_on_node(struct fs *fs, struct inode *inode, uint8_t access, uint32_t uid,
+                         request_fn *on_answer)
+{
+    struct request *r = request_begin(fs, NULL);
+
+    if (r == NULL)
+        return;
+    r->ino = inode->ino;
+    r->once = true;
+    r->deadline_ms = UINT64_MAX;
+    r->caller.uid = uid;
+    link_open_inode(fs, r, inode->ino, access, true, on_answer);
+}
+
+static void on_held(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    request_end(fs, r); /* the publication tells */
+}
+
+void file_hold_open(struct fs *fs, struct file *f)
+{
+    const struct handle *h;
+
+    TAILQ_FOREACH (h, &f->handles, link) {
+        if (is_open_for_writing(h))
+            return;
+    }
+    if (f->held_open || fs->link.client == NULL)
+        return; /* without a connection: file_reopen_all() */
+    f->held_open = true;
+    open_on_node(fs, f->inode, OPEN_WRITE, f->uid, on_held);
+}
+
+static void on_reopened(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    struct inode *inode = inode_find(fs, r->ino);
+    struct file *f = inode != NULL ? inode->file : NULL;
+
+    request_end(fs, r);
+    if (f == NULL || (code != KV_E_STALE && code != KV_E_NOENT))
+        return;
+    if (f->life == FILE_LIVE || f->life == FILE_PULLING) {
+        log_warn("inode %llu was removed while this mount changed nodes; its open handles are stale",
+                 (unsigned long long)inode->ino);
+        f->life = FILE_LOST;
+        f->removed_elsewhere = true;
+    }
+}
+
+void file_reopen_all(struct fs *fs)
+{
+    struct inode *inode, *next;
+
+    HASH_ITER(hh, fs->inodes.by_ino, inode, next)
+    {
+        struct handle *h;
+        struct file *f;
+
+        if (inode->file == NULL || inode->file->life == FILE_ORPHAN || inode->file->life == FILE_LOST)
+            continue;
+        f = inode->file;
+        TAILQ_FOREACH (h, &f->handles, link) {
+            open_on_node(fs, inode, file_flags_access(h->flags), h->uid, on_reopened);
+            h->pinned = true;
+        }
+        if (f->held_open || f->publication != NULL) {
+            f->held_open = true;
+            open_on_node(fs, inode, OPEN_WRITE, f->uid, on_held);
+        }
+    }
+}
+
+void file_learn(struct file *f, const struct attr *attr)
+{
+    if (attr->revision >= f->attr.revision && f->life == FILE_LIVE)
+        f->attr = *attr;
+}
+
+bool file_is_dirty(const struct file *f)
+{
+    return f != NULL && (f->publication != NULL || !stage_empty(&f->stage));
+}
+
+void file_view(const struct file *f, struct attr *attr)
+{
+    if (f == NULL)
+        return;
+    if (f->life != FILE_LIVE)
+        attr->nlink = 0;
+    attr->size = stage_size(&f->stage, stage_size(&f->inflight, stage_size(&f->base, attr->size)));
+    if (!stage_empty(&f->stage) || !stage_empty(&f->inflight)) {
+        attr->mtime_ns = f->touched_ns;
+        if (attr->ctime_ns < f->touched_ns)
+            attr->ctime_ns = f->touched_ns;
+    }
+    if (f->inflight.has_atime)
+        attr->atime_ns = f->inflight.atime_ns;
+    if (f->stage.has_atime)
+        attr->atime_ns = f->stage.atime_ns;
+    if (f->stage.has_mtime)
+        attr->mtime_ns = f->stage.mtime_ns;
+    else if (f->inflight.has_mtime && stage_empty(&f->stage))
+        attr->mtime_ns = f->inflight.mtime_ns;
+}
+
+uint64_t file_size(const struct file *f)
+{
+    struct attr attr = f->attr;
+
+    file_view(f, &attr);
+    return attr.size;
+}
+
+bool file_needs_node(const struct file *f, uint64_t offset, size_t len)
+{
+    if (f == NULL)
+        return true;
+    if (f->life == FILE_ORPHAN || f->life == FILE_LOST)
+        return false;
+    return stage_needs_base(&f->stage, offset, len) && stage_needs_base(&f->inflight, offset, len);
+}
+
+size_t file_overlay(const struct file *f, uint64_t base_size, uint64_t offset, uint8_t *data, size_t len)
+{
+    uint64_t size = base_size;
+
+    if (f != NULL) {
+        stage_apply(&f->base, &size, offset, data, len);
+        stage_apply(&f->inflight, &size, offset, data, len);
+        stage_apply(&f->stage, &size, offset, data, len);
+    }
+    if (size <= offset)
+        return 0;
+    return size - offset < len ? (size_t)(size - offset) : len;
+}
+
+void file_lost(struct fs *fs, struct file *f, int code)
+{
+    if (f->lost == 0 && fs->n_lost == FILES_LOST_MAX)
+        return;
+    fs->n_lost += f->lost == 0;
+    f->lost = code;
+}
+
+int file_take_lost(struct fs *fs, struct file *f)
+{
+    int code = f != NULL ? f->lost : 0;
+
+    if (code == 0)
+        return 0;
+    f->lost = 0;
+    fs->n_lost--;
+    return code == KV_E_FBIG || code == KV_E_NOSPC ? request_errno(code) : EIO;
+}
+
+static bool is_writer(const struct file *f, pid_t thread)
+{
+    unsigned i;
+
+    for (i = 0; i < f->n_writers && i < FILE_WRITERS; i++) {
+        if (f->writers[i].thread == thread)
+            return true;
+    }
+    return false;
+}
+
+bool file_asks_for_process(const struct file *f, pid_t thread)
+{
+    return f != NULL && thread != 0 && !is_writer(f, thread);
+}
+
+void file_touched(struct fs *fs, struct file *f, const struct fuse_ctx *who, pid_t process)
+{
+    unsigned i;
+
+    if (!f->listed)
+        f->dirty_ms = clock_boot_ms();
+    f->touched_ns = fs_now_ns(fs);
+    stage_stamp(&f->stage, f->touched_ns);
+    f->told = false;
+    list_or_unlist(fs, f);
+    reserve_account(fs, f);
+    f->inode->told_data = true; /* the kernel put it into its page cache itself */
+    if (who == NULL)
+        return;
+    f->uid = who->uid;
+    f->gid = who->gid;
+    if (who->pid == 0 || is_writer(f, who->pid))
+        return;
+    i = f->n_writers++ % FILE_WRITERS;
+    f->writers[i].thread = who->pid;
+    f->writers[i].process = process;
+}
+
+bool file_is_of(const struct file *f, const struct handle *h, pid_t process)
+{
+    unsigned i;
+
+    /* Of callers that are not seen from here (a mount shared into another pid namespace)
+     * nothing is known: each of their closes publishes, like one of the writer's. */
+    if (process == 0 || h->opener == process)
+        return true;
+    for (i = 0; i < f->n_writers && i < FILE_WRITERS; i++) {
+        if (f->writers[i].process == process)
+            return true;
+    }
+    return false;
+}
+
+/* Removed while open: the value is fetched, so that it outlives the node. */
+
+static void pull_next(struct fs *fs, struct request *r);
+
+static void pulled(struct fs *fs, struct file *f, struct request *r)
+{
+    int rc = stage_truncate(&f->base, 0);
+
+    if (rc == 0)
+        rc = stage_write(&f->base, 0, r->data.data, r->data.len);
+    if (rc != 0 || r->data.failed) {
+        log_error("out of memory: the content of a removed file that is still open is lost");
+        f->life = FILE_LOST;
+        return;
+    }
+    f->life = FILE_ORPHAN;
+}
+
+static void on_pulled(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    struct inode *inode = inode_find(fs, r->ino);
+    struct file *f = inode != NULL ? inode->file : NULL;
+    const uint8_t *data;
+    struct attr attr;
+    size_t len = 0;
+
+    if (f == NULL || f->life != FILE_PULLING) {
+        request_end(fs, r);
+        return;
+    }
+    if (code != 0) {
+        log_error("the content of a removed file that is still open is lost: %s",
+                  code > 0 ? error_text(code) : strerror(-code));
+        f->life = FILE_LOST;
+        request_end(fs, r);
+        return;
+    }
+    attr_decode(body, &attr);
+    data = cursor_string(body, READ_LENGTH_MAX, &len);
+    if (data != NULL)
+        buffer_put_bytes(&r->data, data, len);
+    if (data == NULL || r->data.len > attr.size || (len == 0 && r->data.len < attr.size)) {
+        log_error("inode %" PRIu64 ": the node's answer to a read is short: the content of a removed file "
+                  "that is still open is lost",
+                  r->ino);
+        f->life = FILE_LOST;
+        request_end(fs, r);
+    } else if (r->data.len < attr.size && !r->data.failed) {
+        pull_next(fs, r);
+    } else {
+        pulled(fs, f, r);
+        request_end(fs, r);
+    }
+}
+
+static void pull_next(struct fs *fs, struct request *r)
+{
+    buffer_clear(&r->payload);
+    buffer_put_u8(&r->payload, READ_LOCAL);
+    buffer_put_u64(&r->payload, r->ino);
+    buffer_put_u64(&r->payload, r->data.len);
+    buffer_put_u32(&r->payload, READ_LENGTH_MAX);
+    request_progress(fs, r);
+    link_send(fs, r, MESSAGE_READ, on_pulled);
+}
+
+static void pull(struct fs *fs, struct file *f)
+{
+    struct request *r = request_begin(fs, NULL);
+
+    if (r == NULL) {
+        f->life = FILE_LOST;
+        return;
+    }
+    f->pulling = true;
+    r->ino = f->inode->ino;
+    pull_next(fs, r);
+}
+
+void file_removed(struct fs *fs, struct file *f, const struct attr *attr, bool by_other)
+{
+    if (f->life != FILE_LIVE)
+        return;
+    if (attr->ino == f->inode->ino)
+        f->attr = *attr;
+    f->attr.nlink = 0;
+    f->removed_elsewhere = by_other;
+    f->life = FILE_PULLING;
+    reserve_account(fs, f);
+    file_take_lost(fs, f); /* there is no content any more that could be wrong */
+    if (f->attr.size == 0 || f->attr.type != INODE_FILE)
+        f->life = FILE_ORPHAN;
+    if (f->n_handles == 0) {
+        /* Only its publication was left to do, and has nowhere to go. The kernel forgets the
+         * inode in a moment, unless somebody holds it. */
+        stage_clear(&f->stage);
+        file_put(fs, f->inode);
+        return;
+    }
+    if (f->life == FILE_PULLING)
+        pull(fs, f);
+}
+
+void file_inode_removed(struct fs *fs, struct inode *inode, const struct attr *attr, bool by_other)
+{
+    if (inode->nlookup > 0)
+        file_get(fs, inode); /* without memory for it, it is gone for good */
+    if (inode->file != NULL)
+        file_removed(fs, inode->file, attr, by_other);
+}
+
+void file_keep_tick(struct fs *fs, uint64_t now_ms)
+{
+    struct file *f;
+
+    TAILQ_FOREACH (f, &fs->kept.list, kept_link) {
+        if (now_ms - f->kept_ms < KEPT_PULL_MS)
+            break;
+        if (f->life == FILE_PULLING && !f->pulling)
+            pull(fs, f);
+    }
+}

@@ -1,0 +1,508 @@
+#include "kvfs/file/publish.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "kvfs/ops/fs.h"
+#include "sync/base/clock.h"
+#include "sync/base/error.h"
+#include "sync/base/log.h"
+
+#define PART_WINDOW 8
+#define PART_RETRY_MS 30
+#define COMMAND_HEAD_MAX 256
+/* After a refusal, doubling. */
+#define BACKOFF_MS 250
+#define BACKOFF_MAX_MS 16000
+#define BACKOFF_RARELY_MS 300000 /* of many parts, which are refused when most have been sent */
+
+#define FLAGS_AT 8 /* in a publication's body, behind the inode */
+#define EXPECT_AT 9
+
+static void on_published(struct fs *fs, struct request *r, int code, struct cursor *body);
+
+static struct file *file_of(struct fs *fs, const struct request *r)
+{
+    struct inode *inode = inode_find(fs, r->ino);
+
+    return inode != NULL ? inode->file : NULL;
+}
+
+/* Parts: all but the last piece of a long body, then the command with the last. */
+
+static void send_parts(struct fs *fs, struct request *r, struct file *f)
+{
+    size_t size = fs->link.node.part_size;
+    struct buffer piece = BUFFER_INIT;
+
+    while (f->part_next < f->n_parts && f->part_next < f->part_acked + PART_WINDOW) {
+        buffer_clear(&piece);
+        buffer_put_u32(&piece, f->part_next);
+        buffer_put_string(&piece, f->body.data + f->part_next * size, size);
+        if (piece.failed)
+            break;
+        link_transmit(fs, r, f->part_next++, COMMAND_PART, 0, piece.data, piece.len);
+    }
+    if (f->part_next == f->n_parts) {
+        size_t done = f->n_parts * size;
+
+        buffer_clear(&piece);
+        if (f->n_parts > 0) {
+            buffer_put_u32(&piece, f->n_parts);
+            buffer_put_u64(&piece, f->inode->ino);
+        }
+        buffer_put_bytes(&piece, f->body.data + done, f->body.len - done);
+        if (!piece.failed) {
+            f->part_next++;
+            link_transmit(fs, r, LINK_LAST_PART, COMMAND_PUBLISH,
+                          f->n_parts > 0 ? COMMAND_PARTS | COMMAND_OPENED : 0, piece.data, piece.len);
+        }
+    }
+    if (piece.failed && r->sent) {
+        r->sent = false; /* out of memory: from here once more */
+        r->retry_ms = clock_boot_ms() + PART_RETRY_MS;
+    }
+    buffer_deinit(&piece);
+}
+
+static void transmit(struct fs *fs, struct request *r)
+{
+    struct file *f = file_of(fs, r);
+    struct command_number number = {.session = fs->link.session, .seq = r->seq};
+
+    /* Under another number nothing is there yet. */
+    if (f->n_numbers == 0 || f->numbers[0].session != number.session || f->numbers[0].seq != number.seq) {
+        f->n_numbers = f->n_numbers < FILE_NUMBERS ? f->n_numbers + 1 : FILE_NUMBERS;
+        memmove(f->numbers + 1, f->numbers, (f->n_numbers - 1) * sizeof f->numbers[0]);
+        f->numbers[0] = number;
+        f->part_acked = 0;
+    }
+    f->n_parts = (unsigned)((f->body.len - 1) / fs->link.node.part_size);
+    f->part_next = f->part_acked;
+    send_parts(fs, r, f);
+}
+
+/* It gets on: so do all who wait for it, or behind it. */
+static void progress(struct fs *fs, struct request *r, struct file *f)
+{
+    struct file *behind;
+    struct request *w;
+
+    TAILQ_FOREACH (w, &f->waiters, place)
+        request_progress(fs, w);
+    TAILQ_FOREACH (w, &f->next_waiters, place)
+        request_progress(fs, w);
+    TAILQ_FOREACH (behind, &fs->files, link) {
+        if (behind->queued) {
+            TAILQ_FOREACH (w, &behind->waiters, place)
+                request_progress(fs, w);
+        }
+    }
+    r->sent_ms = clock_boot_ms();
+    r->delays = 0;
+}
+
+static void on_part(struct fs *fs, struct request *r, unsigned part, int code)
+{
+    struct file *f = file_of(fs, r);
+
+    switch (code) {
+    case 0:
+        progress(fs, r, f);
+        if (part >= f->part_acked && part < f->n_parts)
+            f->part_acked = part + 1; /* they are taken in order */
+        if (r->sent)
+            send_parts(fs, r, f);
+        break;
+    case KV_E_PART:
+        /* All over again; the answers to the pieces behind this one, or behind one that
+         * was put off, say the same. */
+        if (!r->sent)
+            break;
+        f->part_acked = 0;
+        r->sent = false;
+        r->last_code = code;
+        r->retry_ms = clock_boot_ms() + PART_RETRY_MS;
+        break;
+    case KV_E_DUPLICATE:
+        break; /* the command was executed; its answer is on the way */
+    default: {
+        struct cursor nothing = cursor_of(NULL, 0);
+        unsigned sends = r->sends;
+
+        if (link_retries(fs, r, code)) {
+            if (f->part_next > f->n_parts)
+                r->sends = sends; /* the command itself is out */
+            break;
+        }
+        link_cancel(fs, r);
+        on_published(fs, r, code, &nothing);
+    }
+    }
+}
+
+/* The session ended before there was an answer. What may have been executed is asked
+ * for once more only on the content that it was based on: who has written since is not
+ * overwritten. If it was executed after all, its event comes before the answer. The
+ * same goes for what nobody waits for any more: its writer was told that it failed. */
+static bool on_new_session(struct fs *fs, struct request *r, bool executed)
+{
+    struct file *f = file_of(fs, r);
+
+    if (!executed && (f->n_handles > 0 || !TAILQ_EMPTY(&f->waiters)))
+        return true;
+    if (f->base_revision == 0 || f->n_numbers == FILE_NUMBERS)
+        return !executed;
+    f->body.data[FLAGS_AT] |= PUBLISH_IF_REVISION;
+    buffer_set_u64(&f->body, EXPECT_AT, f->base_revision);
+    return true;
+}
+
+/* The publication */
+
+static const char *failure_text(int code)
+{
+    if (code == KV_E_VERSION)
+        return "its first answer was lost or it was refused, and the file has changed since";
+    return code > 0 ? error_text(code) : strerror(-code);
+}
+
+/* Tried again it may turn out well. */
+static bool may_pass(int code)
+{
+    switch (code) {
+    case KV_E_NOSPC:
+    case KV_E_FBIG: /* value_limit may be raised */
+    case KV_E_ROFS:
+    case KV_E_UNAVAILABLE:
+    case KV_E_NOTLEADER:
+    case KV_E_BUSY:
+    case KV_E_IO:
+    case -ENOMEM:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Published or not: nobody can tell, or others have changed the file since. */
+static bool is_unknown(int code)
+{
+    return code == KV_E_UNKNOWN || code == KV_E_VERSION || code == KV_E_DUPLICATE;
+}
+
+static void put_back(struct file *f)
+{
+    stage_join(&f->inflight, &f->stage);
+    stage_join(&f->stage, &f->inflight);
+    f->dirty_ms = clock_boot_ms();
+}
+
+static void put_off(struct file *f, bool rarely)
+{
+    uint64_t ms = rarely ? BACKOFF_RARELY_MS : BACKOFF_MS;
+    unsigned i;
+
+    for (i = 0; i < f->refusals && ms < BACKOFF_MAX_MS; i++)
+        ms *= 2;
+    f->refusals++;
+    f->retry_ms = clock_boot_ms() + ms;
+}
+
+/* Drops all edits. */
+static void lose(struct fs *fs, struct file *f, int code)
+{
+    bool told = f->told || !TAILQ_EMPTY(&f->waiters) || !TAILQ_EMPTY(&f->next_waiters);
+
+    log_error("inode %" PRIu64 ": what was written is dropped: %s (based on revision %" PRIu64
+              ", now %" PRIu64 "); %s",
+              f->inode->ino, failure_text(code), f->base_revision, f->attr.content_revision,
+              told ? "who closed it was told" : "who opens, syncs or closes it next is told");
+    if (!told)
+        file_lost(fs, f, code);
+    stage_clear(&f->inflight);
+    stage_clear(&f->stage);
+    f->retry_ms = 0;
+    f->refusals = 0;
+    f->told = false;
+    notifier_inval(fs, f->inode, true);
+}
+
+/* What becomes of the edits of a publication that failed. */
+static void on_failed(struct fs *fs, struct file *f, int code, bool in_parts)
+{
+    bool later = !stage_empty(&f->stage);
+
+    if (f->life != FILE_LIVE) {
+        put_back(f);
+        /* A removed file keeps its edits for those who still have it open. */
+        if (f->n_handles == 0)
+            stage_clear(&f->stage);
+        return;
+    }
+    /* Later edits were made on top of what is lost, and go with it. */
+    if (is_unknown(code) || (!may_pass(code) && f->n_writable == 0 && !later)) {
+        lose(fs, f, code);
+        return;
+    }
+    if (f->refusals == 0)
+        log_warn("inode %" PRIu64 " was not published, and stays to be: %s", f->inode->ino,
+                 failure_text(code));
+    put_back(f);
+    f->told = f->told || !TAILQ_EMPTY(&f->waiters);
+    put_off(f, in_parts && code == KV_E_FBIG);
+}
+
+/* The next one in parts: another user's, if somebody else waits, so that who closes many
+ * large files keeps nobody waiting for longer than one of them takes. */
+static void next_upload(struct fs *fs)
+{
+    struct file *f, *next;
+    bool others;
+
+    for (others = true; fs->uploading == NULL; others = false) {
+        for (f = TAILQ_FIRST(&fs->files); f != NULL && fs->uploading == NULL; f = next) {
+            next = TAILQ_NEXT(f, link);
+            if (f->queued && (!others || f->uid != fs->uploaded_uid))
+                publish_start(fs, f);
+        }
+        if (!others)
+            break;
+    }
+}
+
+static void move_waiters(struct request_list *to, struct request_list *from)
+{
+    struct request *w;
+
+    TAILQ_FOREACH (w, from, place)
+        w->waiting = to;
+    TAILQ_CONCAT(to, from, place);
+}
+
+static void finish(struct fs *fs, struct file *f, int code)
+{
+    struct request_list waiters;
+    struct inode *inode = f->inode;
+    uint64_t ino = inode->ino;
+    bool in_parts = fs->uploading == f;
+    int later_code;
+
+    f->publication = NULL;
+    buffer_deinit(&f->body);
+    f->body = (struct buffer)BUFFER_INIT;
+    if (in_parts)
+        fs->uploading = NULL;
+    if (code == 0) {
+        stage_clear(&f->inflight);
+        reserve_published(fs, f);
+        f->fresh = false;
+        f->refusals = 0;
+        f->retry_ms = 0;
+    } else {
+        on_failed(fs, f, code, in_parts);
+        reserve_account(fs, f);
+    }
+    later_code = f->life == FILE_LIVE ? code : f->removed_elsewhere ? KV_E_STALE : 0;
+    /* The answers below may end requests, and with them this file. */
+    TAILQ_INIT(&waiters);
+    move_waiters(&waiters, &f->waiters);
+    move_waiters(&f->waiters, &f->next_waiters);
+    if (!TAILQ_EMPTY(&f->waiters) || (f->n_writable == 0 && f->refusals == 0))
+        publish_start(fs, f);
+    if (in_parts)
+        next_upload(fs);
+    request_wake_all(fs, &waiters, code);
+    inode = inode_find(fs, ino);
+    if (inode == NULL || inode->file == NULL)
+        return;
+    /* Nothing is left to publish for those: it was part of this, or went with it. */
+    if (!file_is_dirty(inode->file) || inode->file->life != FILE_LIVE)
+        request_wake_all(fs, &inode->file->waiters, later_code);
+    inode = inode_find(fs, ino);
+    if (inode != NULL)
+        file_put(fs, inode);
+}
+
+static void on_published(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    struct file *f = file_of(fs, r);
+
+    if (code == 0 && r->result.attr.ino == r->ino)
+        file_learn(f, &r->result.attr);
+    request_end(fs, r);
+    finish(fs, f, code);
+}
+
+/* What was refused and nobody has open any more goes on top of nobody else's changes. */
+static void encode(struct file *f)
+{
+    bool late = f->refusals > 0 && f->n_handles == 0 && f->base_revision != 0;
+    uint8_t flags = (f->fresh ? PUBLISH_REPLACE_CREATION : 0) | (late ? PUBLISH_IF_REVISION : 0);
+
+    if (!late)
+        f->base_revision = f->attr.ino != 0 ? f->attr.content_revision : 0;
+    f->body = (struct buffer)BUFFER_INIT;
+    buffer_put_u64(&f->body, f->inode->ino);
+    buffer_put_u8(&f->body, flags);
+    buffer_put_u64(&f->body, late ? f->base_revision : 0);
+    stage_encode(&f->inflight, &f->body);
+}
+
+void publish_start(struct fs *fs, struct file *f)
+{
+    struct request *r;
+    bool in_parts;
+
+    if (f->publication != NULL || stage_empty(&f->stage) || f->life != FILE_LIVE)
+        return;
+    in_parts = stage_encoded_len(&f->stage) + EXPECT_AT + 8 > fs->link.node.part_size;
+    f->queued = in_parts && fs->uploading != NULL;
+    if (f->queued)
+        return;
+    r = request_begin(fs, NULL);
+    stage_join(&f->inflight, &f->stage);
+    if (r != NULL) {
+        encode(f);
+        if (f->body.failed || !buffer_reserve(&r->payload, COMMAND_HEAD_MAX)) {
+            buffer_deinit(&f->body);
+            request_end(fs, r);
+            r = NULL;
+        }
+    }
+    if (r == NULL) {
+        /* Out of memory. publish_tick() tries again for as long as somebody waits. */
+        put_back(f);
+        put_off(f, false);
+        return;
+    }
+    r->ino = f->inode->ino;
+    r->caller.uid = f->uid;
+    r->caller.gid = f->gid;
+    r->deadline_ms = UINT64_MAX; /* those who wait for it have theirs */
+    r->on_new_session = on_new_session;
+    r->transmit = transmit;
+    r->on_part = on_part;
+    f->publication = r;
+    f->n_numbers = 0;
+    f->dirty_ms = r->started_ms; /* of what is staged from now on */
+    if (in_parts) {
+        fs->uploading = f;
+        fs->uploaded_uid = f->uid;
+    }
+    file_put(fs, f->inode); /* on the list now */
+    file_hold_open(fs, f);
+    link_write_parts(fs, r, COMMAND_PUBLISH, on_published);
+}
+
+void publish_wait(struct fs *fs, struct inode *inode, struct request *r, request_fn *on_answer)
+{
+    struct file *f = inode != NULL ? inode->file : NULL;
+    struct cursor nothing = cursor_of(NULL, 0);
+
+    if (f == NULL || !file_is_dirty(f)) {
+        on_answer(fs, r, 0, &nothing);
+        return;
+    }
+    if (f->life != FILE_LIVE && f->publication == NULL) {
+        on_answer(fs, r, f->removed_elsewhere ? KV_E_STALE : 0, &nothing);
+        return;
+    }
+    if (f->publication != NULL && !stage_empty(&f->stage)) {
+        request_wait(r, &f->next_waiters, on_answer);
+        return;
+    }
+    request_wait(r, &f->waiters, on_answer);
+    publish_start(fs, f);
+}
+
+void publish_released(struct fs *fs, struct file *f)
+{
+    if (f->retry_ms <= clock_boot_ms())
+        publish_start(fs, f);
+    if (f->n_handles > 0)
+        return;
+    if (f->life != FILE_LIVE && f->publication == NULL)
+        stage_clear(&f->stage);
+    file_put(fs, f->inode);
+}
+
+void publish_told(struct inode *inode)
+{
+    if (inode != NULL && inode->file != NULL)
+        inode->file->told = true;
+}
+
+bool publish_is_own(const struct file *f, const struct event *e)
+{
+    unsigned i;
+
+    for (i = 0; f->publication != NULL && i < f->n_numbers; i++) {
+        if (f->numbers[i].session == e->session && f->numbers[i].seq == e->seq)
+            return true;
+    }
+    return false;
+}
+
+void publish_landed(struct fs *fs, struct file *f, const struct event *e)
+{
+    if (!publish_is_own(f, e))
+        return;
+    if (e->attr.ino == f->inode->ino)
+        file_learn(f, &e->attr);
+    request_end(fs, f->publication);
+    finish(fs, f, 0);
+}
+
+/* Nobody has it open, those who waited have given up, and it was not accepted by any
+ * node: it is taken back, and is no overwriting of what comes meanwhile. */
+static bool is_overdue(const struct fs *fs, const struct file *f, uint64_t now_ms)
+{
+    const struct request *r = f->publication;
+
+    return r != NULL && f->n_handles == 0 && r->sends == 0 && !r->sent && TAILQ_EMPTY(&f->waiters) &&
+           now_ms - r->started_ms > fs->options->timeout_ms;
+}
+
+static bool is_due(const struct fs *fs, const struct file *f, uint64_t now_ms)
+{
+    if (f->publication != NULL || f->retry_ms > now_ms)
+        return false;
+    return f->refusals > 0 || !TAILQ_EMPTY(&f->waiters) || now_ms - f->dirty_ms >= fs->options->commit_ms;
+}
+
+void publish_tick(struct fs *fs, uint64_t now_ms)
+{
+    struct file *f = TAILQ_FIRST(&fs->files);
+
+    while (f != NULL) {
+        struct file *next = TAILQ_NEXT(f, link);
+
+        if (is_due(fs, f, now_ms)) {
+            publish_start(fs, f);
+        } else if (is_overdue(fs, f, now_ms)) {
+            int code = f->publication->last_code != 0 ? f->publication->last_code : KV_E_UNAVAILABLE;
+
+            request_end(fs, f->publication);
+            finish(fs, f, may_pass(code) ? code : KV_E_UNAVAILABLE);
+            return; /* anything may be gone; the others at the next tick */
+        }
+        f = next;
+    }
+}
+
+bool publish_all(struct fs *fs)
+{
+    struct file *f = TAILQ_FIRST(&fs->files);
+    bool left = false;
+
+    while (f != NULL) {
+        struct file *next = TAILQ_NEXT(f, link);
+
+        publish_start(fs, f);
+        left = left || (f->life == FILE_LIVE && file_is_dirty(f));
+        f = next;
+    }
+    return left;
+}

@@ -1,0 +1,47 @@
+/* Room in the cluster for what is staged, so that write(2) itself fails when there is
+ * none. The node promises it in steps (RESERVE); a write waits only if it needs more
+ * than what has been promised, which is asked for ahead of it.
+ *
+ *   used      what the staged files are longer than the published ones
+ *   granted   what may be used; a publication makes both smaller by what it adds
+ *
+ * What is not used any more is given back after a moment. While no node is there,
+ * nothing is promised, and a write that needs more waits like any other request. */
+#ifndef KVFS_KVFS_FILE_RESERVE_H
+#define KVFS_KVFS_FILE_RESERVE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "kvfs/link/request.h"
+
+struct file;
+
+struct reserve {
+    uint64_t used, granted;
+    uint64_t told;     /* what the node counts for this mount */
+    uint64_t consumed; /* published since the node was asked */
+    uint64_t ahead;    /* how much more than needed is asked for */
+    uint64_t asked_ms, grown_ms, full_ms;
+    struct request *asking;      /* with the link; NULL: none */
+    uint64_t asking_for;         /* the waiter whose need it covers, by its serial; 0: none */
+    struct request_list waiting; /* requests with r->room */
+    bool unlimited;              /* the node does not count */
+};
+
+void reserve_init(struct reserve *v);
+/* Whether the file may be so long. If not, *room_out is what is missing. */
+bool reserve_fits(const struct fs *fs, const struct file *f, uint64_t size, uint64_t *room_out);
+/* Waits for r->room more bytes; then on_answer(0) tries again, or a code. */
+void reserve_wait(struct fs *fs, struct request *r, request_fn *on_answer);
+/* Something will be written soon. */
+void reserve_ahead(struct fs *fs);
+/* The file's edits, or what they are based on, have changed. */
+void reserve_account(struct fs *fs, struct file *f);
+/* They were published. */
+void reserve_published(struct fs *fs, struct file *f);
+/* The connection has gone, and what it held. */
+void reserve_lost(struct fs *fs);
+void reserve_tick(struct fs *fs, uint64_t now_ms);
+
+#endif

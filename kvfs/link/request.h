@@ -1,0 +1,118 @@
+/* A request of the kernel, or one of kvfs's own, on its way.
+ *
+ *   request_begin ──► link_send / link_write ──► on_answer ──► … ──► reply and request_end
+ *                 └─► publish_wait ───────────► on_answer ──┘
+ *
+ * It is at one place at a time: with the link (a message is out or waits for a
+ * connection), in a list of waiters, or in the hands of the function that is
+ * working on it. Its on_answer is called exactly once per step, also when its
+ * deadline passes or its process is killed. */
+#ifndef KVFS_KVFS_LINK_REQUEST_H
+#define KVFS_KVFS_LINK_REQUEST_H
+
+#define FUSE_USE_VERSION 314
+#include <fuse_lowlevel.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "sync/wire/message.h"
+
+struct fs;
+struct request;
+struct handle;
+struct inode;
+
+TAILQ_HEAD(request_list, request);
+
+/* code: 0, an enum kv_error, or -EINTR / -ENOMEM. body: what follows the code,
+ * empty if the answer did not come from the node. */
+typedef void request_fn(struct fs *fs, struct request *r, int code, struct cursor *body);
+
+struct request {
+    TAILQ_ENTRY(request) all;
+    TAILQ_ENTRY(request) place;   /* in link.wire or in `waiting` */
+    struct request_list *waiting; /* the list of waiters that it is in */
+    fuse_req_t fuse;              /* NULL: kvfs's own, or FUSE_STATX */
+    uint64_t statx;               /* FUSE_STATX: its number, see statx.h; else 0 */
+    uint64_t serial;              /* of this request among all */
+    struct fuse_ctx caller;
+    uint64_t started_ms, deadline_ms; /* UINT64_MAX: none */
+    request_fn *on_answer;
+
+    /* For the link. */
+    struct request *same_bucket; /* in link.by_number */
+    uint64_t number;             /* of the message, 0: not with the link */
+    uint8_t type;                /* enum message_type */
+    uint8_t op;                  /* WRITE: enum command_op */
+    struct buffer payload;
+    uint64_t seq;      /* WRITE */
+    unsigned sends;    /* times it was sent in its session */
+    bool sent;         /* on the present connection */
+    unsigned delays;   /* times in a row that it was put off because there is too much */
+    bool refused;      /* its session was unknown to the node */
+    bool once;         /* concerns the present connection only: ends with it */
+    uint64_t sent_ms;  /* or when its last part was answered */
+    uint64_t retry_ms; /* not sent again before this time; 0: at once */
+    int last_code;     /* why it is being retried */
+    void (*transmit)(struct fs *fs, struct request *r); /* sends by itself (parts); or NULL */
+    void (*on_part)(struct fs *fs, struct request *r, unsigned part, int code);
+    /* Its session ended before it was answered. executed: it may have been, and is to be
+     * made one that does no harm then; NULL or false: it cannot be repeated. */
+    bool (*on_new_session)(struct fs *fs, struct request *r, bool executed);
+    struct command_result result; /* WRITE: the command's result */
+
+    /* For the operation. */
+    uint64_t room; /* bytes that it waits for (reserve.h) */
+    pid_t process; /* of the caller's thread, if it was asked for; 0: not known */
+    uint64_t ino, parent;
+    char *name, *new_name; /* owned */
+    struct handle *handle; /* borrowed; kept alive by the kernel's own reference */
+    struct fuse_file_info fi;
+    uint64_t offset;
+    size_t size;
+    uint32_t mode;
+    int to_set;
+    struct stat set;
+    uint64_t moves;   /* fs->inodes.moves when it began */
+    uint64_t notices; /* fs->notifier.notices when it began */
+    unsigned step, round;
+    bool flag;
+    struct buffer data;
+    void *extra; /* owned by the operation */
+};
+
+/* A new request. fuse may be NULL. NULL: out of memory; the kernel got ENOMEM. */
+struct request *request_begin(struct fs *fs, fuse_req_t fuse);
+/* Takes it out of everything and frees it. */
+void request_end(struct fs *fs, struct request *r);
+/* Sets name (and new_name); false: out of memory. */
+bool request_names(struct request *r, const char *name, const char *new_name);
+
+/* Replies and ends. */
+void request_error(struct fs *fs, struct request *r, int err);
+/* The one translation of a code into an errno for the kernel. */
+void request_fail(struct fs *fs, struct request *r, int code);
+int request_errno(int code);
+
+/* Puts it into a list of waiters; on_answer is called by request_wake(), by
+ * request_wake_all() or at its deadline. */
+void request_wait(struct request *r, struct request_list *list, request_fn *on_answer);
+void request_wake(struct fs *fs, struct request *r, int code);
+void request_wake_all(struct fs *fs, struct request_list *list, int code);
+/* The deadline counts from the last progress. */
+void request_progress(struct fs *fs, struct request *r);
+
+/* A request whose thread has a signal pending. */
+struct suspect {
+    uint64_t serial;
+    pid_t thread;
+};
+
+/* Ends what is over its deadline. Gives up to max requests that were interrupted: what
+ * /proc says of their threads is looked up without the lock. Node thread. */
+unsigned request_tick(struct fs *fs, uint64_t now_ms, struct suspect *suspects_out, unsigned max);
+/* Its thread is being killed: lets it go, if it is still there. */
+void request_interrupt(struct fs *fs, uint64_t serial);
+
+#endif

@@ -1,0 +1,355 @@
+/* Cookies: 1 "." 2 ".." 3 ".versions" (listed only if so wanted), then the entry's
+ * number + FIRST. */
+#include "kvfs/ops/directory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kvfs/file/file.h"
+#include "kvfs/ops/operations.h"
+#include "kvfs/ops/reply.h"
+#include "sync/base/error.h"
+
+#define FIRST 3
+#define ENTRIES_MAX 2048
+#define PLAIN_SIZE 32 /* bytes of the shortest entry in the kernel's buffer */
+#define PLUS_SIZE 160
+
+/* A buffer of entries for the kernel. */
+struct listing {
+    struct request *r;
+    char *data;
+    size_t len, size;
+    bool plus;
+    uint64_t *counted; /* plus: inodes whose references were counted */
+    size_t n_counted;
+};
+
+static bool listing_init(struct listing *l, struct request *r)
+{
+    *l = (struct listing){.r = r, .size = r->size, .plus = r->flag};
+    l->data = malloc(r->size > 0 ? r->size : 1);
+    if (l->data != NULL && l->plus)
+        l->counted = calloc(r->size / PLUS_SIZE + 1, sizeof *l->counted);
+    return l->data != NULL && (!l->plus || l->counted != NULL);
+}
+
+static void listing_reply(struct fs *fs, struct listing *l)
+{
+    size_t i;
+
+    if (fuse_reply_buf(l->r->fuse, l->data, l->len) != 0) {
+        for (i = 0; i < l->n_counted; i++)
+            inode_forget(fs, l->counted[i], 1);
+    }
+    request_end(fs, l->r);
+    free(l->data);
+    free(l->counted);
+}
+
+static void listing_fail(struct fs *fs, struct listing *l, int err)
+{
+    request_error(fs, l->r, err);
+    free(l->data);
+    free(l->counted);
+}
+
+/* False: it does not fit. */
+static bool put_entry(struct listing *l, const char *name, const struct fuse_entry_param *e, uint64_t cookie)
+{
+    size_t left = l->size - l->len, n;
+
+    if (l->plus)
+        n = fuse_add_direntry_plus(l->r->fuse, l->data + l->len, left, name, e, (off_t)cookie);
+    else
+        n = fuse_add_direntry(l->r->fuse, l->data + l->len, left, name, &e->attr, (off_t)cookie);
+    if (n > left)
+        return false;
+    l->len += n;
+    return true;
+}
+
+/* An entry that is not looked up by being listed. */
+static bool put_plain(struct listing *l, const char *name, uint64_t ino, uint8_t type, uint64_t cookie)
+{
+    struct fuse_entry_param e = {0};
+
+    e.attr.st_ino = ino;
+    e.attr.st_mode = type == INODE_DIRECTORY ? S_IFDIR : type == INODE_SYMLINK ? S_IFLNK : S_IFREG;
+    return put_entry(l, name, &e, cookie);
+}
+
+static bool put_dots(struct fs *fs, struct listing *l, uint64_t ino, uint64_t parent, uint64_t offset)
+{
+    if (offset < 1 && !put_plain(l, ".", ino, INODE_DIRECTORY, 1))
+        return false;
+    if (offset < 2 && !put_plain(l, "..", parent, INODE_DIRECTORY, 2))
+        return false;
+    return offset >= FIRST || fs->options->versions != VERSIONS_VISIBLE || virtual_is(ino) ||
+           put_plain(l, VIRTUAL_VERSIONS_NAME, VIRTUAL_BIT | ino, INODE_DIRECTORY, FIRST);
+}
+
+static size_t padded(size_t name_len)
+{
+    return (name_len + 7) & ~(size_t)7;
+}
+
+static bool put_real(struct fs *fs, struct listing *l, uint64_t directory, struct attr *attr,
+                     const uint8_t *bytes, size_t len, uint64_t cookie)
+{
+    struct fuse_entry_param e;
+    char name[KV_NAME_MAX + 1];
+
+    memcpy(name, bytes, len);
+    name[len] = '\0';
+    /* Without attributes: this mount may list the directory, and not look up what is in it. */
+    if (!l->plus || attr->nlink == 0)
+        return put_plain(l, name, attr->ino, attr->type, cookie);
+    /* Counted only if it fits, and it fits only if this is left. */
+    if (l->size - l->len < PLUS_SIZE - 8 + padded(len))
+        return false;
+    if (reply_fill_entry(fs, l->r, attr, directory, name, len, REPLY_CHECKED, &e) == NULL)
+        return false;
+    if (!put_entry(l, name, &e, cookie)) {
+        inode_forget(fs, attr->ino, 1);
+        return false;
+    }
+    l->counted[l->n_counted++] = attr->ino;
+    return true;
+}
+
+static void on_readdir(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    struct inode *inode = inode_find(fs, r->ino);
+    struct listing l;
+    uint32_t count, i;
+
+    if ((code == 0 || code == KV_E_NOENT || code == KV_E_STALE) && file_is_removed(inode)) {
+        reply_data(fs, r, NULL, 0); /* nothing is in a directory that was removed */
+        return;
+    }
+    if (code != 0) {
+        request_fail(fs, r, code == KV_E_NOENT ? KV_E_STALE : code);
+        return;
+    }
+    if (!listing_init(&l, r)) {
+        listing_fail(fs, &l, ENOMEM);
+        return;
+    }
+    cursor_u8(body); /* eof: an empty answer says it as well */
+    count = cursor_u32(body);
+    if (put_dots(fs, &l, r->ino, inode != NULL && inode->parent != 0 ? inode->parent : r->ino, r->offset)) {
+        for (i = 0; i < count && !body->failed; i++) {
+            uint64_t cookie = cursor_u64(body);
+            size_t len = 0;
+            const uint8_t *name = cursor_string(body, KV_NAME_MAX, &len);
+            struct attr attr;
+
+            attr_decode(body, &attr);
+            if (body->failed || !put_real(fs, &l, r->ino, &attr, name, len, cookie + FIRST))
+                break;
+        }
+    }
+    if (body->failed && l.len == 0)
+        listing_fail(fs, &l, EIO);
+    else
+        listing_reply(fs, &l);
+}
+
+static void list_virtual(struct fs *fs, struct request *r, const struct directory *d)
+{
+    struct listing l;
+    uint64_t at;
+
+    if (!listing_init(&l, r)) {
+        listing_fail(fs, &l, ENOMEM);
+        return;
+    }
+    if (put_dots(fs, &l, r->ino, r->ino, r->offset)) {
+        for (at = r->offset < FIRST ? 0 : r->offset - FIRST; at < d->n; at++) {
+            const char *entry = (const char *)d->names.data + d->offsets[at];
+
+            if (!put_plain(&l, entry + 1, VIRTUAL_BIT | (at + 1), (uint8_t)entry[0], at + 1 + FIRST))
+                break;
+        }
+    }
+    listing_reply(fs, &l);
+}
+
+static void list(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, const struct fuse_file_info *fi,
+                 bool plus)
+{
+    const struct directory *d = (const struct directory *)(uintptr_t)fi->fh;
+    struct fs *fs = fs_enter(req);
+    struct request *r = request_begin(fs, req);
+    size_t entries = size / (plus ? PLUS_SIZE : PLAIN_SIZE) + 1;
+
+    if (r != NULL) {
+        r->ino = virtual_is(node) ? node : fs_ino(fs, node);
+        r->offset = (uint64_t)offset;
+        r->size = size;
+        r->flag = plus;
+        if (d->virtual) {
+            list_virtual(fs, r, d);
+        } else {
+            buffer_put_u8(&r->payload, READ_LOCAL);
+            buffer_put_u64(&r->payload, r->ino);
+            buffer_put_u64(&r->payload, r->offset < FIRST ? 0 : r->offset - FIRST);
+            buffer_put_u32(&r->payload, (uint32_t)(entries < ENTRIES_MAX ? entries : ENTRIES_MAX));
+            link_send(fs, r, MESSAGE_READDIR, on_readdir);
+        }
+    }
+    fs_leave(fs);
+}
+
+void op_readdir(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+    list(req, node, size, offset, fi, false);
+}
+
+void op_readdirplus(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+    list(req, node, size, offset, fi, true);
+}
+
+static void directory_free(struct fs *fs, struct directory *d)
+{
+    if (d == NULL)
+        return;
+    if (!d->virtual)
+        TAILQ_REMOVE(&fs->directories, d, link);
+    if (d->pinned)
+        link_close_inode(fs, d->ino);
+    buffer_deinit(&d->names);
+    free(d->offsets);
+    free(d);
+}
+
+void directory_free_all(struct fs *fs)
+{
+    while (!TAILQ_EMPTY(&fs->directories))
+        directory_free(fs, TAILQ_FIRST(&fs->directories));
+}
+
+static void reply_directory(struct fs *fs, struct request *r, struct directory *d)
+{
+    r->fi.fh = (uint64_t)(uintptr_t)d;
+    if (fuse_reply_open(r->fuse, &r->fi) != 0)
+        directory_free(fs, d);
+    request_end(fs, r);
+}
+
+static bool index_names(struct directory *d, bool reverse)
+{
+    size_t at, n = 0, i;
+
+    for (at = 0; at < d->names.len; at += strlen((const char *)d->names.data + at) + 1)
+        n++;
+    d->offsets = calloc(n + 1, sizeof *d->offsets);
+    if (d->offsets == NULL)
+        return false;
+    d->n = n;
+    for (at = 0, i = 0; i < n; at += strlen((const char *)d->names.data + at) + 1, i++)
+        d->offsets[reverse ? n - 1 - i : i] = at;
+    return true;
+}
+
+void directory_reply_list(struct fs *fs, struct request *r, struct buffer *names, bool reverse)
+{
+    struct directory *d = calloc(1, sizeof *d);
+
+    if (d == NULL || names->failed) {
+        free(d);
+        request_error(fs, r, ENOMEM);
+        return;
+    }
+    d->virtual = true;
+    d->names = *names;
+    *names = (struct buffer)BUFFER_INIT; /* consumed */
+    if (!index_names(d, reverse)) {
+        directory_free(fs, d);
+        request_error(fs, r, ENOMEM);
+        return;
+    }
+    reply_directory(fs, r, d);
+}
+
+/* One that was removed can be opened all the same (somebody's working directory): it is
+ * empty. */
+static void on_opendir(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    bool opened = code == 0, removed = code == KV_E_NOENT || code == KV_E_STALE;
+    struct directory *d = opened || removed ? calloc(1, sizeof *d) : NULL;
+
+    if (d == NULL) {
+        if (opened)
+            link_close_inode(fs, r->ino);
+        if (opened || removed)
+            request_error(fs, r, ENOMEM);
+        else
+            request_fail(fs, r, code);
+        return;
+    }
+    d->ino = r->ino;
+    d->uid = r->caller.uid;
+    d->pinned = opened;
+    TAILQ_INSERT_TAIL(&fs->directories, d, link);
+    reply_directory(fs, r, d);
+}
+
+/* It is the barrier, as for files. */
+void op_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+{
+    struct fs *fs = fs_enter(req);
+    struct request *r = request_begin(fs, req);
+
+    if (r != NULL) {
+        r->ino = fs_ino(fs, node);
+        r->fi = *fi;
+        r->fi.flags &= ~O_ACCMODE; /* a reader's errors */
+        if (virtual_is(node))
+            virtual_opendir(fs, r, node);
+        else
+            link_open_inode(fs, r, r->ino, OPEN_READ, false, on_opendir);
+    }
+    fs_leave(fs);
+}
+
+static void on_reopened(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    request_end(fs, r); /* reading it tells */
+}
+
+void directory_reopen_all(struct fs *fs)
+{
+    struct directory *d;
+
+    TAILQ_FOREACH (d, &fs->directories, link) {
+        struct request *r = request_begin(fs, NULL);
+
+        d->pinned = r != NULL;
+        if (r == NULL)
+            continue;
+        r->ino = d->ino;
+        r->once = true;
+        r->deadline_ms = UINT64_MAX;
+        r->caller.uid = d->uid;
+        link_open_inode(fs, r, d->ino, OPEN_READ, true, on_reopened);
+    }
+}
+
+void op_releasedir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+{
+    struct fs *fs = fs_enter(req);
+
+    directory_free(fs, (struct directory *)(uintptr_t)fi->fh);
+    fs_leave(fs);
+    fuse_reply_err(req, 0);
+}
+
+void op_fsyncdir(fuse_req_t req, fuse_ino_t node, int data_only, struct fuse_file_info *fi)
+{
+    fuse_reply_err(req, 0); /* names are durable when the call that changed them returns */
+}

@@ -1,0 +1,150 @@
+/* Changes made through this mount are already in the kernel's caches: it made
+ * them itself, and what it cannot know (times, counts) it was told with a
+ * timeout of zero. Everything else is invalidated, but only for inodes that the
+ * kernel knows, and names only if it can hold a name that the change made wrong. */
+#include "kvfs/ops/event.h"
+
+#include "kvfs/file/publish.h"
+#include "kvfs/ops/fs.h"
+#include "sync/base/clock.h"
+
+/* The directory's times and counts. */
+static void directory_changed(struct fs *fs, uint64_t ino)
+{
+    struct inode *directory = inode_find(fs, ino);
+
+    if (directory != NULL)
+        notifier_inval(fs, directory, false);
+}
+
+/* A name has appeared in it: the kernel may know that it is missing. */
+static void name_appeared(struct fs *fs, uint64_t ino)
+{
+    struct inode *directory = inode_find(fs, ino);
+
+    if (directory == NULL || !directory->negatives)
+        return;
+    directory->negatives = false;
+    notifier_names(fs);
+}
+
+/* What this mount may not see comes without names and attributes. */
+static bool is_told(const struct event *e)
+{
+    return e->attr.type != 0;
+}
+
+static void on_remove(struct fs *fs, const struct event *e, struct inode *inode, bool own)
+{
+    if (!own) {
+        directory_changed(fs, e->parent);
+        if (inode != NULL) {
+            inode_moved(fs, inode);
+            notifier_names(fs);
+            notifier_inval(fs, inode, false);
+        }
+    }
+    if (inode != NULL && e->attr.nlink == 0 && (is_told(e) || inode->file != NULL)) {
+        struct attr attr = is_told(e) ? e->attr : inode->file->attr;
+
+        attr.nlink = 0;
+        file_inode_removed(fs, inode, &attr, !own);
+    }
+}
+
+static void on_rename(struct fs *fs, const struct event *e, struct inode *inode, bool own)
+{
+    if (inode != NULL)
+        inode_set_place(inode, e->new_parent, e->new_name, e->new_name_len);
+    if (own)
+        return;
+    directory_changed(fs, e->parent);
+    directory_changed(fs, e->new_parent);
+    name_appeared(fs, e->new_parent);
+    if (inode != NULL) {
+        inode_moved(fs, inode);
+        notifier_names(fs);
+        notifier_inval(fs, inode, false);
+    }
+}
+
+static void on_content(struct fs *fs, const struct event *e, struct inode *inode, bool own)
+{
+    struct file *f = inode != NULL ? inode->file : NULL;
+    bool expected;
+
+    if (inode == NULL)
+        return;
+    /* One's own publication gives what the kernel shows already: every change
+     * by others that came before it was invalidated, and the edits were shown
+     * over it since. Unless that is not how it came about. */
+    expected = own && f != NULL && publish_is_own(f, e) &&
+               (f->attr.ino == 0 || f->attr.content_revision == e->base_revision);
+    if (f != NULL && is_told(e))
+        file_learn(f, &e->attr);
+    if (expected && inode->told_revision == e->base_revision)
+        inode->told_revision = e->attr.content_revision;
+    if (!expected) {
+        notifier_inval(fs, inode, true);
+        if (f != NULL)
+            f->fresh = false;
+    }
+    if (f != NULL)
+        publish_landed(fs, f, e);
+}
+
+static void on_attr(struct fs *fs, const struct event *e, struct inode *inode, bool own)
+{
+    if (inode == NULL)
+        return;
+    if (inode->file != NULL && is_told(e))
+        file_learn(inode->file, &e->attr);
+    if (!own)
+        notifier_inval(fs, inode, false);
+    if (inode->file != NULL)
+        publish_landed(fs, inode->file, e);
+}
+
+/* A setting was changed; nodes that do not say so leave it to the next HELLO. What a new
+ * node's HELLO has told is newer than the events of before. */
+static void on_setting(struct fs *fs, const struct event *e)
+{
+    struct client_node *node = &fs->link.node;
+
+    if (e->attr.size > 0 && e->revision > node->applied)
+        node->value_limit = e->attr.size;
+}
+
+void event_handle(struct fs *fs, const struct event *e)
+{
+    struct inode *inode = e->ino != 0 ? inode_find(fs, e->ino) : NULL;
+    bool own = e->session != 0 && e->session == fs->link.session;
+
+    stamp_learn(&fs->stamp, e->wall_ns, clock_boot_ns());
+    switch (e->kind) {
+    case EVENT_CREATE:
+        if (!own) {
+            directory_changed(fs, e->parent);
+            name_appeared(fs, e->parent);
+        }
+        break;
+    case EVENT_REMOVE:
+        on_remove(fs, e, inode, own);
+        break;
+    case EVENT_RENAME:
+        on_rename(fs, e, inode, own);
+        break;
+    case EVENT_CONTENT:
+        on_content(fs, e, inode, own);
+        break;
+    case EVENT_ATTR:
+        on_attr(fs, e, inode, own);
+        break;
+    case EVENT_NOTHING:
+        if (e->op == COMMAND_SETTING)
+            on_setting(fs, e);
+        break;
+    default:
+        break;
+    }
+}

@@ -1,0 +1,375 @@
+/* Reading and writing through handles, and the moments at which what was
+ * written is published (publish.h). */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <string.h>
+
+#include "kvfs/file/file.h"
+#include "kvfs/file/publish.h"
+#include "kvfs/link/process.h"
+#include "kvfs/ops/operations.h"
+#include "kvfs/ops/reply.h"
+#include "sync/base/clock.h"
+#include "sync/base/error.h"
+
+static struct file *file_at(struct fs *fs, uint64_t ino)
+{
+    struct inode *inode = inode_find(fs, ino);
+
+    return inode != NULL ? inode->file : NULL;
+}
+
+static struct handle *handle_of(const struct fuse_file_info *fi)
+{
+    return (struct handle *)(uintptr_t)fi->fh;
+}
+
+/* A value ends where its attributes say: less is not an end of the file. */
+static bool is_short(const struct request *r, const struct attr *attr, size_t len)
+{
+    uint64_t left = attr->size > r->offset ? attr->size - r->offset : 0;
+
+    return len < r->size && len < left;
+}
+
+static void on_read(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    struct inode *inode = inode_find(fs, r->ino);
+    struct file *f = inode != NULL ? inode->file : NULL;
+    const uint8_t *data;
+    struct attr attr;
+    size_t len = 0;
+
+    if (code != 0) {
+        request_fail(fs, r, code == KV_E_NOENT ? KV_E_STALE : code);
+        return;
+    }
+    attr_decode(body, &attr);
+    data = cursor_string(body, READ_LENGTH_MAX, &len);
+    if (data == NULL || is_short(r, &attr, len)) {
+        request_error(fs, r, EIO);
+        return;
+    }
+    if (f != NULL)
+        file_learn(f, &attr);
+    if (inode != NULL)
+        inode->told_data = true;
+    reply_read(fs, r, f, attr.size, data, len);
+}
+
+static void read_file(struct fs *fs, struct request *r)
+{
+    struct file *f = file_at(fs, r->ino);
+
+    if (f != NULL && f->life == FILE_LOST) {
+        request_error(fs, r, ESTALE);
+    } else if (!file_needs_node(f, r->offset, r->size)) {
+        f->inode->told_data = true;
+        reply_read(fs, r, f, f->attr.size, NULL, 0);
+    } else {
+        buffer_put_u8(&r->payload, READ_LOCAL);
+        buffer_put_u64(&r->payload, r->ino);
+        buffer_put_u64(&r->payload, r->offset);
+        buffer_put_u32(&r->payload, (uint32_t)r->size);
+        link_send(fs, r, MESSAGE_READ, on_read);
+    }
+}
+
+void op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+    struct fs *fs = fs_enter(req);
+    struct request *r = request_begin(fs, req);
+
+    if (r != NULL) {
+        r->ino = fs_ino(fs, node);
+        r->offset = (uint64_t)offset;
+        r->size = size < READ_LENGTH_MAX ? size : READ_LENGTH_MAX;
+        r->fi = *fi;
+        if (virtual_is(node))
+            virtual_read(fs, r, node);
+        else
+            read_file(fs, r);
+    }
+    fs_leave(fs);
+}
+
+/* Bytes that a program writes. */
+struct written {
+    const struct fuse_ctx *who; /* NULL: a page written behind, whose handle is a guess */
+    pid_t process;
+    const void *data;
+    size_t size;
+    uint64_t offset;
+    bool append;
+};
+
+static struct written written_of(const struct fuse_ctx *who, const struct fuse_file_info *fi,
+                                 const void *data, size_t size, uint64_t offset)
+{
+    return (struct written){.who = fi->writepage ? NULL : who,
+                            .data = data,
+                            .size = size,
+                            .offset = offset,
+                            .append = (fi->flags & O_APPEND) != 0 && !fi->writepage};
+}
+
+/* Bytes written here and there are an edit each. So many are published without waiting
+ * for the close, */
+#define PIECES_PUBLISHED 8192
+/* and so many not taken before others are published. */
+#define PIECES_MAX 65536
+
+/* Stages one write. Returns an errno; ENOSPC: *room_out more bytes are needed; EAGAIN: a
+ * publication has to come first. */
+static int stage_data(struct fs *fs, struct file *f, const struct written *w, uint64_t *room_out)
+{
+    uint64_t limit = fs->link.node.value_limit, end, at = w->offset;
+    int rc;
+
+    if (f == NULL)
+        return EIO;
+    if (f->life == FILE_LOST)
+        return ESTALE;
+    if (f->life == FILE_LIVE && stage_pieces(&f->stage) >= PIECES_MAX)
+        return EAGAIN;
+    end = file_size(f);
+    if (w->append)
+        at = end;
+    if (at > limit || w->size > limit - at)
+        return EFBIG;
+    if (!reserve_fits(fs, f, at + w->size > end ? at + w->size : end, room_out))
+        return ENOSPC;
+    rc = w->append ? stage_append(&f->stage, w->data, w->size)
+                   : stage_write(&f->stage, w->offset, w->data, w->size);
+    file_touched(fs, f, w->who, w->process);
+    if (rc != 0)
+        return ENOMEM;
+    /* The kernel has put an append where it believes the end to be. */
+    if (at != w->offset)
+        notifier_inval(fs, f->inode, true);
+    reserve_ahead(fs);
+    if (stage_pieces(&f->stage) >= PIECES_PUBLISHED && f->retry_ms <= clock_boot_ms())
+        publish_start(fs, f);
+    return 0;
+}
+
+static void on_write_room(struct fs *fs, struct request *r, int code, struct cursor *body);
+
+static void wait_to_write(struct fs *fs, struct request *r, int err)
+{
+    struct file *f = file_at(fs, r->ino);
+
+    if (err == ENOSPC) {
+        reserve_wait(fs, r, on_write_room);
+    } else {
+        request_wait(r, &f->waiters, on_write_room);
+        publish_start(fs, f);
+    }
+}
+
+static void on_write_room(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    struct written w = written_of(&r->caller, &r->fi, r->data.data, r->data.len, r->offset);
+    int err;
+
+    if (code != 0) {
+        request_fail(fs, r, code);
+        return;
+    }
+    w.process = r->process;
+    err = stage_data(fs, file_at(fs, r->ino), &w, &r->room);
+    if (err == ENOSPC || err == EAGAIN) {
+        wait_to_write(fs, r, err);
+    } else if (err != 0) {
+        request_error(fs, r, err);
+    } else {
+        fuse_reply_write(r->fuse, r->data.len);
+        request_end(fs, r);
+    }
+}
+
+/* The node has to be asked first: the bytes are kept until it has answered. */
+static void write_later(struct fs *fs, fuse_req_t req, uint64_t ino, const struct written *w, int err,
+                        uint64_t room, const struct fuse_file_info *fi)
+{
+    struct request *r = request_begin(fs, req);
+
+    if (r == NULL)
+        return;
+    r->ino = ino;
+    r->process = w->process;
+    r->offset = w->offset;
+    r->fi = *fi;
+    r->room = room;
+    buffer_put_bytes(&r->data, w->data, w->size);
+    if (r->data.failed)
+        request_error(fs, r, ENOMEM);
+    else
+        wait_to_write(fs, r, err);
+}
+
+void op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, off_t offset,
+              struct fuse_file_info *fi)
+{
+    const struct fuse_ctx *who = fuse_req_ctx(req);
+    struct written w = written_of(who, fi, data, size, (uint64_t)offset);
+    struct fs *fs;
+    uint64_t ino, room = 0;
+    int err;
+
+    if (virtual_is(node)) {
+        fuse_reply_err(req, EROFS);
+        return;
+    }
+    fs = fs_enter(req);
+    ino = fs_ino(fs, node);
+    if (w.who != NULL && file_asks_for_process(file_at(fs, ino), who->pid)) {
+        fs_leave(fs);
+        w.process = process_of(who->pid);
+        fs_enter(req);
+    }
+    err = stage_data(fs, file_at(fs, ino), &w, &room);
+    if (err == ENOSPC || err == EAGAIN)
+        write_later(fs, req, ino, &w, err, room, fi);
+    else if (err != 0)
+        fuse_reply_err(req, err);
+    else
+        fuse_reply_write(req, size);
+    fs_leave(fs);
+}
+
+static void on_published(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    if (code != 0)
+        publish_told(inode_find(fs, r->ino));
+    request_fail(fs, r, code);
+}
+
+static void publish(struct fs *fs, fuse_req_t req, uint64_t ino)
+{
+    struct request *r = request_begin(fs, req);
+    int lost;
+
+    if (r == NULL)
+        return;
+    r->ino = ino;
+    lost = file_take_lost(fs, file_at(fs, ino));
+    if (lost != 0)
+        request_error(fs, r, lost);
+    else
+        publish_wait(fs, inode_find(fs, ino), r, on_published);
+}
+
+/* FLUSH: one descriptor was closed. It publishes if its process has opened or
+ * written the file (a forked child closes its copies without having had to do
+ * with them), and, if nothing but an emptying is staged, only if the process
+ * has no other descriptor of the same open file: a shell opens the file of `>`,
+ * duplicates the descriptor, and closes the first before the command writes. Which
+ * open file a descriptor is of cannot be seen from here; if the file has been opened
+ * for writing more than once, that is no reason to wait. */
+void op_flush(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+{
+    pid_t process = process_of(fuse_req_ctx(req)->pid);
+    struct fs *fs = fs_enter(req);
+    struct file *f = virtual_is(node) ? NULL : file_at(fs, fs_ino(fs, node));
+    pid_t thread = fuse_req_ctx(req)->pid;
+    uint64_t ino = fs_ino(fs, node);
+    bool emptied, ours;
+    int flags;
+
+    if (!file_is_dirty(f) && (f == NULL || f->lost == 0)) {
+        fs_leave(fs);
+        fuse_reply_err(req, 0);
+        return;
+    }
+    ours = file_is_of(f, handle_of(fi), process);
+    flags = handle_of(fi)->flags;
+    emptied = stage_only_emptied(&f->stage);
+    fs_leave(fs);
+
+    if (!ours || (emptied && process_has_duplicate(thread, ino, flags))) {
+        fuse_reply_err(req, 0);
+        return;
+    }
+    fs_enter(req);
+    publish(fs, req, ino);
+    fs_leave(fs);
+}
+
+void op_fsync(fuse_req_t req, fuse_ino_t node, int data_only, struct fuse_file_info *fi)
+{
+    struct fs *fs;
+
+    if (virtual_is(node)) {
+        fuse_reply_err(req, 0);
+        return;
+    }
+    fs = fs_enter(req);
+    publish(fs, req, fs_ino(fs, node));
+    fs_leave(fs);
+}
+
+void op_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+{
+    struct fs *fs = fs_enter(req);
+
+    if (virtual_is(node))
+        virtual_release(fs, fi);
+    else
+        file_close(fs, handle_of(fi));
+    fs_leave(fs);
+    fuse_reply_err(req, 0);
+}
+
+static void allocate(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    struct file *f = file_at(fs, r->ino);
+    int err = 0;
+
+    if (code != 0) {
+        request_fail(fs, r, code);
+        return;
+    }
+    if (f == NULL || f->life == FILE_LOST) {
+        err = ESTALE;
+    } else if (r->offset > fs->link.node.value_limit) {
+        err = EFBIG;
+    } else if (r->offset > file_size(f)) {
+        if (!reserve_fits(fs, f, r->offset, &r->room)) {
+            reserve_wait(fs, r, allocate);
+            return;
+        }
+        err = -stage_truncate(&f->stage, r->offset);
+        file_touched(fs, f, &r->caller, r->process);
+    }
+    request_error(fs, r, err);
+}
+
+void op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t len,
+                  struct fuse_file_info *fi)
+{
+    struct cursor nothing = cursor_of(NULL, 0);
+    struct fs *fs;
+    struct request *r;
+    pid_t process;
+
+    if (virtual_is(node) || (mode & ~FALLOC_FL_KEEP_SIZE) != 0) {
+        fuse_reply_err(req, virtual_is(node) ? EROFS : EOPNOTSUPP);
+        return;
+    }
+    if ((mode & FALLOC_FL_KEEP_SIZE) != 0) {
+        fuse_reply_err(req, 0); /* nothing is reserved in advance */
+        return;
+    }
+    process = process_of(fuse_req_ctx(req)->pid);
+    fs = fs_enter(req);
+    r = request_begin(fs, req);
+    if (r != NULL) {
+        r->process = process;
+        r->ino = fs_ino(fs, node);
+        r->offset = (uint64_t)offset + (uint64_t)len; /* the end */
+        allocate(fs, r, 0, &nothing);
+    }
+    fs_leave(fs);
+}

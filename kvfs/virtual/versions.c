@@ -1,0 +1,489 @@
+/* DIR/.versions/KEY/N
+ *
+ *   .versions   a directory: every key of DIR that has or had content
+ *   KEY         a directory: its versions 1, 2, 3 … and deletions, N.deleted
+ *   N           the content as it was, with the mode and owner that it had: a copy can be written
+ *               to, N itself cannot (EROFS)
+ *
+ * and, to look up but not listed, -1 (one before the newest) and
+ * @2026-01-31T12:00:00Z (what was current then). */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kvfs/ops/directory.h"
+#include "kvfs/ops/fs.h"
+#include "kvfs/ops/reply.h"
+#include "kvfs/virtual/version_name.h"
+#include "sync/base/error.h"
+
+#define ROWS_A_PAGE 256
+#define NAMES_A_PAGE 1024
+
+static void lookup_key(struct fs *fs, struct request *r, struct virtual_node *parent);
+static void lookup_version(struct fs *fs, struct request *r, struct virtual_node *parent);
+static void list_keys(struct fs *fs, struct request *r, struct virtual_node *v);
+static void list_versions(struct fs *fs, struct request *r, struct virtual_node *v);
+static void open_version(struct fs *fs, struct request *r, struct virtual_node *v);
+static void read_version(struct fs *fs, struct request *r, struct virtual_node *v);
+static void read_link(struct fs *fs, struct request *r, struct virtual_node *v);
+
+static const struct virtual_ops root_ops = {.lookup = lookup_key, .opendir = list_keys};
+static const struct virtual_ops key_ops = {.lookup = lookup_version, .opendir = list_versions};
+static const struct virtual_ops version_ops = {
+    .open = open_version, .read = read_version, .readlink = read_link};
+
+/* A row that is a version of its own: content or a deletion. */
+static bool is_version(const struct version_row *row)
+{
+    return !row->attributes_only && row->version != 0 && row->type != INODE_DIRECTORY;
+}
+
+static void fail_version(struct fs *fs, struct request *r, int code)
+{
+    request_fail(fs, r, code == KV_E_NOVERSION || code == KV_E_STALE ? KV_E_NOENT : code);
+}
+
+/* In the number of rows: with read=local, whatever this node has. */
+static uint32_t rows(const struct fs *fs, uint32_t n)
+{
+    return fs->options->read_local ? n | PAST_LOCAL : n;
+}
+
+/* .versions: readable by those who may list the directory itself. */
+
+static void on_directory(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    struct virtual_node *v;
+    struct attr attr;
+    char key[64];
+
+    if (code != 0) {
+        request_fail(fs, r, code);
+        return;
+    }
+    attr_decode(body, &attr);
+    snprintf(key, sizeof key, "versions/%" PRIu64, r->parent);
+    v = body->failed ? NULL : virtual_get(fs, key);
+    if (v == NULL) {
+        request_error(fs, r, body->failed ? EIO : ENOMEM);
+        return;
+    }
+    v->ops = &root_ops;
+    v->directory = r->parent;
+    v->attr = attr;
+    v->attr.mode &= 0555;
+    v->attr.nlink = 2;
+    v->attr.size = 0;
+    virtual_reply_entry(fs, r, v, false);
+}
+
+void versions_lookup_root(struct fs *fs, struct request *r)
+{
+    buffer_put_u8(&r->payload, READ_LOCAL);
+    buffer_put_u64(&r->payload, r->parent);
+    link_send(fs, r, MESSAGE_GETATTR, on_directory);
+}
+
+static void on_names(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    const uint8_t *name = NULL;
+    size_t len = 0;
+    uint32_t count, i;
+    bool more;
+
+    if (code != 0) {
+        fail_version(fs, r, code);
+        return;
+    }
+    more = cursor_u8(body) != 0;
+    count = cursor_u32(body);
+    for (i = 0; i < count && !body->failed; i++) {
+        uint64_t version;
+
+        name = cursor_string(body, KV_NAME_MAX, &len);
+        version = cursor_u64(body);
+        cursor_u8(body);
+        if (body->failed)
+            break;
+        if (version == 0)
+            continue; /* it has been a directory only, and these have no versions */
+        buffer_put_u8(&r->data, INODE_DIRECTORY);
+        buffer_put_bytes(&r->data, name, len);
+        buffer_put_u8(&r->data, 0);
+    }
+    if (body->failed || r->data.failed) {
+        request_error(fs, r, EIO);
+        return;
+    }
+    if (!more || count == 0) {
+        directory_reply_list(fs, r, &r->data, false);
+        return;
+    }
+    buffer_clear(&r->payload);
+    buffer_put_u64(&r->payload, r->parent);
+    buffer_put_string(&r->payload, name, len);
+    buffer_put_u32(&r->payload, rows(fs, NAMES_A_PAGE));
+    request_progress(fs, r);
+    link_send(fs, r, MESSAGE_NAMES, on_names);
+}
+
+static void list_keys(struct fs *fs, struct request *r, struct virtual_node *v)
+{
+    r->parent = v->directory;
+    buffer_put_u64(&r->payload, v->directory);
+    buffer_put_text(&r->payload, "");
+    buffer_put_u32(&r->payload, rows(fs, NAMES_A_PAGE));
+    link_send(fs, r, MESSAGE_NAMES, on_names);
+}
+
+/* History: pages of rows, newest first, until a step is satisfied. */
+
+static void send_history(struct fs *fs, struct request *r, uint64_t directory, const char *key,
+                         uint64_t before, request_fn *on_answer)
+{
+    buffer_clear(&r->payload);
+    buffer_put_u64(&r->payload, directory);
+    buffer_put_text(&r->payload, key);
+    buffer_put_u64(&r->payload, before);
+    buffer_put_u32(&r->payload, rows(fs, ROWS_A_PAGE));
+    request_progress(fs, r);
+    link_send(fs, r, MESSAGE_HISTORY, on_answer);
+}
+
+/* KEY: r->name in the directory r->ino. Its versions may be read by those who may
+ * read the key itself as it is now, or was at last: what was written before a
+ * chmod 600 is as private as what was written after it. */
+
+static void reply_key(struct fs *fs, struct request *r, uint64_t wall_ns, const struct version_row *newest)
+{
+    uint16_t readable = newest->mode & 0444;
+    struct virtual_node *parent = virtual_find(fs, r->ino);
+    struct virtual_node *v;
+    char key[64 + KV_NAME_MAX];
+
+    if (parent == NULL) {
+        request_error(fs, r, ESTALE);
+        return;
+    }
+    snprintf(key, sizeof key, "key/%" PRIu64 "/%s", parent->directory, r->name);
+    v = virtual_get(fs, key);
+    if (v != NULL && v->name == NULL)
+        v->name = strdup(r->name);
+    if (v == NULL || v->name == NULL) {
+        request_error(fs, r, ENOMEM);
+        return;
+    }
+    v->ops = &key_ops;
+    v->directory = parent->directory;
+    v->attr = parent->attr;
+    v->attr.mode = (uint16_t)(readable | readable >> 2);
+    v->attr.uid = newest->uid;
+    v->attr.gid = newest->gid;
+    v->attr.mtime_ns = v->attr.ctime_ns = v->attr.atime_ns = (int64_t)wall_ns;
+    virtual_reply_entry(fs, r, v, false);
+}
+
+static void on_key_history(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    struct virtual_node *parent = virtual_find(fs, r->ino);
+    struct version_row row = {0};
+    uint32_t count, i;
+    bool more;
+
+    if (code != 0 || parent == NULL) {
+        fail_version(fs, r, code != 0 ? code : KV_E_STALE);
+        return;
+    }
+    more = cursor_u8(body) != 0;
+    count = cursor_u32(body);
+    for (i = 0; i < count && !body->failed; i++) {
+        version_row_decode(body, &row);
+        if (body->failed || row.type == INODE_DIRECTORY)
+            continue;
+        /* r->offset: when the newest version was written. */
+        if (is_version(&row) && r->offset == 0)
+            r->offset = row.wall_ns;
+        if (!row.deleted) {
+            reply_key(fs, r, r->offset != 0 ? r->offset : row.wall_ns, &row);
+            return;
+        }
+    }
+    if (body->failed)
+        request_error(fs, r, EIO);
+    else if (more && count > 0)
+        send_history(fs, r, parent->directory, r->name, row.revision, on_key_history);
+    else if (r->offset != 0)
+        reply_key(fs, r, r->offset, &row); /* nothing but deletions is left */
+    else
+        request_error(fs, r, ENOENT);
+}
+
+static void lookup_key(struct fs *fs, struct request *r, struct virtual_node *parent)
+{
+    r->ino = parent->id;
+    send_history(fs, r, parent->directory, r->name, 0, on_key_history);
+}
+
+static void on_versions(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    struct virtual_node *v = virtual_find(fs, r->ino);
+    struct version_row row = {0};
+    char name[VERSION_NAME_MAX];
+    uint32_t count, i;
+    bool more;
+
+    if (code != 0 || v == NULL) {
+        fail_version(fs, r, code != 0 ? code : KV_E_STALE);
+        return;
+    }
+    more = cursor_u8(body) != 0;
+    count = cursor_u32(body);
+    for (i = 0; i < count && !body->failed; i++) {
+        version_row_decode(body, &row);
+        /* Rows of one version (its attributes were changed) stand together. */
+        if (body->failed || !is_version(&row) ||
+            (row.version == r->offset && row.deleted == (uint8_t)r->flag && r->step > 0))
+            continue;
+        r->offset = row.version;
+        r->flag = row.deleted;
+        r->step++;
+        version_name_format(row.version, row.deleted, name);
+        buffer_put_u8(&r->data, row.type == INODE_SYMLINK ? INODE_SYMLINK : INODE_FILE);
+        buffer_put_bytes(&r->data, name, strlen(name) + 1);
+    }
+    if (body->failed)
+        request_error(fs, r, EIO);
+    else if (more && count > 0)
+        send_history(fs, r, v->directory, v->name, row.revision, on_versions);
+    else
+        directory_reply_list(fs, r, &r->data, true);
+}
+
+static void list_versions(struct fs *fs, struct request *r, struct virtual_node *v)
+{
+    r->ino = v->id;
+    send_history(fs, r, v->directory, v->name, 0, on_versions);
+}
+
+/* N */
+
+/* What the row shows, as far as `needs` lets somebody read it: the kernel checks these. */
+static uint16_t version_mode(const struct version_row *row, uint16_t needs)
+{
+    uint16_t readable = needs & 0444;
+
+    return row->mode & (uint16_t)(0222 | readable | readable >> 2);
+}
+
+/* needs: the node's word on who may read it; of a deletion, which is empty, the row's own. */
+static void reply_version(struct fs *fs, struct request *r, const struct version_row *row, uint16_t needs)
+{
+    struct virtual_node *parent = virtual_find(fs, r->ino);
+    struct virtual_node *v;
+    char key[96 + KV_NAME_MAX];
+
+    if (parent == NULL) {
+        request_error(fs, r, ESTALE);
+        return;
+    }
+    snprintf(key, sizeof key, "%s/%" PRIu64 "/%" PRIu64 "/%s", row->deleted ? "deletion" : "version",
+             parent->directory, row->version, parent->name);
+    v = virtual_get(fs, key);
+    if (v != NULL && v->name == NULL)
+        v->name = strdup(parent->name);
+    if (v == NULL || v->name == NULL) {
+        request_error(fs, r, ENOMEM);
+        return;
+    }
+    v->ops = &version_ops;
+    v->directory = parent->directory;
+    v->number = row->version;
+    v->deleted = row->deleted;
+    v->attr = (struct attr){.type = row->type == INODE_SYMLINK && !row->deleted ? INODE_SYMLINK : INODE_FILE,
+                            .mode = version_mode(row, needs),
+                            .uid = row->uid,
+                            .gid = row->gid,
+                            .nlink = 1,
+                            .size = row->deleted ? 0 : row->size,
+                            .mtime_ns = (int64_t)row->wall_ns,
+                            .ctime_ns = (int64_t)row->wall_ns,
+                            .atime_ns = (int64_t)row->wall_ns,
+                            .btime_ns = (int64_t)row->wall_ns};
+    virtual_reply_entry(fs, r, v, false); /* who may read it changes with the key */
+}
+
+/* One row, newest first, against the name that is looked for. 1: this one; 0: go on; -1: there is none. */
+static int match(struct request *r, const struct version_name *want, const struct version_row *row)
+{
+    if (!is_version(row) && !(want->kind == VERSION_TIME && row->attributes_only))
+        return 0;
+    switch (want->kind) {
+    case VERSION_DELETED:
+        return row->deleted && row->version == want->number;
+    case VERSION_TIME:
+        if (row->wall_ns > want->wall_ns)
+            return 0;
+        return row->deleted ? -1 : 1;
+    default:
+        /* The newest row is what is now, a deletion too; deletions behind it do not count. */
+        if (row->deleted)
+            r->step += r->step == 0;
+        else if (r->step++ == want->number)
+            return 1;
+        return 0;
+    }
+}
+
+static void put_version(struct request *r, uint64_t directory, const char *key, uint64_t number,
+                        uint64_t offset, size_t len)
+{
+    buffer_put_u64(&r->payload, directory);
+    buffer_put_text(&r->payload, key);
+    buffer_put_u64(&r->payload, number);
+    buffer_put_u64(&r->payload, offset);
+    buffer_put_u32(&r->payload, (uint32_t)len);
+}
+
+static void on_numbered(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    struct version_row row;
+    uint16_t needs;
+    size_t len;
+
+    if (code != 0) {
+        fail_version(fs, r, code);
+        return;
+    }
+    version_row_decode(body, &row);
+    cursor_string(body, READ_LENGTH_MAX, &len);
+    needs = cursor_u16(body);
+    row.uid = cursor_u32(body);
+    row.gid = cursor_u32(body);
+    if (body->failed)
+        request_error(fs, r, EIO);
+    else
+        reply_version(fs, r, &row, needs);
+}
+
+static void send_version(struct fs *fs, struct request *r, const struct virtual_node *parent, uint64_t number)
+{
+    buffer_clear(&r->payload);
+    request_progress(fs, r);
+    put_version(r, parent->directory, parent->name, number, 0, 0);
+    link_send(fs, r, MESSAGE_VERSION, on_numbered);
+}
+
+static void on_search(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    struct virtual_node *parent = virtual_find(fs, r->ino);
+    struct version_row row = {0};
+    struct version_name want;
+    uint32_t count, i;
+    bool more;
+    int found = 0;
+
+    if (code != 0 || parent == NULL || !version_name_parse(r->name, &want)) {
+        fail_version(fs, r, code != 0 ? code : KV_E_STALE);
+        return;
+    }
+    more = cursor_u8(body) != 0;
+    count = cursor_u32(body);
+    for (i = 0; i < count && !body->failed && found == 0; i++) {
+        version_row_decode(body, &row);
+        found = body->failed ? 0 : match(r, &want, &row);
+    }
+    if (body->failed)
+        request_error(fs, r, EIO);
+    else if (found > 0 && row.deleted)
+        reply_version(fs, r, &row, row.mode);
+    else if (found > 0)
+        send_version(fs, r, parent, row.version);
+    else if (found == 0 && more && count > 0)
+        send_history(fs, r, parent->directory, parent->name, row.revision, on_search);
+    else
+        request_error(fs, r, ENOENT);
+}
+
+static void lookup_version(struct fs *fs, struct request *r, struct virtual_node *parent)
+{
+    struct version_name want;
+
+    r->ino = parent->id;
+    if (!version_name_parse(r->name, &want)) {
+        request_error(fs, r, ENOENT);
+    } else if (want.kind == VERSION_NUMBER) {
+        send_version(fs, r, parent, want.number);
+    } else {
+        send_history(fs, r, parent->directory, parent->name, 0, on_search);
+    }
+}
+
+static void open_version(struct fs *fs, struct request *r, struct virtual_node *v)
+{
+    r->fi.fh = 0;
+    r->fi.keep_cache = 1;
+    r->fi.noflush = 1;
+    fuse_reply_open(r->fuse, &r->fi);
+    request_end(fs, r);
+}
+
+static void on_content(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    struct version_row row;
+    const uint8_t *data;
+    size_t len = 0;
+
+    if (code != 0) {
+        /* Dropped by retention since it was opened. */
+        request_fail(fs, r, code == KV_E_NOVERSION || code == KV_E_NOENT ? KV_E_STALE : code);
+        return;
+    }
+    version_row_decode(body, &row);
+    data = cursor_string(body, READ_LENGTH_MAX, &len);
+    if (data == NULL)
+        request_error(fs, r, EIO);
+    else
+        reply_data(fs, r, data, len < r->size ? len : r->size);
+}
+
+static void read_version(struct fs *fs, struct request *r, struct virtual_node *v)
+{
+    if (v->deleted) {
+        reply_data(fs, r, NULL, 0);
+        return;
+    }
+    put_version(r, v->directory, v->name, v->number, r->offset, r->size);
+    link_send(fs, r, MESSAGE_VERSION, on_content);
+}
+
+static void on_link(struct fs *fs, struct request *r, int code, struct cursor *body)
+{
+    char target[KV_PATH_MAX + 1];
+    struct version_row row;
+    const uint8_t *data;
+    size_t len = 0;
+
+    if (code != 0) {
+        fail_version(fs, r, code);
+        return;
+    }
+    version_row_decode(body, &row);
+    data = cursor_string(body, KV_PATH_MAX, &len);
+    if (data == NULL) {
+        request_error(fs, r, EIO);
+        return;
+    }
+    memcpy(target, data, len);
+    target[len] = '\0';
+    fuse_reply_readlink(r->fuse, target);
+    request_end(fs, r);
+}
+
+static void read_link(struct fs *fs, struct request *r, struct virtual_node *v)
+{
+    put_version(r, v->directory, v->name, v->number, 0, KV_PATH_MAX);
+    link_send(fs, r, MESSAGE_VERSION, on_link);
+}

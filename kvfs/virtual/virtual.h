@@ -1,0 +1,81 @@
+/* The trees that kvfs makes up: DIR/.versions and /.kvfs.
+ *
+ * Their inode numbers have VIRTUAL_BIT set, which real ones (group << 48 | number)
+ * never have. Listings are made when a directory is opened and never cached by
+ * the kernel; the content of a version never changes and may be cached for ever.
+ * Each tree fills in one operations table. */
+#ifndef KVFS_KVFS_VIRTUAL_VIRTUAL_H
+#define KVFS_KVFS_VIRTUAL_VIRTUAL_H
+
+#include <stdbool.h>
+
+#include "kvfs/link/request.h"
+#include "sync/base/hash.h"
+
+#define VIRTUAL_BIT (UINT64_C(1) << 63)
+#define VIRTUAL_VERSIONS_NAME ".versions"
+#define VIRTUAL_CONTROL_NAME ".kvfs"
+
+struct virtual_node;
+
+/* Each answers or ends r. */
+struct virtual_ops {
+    void (*lookup)(struct fs *fs, struct request *r, struct virtual_node *parent);
+    void (*opendir)(struct fs *fs, struct request *r, struct virtual_node *v);
+    void (*open)(struct fs *fs, struct request *r, struct virtual_node *v);
+    void (*read)(struct fs *fs, struct request *r, struct virtual_node *v);
+    void (*readlink)(struct fs *fs, struct request *r, struct virtual_node *v);
+};
+
+struct virtual_node {
+    UT_hash_handle by_id, by_key;
+    uint64_t id; /* with VIRTUAL_BIT */
+    char *key;   /* owned; what makes it this node */
+    uint64_t nlookup;
+    const struct virtual_ops *ops;
+    uint64_t directory; /* whose history this is */
+    char *name;         /* owned; the key in it, or NULL */
+    uint64_t number;    /* the version, or which control file */
+    bool deleted;       /* the mark of a deletion: empty */
+    struct attr attr;
+};
+
+struct virtual_table {
+    struct virtual_node *ids, *keys; /* uthash */
+    uint64_t last;
+};
+
+static inline bool virtual_is(uint64_t node)
+{
+    return (node & VIRTUAL_BIT) != 0;
+}
+
+/* ".versions" and ".kvfs": no entry may have these names. */
+bool virtual_is_reserved(const char *name);
+
+/* What the operations do for a virtual node, or a reserved name. */
+void virtual_lookup(struct fs *fs, struct request *r, fuse_ino_t parent);
+void virtual_forget(struct fs *fs, fuse_ino_t node, uint64_t n);
+void virtual_getattr(struct fs *fs, struct request *r, fuse_ino_t node);
+void virtual_readlink(struct fs *fs, struct request *r, fuse_ino_t node);
+void virtual_opendir(struct fs *fs, struct request *r, fuse_ino_t node);
+void virtual_open(struct fs *fs, struct request *r, fuse_ino_t node);
+void virtual_read(struct fs *fs, struct request *r, fuse_ino_t node);
+void virtual_release(struct fs *fs, const struct fuse_file_info *fi);
+
+/* For the trees: the node of a key, made if need be (then nlookup is 0 and
+ * the caller fills in the rest). NULL: out of memory. */
+struct virtual_node *virtual_get(struct fs *fs, const char *key);
+/* Answers LOOKUP; stable: the kernel may keep it. */
+void virtual_reply_entry(struct fs *fs, struct request *r, struct virtual_node *v, bool stable);
+struct virtual_node *virtual_find(struct fs *fs, uint64_t id);
+void virtual_free_all(struct fs *fs);
+
+/* versions.c: DIR/.versions, r->parent is DIR. */
+void versions_lookup_root(struct fs *fs, struct request *r);
+/* control.c: /.kvfs. */
+void control_lookup_root(struct fs *fs, struct request *r);
+/* Frees what open() of a control file fetched. */
+void control_release(const struct fuse_file_info *fi);
+
+#endif

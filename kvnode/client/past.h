@@ -1,0 +1,25 @@
+/* Requests about the past: HISTORY, VERSION, LOG, NAMES. The write-behind is flushed to
+ * the present first; then a worker thread reads state.db. Loop thread only, but
+ * for the reading itself. */
+#ifndef KVFS_KVNODE_CLIENT_PAST_H
+#define KVFS_KVNODE_CLIENT_PAST_H
+
+/* Bytes that a row may take in an answer. */
+#define PAST_ROW_MAX 16384
+
+struct client_conn;
+struct frame;
+struct node;
+struct past;
+
+struct past *past_new(struct node *node); /* NULL: out of memory */
+/* Waits for the worker; requests under way are dropped. */
+void past_free(struct past *p);
+/* 0, or -errno: close the connection. */
+int past_request(struct past *p, struct client_conn *conn, const struct frame *frame);
+/* The write-behind has got on. */
+void past_flushed(struct past *p);
+/* state.db is another file now. */
+void past_reopen(struct past *p);
+
+#endif

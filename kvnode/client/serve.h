@@ -1,0 +1,25 @@
+/* The clients of this node: its unix socket, their requests and the answers
+ * (sync/wire/message.h). Loop thread only. */
+#ifndef KVFS_KVNODE_CLIENT_SERVE_H
+#define KVFS_KVNODE_CLIENT_SERVE_H
+
+#include <stdint.h>
+
+struct node;
+struct serve;
+
+/* Opens the client socket. 0 or -errno with why (512 bytes). */
+int serve_start(struct node *node, struct serve **out, char *why);
+/* Takes no more clients and closes those there are. */
+void serve_stop(struct serve *s);
+void serve_free(struct serve *s); /* after the loop has closed the handles */
+/* Every heartbeat: who says no HELLO is disconnected; how much all clients hold. */
+void serve_beat(struct serve *s, uint64_t now_ms); /* NULL is ignored */
+unsigned serve_clients(const struct serve *s);
+/* An inode that clients hold open was removed, and keeps so many bytes. NULL is ignored. */
+void serve_held(struct serve *s, uint64_t ino, uint64_t bytes);
+/* A new state is in force: what clients had pinned in the old one is gone; they
+ * are disconnected and come back. */
+void serve_reset(struct serve *s);
+
+#endif

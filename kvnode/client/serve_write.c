@@ -1,0 +1,188 @@
+/* Writes: what a client may write, and as whom. */
+#include <errno.h>
+#include <string.h>
+
+#include "kvnode/client/client_conn.h"
+#include "kvnode/group/removal.h"
+#include "kvnode/group/writes.h"
+#include "sync/base/error.h"
+
+static void on_written(void *arg, int code, const struct command_result *result)
+{
+    struct request *r = arg;
+    const char *detail = NULL;
+    struct buffer *out;
+    size_t at;
+
+    if (code == KV_E_NOSPC)
+        detail = "the disk of this node is full; another one may have room";
+    else if (code == KV_E_BUSY)
+        detail = "this node has too many writes under way; nothing was written";
+    out = answer_begin(r->conn, r->id, &at);
+    if (out != NULL) {
+        if (code == KV_OK)
+            command_result_encode(out, result, r->conn->protocol);
+        answer_end(r->conn, at, code, detail);
+    }
+    request_end(r);
+}
+
+/* A publication goes only through a handle whose opening was checked here. The inode
+ * is the first field of its body, or stands with its last piece; one in parts that
+ * does not name it is checked when it is applied. */
+static bool may_publish(struct client_conn *c, const struct command *cmd)
+{
+    struct cursor in = cursor_of(cmd->body, cmd->body_len);
+    uint32_t n_parts;
+    uint64_t ino;
+
+    if (cmd->op != COMMAND_PUBLISH)
+        return true;
+    if ((cmd->flags & COMMAND_PARTS) == 0)
+        ino = cursor_u64(&in);
+    else if ((cmd->flags & COMMAND_OPENED) == 0)
+        return true;
+    else if (!command_last_piece(cmd, &n_parts, &ino, &in))
+        return false;
+    return client_has_open(c, ino, OPEN_WRITE);
+}
+
+/* Sessions have numbers that are easy to guess: one is open to those only who have
+ * registered it. */
+static bool is_own_session(struct client_conn *c, uint64_t session)
+{
+    uint32_t owner;
+
+    return store_session_owner(c->node->store, session, &owner) == KV_OK && owner == c->who.uid;
+}
+
+/* What a client that is not trusted may not write; 0 if it may. */
+static int check_untrusted(struct client_conn *c, const struct command *cmd, bool has_owner,
+                           const char **detail_out)
+{
+    if (has_owner) {
+        *detail_out = "only root and the node's own user may write for others";
+        return KV_E_PERM;
+    }
+    if (!may_publish(c, cmd)) {
+        *detail_out = "the file is not open for writing here";
+        return KV_E_ACCES;
+    }
+    if (cmd->session == 0 && (cmd->op == COMMAND_END || cmd->op == COMMAND_PART)) {
+        *detail_out = "not with the node's session";
+        return KV_E_PERM;
+    }
+    if (cmd->op != COMMAND_REGISTER && cmd->session != 0 && !is_own_session(c, cmd->session)) {
+        *detail_out = NULL;
+        return KV_E_SESSION;
+    }
+    return KV_OK;
+}
+
+#define DETAIL_ROOM 256
+
+/* What the log would refuse, or has already, need not go there. KV_OK: it goes;
+ * KV_E_DUPLICATE: a part that is here. text: for the reason, if it has numbers. */
+static int check_bounds(struct client_conn *c, const struct client_user *user, const struct command *cmd,
+                        char text[DETAIL_ROOM], const char **why_out)
+{
+    const struct store *s = c->node->store;
+    struct command_body body;
+
+    *why_out = client_user_refuses_write(user, cmd->body_len);
+    if (*why_out != NULL)
+        return KV_E_BUSY;
+    if ((cmd->op != COMMAND_PART && cmd->op != COMMAND_REGISTER) ||
+        command_body_decode(cmd->op, cmd->body, cmd->body_len, &body) != KV_OK)
+        return KV_OK;
+    if (cmd->op == COMMAND_PART)
+        return store_part_check(s, cmd->session, cmd->seq, body.part, body.value_len, why_out);
+    if (!store_register_refused(s, c->who.trusted ? 0 : c->who.uid, body.nonce, text, DETAIL_ROOM))
+        return KV_OK;
+    *why_out = text;
+    return KV_E_BUSY;
+}
+
+/* What a client that is not trusted says of itself does not count. What it has open it
+ * has reached, wherever that is by now. */
+static uint16_t stamped_flags(const struct client_conn *c, const struct command *cmd)
+{
+    struct cursor in = cursor_of(cmd->body, cmd->body_len);
+    unsigned flags = cmd->flags;
+
+    if (c->who.trusted)
+        return cmd->flags;
+    flags &= ~(unsigned)COMMAND_TRUSTED;
+    if (cmd->op == COMMAND_PUBLISH && (flags & COMMAND_PARTS) != 0)
+        return (uint16_t)flags; /* may_publish() */
+    flags &= ~(unsigned)COMMAND_OPENED;
+    if (cmd->op == COMMAND_SETATTR && (flags & COMMAND_PARTS) == 0 && client_has_open(c, cursor_u64(&in), 0))
+        flags |= COMMAND_OPENED;
+    return (uint16_t)flags;
+}
+
+int serve_write(struct client_conn *c, const struct frame *frame)
+{
+    struct cursor in = cursor_of(frame->payload, frame->len);
+    uint8_t has_owner = cursor_u8(&in);
+    uint32_t uid = cursor_u32(&in), gid = cursor_u32(&in);
+    uint32_t groups[COMMAND_GROUPS_MAX];
+    struct command_result here = {.revision = store_applied(c->node->store)};
+    const char *detail = NULL;
+    char text[DETAIL_ROOM];
+    struct client_user *user;
+    struct command cmd;
+    struct request *r;
+    uint32_t i;
+    int rv;
+
+    rv = in.failed ? KV_E_PROTOCOL : command_decode(in.data, in.len, &cmd);
+    if (rv == KV_E_NOTSUP) {
+        answer_code(c, frame->id, rv, "this node's version does not know the operation");
+        return 0;
+    }
+    if (rv != KV_OK) {
+        answer_code(c, frame->id, KV_E_PROTOCOL, "malformed command");
+        return -EPROTO;
+    }
+    if (!c->who.trusted)
+        rv = check_untrusted(c, &cmd, has_owner, &detail);
+    user = client_user_as(c->user, has_owner ? uid : c->who.uid);
+    if (rv == KV_OK)
+        rv = check_bounds(c, user, &cmd, text, &detail);
+    if (rv != KV_OK && rv != KV_E_DUPLICATE) {
+        client_user_put(user);
+        answer_code(c, frame->id, rv, detail);
+        return 0;
+    }
+    cmd.uid = has_owner ? uid : c->who.uid;
+    cmd.gid = has_owner ? gid : c->who.gid;
+    cmd.n_groups = has_owner ? 0 : c->who.n_groups;
+    for (i = 0; i < cmd.n_groups; i++)
+        groups[i] = __builtin_bswap32(c->groups[i]);
+    cmd.groups = (const uint8_t *)groups;
+    cmd.flags = stamped_flags(c, &cmd);
+    if (cmd.op == COMMAND_REGISTER) {
+        cmd.uid = c->who.uid; /* for nobody else, and never as the node */
+        if (c->who.trusted)
+            cmd.flags |= COMMAND_TRUSTED; /* the session is root's */
+    }
+    cmd.node = c->node->config->name;
+    cmd.node_len = strlen(cmd.node);
+    r = request_new(c, &(struct frame){.type = frame->type, .id = frame->id, .payload = frame->payload});
+    if (r == NULL) {
+        client_user_put(user);
+        return -ENOMEM;
+    }
+    r->writer = user;
+    r->written = frame->len;
+    client_user_write(user, 1, r->written);
+    if (rv == KV_E_DUPLICATE) {
+        on_written(r, KV_OK, &here);
+        return 0;
+    }
+    rv = removal_start(c->node, &cmd, on_written, r);
+    if (rv > 0)
+        on_written(r, rv, NULL);
+    return rv < 0 ? rv : 0;
+}

@@ -1,0 +1,478 @@
+/* From state.db to memory. Everything that memory will rely on is checked: each
+ * chunk's checksum, the links between rows, and in the end the digest. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kvnode/disk/state_db_internal.h"
+#include "kvnode/state/store_internal.h"
+#include "sync/base/digest.h"
+
+struct load {
+    struct store *s;
+    sqlite3 *db;
+    const char *path;
+    char *error; /* STATE_DB_ERROR_MAX */
+    sqlite3_stmt *chunk;
+    struct id_list ids;
+    struct dentry **dead; /* owned */
+    size_t n_dead, cap_dead;
+};
+
+static int fail(struct load *l, int code)
+{
+    return state_db_fail(l->db, code, l->path, "cannot read", l->error);
+}
+
+static int no_memory(struct load *l)
+{
+    return fail(l, SQLITE_NOMEM);
+}
+
+static int damaged(struct load *l, const char *what, uint64_t number)
+{
+    return state_db_damaged(l->path, l->error, "%s %llu", what, (unsigned long long)number);
+}
+
+/* Runs `each` on the rows of a query. */
+static int for_rows(struct load *l, const char *sql, int (*each)(struct load *l, sqlite3_stmt *st))
+{
+    sqlite3_stmt *st;
+    int rv = 0, code = sqlite3_prepare_v2(l->db, sql, -1, &st, NULL);
+
+    if (code != SQLITE_OK)
+        return fail(l, code);
+    while (rv == 0 && (code = sqlite3_step(st)) == SQLITE_ROW)
+        rv = each(l, st);
+    if (rv == 0 && code != SQLITE_DONE)
+        rv = fail(l, code);
+    sqlite3_finalize(st);
+    return rv;
+}
+
+static int load_setting(struct load *l, sqlite3_stmt *st)
+{
+    const char *name = (const char *)sqlite3_column_text(st, 0);
+    const char *value = (const char *)sqlite3_column_text(st, 1);
+    enum setting i = name != NULL ? setting_find(name, strlen(name)) : SETTING_COUNT;
+
+    if (i == SETTING_COUNT)
+        return state_db_damaged(l->path, l->error, "unknown setting %.64s", name != NULL ? name : "NULL");
+    if (value == NULL)
+        value = "";
+    if (settings_set(&l->s->settings, i, value, strlen(value)) != KV_OK)
+        return state_db_damaged(l->path, l->error, "bad value of setting %s", name);
+    l->s->digest += setting_row_digest(name, value);
+    return 0;
+}
+
+/* The first len bytes of a stored chunk. */
+static int load_chunk(struct load *l, uint64_t id, uint32_t len, struct chunk **chunk_out)
+{
+    struct chunk *c;
+    const void *data;
+    size_t stored;
+    int code, rv = 0;
+
+    *chunk_out = NULL;
+    if (id == 0)
+        return 0;
+    code = state_db_step(l->chunk, state_db_bind_number(l->chunk, SQLITE_OK, 1, id));
+    if (code != SQLITE_ROW) {
+        rv = code == SQLITE_DONE ? damaged(l, "no chunk", id) : fail(l, code);
+    } else {
+        data = sqlite3_column_blob(l->chunk, 1);
+        stored = (size_t)sqlite3_column_bytes(l->chunk, 1);
+        if (stored < len || stored > KV_CHUNK_SIZE ||
+            digest64(id, data, stored) != (uint64_t)sqlite3_column_int64(l->chunk, 0)) {
+            rv = damaged(l, "chunk", id);
+        } else if ((c = chunk_new(id, len)) == NULL) {
+            rv = no_memory(l);
+        } else {
+            memcpy(c->data, data, len);
+            c->used = len;
+            c->queued = (uint32_t)stored;
+            c->superseded = stored > len; /* somebody else's bytes follow */
+            c->history = true;
+            *chunk_out = c;
+        }
+    }
+    sqlite3_reset(l->chunk);
+    return rv;
+}
+
+static int load_value(struct load *l, struct inode *in, uint64_t size)
+{
+    struct value v = {0};
+    struct chunk **list = &v.c.one;
+    int rv = 0;
+
+    if (l->ids.n > 1) {
+        list = calloc(l->ids.n, sizeof *list);
+        if (list == NULL)
+            return no_memory(l);
+        v.c.list = list;
+    }
+    v.size = size;
+    for (size_t i = 0; i < l->ids.n && rv == 0; i++)
+        rv = load_chunk(l, l->ids.ids[i], value_chunk_len(size, i), &list[i]);
+    if (rv < 0) {
+        value_deinit(&v);
+        return rv;
+    }
+    inode_set_value(in, &v);
+    in->content_digest = value_digest(&v);
+    return 0;
+}
+
+static int load_directory_inode(struct load *l, const struct inode_row *row, struct inode *in)
+{
+    if (in == l->s->root) {
+        if (row->history != KV_ROOT_INO)
+            return damaged(l, "history id of the root:", row->history);
+        return 0;
+    }
+    if (row->history == 0 || directory_find(l->s, row->history) != NULL)
+        return damaged(l, "history id of directory", row->ino);
+    in->c.dir = directory_new(l->s, row->history);
+    if (in->c.dir == NULL)
+        return no_memory(l);
+    in->c.dir->inode = in;
+    return 0;
+}
+
+static int load_inode(struct load *l, sqlite3_stmt *st)
+{
+    struct inode_row row;
+    struct inode *in;
+    int rv;
+
+    if (!inode_row_read(st, &row) || !id_list_read(&l->ids, st, INODE_CHUNKS))
+        return damaged(l, "inode", row.ino);
+    if (row.ino == KV_ROOT_INO && row.type != INODE_DIRECTORY)
+        return damaged(l, "inode", row.ino);
+    if (row.size > INT64_MAX || l->ids.n != value_chunks(row.size) ||
+        (row.size > 0 && (row.type == INODE_DIRECTORY || row.fresh)))
+        return damaged(l, "size of inode", row.ino);
+    in = row.ino == KV_ROOT_INO ? l->s->root : inode_new(l->s, row.ino, row.type);
+    if (in == NULL)
+        return no_memory(l);
+    in->mode = row.mode;
+    in->uid = row.uid;
+    in->gid = row.gid;
+    in->mtime_ns = row.mtime_ns;
+    in->ctime_ns = row.ctime_ns;
+    in->atime_ns = row.atime_ns;
+    in->btime_ns = row.btime_ns;
+    in->version = row.version;
+    in->revision = row.revision;
+    in->content_revision = row.content_revision;
+    if (row.type == INODE_DIRECTORY)
+        rv = load_directory_inode(l, &row, in);
+    else
+        rv = load_value(l, in, row.size);
+    if (rv == 0 && row.fresh) {
+        in->flags |= INODE_FRESH;
+        in->c.creation = row.creation;
+    }
+    if (rv == 0) {
+        inode_row(in, &row);
+        l->s->digest += inode_row_digest(&row);
+    }
+    return rv;
+}
+
+static int need_directory(struct load *l, uint64_t history_id, struct directory **dir_out)
+{
+    *dir_out = directory_find(l->s, history_id);
+    if (*dir_out == NULL)
+        *dir_out = directory_new(l->s, history_id);
+    return *dir_out != NULL ? 0 : no_memory(l);
+}
+
+static int load_dead(struct load *l, const struct entry_row *row, struct dentry *d)
+{
+    int rv = 0;
+
+    if (row->ino != 0 || (row->flags & (ENTRY_PAST | ENTRY_ASIDE)) == (ENTRY_PAST | ENTRY_ASIDE))
+        return damaged(l, "dead entry", row->number);
+    if ((row->flags & ENTRY_PAST) != 0) {
+        rv = need_directory(l, row->past, &d->u.past);
+        if (rv == 0 && (d->u.past->tomb != NULL || d->u.past->inode != NULL))
+            rv = damaged(l, "dead entry", row->number);
+        if (rv == 0) {
+            d->u.past->tomb = d;
+            d->u.past->last = (struct access){row->past_uid, row->past_gid, row->past_mode};
+        }
+    } else if ((row->flags & ENTRY_ASIDE) != 0) {
+        d->u.aside = malloc(sizeof *d->u.aside);
+        if (d->u.aside == NULL)
+            return no_memory(l);
+        *d->u.aside = (struct aside){row->aside_revision, row->aside_ms, row->aside_digest};
+    }
+    if (rv < 0)
+        return rv;
+    if (l->n_dead == l->cap_dead) {
+        size_t cap = l->cap_dead > 0 ? 2 * l->cap_dead : 1024;
+        struct dentry **dead = realloc(l->dead, cap * sizeof *dead);
+
+        if (dead == NULL)
+            return no_memory(l);
+        l->dead = dead;
+        l->cap_dead = cap;
+    }
+    l->dead[l->n_dead++] = d;
+    d->flags = row->flags;
+    return 0;
+}
+
+static int load_entry(struct load *l, sqlite3_stmt *st)
+{
+    struct entry_row row;
+    struct directory *dir;
+    struct dentry *d;
+    struct inode *in;
+    int rv;
+
+    if (!entry_row_read(st, &row))
+        return damaged(l, "an entry of directory", row.directory);
+    rv = need_directory(l, row.directory, &dir);
+    if (rv < 0)
+        return rv;
+    d = dentry_new(l->s, dir, row.name, row.name_len);
+    if (d == NULL)
+        return no_memory(l);
+    d->number = row.number;
+    d->last_version = row.last_version;
+    d->history_digest = row.history_digest;
+    if ((row.flags & ENTRY_DEAD) != 0) {
+        rv = load_dead(l, &row, d);
+    } else {
+        in = inode_find(l->s, row.ino);
+        if (in == NULL || in->name != NULL || in == l->s->root || dir->inode == NULL ||
+            (row.flags & (ENTRY_PAST | ENTRY_ASIDE)) != 0)
+            return damaged(l, "entry of inode", row.ino);
+        d->flags = row.flags;
+        if (RB_FIND(dentry_tree, &dir->living, d) != NULL)
+            return damaged(l, "entry", row.number);
+        dentry_attach(l->s, d, in);
+    }
+    if (rv == 0) {
+        dentry_row(d, &row);
+        l->s->digest += entry_row_digest(&row);
+    }
+    return rv;
+}
+
+static int compare_dead(const void *a, const void *b)
+{
+    const struct dentry *x = *(struct dentry *const *)a, *y = *(struct dentry *const *)b;
+
+    return (x->number > y->number) - (x->number < y->number);
+}
+
+/* The dead in the order of their deaths; every inode must have a name, and be
+ * below the root. */
+static int settle(struct load *l)
+{
+    struct inode *in, *next_in;
+    struct directory *dir, *next_dir;
+
+    if (l->n_dead > 0)
+        qsort(l->dead, l->n_dead, sizeof *l->dead, compare_dead);
+    for (size_t i = 0; i < l->n_dead; i++)
+        dentry_bury(l->s, l->dead[i]);
+    STORE_EACH(l->s->inodes, in, next_in)
+    if (in->name == NULL && in != l->s->root)
+        return damaged(l, "no name for inode", in->ino);
+    HASH_ITER(hh, l->s->directories, dir, next_dir)
+    {
+        const struct inode *up = dir->inode;
+        size_t depth = 0;
+
+        while (up != NULL && up->name != NULL && !up->c.dir->rooted &&
+               depth++ <= HASH_CNT(hh, l->s->directories))
+            up = up->name->dir->inode;
+        if (dir->inode != NULL && up != l->s->root && (up == NULL || !up->c.dir->rooted))
+            return damaged(l, "not below the root: inode", dir->inode->ino);
+        /* Each level is walked once, however deep the tree. */
+        for (up = dir->inode; up != NULL && !up->c.dir->rooted;
+             up = up->name != NULL ? up->name->dir->inode : NULL)
+            up->c.dir->rooted = true;
+    }
+    return 0;
+}
+
+static int load_session(struct load *l, sqlite3_stmt *st)
+{
+    struct session_row row;
+
+    if (!session_row_read(st, &row) || session_find(l->s, row.id) != NULL)
+        return damaged(l, "session", row.id);
+    l->s->digest += session_row_digest(&row);
+    return session_new(l->s, &row) != NULL ? 0 : no_memory(l);
+}
+
+static int load_result(struct load *l, sqlite3_stmt *st)
+{
+    struct session *ss = session_find(l->s, (uint64_t)sqlite3_column_int64(st, 0));
+    uint64_t seq = (uint64_t)sqlite3_column_int64(st, 1);
+    struct cursor c = cursor_of(sqlite3_column_blob(st, 2), (size_t)sqlite3_column_bytes(st, 2));
+    struct command_result result;
+
+    command_result_decode(&c, &result);
+    if (ss == NULL || !cursor_done(&c))
+        return damaged(l, "result", seq);
+    l->s->digest += result_row_digest(ss->id, seq, &result);
+    return session_add_result(ss, seq, &result, true) == 0 ? 0 : no_memory(l);
+}
+
+static int load_part(struct load *l, sqlite3_stmt *st)
+{
+    struct session *ss = session_find(l->s, (uint64_t)sqlite3_column_int64(st, 0));
+    uint64_t seq = (uint64_t)sqlite3_column_int64(st, 1);
+    uint32_t number = (uint32_t)sqlite3_column_int64(st, 2);
+    const struct upload *up = ss != NULL ? session_upload(ss, seq) : NULL;
+
+    if (ss == NULL || number != (up != NULL ? up->n_parts : 0))
+        return damaged(l, "part of command", seq);
+    return session_add_part(l->s, ss, seq, number, sqlite3_column_blob(st, 3),
+                            (size_t)sqlite3_column_bytes(st, 3), true) == 0
+               ? 0
+               : no_memory(l);
+}
+
+static int mark_one(struct load *l, sqlite3_stmt *st)
+{
+    if (!id_list_read(&l->ids, st, 0))
+        return damaged(l, "chunks of version row", (uint64_t)sqlite3_column_int64(st, 1));
+    return 0;
+}
+
+/* A value under a name without history may still share chunks with rows of
+ * history: those must outlive it, the others not. */
+static int mark_history(struct load *l)
+{
+    struct dentry *d, *next_d;
+    sqlite3_stmt *st;
+    int bound,
+        rv = 0,
+        code = sqlite3_prepare_v2(l->db, "SELECT chunks, revision FROM version WHERE ino=?", -1, &st, NULL);
+
+    if (code != SQLITE_OK)
+        return fail(l, code);
+    STORE_EACH(l->s->dentries, d, next_d)
+    {
+        struct value v;
+
+        if (dentry_is_dead(d) || (d->flags & ENTRY_NO_HISTORY) == 0)
+            continue;
+        v = inode_value(d->u.inode);
+        for (size_t i = 0; i < value_chunks(v.size); i++)
+            if (value_list(&v)[i] != NULL)
+                value_list(&v)[i]->history = false;
+        bound = state_db_bind_number(st, SQLITE_OK, 1, d->u.inode->ino);
+        while (rv == 0 && (code = state_db_step(st, bound)) == SQLITE_ROW) {
+            rv = mark_one(l, st);
+            for (size_t i = 0; rv == 0 && i < value_chunks(v.size) && i < l->ids.n; i++)
+                if (value_list(&v)[i] != NULL && value_list(&v)[i]->id == l->ids.ids[i])
+                    value_list(&v)[i]->history = true;
+        }
+        sqlite3_reset(st);
+        if (rv == 0 && code != SQLITE_DONE)
+            rv = fail(l, code);
+        if (rv < 0)
+            break;
+    }
+    sqlite3_finalize(st);
+    return rv;
+}
+
+static int load_counter(struct load *l, sqlite3_stmt *st)
+{
+    l->s->next_chunk = (uint64_t)sqlite3_column_int64(st, 0) + 1;
+    return 0;
+}
+
+static int count_inodes(struct load *l, sqlite3_stmt *st)
+{
+    return sqlite3_column_int64(st, 0) == 0
+               ? -ENOENT
+               : damaged(l, "no meta row, inodes:", (uint64_t)sqlite3_column_int64(st, 0));
+}
+
+static int load_tables(struct load *l)
+{
+    static const struct {
+        const char *sql;
+        int (*each)(struct load *l, sqlite3_stmt *st);
+    } tables[] = {
+        {"SELECT name, value FROM setting", load_setting},
+        {"SELECT " INODE_COLUMNS " FROM inode", load_inode},
+        {"SELECT " ENTRY_COLUMNS " FROM entry", load_entry},
+        {"SELECT " SESSION_COLUMNS " FROM session ORDER BY seen, id", load_session},
+        {"SELECT session, seq, result FROM result ORDER BY session, seq", load_result},
+        {"SELECT session, seq, number, data FROM part ORDER BY session, seq, number", load_part},
+        {"SELECT max(id) FROM chunk", load_counter},
+    };
+    int rv = 0;
+
+    for (size_t i = 0; i < sizeof tables / sizeof tables[0] && rv == 0; i++)
+        rv = for_rows(l, tables[i].sql, tables[i].each);
+    if (rv == 0)
+        rv = settle(l);
+    if (rv == 0)
+        rv = mark_history(l);
+    return rv;
+}
+
+static int load_all(struct load *l)
+{
+    struct meta_record meta;
+    struct state_owner owner;
+    int rv = state_db_read_owner(l->db, l->path, &owner, l->error);
+
+    if (rv < 0 && rv != -ENODATA)
+        return rv;
+    rv = state_db_read_meta(l->db, l->path, &meta, l->error);
+    if (rv == -ENOENT)
+        return for_rows(l, "SELECT count(*) FROM inode", count_inodes);
+    if (rv < 0)
+        return rv;
+    if (meta.group != l->s->group)
+        return damaged(l, "it belongs to group", meta.group);
+    l->s->digest = 0;
+    rv = load_tables(l);
+    if (rv < 0)
+        return rv;
+    l->s->applied = meta.applied;
+    l->s->wall_ns = meta.row.wall_ns;
+    l->s->elapsed_ms = meta.row.elapsed_ms;
+    l->s->next_ino = meta.row.next_ino;
+    l->s->next_number = meta.row.next_number;
+    if (store_digest(l->s) != meta.digest)
+        return damaged(l, "the digest is not that of index", meta.applied);
+    return 0;
+}
+
+int state_db_load(const char *path, struct store *s, char error[STATE_DB_ERROR_MAX])
+{
+    struct load l = {.s = s, .path = path, .error = error};
+    int code, rv = state_db_open(path, STATE_DB_RECOVER, &l.db, error);
+
+    if (rv < 0)
+        return rv;
+    /* Rows come almost in the file's order. A large cache is no faster, and its pages,
+     * freed between the store's own memory, stay with the process. */
+    code = sqlite3_exec(l.db, "PRAGMA cache_size=-1024; BEGIN", NULL, NULL, NULL);
+    if (code == SQLITE_OK)
+        code = sqlite3_prepare_v3(l.db, "SELECT checksum, data FROM chunk WHERE id=?", -1,
+                                  SQLITE_PREPARE_PERSISTENT, &l.chunk, NULL);
+    rv = code == SQLITE_OK ? load_all(&l) : fail(&l, code);
+    sqlite3_finalize(l.chunk);
+    sqlite3_exec(l.db, "ROLLBACK", NULL, NULL, NULL);
+    sqlite3_close(l.db);
+    id_list_deinit(&l.ids);
+    free(l.dead);
+    return rv;
+}

@@ -1,0 +1,125 @@
+#include "kvnode/group/heal.h"
+
+#include "kvnode/group/snapshots.h"
+#include "kvnode/node/node_state.h"
+#include "kvnode/peer/peers.h"
+#include "sync/base/error.h"
+#include "sync/base/log.h"
+
+#define STATE_ASK_MS 2000
+/* Nobody waits for the file, and one for nothing costs the leader much. */
+#define FILE_ASK_MS 5000
+#define FILE_ASK_MAX_MS 600000
+
+/* Who can lead instead: at best a peer whose state is good in memory and on the
+ * disk, else one whose memory is. Our log has to reach back to its state: as a
+ * leader without a good file we could not bring it up to date. */
+struct search {
+    uint64_t leader, first; /* first: of our log */
+    bool leader_whole;
+    uint64_t whole, serving; /* the most advanced of each kind, 0: none */
+    uint64_t whole_applied, serving_applied;
+};
+
+static void search_peer(void *arg, const struct peer_view *view)
+{
+    struct search *p = arg;
+
+    if (!view->up || view->stateless)
+        return;
+    p->leader_whole |= view->id == p->leader && !view->damaged;
+    if (view->applied + 1 < p->first)
+        return;
+    if (p->serving == 0 || view->applied > p->serving_applied) {
+        p->serving = view->id;
+        p->serving_applied = view->applied;
+    }
+    if (view->damaged)
+        return;
+    if (p->whole == 0 || view->applied > p->whole_applied) {
+        p->whole = view->id;
+        p->whole_applied = view->applied;
+    }
+}
+
+static struct search search(const struct node *n)
+{
+    struct search found = {.leader = consensus_leader(n->consensus), .first = consensus_first(n->consensus)};
+
+    peers_each(n->peers, &found, search_peer);
+    return found;
+}
+
+static void hand_over(struct node *n, uint64_t to /* 0: to any */)
+{
+    if (consensus_transfer(n->consensus, to) == KV_E_NOENT) /* it does not vote */
+        consensus_transfer(n->consensus, 0);
+}
+
+/* A transfer that stands still was given up by its sender. */
+static bool is_coming(struct node *n)
+{
+    uint64_t received;
+
+    if (snapshots_incoming(n->snapshots, &received) != SNAPSHOTS_COMING || received == n->heal.received)
+        return false;
+    n->heal.received = received;
+    return true;
+}
+
+static bool ask(struct node *n, uint64_t leader)
+{
+    if (peers_begin(n->peers, leader, PEER_WANT_STATE, 0) == NULL)
+        return false;
+    peers_end(n->peers, leader);
+    return true;
+}
+
+static bool is_due(const struct node *n, uint64_t now_ms)
+{
+    uint64_t received;
+
+    return now_ms >= n->heal.ask_at && snapshots_incoming(n->snapshots, &received) != SNAPSHOTS_INSTALLING &&
+           consensus_leader(n->consensus) != 0;
+}
+
+void heal_state(struct node *n, uint64_t now_ms)
+{
+    struct search found;
+
+    if (!is_due(n, now_ms))
+        return;
+    found = search(n);
+    if (consensus_is_leader(n->consensus)) {
+        /* Another one has to give the state. If we know of none that can, another node
+         * may; if all have lost theirs, nobody can. */
+        log_warn("this node leads and has no state of its own: it hands over to one that may have");
+        hand_over(n, found.whole != 0 ? found.whole : found.serving);
+    } else if (!is_coming(n) && !ask(n, found.leader)) {
+        return;
+    }
+    n->heal.ask_at = now_ms + STATE_ASK_MS;
+}
+
+void heal_file(struct node *n, uint64_t now_ms)
+{
+    struct search found;
+
+    if (!is_due(n, now_ms))
+        return;
+    found = search(n);
+    if (is_coming(n)) {
+        n->heal.ask_at = now_ms + FILE_ASK_MS;
+    } else if (consensus_is_leader(n->consensus)) {
+        if (found.whole != 0) {
+            log_warn("this node leads and its state.db is damaged: it hands over to one that can mend it");
+            hand_over(n, found.whole);
+        }
+        n->heal.ask_at = now_ms + (found.whole != 0 ? STATE_ASK_MS : FILE_ASK_MS);
+    } else if (found.leader_whole && ask(n, found.leader)) {
+        n->heal.pause_ms = n->heal.pause_ms == 0 ? FILE_ASK_MS : 2 * n->heal.pause_ms;
+        if (n->heal.pause_ms > FILE_ASK_MAX_MS)
+            n->heal.pause_ms = FILE_ASK_MAX_MS;
+        n->heal.ask_at = now_ms + n->heal.pause_ms;
+    }
+}

@@ -1,0 +1,739 @@
+#include "kvnode/peer/peers.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kvnode/group/reads.h"
+#include "kvnode/group/snapshots.h"
+#include "kvnode/group/verify.h"
+#include "kvnode/group/writes.h"
+#include "kvnode/node/node_state.h"
+#include "kvnode/peer/bridges.h"
+#include "kvnode/peer/door.h"
+#include "kvnode/peer/peer_frame.h"
+#include "sync/base/clock.h"
+#include "sync/base/error.h"
+#include "sync/base/log.h"
+#include "sync/ssh/identity.h"
+#include "sync/ssh/link.h"
+
+/* A peer that sends nothing for so many heartbeats is taken for dead. */
+#define SILENT_BEATS 10
+#define SILENT_MIN_MS 3000
+/* A connection has this long to say HELLO; of more than so many that have not, the
+ * oldest goes. */
+#define HELLO_MS 5000
+#define UNKNOWN_MAX 16
+/* A peer that is back waits no longer than this for the one that dials it. */
+#define BACKOFF_MAX_MS 1500
+#define PAUSE_AT (64 * 1024 * 1024)
+/* Raft messages beyond this are dropped: the core sends them again. */
+#define DROP_AT (32 * 1024 * 1024)
+
+struct connection {
+    struct peers *peers; /* borrowed */
+    struct peer *peer;   /* borrowed */
+    struct stream *stream;
+    int bridge; /* owned: the socket of the process that handed the stream over, or -1 */
+    bool hello; /* received */
+    bool evicted;
+    uint64_t opened_ms, heard_ms;
+    struct connection *next; /* in peers->connections */
+};
+
+struct peer {
+    struct peers *peers; /* borrowed */
+    const struct config_peer *config;
+    char address[300];
+    struct ssh_link *link;         /* owned; NULL: the peer dials us */
+    struct connection *connection; /* the newest; NULL: none */
+    struct connection *sending;    /* between peers_begin and peers_end */
+    size_t frame;
+    struct peer_view view;
+    struct progress progress;
+
+    /* From the link's thread, under peers->lock. */
+    int new_fd; /* -1: none */
+    char new_error[160];
+    bool error_is_new;
+};
+
+struct peers {
+    struct node *node; /* borrowed */
+    struct peer *all;
+    size_t n;
+    struct progress own;
+    struct connection *connections;
+    struct bridges *bridges; /* owned */
+    uv_async_t wake;
+    pthread_mutex_t lock;
+    bool stopped;
+};
+
+static struct peer *peer_by_id(const struct peers *p, uint64_t id)
+{
+    size_t i;
+
+    for (i = 0; i < p->n; i++)
+        if (p->all[i].view.id == id)
+            return &p->all[i];
+    return NULL;
+}
+
+static struct peer *peer_by_name(const struct peers *p, const char *name)
+{
+    size_t i;
+
+    for (i = 0; i < p->n; i++)
+        if (strcmp(p->all[i].config->name, name) == 0)
+            return &p->all[i];
+    return NULL;
+}
+
+static bool is_up(const struct peer *peer)
+{
+    return peer->connection != NULL && peer->connection->hello;
+}
+
+/* ---- frames out ---- */
+
+static struct buffer *begin(struct peer *peer, enum peer_frame type, uint64_t id)
+{
+    struct buffer *b = stream_output(peer->connection->stream);
+
+    peer->sending = peer->connection;
+    peer->frame = frame_begin(b, (uint8_t)type, NODE_GROUP, id);
+    return b;
+}
+
+static void end(struct peer *peer)
+{
+    struct buffer *b = stream_output(peer->sending->stream);
+
+    frame_end(b, peer->frame);
+    peer->sending = NULL;
+}
+
+struct buffer *peers_begin(struct peers *p, uint64_t id, enum peer_frame type, uint64_t frame_id)
+{
+    struct peer *peer = peer_by_id(p, id);
+
+    if (peer == NULL || !is_up(peer))
+        return NULL;
+    if (stream_pending(peer->connection->stream) > DROP_AT)
+        return NULL;
+    if (type == PEER_RAFT && door_shut(p->node->door, id, NULL))
+        return NULL;
+    return begin(peer, type, frame_id);
+}
+
+void peers_end(struct peers *p, uint64_t id)
+{
+    end(peer_by_id(p, id));
+}
+
+bool peers_send_command(struct peers *p, uint64_t peer, const void *bytes, size_t len)
+{
+    struct buffer *b = peers_begin(p, peer, PEER_COMMAND, 0);
+
+    if (b == NULL)
+        return false;
+    buffer_put_bytes(b, bytes, len);
+    peers_end(p, peer);
+    return true;
+}
+
+void peers_send_refusal(struct peers *p, uint64_t peer, uint64_t session, uint64_t seq, uint64_t part)
+{
+    struct buffer *b = peers_begin(p, peer, PEER_REFUSED, 0);
+
+    if (b == NULL)
+        return;
+    buffer_put_u64(b, session);
+    buffer_put_u64(b, seq);
+    buffer_put_u64(b, part);
+    peers_end(p, peer);
+}
+
+size_t peers_pending(const struct peers *p, uint64_t id)
+{
+    struct peer *peer = peer_by_id(p, id);
+
+    return peer != NULL && is_up(peer) ? stream_pending(peer->connection->stream) : 0;
+}
+
+bool peers_can_send(const struct peers *p, uint64_t id)
+{
+    struct peer *peer = peer_by_id(p, id);
+
+    return peer != NULL && is_up(peer) && stream_pending(peer->connection->stream) <= DROP_AT;
+}
+
+size_t peers_pending_most(const struct peers *p)
+{
+    size_t i, most = 0;
+
+    for (i = 0; i < p->n; i++) {
+        size_t pending = is_up(&p->all[i]) ? stream_pending(p->all[i].connection->stream) : 0;
+
+        if (pending > most)
+            most = pending;
+    }
+    return most;
+}
+
+bool peers_up(const struct peers *p, uint64_t id)
+{
+    struct peer *peer = peer_by_id(p, id);
+
+    return peer != NULL && is_up(peer);
+}
+
+unsigned peers_up_count(const struct peers *p)
+{
+    unsigned up = 0;
+    size_t i;
+
+    for (i = 0; i < p->n; i++)
+        up += is_up(&p->all[i]) && !door_shut(p->node->door, p->all[i].view.id, NULL);
+    return up;
+}
+
+static void send_hello(struct connection *c)
+{
+    const struct config *config = c->peers->node->config;
+    struct buffer *b = stream_output(c->stream);
+    size_t frame = frame_begin(b, PEER_HELLO, NODE_GROUP, 0);
+
+    peer_hello_encode(b, config->cluster_id, config->id, config->name);
+    door_put_hello(c->peers->node->door, b);
+    frame_end(b, frame);
+}
+
+static void send_status(struct peer *peer, const struct health *health)
+{
+    struct node *n = peer->peers->node;
+    struct buffer *b = begin(peer, PEER_STATUS, 0);
+    uint8_t role = consensus_is_leader(n->consensus)      ? PEER_LEADER
+                   : consensus_is_candidate(n->consensus) ? PEER_CANDIDATE
+                                                          : PEER_FOLLOWER;
+
+    buffer_put_u8(b, role);
+    buffer_put_u64(b, consensus_term(n->consensus));
+    buffer_put_u64(b, store_applied(n->store));
+    buffer_put_u64(b, store_applied(n->store));
+    buffer_put_u64(b, store_digest(n->store));
+    buffer_put_u8(b, (n->mending ? PEER_FLAG_DAMAGED : 0) | (n->stateless ? PEER_FLAG_STATELESS : 0));
+    health_encode(b, health);
+    end(peer);
+}
+
+/* ---- frames in ---- */
+
+static void set_error(struct peer *peer, const char *text)
+{
+    snprintf(peer->view.error, sizeof peer->view.error, "%s", text);
+}
+
+/* Both sides are to know: who was dialled says its HELLO before it closes. */
+static int refuse_rival(struct connection *c, uint64_t cluster)
+{
+    struct node *n = c->peers->node;
+    struct peer *peer = c->peer;
+
+    snprintf(peer->view.error, sizeof peer->view.error, "it belongs to cluster %016llx, this node to %016llx",
+             (unsigned long long)cluster, (unsigned long long)n->config->cluster_id);
+    if (rivals_hear(&n->rivals, peer->config->id, cluster, n->config->cluster_id))
+        log_error("%s belongs to cluster %016llx, this node to %016llx: refused%s", peer->config->name,
+                  (unsigned long long)cluster, (unsigned long long)n->config->cluster_id,
+                  rivals_prevail(&n->rivals, n->config->n_peers + 1) ? ", and this node serves nobody" : "");
+    if (peer->link != NULL)
+        return -EPROTO;
+    send_hello(c);
+    stream_finish(c->stream);
+    return 0;
+}
+
+static int on_hello(struct connection *c, struct cursor *in)
+{
+    const struct config *config = c->peers->node->config;
+    struct peer *peer = c->peer;
+    struct health health;
+    struct peer_hello hello;
+
+    if (!peer_hello_decode(in, &hello) || !hello.same_protocol) {
+        set_error(peer, "it speaks another protocol");
+        log_error("%s: speaks another protocol; refused", peer->config->name);
+        return -EPROTO;
+    }
+    if (hello.cluster != config->cluster_id)
+        return refuse_rival(c, hello.cluster);
+    if (hello.id != peer->config->id || hello.name_len != strlen(peer->config->name) ||
+        memcmp(hello.name, peer->config->name, hello.name_len) != 0) {
+        set_error(peer, "its key is another node's");
+        log_error("%s (id %u): the node behind this key says it is %.*s (id %u); refused", peer->config->name,
+                  peer->config->id, (int)hello.name_len, hello.name, hello.id);
+        return -EPROTO;
+    }
+    if (!door_take_lives(c->peers->node->door, peer->config->id, true, in)) {
+        set_error(peer, "it speaks another protocol");
+        log_error("%s: sent a malformed HELLO; refused", peer->config->name);
+        return -EPROTO;
+    }
+    if (peer->connection != NULL && peer->connection != c)
+        stream_close(peer->connection->stream); /* the newer one counts */
+    c->hello = true;
+    rivals_hear(&c->peers->node->rivals, hello.id, hello.cluster, config->cluster_id);
+    peer->connection = c;
+    peer->view.error[0] = '\0';
+    if (peer->link == NULL)
+        send_hello(c);
+    log_info("linked with %s", peer->config->name);
+    health_look(c->peers->node, &health);
+    send_status(peer, &health);
+    reads_retry(c->peers->node->reads);
+    writes_retry(c->peers->node->writes, true);
+    snapshots_linked(c->peers->node->snapshots, peer->view.id);
+    return 0;
+}
+
+static int on_status(struct peer *peer, struct cursor *in)
+{
+    struct peer_view v = peer->view;
+    uint8_t flags;
+
+    v.role = cursor_u8(in);
+    v.term = cursor_u64(in);
+    v.applied = cursor_u64(in);
+    v.digest_index = cursor_u64(in);
+    v.digest = cursor_u64(in);
+    flags = cursor_u8(in);
+    v.damaged = (flags & PEER_FLAG_DAMAGED) != 0;
+    v.stateless = (flags & PEER_FLAG_STATELESS) != 0;
+    if (!health_decode(in, &v.health))
+        return KV_E_PROTOCOL;
+    v.status_ms = clock_boot_ms();
+    peer->view = v;
+    if (v.health.wall_ns != 0)
+        skew_hear(&peer->peers->node->clock.skew, v.id, v.health.wall_ns - (int64_t)clock_wall_ns(),
+                  v.status_ms);
+    return KV_OK;
+}
+
+static int on_frame(void *arg, const struct frame *frame)
+{
+    struct connection *c = arg;
+    struct peer *peer = c->peer;
+    struct node *n = c->peers->node;
+    struct cursor in = cursor_of(frame->payload, frame->len);
+    uint64_t numbers[3];
+    int code, rv = 0;
+
+    c->heard_ms = clock_boot_ms();
+    if (!c->hello && frame->type != PEER_HELLO)
+        return -EPROTO;
+    if (frame->group != NODE_GROUP)
+        return -EPROTO;
+    peer->view.last_seen_ms = c->heard_ms;
+    /* What it knows of the log and of votes is not what it acknowledged. */
+    if (c->hello && frame->type != PEER_HELLO && frame->type != PEER_STATUS && frame->type != PEER_LIVES &&
+        frame->type != PEER_ADMISSION && door_shut(n->door, peer->view.id, NULL))
+        return 0;
+    switch (frame->type) {
+    case PEER_HELLO:
+        return c->hello ? -EPROTO : on_hello(c, &in);
+    case PEER_RAFT:
+        rv = consensus_receive(n->consensus, peer->view.id, frame->payload, frame->len);
+        break;
+    case PEER_COMMAND:
+        rv = writes_forwarded(n->writes, peer->view.id, frame->payload, frame->len);
+        break;
+    case PEER_REFUSED:
+        if (peer_numbers_decode(&in, numbers, 3))
+            writes_refused(n->writes, numbers[0], numbers[1], numbers[2]);
+        break;
+    case PEER_READ:
+        reads_peer_asks(n->reads, peer->view.id, frame->id);
+        break;
+    case PEER_READ_ANSWER:
+        code = cursor_u16(&in);
+        if (peer_numbers_decode(&in, numbers, 1))
+            reads_peer_answers(n->reads, frame->id, code, numbers[0]);
+        break;
+    case PEER_STATUS:
+        rv = on_status(peer, &in);
+        break;
+    case PEER_SNAPSHOT:
+        rv = snapshots_receive(n->snapshots, peer->view.id, frame->payload, frame->len);
+        break;
+    case PEER_SNAPSHOT_ACK:
+        rv = snapshots_acked(n->snapshots, peer->view.id, frame->payload, frame->len);
+        break;
+    case PEER_WANT_STATE:
+        snapshots_wanted(n->snapshots, peer->view.id);
+        break;
+    case PEER_VERIFY:
+        if (peer_numbers_decode(&in, numbers, 2))
+            verify_peer_asks(n->verify, peer->view.id, frame->id, numbers[0], numbers[1]);
+        break;
+    case PEER_VERIFY_ANSWER:
+        verify_peer_answers(n->verify, peer->view.id, frame->id, &in);
+        break;
+    case PEER_TRANSFER: /* who asked looks at the outcome */
+        if (peer_numbers_decode(&in, numbers, 1) && consensus_is_leader(n->consensus)) {
+            log_info("%s passes on that this node is to hand leadership over", peer->config->name);
+            consensus_transfer(n->consensus, numbers[0]);
+        }
+        break;
+    case PEER_READMIT: /* who asked looks at the outcome */
+        if (peer_numbers_decode(&in, numbers, 1) && consensus_is_leader(n->consensus))
+            door_readmit(n->door, numbers[0]);
+        break;
+    case PEER_LIVES:
+        rv = door_take_lives(n->door, peer->view.id, false, &in) ? 0 : KV_E_PROTOCOL;
+        break;
+    case PEER_ADMISSION:
+        rv = door_take_admission(n->door, peer->view.id, &in) ? 0 : KV_E_PROTOCOL;
+        break;
+    default: /* a newer peer's: ignored */
+        break;
+    }
+    if (rv == KV_E_PROTOCOL) {
+        log_error("%s sent a malformed frame of type %u; link closed", peer->config->name, frame->type);
+        return -EPROTO;
+    }
+    return 0;
+}
+
+static void on_closed(void *arg, int reason)
+{
+    struct connection *c = arg;
+    struct peers *p = c->peers;
+    struct connection **at;
+
+    for (at = &p->connections; *at != NULL; at = &(*at)->next) {
+        if (*at == c) {
+            *at = c->next;
+            break;
+        }
+    }
+    if (c->peer->connection == c) {
+        c->peer->connection = NULL;
+        if (!p->stopped) {
+            if (c->hello)
+                log_warn("link with %s lost: %s", c->peer->config->name,
+                         reason == 0 ? "closed by the other side" : strerror(-reason));
+            if (c->peer->view.error[0] == '\0')
+                set_error(c->peer, "the link was lost");
+            snapshots_link_lost(p->node->snapshots, c->peer->view.id);
+        }
+    }
+    if (c->bridge >= 0)
+        close(c->bridge);
+    free(c);
+}
+
+/* bridge: -1 on the dialling side. Takes the descriptors, also on failure. */
+static struct connection *open_connection(struct peers *p, struct peer *peer, int in, int out, int bridge)
+{
+    struct stream_callbacks callbacks = {.on_frame = on_frame, .on_closed = on_closed};
+    struct connection *c = calloc(1, sizeof *c);
+
+    if (c == NULL) {
+        close(in);
+        if (out != in)
+            close(out);
+        if (bridge >= 0)
+            close(bridge);
+        return NULL;
+    }
+    c->peers = p;
+    c->peer = peer;
+    c->bridge = bridge;
+    c->opened_ms = c->heard_ms = clock_boot_ms();
+    callbacks.arg = c;
+    if (stream_open(&p->node->streams, in, out, &callbacks, PAUSE_AT, &c->stream) != 0) {
+        if (bridge >= 0)
+            close(bridge);
+        free(c);
+        return NULL;
+    }
+    c->next = p->connections;
+    p->connections = c;
+    return c;
+}
+
+/* ---- dialling ---- */
+
+static void on_link_connected(void *arg, int fd) /* the link's thread */
+{
+    struct peer *peer = arg;
+    struct peers *p = peer->peers;
+
+    pthread_mutex_lock(&p->lock);
+    if (peer->new_fd >= 0)
+        close(peer->new_fd);
+    peer->new_fd = fd;
+    pthread_mutex_unlock(&p->lock);
+    uv_async_send(&p->wake);
+}
+
+static void on_link_failed(void *arg, enum ssh_failure failure, const char *message,
+                           uint32_t retry_ms) /* the link's thread */
+{
+    struct peer *peer = arg;
+    struct peers *p = peer->peers;
+
+    (void)failure;
+    (void)retry_ms;
+    pthread_mutex_lock(&p->lock);
+    if (strncmp(peer->new_error, message, sizeof peer->new_error - 1) != 0) {
+        snprintf(peer->new_error, sizeof peer->new_error, "%s", message);
+        log_warn("%s", message); /* once, not at every attempt */
+    }
+    peer->error_is_new = true;
+    pthread_mutex_unlock(&p->lock);
+    uv_async_send(&p->wake);
+}
+
+static void on_wake(uv_async_t *wake)
+{
+    struct peers *p = wake->data;
+    size_t i;
+
+    for (i = 0; i < p->n; i++) {
+        struct peer *peer = &p->all[i];
+        struct connection *c;
+        int fd;
+
+        pthread_mutex_lock(&p->lock);
+        fd = peer->new_fd;
+        peer->new_fd = -1;
+        if (peer->error_is_new)
+            set_error(peer, peer->new_error);
+        peer->error_is_new = false;
+        pthread_mutex_unlock(&p->lock);
+        if (fd < 0)
+            continue;
+        if (p->stopped) {
+            close(fd);
+            continue;
+        }
+        if (peer->connection != NULL)
+            stream_close(peer->connection->stream);
+        c = open_connection(p, peer, fd, fd, -1);
+        peer->connection = c;
+        if (c != NULL)
+            send_hello(c);
+    }
+}
+
+/* ---- accepting ---- */
+
+/* A descriptor each: those that say nothing must not use them up. */
+static void limit_unknown(struct peers *p)
+{
+    struct connection *c, *oldest = NULL;
+    unsigned n = 0;
+
+    for (c = p->connections; c != NULL; c = c->next) { /* the newest comes first */
+        if (!c->hello && !c->evicted && c->peer->link == NULL) {
+            oldest = c;
+            n++;
+        }
+    }
+    if (n < UNKNOWN_MAX)
+        return;
+    oldest->evicted = true;
+    stream_close(oldest->stream);
+}
+
+/* A peer's key has logged in. */
+static void on_stream(void *arg, const char *name, int in, int out, int bridge)
+{
+    struct peers *p = arg;
+    struct peer *peer = peer_by_name(p, name);
+
+    if (peer == NULL)
+        log_warn("a bridge for an unknown peer %s; refused", name);
+    else if (peer->link != NULL)
+        log_warn("%s dials, but this node (the lower id) does; refused", name);
+    if (peer == NULL || peer->link != NULL) {
+        close(in);
+        close(out);
+        close(bridge);
+        return;
+    }
+    limit_unknown(p);
+    open_connection(p, peer, in, out, bridge);
+}
+
+static int listen_for_bridges(struct peers *p, char *why)
+{
+    char path[CONFIG_SOCKET_PATH_MAX + 1];
+    int rv;
+
+    if (config_peer_socket(p->node->config, path) != 0) {
+        snprintf(why, 512, "the path of the peer socket is too long");
+        return -ENAMETOOLONG;
+    }
+    rv = bridges_listen(&p->node->loop, path, on_stream, p, &p->bridges);
+    if (rv != 0)
+        snprintf(why, 512, "%s: %s", path, strerror(-rv));
+    return rv;
+}
+
+int peers_start(struct node *node, struct peers **out, char *why)
+{
+    const struct config *config = node->config;
+    struct peers *p = calloc(1, sizeof *p);
+    size_t i;
+    int rv;
+
+    *out = NULL;
+    if (p == NULL)
+        return -ENOMEM;
+    p->node = node;
+    p->n = config->n_peers;
+    pthread_mutex_init(&p->lock, NULL);
+    p->all = calloc(p->n > 0 ? p->n : 1, sizeof *p->all);
+    if (p->all == NULL) {
+        free(p);
+        return -ENOMEM;
+    }
+    uv_async_init(&node->loop, &p->wake, on_wake);
+    p->wake.data = p;
+    for (i = 0; i < p->n; i++) {
+        struct peer *peer = &p->all[i];
+
+        peer->peers = p;
+        peer->config = &config->peers[i];
+        peer->new_fd = -1;
+        snprintf(peer->address, sizeof peer->address, strchr(peer->config->host, ':') ? "[%s]:%u" : "%s:%u",
+                 peer->config->host, peer->config->port);
+        peer->view.id = peer->config->id;
+        peer->view.name = peer->config->name;
+        peer->view.address = peer->address;
+        set_error(peer, "not linked yet");
+    }
+    *out = p;
+    rv = listen_for_bridges(p, why);
+    if (rv != 0)
+        return rv;
+    for (i = 0; i < p->n; i++) {
+        struct peer *peer = &p->all[i];
+        struct ssh_link_callbacks callbacks = {on_link_connected, on_link_failed, peer};
+        struct ssh_link_config link = {.name = peer->config->name,
+                                       .host = peer->config->host,
+                                       .port = peer->config->port,
+                                       .user = peer->config->user,
+                                       .private_key_path = config->client_key,
+                                       .known_hosts_path = config->known_hosts,
+                                       .backoff_max_ms = BACKOFF_MAX_MS};
+
+        if (config->id > peer->config->id)
+            continue;
+        rv = ssh_link_start(&link, &callbacks, &peer->link);
+        if (rv != 0) {
+            snprintf(why, 512, "link to %s: %s", peer->config->name, strerror(-rv));
+            return rv;
+        }
+    }
+    return 0;
+}
+
+void peers_stop(struct peers *p)
+{
+    struct connection *c;
+    size_t i;
+
+    if (p == NULL)
+        return;
+    p->stopped = true;
+    for (i = 0; i < p->n; i++) {
+        ssh_link_stop(p->all[i].link);
+        p->all[i].link = NULL;
+        if (p->all[i].new_fd >= 0)
+            close(p->all[i].new_fd);
+        p->all[i].new_fd = -1;
+    }
+    for (c = p->connections; c != NULL; c = c->next)
+        stream_close(c->stream);
+    bridges_close(p->bridges);
+    uv_close((uv_handle_t *)&p->wake, NULL);
+}
+
+void peers_free(struct peers *p)
+{
+    if (p == NULL)
+        return;
+    bridges_free(p->bridges);
+    pthread_mutex_destroy(&p->lock);
+    free(p->all);
+    free(p);
+}
+
+const struct progress *peers_progress(const struct peers *p, uint64_t id)
+{
+    static const struct progress nothing;
+    const struct peer *peer = peer_by_id(p, id);
+
+    return id == 0 ? &p->own : peer != NULL ? &peer->progress : &nothing;
+}
+
+static void note_progress(struct peers *p, uint64_t now_ms, uint64_t commit)
+{
+    uint64_t newest = commit;
+    size_t i;
+
+    for (i = 0; i < p->n; i++)
+        if (is_up(&p->all[i]) && p->all[i].view.health.commit > newest)
+            newest = p->all[i].view.health.commit;
+    progress_note(&p->own, now_ms, newest, store_applied(p->node->store));
+    for (i = 0; i < p->n; i++)
+        if (is_up(&p->all[i]))
+            progress_note(&p->all[i].progress, now_ms, newest, p->all[i].view.applied);
+}
+
+void peers_beat(struct peers *p, uint64_t now_ms)
+{
+    uint64_t silent = (uint64_t)p->node->config->heartbeat_ms * SILENT_BEATS;
+    struct health health;
+    struct connection *c;
+    size_t i;
+
+    if (silent < SILENT_MIN_MS)
+        silent = SILENT_MIN_MS;
+    bridges_beat(p->bridges, now_ms);
+    for (c = p->connections; c != NULL; c = c->next) {
+        if (!c->hello && now_ms - c->opened_ms > HELLO_MS)
+            stream_close(c->stream);
+        else if (c->hello && now_ms - c->heard_ms > silent)
+            stream_close(c->stream);
+    }
+    health_look(p->node, &health);
+    note_progress(p, now_ms, health.commit);
+    for (i = 0; i < p->n; i++)
+        if (is_up(&p->all[i]))
+            send_status(&p->all[i], &health);
+}
+
+void peers_each(const struct peers *p, void *arg, void (*emit)(void *arg, const struct peer_view *view))
+{
+    uint64_t now = clock_boot_ms(), fresh = (uint64_t)p->node->config->heartbeat_ms * 3;
+    size_t i;
+
+    if (fresh < PEER_FRESH_MS)
+        fresh = PEER_FRESH_MS;
+    for (i = 0; i < p->n; i++) {
+        struct peer_view view = p->all[i].view;
+
+        view.up = is_up(&p->all[i]);
+        view.fresh = view.up && view.status_ms != 0 && now - view.status_ms <= fresh;
+        emit(arg, &view);
+    }
+}

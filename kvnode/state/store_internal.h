@@ -1,0 +1,405 @@
+/* What the files of the store share. Not for others.
+ *
+ *   inode ──name──► dentry ──dir──► directory ──inode──► inode … the root
+ *
+ * An inode has one name (hard links are not offered) or none: the root, and one
+ * that was removed but is pinned on this node. A directory's struct belongs to
+ * its history id and outlives the inode for as long as names with history are
+ * left in it. Every change of a row is bracketed: x_begin() takes the row's
+ * digest out of the sum, x_end() puts the new one in and notes it in the journal. */
+#ifndef KVFS_KVNODE_STATE_STORE_INTERNAL_H
+#define KVFS_KVNODE_STATE_STORE_INTERNAL_H
+
+#include <bsd/sys/queue.h>
+#include <bsd/sys/tree.h>
+
+#include "kvnode/state/rewrite.h"
+#include "kvnode/state/settings.h"
+#include "kvnode/state/store.h"
+#include "kvnode/state/store_rows.h"
+#include "kvnode/state/value.h"
+#include "sync/base/hash.h"
+#include "sync/base/error.h"
+
+#define EXPIRE_MAX 16  /* sessions that end with one command because of their age */
+#define FORGET_MAX 600 /* dead names that are forgotten with one command; one makes fewer */
+/* Sessions: all, those of one user, those of all users, those of root and all users. The
+ * rest is the nodes' own; one more, and the one of them that was silent for longest ends. */
+#define SESSIONS_MAX 10000
+#define SESSIONS_OWNER_MAX 1000
+#define SESSIONS_USERS_MAX 9000
+#define SESSIONS_NODES_MAX 100
+/* Unacknowledged answers that a session may leave behind, and all those of one owner but 0. */
+#define SESSION_RESULTS_MAX 4096
+#define OWNER_RESULTS_MAX 32768
+#define REMOVED_INODES_MAX 10000
+#define REMOVED_BYTES_MAX (64UL << 20)
+#define ASIDE_MS 10000 /* see store_history.c */
+
+/* A hash table that grows moves everything in it, at once: a million names for 100 ms.
+ * So those of inodes and dentries are many small ones, by the hash's upper bits; uthash
+ * takes the lower ones. */
+#define STORE_SHARDS 256
+static inline unsigned store_shard(unsigned hash)
+{
+    return hash >> 24;
+}
+#define STORE_EACH(tables, item, next)                                                                       \
+    for (size_t shard_ = 0; shard_ < STORE_SHARDS; shard_++)                                                 \
+    HASH_ITER(hh, (tables)[shard_], item, next)
+
+struct directory;
+
+/* The provisional tombstone of a dead entry. */
+struct aside {
+    uint64_t revision, ms, digest;
+};
+
+struct dentry {
+    UT_hash_handle hh; /* store.dentries, by dir and name */
+    union {
+        RB_ENTRY(dentry) tree; /* living: directory.living, by number */
+        struct {
+            TAILQ_ENTRY(dentry) queue; /* store.dead, by number */
+            LIST_ENTRY(dentry) peers;  /* directory.dead */
+        } dead;
+    } at;
+    union {
+        struct inode *inode;    /* living */
+        struct directory *past; /* ENTRY_PAST */
+        struct aside *aside;    /* owned; ENTRY_ASIDE */
+    } u;
+    uint64_t number;
+    uint64_t last_version;
+    uint64_t history_digest;
+    uint32_t dirty; /* journal: 1 + place, or 0 */
+    uint8_t flags;  /* ENTRY_* */
+    uint8_t name_len;
+    struct directory *dir; /* with the name behind it: the key */
+    uint8_t name[];
+};
+
+RB_HEAD(dentry_tree, dentry);
+TAILQ_HEAD(dentry_queue, dentry);
+LIST_HEAD(dentry_list, dentry);
+
+struct directory {
+    UT_hash_handle hh; /* store.directories, by history_id */
+    uint64_t history_id;
+    struct inode *inode; /* NULL: dead */
+    struct dentry *tomb; /* dead: the entry from which a new directory inherits, or NULL */
+    struct access last;  /* with tomb: whom it let in when it went */
+    struct dentry_tree living;
+    struct dentry_list dead;
+    uint32_t n_living, n_directories;
+    bool rooted; /* while a state is loaded: known to lie below the root */
+};
+
+enum {
+    INODE_FRESH = 1,  /* created and not yet published: value.c is creation */
+    INODE_PINNED = 2, /* this node only */
+};
+
+struct inode {
+    UT_hash_handle hh; /* store.inodes, by ino */
+    uint64_t ino;
+    struct dentry *name;
+    uint64_t size; /* files, links */
+    union {
+        struct chunk *one;
+        struct chunk **list;
+        struct directory *dir; /* directories; owned while it lives */
+        uint64_t creation;     /* INODE_FRESH: sum of the digests of the rows since its creation */
+    } c;
+    int64_t mtime_ns, ctime_ns, atime_ns, btime_ns;
+    uint64_t version, revision, content_revision;
+    uint64_t content_digest;
+    uint32_t uid, gid;
+    uint32_t dirty; /* journal: 1 + place, or 0 */
+    uint16_t mode;
+    uint8_t type;
+    uint8_t flags;
+};
+
+struct pin {
+    UT_hash_handle hh;
+    uint64_t ino;
+    uint64_t count;
+};
+
+struct kept_result {
+    uint64_t seq;
+    bool queued; /* handed to the journal */
+    struct command_result result;
+};
+
+/* Whose sessions they are: a uid, 0 for root and those whom nodes trust like him, or
+ * COMMAND_UID_NODE for the nodes' own. There while he has any. */
+struct owner {
+    UT_hash_handle hh; /* store.owners */
+    uint32_t uid;
+    uint32_t sessions;
+    uint64_t upload_cost;
+    uint64_t results;
+};
+
+static inline bool owner_is_user(const struct owner *o)
+{
+    return o->uid != 0 && o->uid != COMMAND_UID_NODE;
+}
+
+/* The parts of an unfinished command. */
+struct upload {
+    LIST_ENTRY(upload) peers;
+    uint64_t session, seq;
+    uint32_t n_parts;
+    uint64_t digest; /* sum of its rows */
+    struct buffer bytes;
+    size_t joined;         /* of bytes: the last piece, which came with the command itself */
+    struct buffer ends;    /* n_parts × uint32_t: where each part ends in bytes */
+    uint32_t queued_parts; /* handed to the journal's records: the first ones */
+    uint32_t dirty;        /* journal: 1 + place, or 0 */
+};
+
+struct session {
+    UT_hash_handle hh;          /* store.sessions, by id */
+    UT_hash_handle hh_nonce;    /* store.nonces */
+    TAILQ_ENTRY(session) order; /* store.session_order, by seen_ms, id */
+    uint64_t id;
+    uint8_t nonce[16];
+    uint64_t seen_ms;
+    uint64_t acked_below;
+    struct kept_result *results; /* owned; [first, first + n) by seq */
+    size_t first, n, cap;
+    LIST_HEAD(, upload) uploads;
+    uint64_t upload_cost;
+    struct owner *owner;
+    uint64_t trimmed_below; /* journal: results below it are known to be gone there */
+    uint32_t dirty;         /* journal */
+    uint8_t client_len;
+    uint8_t client[];
+};
+
+TAILQ_HEAD(session_queue, session);
+
+struct store {
+    uint16_t group;
+    struct journal *journal; /* borrowed; may be NULL */
+    struct store_events events;
+    uint64_t applied, wall_ns, elapsed_ms;
+    uint64_t next_ino, next_number;
+    uint64_t next_chunk; /* this node's own */
+    uint64_t digest;     /* of all rows but meta */
+    struct inode *inodes[STORE_SHARDS], *root;
+    struct inode *removed; /* uthash: files without a name, memory only */
+    uint64_t removed_bytes;
+    struct dentry *dentries[STORE_SHARDS];
+    uint64_t n_inodes, n_dentries;
+    struct directory *directories;
+    struct dentry_queue dead;
+    uint64_t n_dead;
+    uint64_t keys, bytes;
+    struct session *sessions, *nonces;
+    struct session_queue session_order;
+    struct owner *owners;
+    uint64_t part_bytes;
+    struct {
+        uint64_t sessions, upload_cost;
+    } users; /* of all users: owner_is_user() */
+    uint64_t upload_cost;
+    struct spent *spent; /* owned; store_spent.c */
+    struct settings settings;
+    struct pin *pins;
+    struct prepared *prepared; /* owned; store_prepare.c */
+    struct event held;         /* waits to learn whether it is the last of its command */
+    bool has_held;
+    uint8_t held_name[KV_NAME_MAX], held_new_name[KV_NAME_MAX];
+    uint32_t groups[COMMAND_GROUPS_MAX];
+    bool failed; /* out of memory: the state is damaged */
+};
+
+/* One command being applied. */
+struct apply {
+    struct store *s;
+    uint64_t index;
+    const struct command *cmd;
+    const struct command_body *body;
+    struct command_result *result;
+    struct caller who;
+};
+
+/* inode.c */
+struct inode *inode_new(struct store *s, uint64_t ino, uint8_t type); /* in the table; NULL: out of memory */
+void inode_destroy(struct store *s, struct inode *in);                /* out of the table, memory only */
+/* The same for one without a name, but a file that is not too large is kept aside. */
+void inode_let_go(struct store *s, struct inode *in);
+struct inode *inode_find(const struct store *s, uint64_t ino); /* pinned ones without a name too */
+struct inode *inode_live(const struct store *s, uint64_t ino); /* the root or with a name */
+void inode_attr(const struct inode *in, struct attr *attr_out);
+void inode_row(const struct inode *in, struct inode_row *row_out);
+struct value inode_value(const struct inode *in);
+void inode_set_value(struct inode *in, const struct value *v);
+void inode_begin(struct store *s, const struct inode *in);
+void inode_end(struct store *s, struct inode *in);
+/* Takes it out of the replicated state; kept if it is pinned, else set aside or freed. */
+void inode_remove(struct store *s, struct inode *in);
+/* What is set aside: this node only, not in the table of inodes. NULL: not there. */
+struct inode *inode_removed(const struct store *s, uint64_t ino);
+void inode_forget_removed(struct store *s); /* the one that was removed first */
+
+/* directory.c */
+RB_PROTOTYPE(dentry_tree, dentry, at.tree, dentry_compare)
+struct directory *directory_new(struct store *s, uint64_t history_id);
+struct directory *directory_find(const struct store *s, uint64_t history_id);
+void directory_release(struct store *s, struct directory *dir); /* frees it if nothing needs it */
+struct dentry *dentry_find(const struct store *s, const struct directory *dir, const void *name, size_t len);
+/* A dentry with nothing in it, in the table only. NULL: out of memory. */
+struct dentry *dentry_new(struct store *s, struct directory *dir, const void *name, size_t len);
+void dentry_destroy(struct store *s, struct dentry *d); /* memory only */
+void dentry_row(const struct dentry *d, struct entry_row *row_out);
+void dentry_begin(struct store *s, const struct dentry *d);
+void dentry_end(struct store *s, struct dentry *d);
+void dentry_forget(struct store *s, struct dentry *d); /* takes the row away; then destroys it */
+/* Links and counts only; the row is the caller's. */
+void dentry_attach(struct store *s, struct dentry *d, struct inode *in);
+void dentry_detach(struct store *s, struct dentry *d); /* living → in no list */
+void dentry_bury(struct store *s, struct dentry *d);   /* in no list → dead */
+void dentry_exhume(struct store *s, struct dentry *d); /* dead → in no list */
+/* Drops the histories of the names that died first until the limit is kept. */
+void directory_limit_dead(struct store *s);
+static inline bool dentry_is_dead(const struct dentry *d)
+{
+    return (d->flags & ENTRY_DEAD) != 0;
+}
+
+/* permission.c. caller may be NULL: trusted. */
+bool permission_root(const struct caller *who);
+bool permission_in_group(const struct caller *who, uint32_t gid);
+int permission_check(const struct caller *who, const struct inode *in, unsigned mask);
+/* Search permission on all directories from the root down to the name of in, but for
+ * the caller's own. KV_OK, KV_E_ACCES, KV_E_NAMETOOLONG (deeper than any path). *steps
+ * grows by the directories that were looked at; may be NULL. */
+int permission_reach(const struct caller *who, const struct inode *in, unsigned *steps);
+/* Removing `victim` from dir: w+x, and the sticky bit. */
+int permission_remove(const struct caller *who, const struct inode *dir, const struct inode *victim);
+
+/* store_path.c: walks a path. */
+struct walked {
+    struct inode *parent; /* of the last name found or missing; the root's: itself */
+    struct inode *inode;  /* NULL: missing */
+    const uint8_t *name;  /* the last name, borrowed from the path; empty for the root */
+    size_t name_len;
+    const uint8_t *rest; /* when a directory on the way is missing: from its name on */
+    size_t rest_len;
+};
+/* 0 (found), KV_E_NOENT (walked_out says how far), KV_E_NOTDIR, KV_E_ACCES… */
+int path_walk(const struct store *s, const struct caller *who, const void *path, size_t len,
+              struct walked *walked_out);
+
+/* store_history.c */
+enum note_kind { NOTE_CONTENT, NOTE_ATTRIBUTES, NOTE_TOMBSTONE };
+struct note {
+    enum note_kind kind;
+    const struct dentry *from, *to; /* rename */
+    uint64_t restored;
+    struct aside *aside_out; /* if a row was added: what takes it back */
+};
+/* Adds a row to d's history about its inode, as they are now; between
+ * dentry_begin() and dentry_end(). Does nothing for a name without history. */
+void history_note(struct apply *ap, struct dentry *d, struct inode *in, const struct note *note);
+/* Numbers the content that in has now as d's next version. */
+void history_next_version(struct dentry *d, struct inode *in);
+/* Takes back the rows since the creation of in (INODE_FRESH), or keeps them. */
+void history_replace_creation(struct apply *ap, struct dentry *d, struct inode *in);
+void history_end_creation(struct inode *in);
+/* The name is taken again: takes back the tombstone or keeps it. */
+void history_settle_aside(struct apply *ap, struct dentry *d);
+
+/* store_apply*.c: one function an operation; 0, KV_E_*, or -ENOMEM. */
+int apply_create(struct apply *ap);
+int apply_mkdir(struct apply *ap);
+int apply_symlink(struct apply *ap);
+int apply_unlink(struct apply *ap);
+int apply_rmdir(struct apply *ap);
+int apply_rename(struct apply *ap);
+int apply_setattr(struct apply *ap);
+int apply_publish(struct apply *ap);
+int apply_set(struct apply *ap);
+int apply_del(struct apply *ap);
+int apply_prune(struct apply *ap);
+
+/* What the body of a PUBLISH, SET or SYMLINK makes of base, not begun yet. */
+void rewrite_begin(struct rewrite *r, struct store *s, uint8_t op, const struct command_body *body,
+                   const struct value *base, uint64_t base_digest);
+
+/* store_spent.c: takes a buffer's memory over, to give it back in steps if it is large. */
+void store_spend(struct store *s, struct buffer *b);
+void store_spent_free(struct store *s); /* all of it at once */
+
+/* store_prepare.c: what was made of base before the command is applied; NULL: nothing. */
+struct rewrite *store_prepared(struct apply *ap, const struct value *base);
+void store_unprepare(struct store *s); /* drops it */
+
+/* store_names.c: what several operations do to names. */
+bool name_is_temporary(const struct store *s, const struct inode *parent, const void *name, size_t len);
+/* Makes d (dead, or NULL: missing) ready to be attached: out of the lists, its
+ * row between dentry_begin() and dentry_end(). past_out: the directory whose
+ * history id a new one inherits, or NULL; without past_out it is given up. */
+int name_open(struct apply *ap, struct inode *parent, struct dentry *d, const void *name, size_t len,
+              uint8_t type, struct dentry **d_out, struct directory **past_out);
+/* d was detached and its row begun: buries or forgets it. */
+int name_close(struct apply *ap, struct dentry *d, struct directory *past, const struct aside *aside);
+/* A new inode under parent/name, attached and numbered; the caller fills it and
+ * calls name_added(), which notes its first row and ends both rows. */
+int name_add(struct apply *ap, struct inode *parent, struct dentry *d, const void *name, size_t len,
+             uint8_t type, uint16_t mode, struct inode **in_out);
+void name_added(struct apply *ap, struct inode *in, const struct note *note);
+/* Removes d and its inode, with a tombstone. */
+int name_remove(struct apply *ap, struct dentry *d);
+void parent_changed(struct apply *ap, struct inode *parent);
+void emit_name(struct apply *ap, uint8_t kind, const struct dentry *d, const struct inode *in);
+void emit_removal(struct apply *ap, const struct dentry *d, const struct inode *in);
+void emit_event(struct apply *ap, const struct event *e);
+void emit_last(struct apply *ap); /* EVENT_NOTHING if there was none */
+/* draft, with this digest, becomes in's content; consumed. Between inode_begin()
+ * and inode_end(). */
+void content_commit(struct apply *ap, struct inode *in, struct draft *draft, uint64_t digest);
+
+/* store_session.c */
+struct session *session_find(const struct store *s, uint64_t id);
+void session_expire(struct store *s);
+int session_register(struct apply *ap);
+void session_drop(struct store *s, struct session *ss);
+void session_drop_all(struct store *s); /* memory only */
+void session_touch(struct store *s, struct session *ss, uint64_t acked_below);
+const struct command_result *session_kept(const struct session *ss, uint64_t seq);
+int session_keep(struct store *s, struct session *ss, uint64_t seq, const struct command_result *result);
+void session_row(const struct session *ss, struct session_row *row_out);
+struct session *session_new(struct store *s, const struct session_row *row); /* in all tables */
+int session_add_result(struct session *ss, uint64_t seq, const struct command_result *result, bool queued);
+bool session_results_full(const struct session *ss);
+
+/* store_upload.c */
+int session_part(struct store *s, struct session *ss, uint64_t seq, uint32_t number, const void *bytes,
+                 size_t len);
+/* queued: state.db has it. */
+int session_add_part(struct store *s, struct session *ss, uint64_t seq, uint32_t number, const void *bytes,
+                     size_t len, bool queued);
+/* The whole body of a command in parts, whose last piece is given: borrowed from the
+ * upload. 0, KV_E_PART or -ENOMEM. */
+int session_join(const struct session *ss, const struct command *cmd, const void **body_out, size_t *len_out);
+struct upload *session_upload(const struct session *ss, uint64_t seq);
+void session_drop_upload(struct store *s, struct session *ss, struct upload *up);
+void upload_free(struct store *s, struct session *ss, struct upload *up); /* memory only */
+
+/* The cluster's wall clock: later than that of every earlier command. */
+static inline int64_t now_ns(const struct store *s)
+{
+    return (int64_t)s->wall_ns;
+}
+
+/* store.c */
+uint64_t store_new_ino(struct store *s);
+void store_meta(const struct store *s, struct meta_row *row_out);
+
+#endif

@@ -1,0 +1,138 @@
+/* Long commands, prepared in steps before they are applied. What takes long is
+ * making and hashing the chunks of a large content; the rest of a publication or
+ * `set` is short. The content is a function of the command and the state before it,
+ * and nothing is applied in between, so it is what store_apply() would make. If
+ * that refuses the command, the content is dropped. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "kvnode/state/store_internal.h"
+
+/* Commands with less work (bytes of the body, of the old content) are not prepared. */
+#define SHORT_MAX ((size_t)512 * 1024)
+
+struct prepared {
+    const void *bytes; /* borrowed: the command */
+    uint64_t applied;  /* when it was begun */
+    struct rewrite rewrite;
+};
+
+/* What the command would write to. base_out: no bytes if that is missing. */
+static bool find_base(const struct store *s, uint8_t op, const struct command_body *body,
+                      struct value *base_out, uint64_t *digest_out)
+{
+    const struct inode *in = NULL;
+    struct walked at;
+    int rv;
+
+    *base_out = (struct value){0};
+    *digest_out = 0;
+    if (op == COMMAND_PUBLISH) {
+        in = inode_live(s, body->ino);
+        if (in == NULL)
+            return false;
+    } else {
+        rv = path_walk(s, NULL, body->path, body->path_len, &at);
+        if (rv == KV_E_NOENT)
+            return true;
+        if (rv != KV_OK)
+            return false;
+        in = at.inode;
+    }
+    if (in->type != INODE_FILE)
+        return false;
+    *base_out = inode_value(in);
+    *digest_out = in->content_digest;
+    return true;
+}
+
+/* The bytes of a list of edits tell little about the work: a short one may touch
+ * every chunk of a large content, or extend it. */
+static bool is_short(uint8_t op, const struct command_body *body, const struct value *base, size_t len)
+{
+    struct cursor c = cursor_of(body->edits, body->edits_len);
+    struct edit e;
+
+    if (len > SHORT_MAX || base->size > SHORT_MAX)
+        return false;
+    if (op == COMMAND_SET)
+        return true;
+    for (int n = 0; edit_next(&c, &e) == 1; n++)
+        if (n == 64 || ((e.kind == EDIT_TRUNCATE || e.kind == EDIT_WRITE) && e.number > SHORT_MAX))
+            return false;
+    return true;
+}
+
+static int begin(struct store *s, const void *bytes, size_t len)
+{
+    struct command cmd;
+    struct command_body body;
+    const struct session *ss;
+    const void *whole;
+    struct value base;
+    uint64_t digest;
+    size_t whole_len;
+    int rv;
+
+    if (command_decode(bytes, len, &cmd) != KV_OK || (cmd.op != COMMAND_PUBLISH && cmd.op != COMMAND_SET))
+        return 0;
+    ss = cmd.session != 0 ? session_find(s, cmd.session) : NULL;
+    if (ss == NULL || cmd.seq == 0 || cmd.seq < ss->acked_below || session_kept(ss, cmd.seq) != NULL)
+        return 0;
+    whole = cmd.body;
+    whole_len = cmd.body_len;
+    if ((cmd.flags & COMMAND_PARTS) != 0) {
+        rv = session_join(ss, &cmd, &whole, &whole_len);
+        if (rv != 0)
+            return rv < 0 ? rv : 0;
+    }
+    if (command_body_decode(cmd.op, whole, whole_len, &body) != KV_OK ||
+        !find_base(s, cmd.op, &body, &base, &digest) || is_short(cmd.op, &body, &base, whole_len))
+        return 0;
+    s->prepared = calloc(1, sizeof *s->prepared);
+    if (s->prepared == NULL)
+        return -ENOMEM;
+    s->prepared->bytes = bytes;
+    s->prepared->applied = s->applied;
+    rewrite_begin(&s->prepared->rewrite, s, cmd.op, &body, &base, digest);
+    s->prepared->rewrite.apart = true;
+    return 0;
+}
+
+int store_prepare(struct store *s, const void *bytes, size_t len, size_t budget)
+{
+    struct prepared *p = s->prepared;
+    int rv;
+
+    if (p != NULL && (p->bytes != bytes || p->applied != s->applied))
+        store_unprepare(s);
+    if (s->prepared == NULL) {
+        rv = begin(s, bytes, len);
+        if (rv < 0 || s->prepared == NULL)
+            return rv;
+    }
+    p = s->prepared;
+    rv = rewrite_work(&p->rewrite, budget);
+    if (rv < 0)
+        return rv;
+    return p->rewrite.phase != REWRITE_DONE;
+}
+
+struct rewrite *store_prepared(struct apply *ap, const struct value *base)
+{
+    struct prepared *p = ap->s->prepared;
+
+    if (p == NULL || p->rewrite.phase != REWRITE_DONE || p->rewrite.base.size != base->size ||
+        (base->size > 0 && value_list(&p->rewrite.base)[0] != value_list(base)[0]))
+        return NULL;
+    return &p->rewrite;
+}
+
+void store_unprepare(struct store *s)
+{
+    if (s->prepared == NULL)
+        return;
+    rewrite_deinit(&s->prepared->rewrite);
+    free(s->prepared);
+    s->prepared = NULL;
+}
