@@ -114,7 +114,7 @@ succeeds "with room again" cp part "$A/again"
 setting session_timeout=10s
 mkdir "$BASE/m1"
 last=${NODES##*,}
-succeeds "a mount on one node only" "$KVFS" "$last" "$BASE/m1" -o timeout=2,log="$BASE/m1.log"
+succeeds "a mount on one node only" "$KVFS" "$last" "$BASE/m1" -o timeout=2,commit=300,log="$BASE/m1.log"
 echo first >"$BASE/m1/fought"
 # Bytes here and there into a file that stays open: they do not wait for its close, nor do
 # they gather for ever when they cannot be published.
