@@ -13,6 +13,11 @@ has "$err" "not offered"
 
 up 1
 
+say "README's table of settings is the program's"
+expect 0 kvnode config --cluster
+[ "$(cut -d' ' -f1 <<<"$out" | sort)" = "$(sed -n 's/^| `\([a-z_]*\)` |.*/\1/p' "$SOURCE_ROOT/README.md" | sort)" ] ||
+    die "README knows other settings than: $out"
+
 say "set, get, upd, versions"
 expect 0 kvnode set app/color blue
 [ -z "$out$err" ] || die "set is not silent: $out$err"
