@@ -8,36 +8,55 @@
  * "at" is the consistency of a read, one byte: READ_LOCAL: this node's memory,
  * including all writes answered on this connection; READ_LINEARIZABLE: as of
  * some moment after the request was sent (ReadIndex, Raft thesis §6.4).
- *
- * Bodies, request → answer (RFC 4251 types):
- *  HELLO     string magic "kvfs", u8 kind (enum client_kind), string name, u64 revision that must be applied
- * first (0: none), u16 protocol (may be left out: 1) → string node name, u64 cluster id, u64 applied
- * revision, u32 part size, u64 value limit, u8 trusted, u16 protocol that the node will use WRITE     u8
- * has_owner, u32 uid, u32 gid, then a command (command.h; uid, gid, groups, node, clocks are overwritten by
- * the node; has_owner only from a trusted peer) → command_result (also for codes other than 0: an answered
- * command carries its code inside; the outer code tells of refusals before the log) BARRIER   → u64 applied
- * revision (linearizable) LOOKUP    at, u64 parent, string name → attr GETATTR   at, u64 ino → attr READLINK
- * at, u64 ino → string target READ      at, u64 ino, u64 offset, u32 length → attr, string data (short at the
- * end of the value) READDIR   at, u64 ino, u64 cookie (0: from the start), u32 n (entries at most) → u8 eof,
- * u32 count, count × (u64 cookie, string name, attr) OPEN      at, u64 ino, u8 access (1 read | 2 write),
- * optionally u32 uid (in whose name: from a trusted peer) → attr; the value stays readable on this connection
- * after its last name has gone, until CLOSE CLOSE     u64 ino → STATFS    → u64 keys, u64 bytes, u64
- * max_keys, u64 max_bytes RESOLVE   at, string path → attr, u64 parent, string last name GET       at, string
- * path, u64 offset, u32 length, u64 content_revision (0: any; else KV_E_STALE if another) → attr, string data
- * HISTORY   u64 directory, string name, u64 before (revision; 0: newest), u32 n → u8 more, u32 count, count ×
- * version_row, newest first VERSION   u64 directory, string name, u64 version, u64 offset, u32 length →
- * version_row, string data, u16 mode, u32 uid, u32 gid (what a reader needs: see PROTOCOL.md) NAMES     u64
- * directory, string after, u32 n → u8 more, u32 count, count × (string name, u64 last version, u8 deleted):
- * names with history, in byte order LOG       u64 after revision, u32 n, optionally string cursor (empty, or
- * from an answer; then `after` does not count) → u8 more, u32 count, count × log_row, oldest first, string
- * cursor, u64 gap after, u64 gap until (of the rows behind the place asked from, some of revisions above the
- * first, up to the second, are no longer kept; 0, 0: all are. Not from older nodes)
- *  SUBSCRIBE u64 after revision → u64 revision from which events follow (larger than asked + 1: a gap;
- * drop all caches); then EVENT frames with the request's id, for as long as the connection lives STATUS    →
- * string JSON SETTINGS  → string JSON ADMIN     string JSON {"command": …} → string JSON
- *  RESERVE   u64 held, u64 least, u64 wanted → u64 granted: room for what the client will publish
- *            (kvnode/group/reserve.h); granted < least: there is none. It ends with the connection
  */
+/* clang-format off */
+/* Bodies, request → answer (RFC 4251 types):
+ *
+ * HELLO     string magic "kvfs", u8 kind (enum client_kind), string name, u64 revision that must be applied first
+ *           (0: none), u16 protocol (may be left out: 1)
+ *           → string node name, u64 cluster id, u64 applied revision, u32 part size, u64 value limit, u8 trusted,
+ *             u16 protocol that the node will use
+ * WRITE     u8 has_owner, u32 uid, u32 gid, then a command (command.h; uid, gid, groups, node, clocks are
+ *           overwritten by the node; has_owner only from a trusted peer)
+ *           → command_result (also for codes other than 0: an answered command carries its code inside; the
+ *             outer code tells of refusals before the log)
+ * BARRIER   → u64 applied revision (linearizable)
+ * LOOKUP    at, u64 parent, string name → attr
+ * GETATTR   at, u64 ino → attr
+ * READLINK  at, u64 ino → string target
+ * READ      at, u64 ino, u64 offset, u32 length → attr, string data (short at the end of the value)
+ * READDIR   at, u64 ino, u64 cookie (0: from the start), u32 n (entries at most)
+ *           → u8 eof, u32 count, count × (u64 cookie, string name, attr)
+ * OPEN      at, u64 ino, u8 access (1 read | 2 write), optionally u32 uid (in whose name: from a trusted peer)
+ *           → attr; the value stays readable on this connection after its last name has gone, until CLOSE
+ * CLOSE     u64 ino →
+ * STATFS    → u64 keys, u64 bytes, u64 max_keys, u64 max_bytes
+ * RESOLVE   at, string path → attr, u64 parent, string last name
+ * GET       at, string path, u64 offset, u32 length, u64 content_revision (0: any; else KV_E_STALE if another)
+ *           → attr, string data
+ * HISTORY   u64 directory, string name, u64 before (revision; 0: newest), u32 n
+ *           → u8 more, u32 count, count × version_row, newest first
+ * VERSION   u64 directory, string name, u64 version, u64 offset, u32 length
+ *           → version_row, string data, u16 mode, u32 uid, u32 gid (what a reader needs: see PROTOCOL.md)
+ * NAMES     u64 directory, string after, u32 n
+ *           → u8 more, u32 count, count × (string name, u64 last version, u8 deleted): names with history, in
+ *             byte order
+ * LOG       u64 after revision, u32 n, optionally string cursor (empty, or from an answer; then `after` does not
+ *           count)
+ *           → u8 more, u32 count, count × log_row, oldest first, string cursor, u64 gap after, u64 gap until (of
+ *             the rows behind the place asked from, some of revisions above the first, up to the second, are no
+ *             longer kept; 0, 0: all are. Not from older nodes)
+ * SUBSCRIBE u64 after revision
+ *           → u64 revision from which events follow (larger than asked + 1: a gap; drop all caches); then EVENT
+ *             frames with the request's id, for as long as the connection lives
+ * STATUS    → string JSON
+ * SETTINGS  → string JSON
+ * ADMIN     string JSON {"command": …} → string JSON
+ * RESERVE   u64 held, u64 least, u64 wanted
+ *           → u64 granted: room for what the client will publish (kvnode/group/reserve.h); granted < least: there
+ *             is none. It ends with the connection
+ */
+/* clang-format on */
 #ifndef KVFS_SYNC_WIRE_MESSAGE_H
 #define KVFS_SYNC_WIRE_MESSAGE_H
 
