@@ -293,7 +293,8 @@ static bool on_failure(struct log_store *s, const struct batch *b, int result)
     if (result == -ENOSPC) {
         if (s->state == LOG_STORE_OK)
             log_error("%s: the disk is full: nothing is acknowledged until there is room", s->path);
-        if (s->has_reserve) {
+        /* Given up for a term only: what entries would free, state.db takes. */
+        if (b->with_term && b->n == 0 && s->has_reserve) {
             unlink(s->reserve_path);
             s->has_reserve = false;
         } else if (b->with_term && b->n == 0) {

@@ -298,6 +298,29 @@ static void a_full_disk_delays_and_loses_nothing(void **state)
     store_rig_teardown(&r);
 }
 
+/* state.db lies on the same disk, and its writer tries on. */
+static void entries_that_do_not_fit_leave_the_reserve_to_the_terms(void **state)
+{
+    struct store_rig r;
+    struct log_store_log l;
+
+    if (!store_rig_setup_small(&r, 6 * 1024)) {
+        print_message("needs the right to mount a tmpfs\n");
+        assert_null(getenv("CI"));
+        return;
+    }
+    store_rig_load(&r, &l);
+    store_rig_append(&r, 1, 1, 1, 1000);
+    store_rig_wait(&r, 1, 0);
+    fill_up(&r, "filler", 0);
+    store_rig_append(&r, 2, 1000, 1, 1000);
+    store_rig_wait_state(&r, LOG_STORE_FULL);
+    fill_up(&r, "more", 0);
+    for (uint64_t term = 2; term < 12; term++)
+        assert_int_equal(log_store_save_term(r.store, 0, term, 3), 0);
+    store_rig_teardown(&r);
+}
+
 static void says_no_space_when_even_a_term_does_not_fit(void **state)
 {
     struct store_rig r;
@@ -443,6 +466,7 @@ int main(void)
         cmocka_unit_test(a_log_restored_from_an_old_copy_is_refused),
         cmocka_unit_test(a_truncation_may_shorten_the_log),
         cmocka_unit_test(a_full_disk_delays_and_loses_nothing),
+        cmocka_unit_test(entries_that_do_not_fit_leave_the_reserve_to_the_terms),
         cmocka_unit_test(says_no_space_when_even_a_term_does_not_fit),
         cmocka_unit_test(a_failed_sync_is_final_and_the_next_start_copies_the_log),
         cmocka_unit_test(a_waiting_term_learns_of_the_failure),
