@@ -131,8 +131,16 @@ static bool leads_elsewhere(void *arg)
     return leader != CLUSTER_MAX && leader != f->i;
 }
 
+static bool leads(void *arg)
+{
+    struct full *f = arg;
+
+    return cluster_leader(f->c, 0) == f->i;
+}
+
 static void lead(struct cluster *c, unsigned i)
 {
+    struct full f = {c, i};
     char out[512];
     unsigned now = cluster_leader(c, 10000);
 
@@ -142,8 +150,7 @@ static void lead(struct cluster *c, unsigned i)
                                     (const char *const[]){"transfer", c->nodes[i].name, NULL}),
                          0);
     assert_true(cluster_serves(c, i, 10000));
-    while (cluster_leader(c, 10000) != i)
-        pause_ms(10);
+    assert_true(await(10000, leads, &f));
 }
 
 /* 25 MiB of values do not fit into 16. */

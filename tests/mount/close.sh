@@ -5,7 +5,6 @@ set -u
 . "$(dirname "$0")/lib.sh"
 cd "$WORK" || exit 1
 
-dev() { timeout 60 "$KVNODE" dev "$@" >>"$WORK/dev.log" 2>&1; }
 setting() { timeout 20 "$KVNODE" config --cluster "$1" >>"$WORK/dev.log" 2>&1; }
 # Only A's and B's are left, which write: time passes for the cluster by what is written.
 others_sessions_ended() {
@@ -146,7 +145,7 @@ is "all of them at the end" "59999 0" "$(wc -c <"$B/strided") $?"
 rm -f scatter scattered begun
 timeout 60 perl scatters.pl "$BASE/m2/strided" 400000 100000 2>scatters.err &
 writer=$!
-within 20 ls begun
+succeeds "another writer has begun" within 20 ls begun
 dev pause "$last"
 : >scatter
 wait $writer

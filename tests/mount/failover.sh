@@ -5,7 +5,6 @@ set -u
 . "$(dirname "$0")/lib.sh"
 cd "$WORK" || exit 1
 
-dev() { timeout 60 "$KVNODE" dev "$@" >>"$WORK/dev.log" 2>&1; }
 now_ms() { date +%s%3N; }
 
 # Appends numbered lines through A, one process each; those that failed are noted.
@@ -57,7 +56,9 @@ touch stop
 wait "$writer"
 sync -f "$A/appended" 2>/dev/null || true
 
-# Every acknowledged line is there exactly once, and nothing twice.
+# Every acknowledged line is there exactly once, and nothing twice: of those before the kill, and of one at
+# least after each fault.
+succeeds "lines were acknowledged" appended 22
 sort "$A/appended" >lines
 is "no line is there twice" "" "$(uniq -d <lines)"
 sort acknowledged | comm -23 - lines >lost
@@ -97,15 +98,13 @@ took=$(($(now_ms) - start))
 [ "$took" -lt 2000 ] && ok "at once" || not_ok "at once" "$took ms"
 for n in n1 n2 n3; do dev resume $n; done
 
-has_ended() { [ ! -e "/proc/$1/status" ] || grep -q "^State:.*Z" "/proc/$1/status"; }
-
 # A mount that is killed leaves a dead mount; the next one takes its place.
 mkdir "$BASE/m1"
 succeeds "another mount" "$KVFS" "$NODES" "$BASE/m1" -o log="$WORK/m1.log"
 for pid in $(cat /proc/[0-9]*/stat 2>/dev/null | awk '$2 == "(kvfs)" { print $1 }'); do
     if tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -q "$BASE/m1"; then
         kill -9 "$pid"
-        within 10 has_ended "$pid"
+        succeeds "its process ends" within 10 has_ended "$pid"
     fi
 done
 fails_with "a killed mount says so" "not connected" ls "$BASE/m1"
@@ -121,9 +120,7 @@ for pid in $(cat /proc/[0-9]*/stat 2>/dev/null | awk '$2 == "(kvfs)" { print $1 
         term=$pid
     fi
 done
-i=0
-while kill -0 "$term" 2>/dev/null && [ $i -lt 100 ]; do sleep 0.1; i=$((i + 1)); done
-[ $i -lt 100 ] && ok "SIGTERM ends it" || not_ok "SIGTERM ends it"
+succeeds "SIGTERM ends it" within 10 has_ended "$term"
 exec 7>&-
 is "what was staged is published" "staged" "$(cat "$A/term")"
 grep -q "$BASE/m1" /proc/self/mountinfo && not_ok "it is unmounted" || ok "it is unmounted"

@@ -4,6 +4,8 @@ set -u
 # shellcheck source=/dev/null
 . "$(dirname "$0")/lib.sh"
 
+no_directory_is_made() { mkdir ./d 2>&1 | grep -q "No such file"; }
+
 # removed_cwd HERE THERE: the working directory is removed on the mount THERE
 removed_cwd() {
     mkdir "$1/gone" && cd "$1/gone" || return
@@ -13,12 +15,8 @@ removed_cwd() {
     is "$3: it has no links" "0 directory" "$(stat -c '%h %F' .)"
     fails_with "$3: nothing is found in it" "No such file" cat ./x
     fails_with "$3: nothing is made in it" "No such file\|nonexistent" sh -c 'echo x >./x'
-    n=0 # the kernel is told of a removal elsewhere a moment later
-    until mkdir ./d 2>&1 | grep -q "No such file" || [ $n = 40 ]; do
-        n=$((n + 1))
-        sleep 0.05
-    done
-    fails_with "$3: no directory either" "No such file" mkdir ./d
+    # The kernel is told of a removal elsewhere a moment later.
+    succeeds "$3: no directory either" within 2 no_directory_is_made
     mkdir "$1/gone"
     echo new >"$2/gone/x"
     is "$3: another one of its name is not it" "0" "$(ls | wc -l)"
@@ -65,11 +63,8 @@ if [ "$(id -u)" = 0 ] && unshare -p -f true 2>/dev/null; then
     M=$BASE/m1
     mkdir "$M"
     unshare -p -f "$KVFS" -f "$NODES" "$M" 2>"$BASE/m1.log" &
-    n=0
-    until awk -v m="$M" '$5 == m { f = 1 } END { exit !f }' /proc/self/mountinfo || [ $n = 400 ]; do
-        n=$((n + 1))
-        sleep 0.05 # between two looks at the condition
-    done
+    is_mounted() { awk -v m="$M" '$5 == m { f = 1 } END { exit !f }' /proc/self/mountinfo; }
+    succeeds "without a pid: a mount" within 20 is_mounted
     echo one >"$M/pid"
     is "without a pid: a write is published by its close" "one" "$(cat "$B/pid")"
     echo two >>"$M/pid"

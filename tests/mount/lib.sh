@@ -63,6 +63,14 @@ eventually() {
     is "$what" "$want" "$("$@" 2>&1)"
 }
 
+# dev ARG...: kvnode dev; what fails there is a failed check, else what follows would pass without its fault
+dev() { timeout 60 "$KVNODE" dev "$@" >>"$WORK/dev.log" 2>&1 || not_ok "kvnode dev $*" "$(tail -n 5 "$WORK/dev.log")"; }
+
+# begun_or_ended FILE PID: the process has made the file, or will not any more
+begun_or_ended() { [ -e "$1" ] || has_ended "$2"; }
+
+has_ended() { [ ! -e "/proc/$1/status" ] || grep -q "^State:.*Z" "/proc/$1/status"; }
+
 # versions KEY: its numbered versions, as a list
 versions() {
     # shellcheck disable=SC2012

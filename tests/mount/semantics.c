@@ -6,7 +6,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -22,6 +21,8 @@
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
+
+#include "tests/lib/look_again.h"
 
 static const char *mounts[2];
 static int n_tests, n_failed, problems;
@@ -239,18 +240,20 @@ static void others_see_it_when_it_is_closed_or_synced(void)
 
 static void what_stays_open_is_published_after_the_commit_time(void)
 {
-    int fd = open(at(0, "logger"), O_WRONLY | O_CREAT | O_APPEND, 0644), i;
+    int fd = open(at(0, "logger"), O_WRONLY | O_CREAT | O_APPEND, 0644);
+    uint64_t until = 0;
 
     CHECK(write(fd, "line\n", 5) == 5);
-    for (i = 0; i < 80 && !shows(1, "logger", "line\n"); i++)
-        usleep(100000);
-    CHECK(i < 80);
+    while (!shows(1, "logger", "line\n") && look_again(&until, 10000))
+        ;
+    CHECK(shows(1, "logger", "line\n"));
     close(fd);
 }
 
 static void maps_are_published(void)
 {
-    int fd = open(at(0, "map"), O_RDWR | O_CREAT, 0644), i;
+    int fd = open(at(0, "map"), O_RDWR | O_CREAT, 0644);
+    uint64_t until = 0;
     char *map;
 
     CHECK(ftruncate(fd, 8192) == 0);
@@ -263,10 +266,23 @@ static void maps_are_published(void)
     CHECK(memcmp(get(at(0, "map")), "mapped", 6) == 0);
     memcpy(map, "MAPPED", 6);
     munmap(map, 8192); /* written behind, with the last release */
-    for (i = 0; i < 80 && memcmp(get(at(1, "map")), "MAPPED", 6) != 0; i++)
-        usleep(100000);
-    CHECK(i < 80);
+    while (memcmp(get(at(1, "map")), "MAPPED", 6) != 0 && look_again(&until, 10000))
+        ;
+    CHECK(memcmp(get(at(1, "map")), "MAPPED", 6) == 0);
     CHECK(memcmp(text_buffer + 5000, "far", 3) == 0);
+}
+
+/* Mount 0 has been told of everything until now: of a name that comes after it, too. */
+static void wait_for_events(const char *name)
+{
+    uint64_t until = 0;
+    struct stat st;
+
+    CHECK_ERRNO(stat(at(0, "%s", name), &st), ENOENT); /* which it remembers */
+    put(at(1, "%s", name), "");
+    while (stat(at(0, "%s", name), &st) != 0 && look_again(&until, 10000))
+        ;
+    CHECK(stat(at(0, "%s", name), &st) == 0);
 }
 
 static void an_unlinked_file_lives_while_it_is_open(void)
@@ -280,7 +296,7 @@ static void an_unlinked_file_lives_while_it_is_open(void)
     CHECK(unlink(at(0, "unlinked")) == 0);
     CHECK(fstat(fd, &st) == 0 && st.st_nlink == 0 && st.st_size == 7);
     CHECK(write(fd, "after", 5) == 5);
-    usleep(50000);
+    wait_for_events("after-unlinked");
     posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
     CHECK(pread(fd, got, sizeof got, 0) == 12 && memcmp(got, "before after", 12) == 0);
     CHECK(fstat(fd, &st) == 0 && st.st_size == 12);
@@ -298,18 +314,16 @@ static void an_unlinked_file_lives_while_it_is_open(void)
 
 static void a_file_removed_elsewhere_cannot_be_published(void)
 {
-    int fd = open(at(0, "removed"), O_RDWR | O_CREAT, 0644), i;
+    int fd = open(at(0, "removed"), O_RDWR | O_CREAT, 0644);
+    uint64_t until = 0;
+    struct stat st;
 
     CHECK(write(fd, "x", 1) == 1);
     fsync(fd);
     CHECK(unlink(at(1, "removed")) == 0);
-    for (i = 0; i < 100; i++) {
-        struct stat st;
-
-        if (fstat(fd, &st) == 0 && st.st_nlink == 0)
-            break;
-        usleep(10000);
-    }
+    while (fstat(fd, &st) == 0 && st.st_nlink != 0 && look_again(&until, 10000))
+        ;
+    CHECK(st.st_nlink == 0);
     CHECK(write(fd, "y", 1) == 1);
     CHECK_ERRNO(close(fd), ESTALE);
 }
@@ -544,17 +558,21 @@ static int exchange(const char *a, const char *b)
     return renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE);
 }
 
-/* What the kernel remembers of a name follows within milliseconds; five seconds are the bound. */
-static bool becomes_directory(const char *path)
+static bool is_directory(const char *path)
 {
     struct stat st;
 
-    for (int i = 0; i < 5000; i++) {
-        if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
-            return true;
-        poll(NULL, 0, 1);
-    }
-    return false;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* What the kernel remembers of a name follows within milliseconds; five seconds are the bound. */
+static bool becomes_directory(const char *path)
+{
+    uint64_t until = 0;
+
+    while (!is_directory(path) && look_again(&until, 5000))
+        ;
+    return is_directory(path);
 }
 
 static void two_names_are_exchanged(void)

@@ -8,18 +8,8 @@ mkdir "$M"
 
 # mounts_on DIRECTORY: how many of kvfs are there
 mounts_on() { awk -v m="$1" '$5 == m && / - fuse.kvfs / { n++ } END { print n + 0 }' /proc/self/mountinfo; }
-# until_true SECONDS COMMAND...
-until_true() {
-    n=$(($1 * 20))
-    shift
-    while ! "$@" >/dev/null 2>&1; do
-        n=$((n - 1))
-        [ $n -gt 0 ] || return 1
-        sleep 0.05 # between two looks at the condition
-    done
-}
 is_mounted() { [ "$(mounts_on "$M")" = 1 ]; }
-is_free() { [ "$(mounts_on "$M")" = 0 ]; }
+are_free() { [ "$(mounts_on "$M") $(mounts_on "$BASE/m2") $(mounts_on "$BASE/m3")" = "0 0 0" ]; }
 says() { grep -q "$2" "$1"; }
 
 # What is there already
@@ -32,7 +22,7 @@ succeeds "what was there works on" sh -c 'echo x >"$A/x"'
 
 "$KVFS" -f "$NODES" "$M" 2>"$BASE/f.log" &
 pid=$!
-until_true 20 is_mounted
+succeeds "a mount in the foreground" within 20 is_mounted
 ls -l "$M" >/dev/null
 kill -KILL "$pid"
 wait "$pid" 2>/dev/null
@@ -64,7 +54,7 @@ fails_with "a time is a time" "a time was expected" timeout 20 "$KVFS" "$NODES" 
 echo one >"$A/rl"
 echo two >"$A/rl"
 mkdir "$BASE/m2" "$BASE/m3"
-for n in n1 n2 n3; do [ "$n" = "$LEADER" ] || "$KVNODE" dev kill "$n" >/dev/null 2>&1; done
+for n in n1 n2 n3; do [ "$n" = "$LEADER" ] || dev kill "$n"; done
 succeeds "without a majority, read=local mounts" timeout 20 "$KVFS" "$LEADER" "$BASE/m2" -o read=local
 is "shows what the node has" "two" "$(cat "$BASE/m2/rl")"
 is "lists" "yes" "$(ls "$BASE/m2" | grep -qx rl && echo yes)"
@@ -72,30 +62,30 @@ is "versions, too" "one" "$(cat "$BASE/m2/.versions/rl/1")"
 is "and lists them" "1 2" "$(versions "$BASE/m2/rl")"
 is "and whose they are" "yes" "$(ls "$BASE/m2/.versions" | grep -qx rl && echo yes)"
 refuses() { ! touch "$BASE/m2/new" 2>"$BASE/err" && grep -q Read-only "$BASE/err"; }
-succeeds "nothing is written" until_true 30 refuses
+succeeds "nothing is written" within 30 refuses
 
 # Waiting
-"$KVNODE" dev kill all >/dev/null 2>&1
+dev kill all
 fails_with "no node, and nobody waits" "waited in vain for a node" timeout 20 "$KVFS" "$NODES" "$M" -o retry=0
 is "nothing is mounted" "0" "$(mounts_on "$M")"
 timeout 60 "$KVFS" "$LEADER" "$M" 2>"$BASE/wait.log" &
 waiting=$!
-succeeds "says what it waits for" until_true 10 says "$BASE/wait.log" "waiting up to 60 s for a node"
+succeeds "says what it waits for" within 10 says "$BASE/wait.log" "waiting up to 60 s for a node"
 fails_with "a majority is waited for, too" "waited in vain for a majority" \
     sh -c '"$KVNODE" dev start "$LEADER" >/dev/null 2>&1; exec timeout 20 "$KVFS" "$LEADER" "$BASE/work" -o retry=1'
-succeeds "and said" until_true 20 says "$BASE/wait.log" "waiting up to 60 s for a majority"
+succeeds "and said" within 20 says "$BASE/wait.log" "waiting up to 60 s for a majority"
 succeeds "in the background a mount returns at once" timeout 10 "$KVFS" "$LEADER" "$BASE/m3" -o "bg,log=$BASE/bg.log"
 is "and is not there yet" "0" "$(mounts_on "$BASE/m3")"
-"$KVNODE" dev start all >/dev/null 2>&1
+dev start all
 wait "$waiting"
 is "who waited gets his mount" "0 1" "$? $(mounts_on "$M")"
 is "which works" "two" "$(cat "$M/rl")"
 comes() { [ "$(mounts_on "$BASE/m3")" = 1 ]; }
-succeeds "the other one comes as well" until_true 30 comes
+succeeds "the other one comes as well" within 30 comes
 is "and works" "two" "$(cat "$BASE/m3/rl")"
 writes() { echo late >"$BASE/m2/late"; }
-succeeds "what was mounted without a majority can be written to with one" until_true 20 writes
+succeeds "what was mounted without a majority can be written to with one" within 20 writes
 is "and was" "late" "$(cat "$M/late")"
 for m in "$M" "$BASE/m2" "$BASE/m3"; do umount "$m"; done
-succeeds "all are gone" until_true 10 is_free
+succeeds "all are gone" within 10 are_free
 plan

@@ -49,7 +49,7 @@ END
 writes() {
     as perl writes.pl "$M/d/$1" "$2" "$3" 2>"$3.err" &
     writer=$!
-    until [ -e "$3.opened" ] || ! kill -0 $writer 2>/dev/null; do sleep 0.05; done
+    succeeds "$1, $3: it is opened" within 20 begun_or_ended "$3.opened" $writer
     "$4" "$5" "$A/d/$1"
     touch "$3.go"
     wait $writer
@@ -89,7 +89,7 @@ lists() {
     as perl lists.pl "$M/list" <goes_on >listed 2>&1 &
     lister=$!
     exec 3>goes_on
-    until [ -e listing ] || ! kill -0 $lister 2>/dev/null; do sleep 0.05; done
+    succeeds "a directory is opened" within 20 begun_or_ended listing $lister
     "$@"
     echo >&3
     exec 3>&-

@@ -14,19 +14,18 @@
 #include "sync/ssh/handover.h"
 #include "sync/wire/command.h"
 #include "sync/wire/frame.h"
+#include "tests/lib/look_again.h"
 
 int peer_open(const char *socket_path)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
-    uint64_t until = clock_boot_ms() + 5000;
+    uint64_t until = 0;
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
     snprintf(a.sun_path, sizeof a.sun_path, "%s", socket_path);
     while (fd >= 0 && connect(fd, (struct sockaddr *)&a, sizeof a) != 0) {
-        if (errno == EAGAIN && clock_boot_ms() < until) { /* the backlog is full */
-            poll(NULL, 0, 1);
+        if (errno == EAGAIN && look_again(&until, 5000)) /* the backlog is full */
             continue;
-        }
         close(fd);
         fd = -1;
     }

@@ -17,6 +17,7 @@
 #include "kvfs/file/publish.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
+#include "tests/lib/look_again.h"
 
 struct fixture *fake_fixture;
 
@@ -380,19 +381,24 @@ void fake_start_publication(struct fixture *f, const char *text)
     pthread_mutex_unlock(&f->fs.lock);
 }
 
+static unsigned n_writes(struct fixture *f)
+{
+    unsigned n;
+
+    pthread_mutex_lock(&f->fs.lock);
+    n = f->node.n_writes;
+    pthread_mutex_unlock(&f->fs.lock);
+    return n;
+}
+
 /* Waits until the node has seen n writes. */
 void fake_wait_writes(struct fixture *f, unsigned n)
 {
-    unsigned i, seen = 0;
+    uint64_t until = 0;
 
-    for (i = 0; i < 1000 && seen < n; i++) {
-        pthread_mutex_lock(&f->fs.lock);
-        seen = f->node.n_writes;
-        pthread_mutex_unlock(&f->fs.lock);
-        if (seen < n)
-            usleep(10000);
-    }
-    assert_true(seen >= n);
+    while (n_writes(f) < n && look_again(&until, 10000))
+        ;
+    assert_true(n_writes(f) >= n);
 }
 
 bool fake_is_dirty(struct fixture *f)
@@ -403,4 +409,14 @@ bool fake_is_dirty(struct fixture *f)
     dirty = file_is_dirty(inode_find(&f->fs, FILE_INO)->file);
     pthread_mutex_unlock(&f->fs.lock);
     return dirty;
+}
+
+/* Waits until all is published or given up. */
+void fake_wait_clean(struct fixture *f)
+{
+    uint64_t until = 0;
+
+    while (fake_is_dirty(f) && look_again(&until, 10000))
+        ;
+    assert_false(fake_is_dirty(f));
 }

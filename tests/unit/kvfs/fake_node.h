@@ -91,5 +91,6 @@ void fake_wait_for_file(struct fixture *f, uint64_t ino);
 /* Without it: all of that for FILE_INO. */
 void fake_start_publication(struct fixture *f, const char *text);
 bool fake_is_dirty(struct fixture *f);
+void fake_wait_clean(struct fixture *f);
 
 #endif

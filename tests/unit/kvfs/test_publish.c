@@ -12,6 +12,7 @@
 
 #include "kvfs/file/publish.h"
 #include "sync/base/error.h"
+#include "tests/lib/look_again.h"
 #include "tests/unit/kvfs/fake_node.h"
 
 static int open_error(struct fixture *f)
@@ -117,7 +118,6 @@ static void nobody_who_waits_is_told_success_of_what_was_lost(void **state)
 static void what_fails_for_now_stays_and_is_tried_again(void **state)
 {
     struct fixture *f = *state;
-    unsigned i;
 
     f->node.acts[0] = ACT_NO_ROOM;
     f->node.acts[1] = ACT_TOO_LARGE;
@@ -125,9 +125,7 @@ static void what_fails_for_now_stays_and_is_tried_again(void **state)
     assert_int_equal(fake_wait_answers(f, 1), KV_E_NOSPC);
     assert_true(fake_is_dirty(f));
     fake_wait_writes(f, 3);
-    for (i = 0; i < 500 && fake_is_dirty(f); i++)
-        usleep(10000);
-    assert_false(fake_is_dirty(f));
+    fake_wait_clean(f);
     /* Who closed it was told that it failed: it does not replace what others wrote since. */
     assert_int_equal(last_body(f)->flags, PUBLISH_IF_REVISION);
     assert_int_equal(last_body(f)->version, 40);
@@ -136,15 +134,13 @@ static void what_fails_for_now_stays_and_is_tried_again(void **state)
 static void a_loss_that_nobody_was_told_of_is_told_to_the_next_one(void **state)
 {
     struct fixture *f = *state;
-    unsigned i;
 
     f->node.acts[0] = ACT_FORBIDDEN;
     pthread_mutex_lock(&f->fs.lock);
     fake_stage_text(f, fake_file(f, FILE_INO), "nobody waits");
     publish_start(&f->fs, inode_find(&f->fs, FILE_INO)->file);
     pthread_mutex_unlock(&f->fs.lock);
-    for (i = 0; i < 500 && fake_is_dirty(f); i++)
-        usleep(10000);
+    fake_wait_clean(f);
     assert_int_equal(open_error(f), EIO);
     assert_int_equal(open_error(f), 0);
     assert_int_equal(f->fs.n_lost, 0);
@@ -242,18 +238,22 @@ static void open_and_write(struct fixture *f, bool close)
     pthread_mutex_unlock(&f->fs.lock);
 }
 
+static bool is_closed(struct fixture *f)
+{
+    bool closed;
+
+    pthread_mutex_lock(&f->fs.lock);
+    closed = strchr(f->node.trace, 'C') != NULL;
+    pthread_mutex_unlock(&f->fs.lock);
+    return closed;
+}
+
 static void wait_closed(struct fixture *f, const char *want)
 {
-    unsigned i;
-    bool closed = false;
+    uint64_t until = 0;
 
-    for (i = 0; i < 500 && !closed; i++) {
-        pthread_mutex_lock(&f->fs.lock);
-        closed = strchr(f->node.trace, 'C') != NULL;
-        pthread_mutex_unlock(&f->fs.lock);
-        if (!closed)
-            usleep(10000);
-    }
+    while (!is_closed(f) && look_again(&until, 10000))
+        ;
     assert_string_equal(f->node.trace, want);
     assert_false(fake_is_dirty(f));
 }
@@ -354,8 +354,7 @@ static void writes_far_from_the_limit_do_not_wait(void **state)
 static void room_goes_with_what_is_published(void **state)
 {
     struct fixture *f = *state;
-    uint64_t used = 1, told = 1;
-    unsigned i;
+    uint64_t used, told, until = 0;
 
     set_room(f, 1 << 30);
     start_growing(f, 100000);
@@ -366,14 +365,13 @@ static void room_goes_with_what_is_published(void **state)
     fake_wait_for_file(f, FILE_INO);
     pthread_mutex_unlock(&f->fs.lock);
     assert_int_equal(fake_wait_answers(f, 2), 0);
-    for (i = 0; i < 1000 && (used > 0 || told > 0); i++) {
+    do {
         pthread_mutex_lock(&f->fs.lock);
         used = f->fs.reserve.used;
         told = f->fs.reserve.told;
         assert_true(f->fs.reserve.granted <= told || told == 0);
         pthread_mutex_unlock(&f->fs.lock);
-        usleep(10000);
-    }
+    } while ((used > 0 || told > 0) && look_again(&until, 10000));
     assert_int_equal(used, 0);
     assert_int_equal(told, 0);
 }

@@ -24,6 +24,7 @@
 #include "sync/base/clock.h"
 #include "sync/ssh/handover.h"
 #include "sync/ssh/process.h"
+#include "tests/lib/look_again.h"
 
 #define N_CONNECTIONS 16
 
@@ -385,30 +386,26 @@ static bool is_listening(uint16_t port)
 /* Until it listens: it has read its configuration then, which a test may write anew. */
 void fixture_start_sshd(struct fixture *f)
 {
-    uint64_t deadline = clock_boot_ms() + WAIT_MS;
+    uint64_t until = 0;
     char message[512];
 
     if (sshd_start(f->sshd, message, sizeof message) < 0)
         die("sshd: %s", message);
-    while (!is_listening(f->port)) {
-        if (clock_boot_ms() >= deadline)
+    while (!is_listening(f->port))
+        if (!look_again(&until, WAIT_MS))
             die("sshd does not listen at port %u", f->port);
-        poll(NULL, 0, 2);
-    }
 }
 
 void fixture_kill_sshd(struct fixture *f)
 {
-    uint64_t deadline = clock_boot_ms() + WAIT_MS;
+    uint64_t until = 0;
     char message[512];
     uint32_t retry_ms;
 
     kill(sshd_pid(f->sshd), SIGKILL);
-    while (!sshd_poll(f->sshd, &retry_ms, message, sizeof message)) {
-        if (clock_boot_ms() > deadline)
+    while (!sshd_poll(f->sshd, &retry_ms, message, sizeof message))
+        if (!look_again(&until, WAIT_MS))
             die("sshd does not die");
-        poll(NULL, 0, 2);
-    }
 }
 
 /* Parents first: sshd must not be told that its command has ended. */

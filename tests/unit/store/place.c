@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "sync/base/clock.h"
+#include "tests/lib/look_again.h"
 
 static void die(const char *what)
 {
@@ -38,15 +38,13 @@ void place_deinit(struct place *p)
 
 void place_flush(struct place *p)
 {
-    uint64_t until = clock_boot_ms() + 20000;
+    uint64_t until = 0;
 
     if (writeback_sync(p->wb) != 0)
         die("sync");
-    while (writeback_durable_index(p->wb) < store_applied(p->w.s)) {
-        if (clock_boot_ms() > until)
+    while (writeback_durable_index(p->wb) < store_applied(p->w.s))
+        if (!look_again(&until, 20000))
             die("the writer does not get there");
-        usleep(200);
-    }
 }
 
 void place_restart(struct place *p)
