@@ -77,9 +77,9 @@ for exe in /proc/[0-9]*/exe; do
 done
 port=$(sed -n 's/^listen = 127.0.0.1://p' run/conf/n1.conf)
 python3 -c '
-import socket, sys, time
+import signal, socket, sys
 s = socket.socket(); s.bind(("127.0.0.1", int(sys.argv[1]))); s.listen()
-print("listening", flush=True); time.sleep(600)' "$port" >"$work/listener" &
+print("listening", flush=True); signal.pause()' "$port" >"$work/listener" &
 children+=($!)
 listening() { grep -q listening "$work/listener"; }
 until_true 10 listening || die "cannot take port $port"

@@ -1,30 +1,9 @@
 #!/bin/bash
 # contrib/check-includes finds what is planted in a copy of the tree: planted.sh ROOT
-set -u
+# shellcheck source=tests/house/lib.sh
+. "$(dirname "$0")/lib.sh"
 root=$1
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failed=0
-
-# planted WHAT FILE LINE WANTED: with the line in FILE the check fails and says WANTED (a fixed string).
-planted() {
-    local what=$1 file=$2 line=$3 wanted=$4 said
-    cp "$work/tree/$file" "$work/kept"
-    printf '%s\n' "$line" >>"$work/tree/$file"
-    if said=$("$work/check" "$work/tree" 2>&1); then
-        echo "not found: $what"
-        failed=1
-    elif ! grep -qF -- "$wanted" <<<"$said"; then
-        echo "$what: wanted \"$wanted\", got: $said"
-        failed=1
-    fi
-    cp "$work/kept" "$work/tree/$file"
-}
-
-mkdir "$work/tree"
-cp -r "$root/sync" "$root/kvnode" "$root/kvfs" "$work/tree"
-cp "$root/contrib/check-includes" "$work/check"
-"$work/check" "$work/tree" || { echo "the tree itself is not clean"; exit 1; }
+copy "$root" check-includes sync kvnode kvfs
 
 planted "an include from above" kvnode/state/store.c '#include "kvnode/group/writes.h"' \
     'kvnode/state/store.c:'
