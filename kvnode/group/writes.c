@@ -4,11 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
-#include <sys/random.h>
 
 #include "kvnode/group/fair_queue.h"
 #include "kvnode/group/large_room.h"
 #include "kvnode/group/level.h"
+#include "kvnode/group/own_session.h"
 #include "kvnode/group/stamps.h"
 #include "kvnode/node/node_state.h"
 #include "kvnode/peer/peers.h"
@@ -60,8 +60,6 @@ struct peer_pending {
     size_t n, bytes;
 };
 
-enum session_state { SESSION_NONE, SESSION_ASKED, SESSION_READY };
-
 struct writes {
     struct node *node; /* borrowed */
     struct write *by_key;
@@ -76,12 +74,7 @@ struct writes {
     bool retry;     /* look for WRITE_WAITING at the end of the turn */
     bool lost;
 
-    /* Writes without a session wait here until the node has one. */
-    enum session_state session_state;
-    uint64_t session, next_seq;
-    uint8_t nonce[16];
-    STAILQ_HEAD(, orphan) orphans;
-    size_t n_orphans, orphan_bytes;
+    struct own_session own; /* for writes without a session */
 
     /* The clock of time in which the cluster could be written to. */
     uint64_t available_ms, last_beat_ms, term;
@@ -93,16 +86,7 @@ struct writes {
     uint64_t stamps_from;
 };
 
-/* A write without a session, while the node's is being registered. */
-struct orphan {
-    struct command cmd; /* borrows from bytes */
-    uint8_t *bytes;     /* owned: groups, node name and body */
-    size_t len;
-    writes_done *done;
-    void *arg;
-    uint64_t deadline_ms;
-    STAILQ_ENTRY(orphan) link;
-};
+static own_session_start start_own;
 
 struct writes *writes_new(struct node *node)
 {
@@ -114,7 +98,7 @@ struct writes *writes_new(struct node *node)
     TAILQ_INIT(&w->all);
     fair_queue_init(&w->queue);
     large_room_init(&w->room);
-    STAILQ_INIT(&w->orphans);
+    own_session_init(&w->own, node->config->name, NODE_REQUEST_MS, start_own, w);
     return w;
 }
 
@@ -149,22 +133,6 @@ static void write_free(struct writes *w, struct write *x)
     free(x);
 }
 
-static struct orphan *orphan_take(struct writes *w)
-{
-    struct orphan *o = STAILQ_FIRST(&w->orphans);
-
-    STAILQ_REMOVE_HEAD(&w->orphans, link);
-    w->n_orphans--;
-    w->orphan_bytes -= o->len;
-    return o;
-}
-
-static void orphan_free(struct orphan *o)
-{
-    free(o->bytes);
-    free(o);
-}
-
 void writes_free(struct writes *w)
 {
     if (w == NULL)
@@ -172,8 +140,7 @@ void writes_free(struct writes *w)
     while (!TAILQ_EMPTY(&w->all))
         write_free(w, TAILQ_FIRST(&w->all));
     fair_queue_deinit(&w->queue);
-    while (!STAILQ_EMPTY(&w->orphans))
-        orphan_free(orphan_take(w));
+    own_session_deinit(&w->own);
     free(w);
 }
 
@@ -533,106 +500,23 @@ static int start(struct writes *w, const struct command *cmd, uint64_t deadline_
     return 0;
 }
 
-/* ---- the node's own session ---- */
-
-static void on_registered(void *arg, int code, const struct command_result *result);
-
-static void ask_for_session(struct writes *w)
+/* Under the node's session, or its registration. */
+static int start_own(void *owner, struct command *cmd, uint64_t deadline_ms, writes_done *done, void *arg)
 {
-    struct buffer b = BUFFER_INIT;
-    struct command_body body = {.nonce = w->nonce, .name = (const uint8_t *)"node", .name_len = 4};
-    struct command cmd = {.op = COMMAND_REGISTER, .flags = COMMAND_TRUSTED, .uid = COMMAND_UID_NODE};
-    const char *name = w->node->config->name;
+    struct writes *w = owner;
+    const struct write *x;
 
-    if (getrandom(w->nonce, sizeof w->nonce, 0) != (ssize_t)sizeof w->nonce)
-        return;
-    command_body_encode(&b, COMMAND_REGISTER, &body);
-    memcpy(&cmd.seq, w->nonce, sizeof cmd.seq);
-    cmd.node = name;
-    cmd.node_len = strlen(name);
-    cmd.body = b.data;
-    cmd.body_len = b.len;
-    if (!b.failed && start(w, &cmd, clock_boot_ms() + NODE_REQUEST_MS, on_registered, w) == 0)
-        w->session_state = SESSION_ASKED;
-    buffer_deinit(&b);
-}
-
-static void with_node_session(struct writes *w, struct command *cmd)
-{
-    struct write *x;
-
-    cmd->session = w->session;
-    cmd->seq = w->next_seq++;
-    cmd->acked_below = cmd->seq;
-    /* The lowest number of ours that still waits; arrivals are in order. */
-    TAILQ_FOREACH (x, &w->all, order) {
-        if (x->key.session == w->session) {
-            cmd->acked_below = x->key.seq;
-            break;
+    if (cmd->session != 0) {
+        cmd->acked_below = cmd->seq;
+        /* The lowest number of ours that still waits; arrivals are in order. */
+        TAILQ_FOREACH (x, &w->all, order) {
+            if (x->key.session == cmd->session) {
+                cmd->acked_below = x->key.seq;
+                break;
+            }
         }
     }
-}
-
-static void on_registered(void *arg, int code, const struct command_result *result)
-{
-    struct writes *w = arg;
-    uint64_t now = clock_boot_ms();
-    bool ok = code == 0 && result->code == KV_OK;
-
-    w->session_state = ok ? SESSION_READY : SESSION_NONE;
-    if (ok) {
-        w->session = result->session;
-        w->next_seq = 1;
-    } else if (code == 0) {
-        code = result->code;
-    }
-    while (!STAILQ_EMPTY(&w->orphans)) {
-        struct orphan *o = orphan_take(w);
-        int rv = ok ? 0 : code;
-
-        if (rv == 0 && now < o->deadline_ms) {
-            with_node_session(w, &o->cmd);
-            rv = start(w, &o->cmd, o->deadline_ms, o->done, o->arg);
-        } else if (rv == 0 || rv == KV_E_UNKNOWN) {
-            rv = KV_E_UNAVAILABLE; /* only the registration may have happened */
-        }
-        if (rv != 0)
-            o->done(o->arg, rv, NULL);
-        orphan_free(o);
-    }
-}
-
-static int start_orphan(struct writes *w, const struct command *cmd, writes_done *done, void *arg)
-{
-    size_t groups = (size_t)cmd->n_groups * sizeof(uint32_t);
-    struct orphan *o = calloc(1, sizeof *o);
-
-    if (o == NULL)
-        return KV_E_BUSY;
-    o->len = groups + cmd->node_len + cmd->body_len;
-    o->bytes = malloc(o->len + 1);
-    if (o->bytes == NULL) {
-        free(o);
-        return KV_E_BUSY;
-    }
-    o->cmd = *cmd;
-    if (groups > 0)
-        memcpy(o->bytes, cmd->groups, groups);
-    memcpy(o->bytes + groups, cmd->node, cmd->node_len);
-    if (cmd->body_len > 0)
-        memcpy(o->bytes + groups + cmd->node_len, cmd->body, cmd->body_len);
-    o->cmd.groups = o->bytes;
-    o->cmd.node = (const char *)o->bytes + groups;
-    o->cmd.body = o->bytes + groups + cmd->node_len;
-    o->done = done;
-    o->arg = arg;
-    o->deadline_ms = clock_boot_ms() + NODE_REQUEST_MS;
-    STAILQ_INSERT_TAIL(&w->orphans, o, link);
-    w->n_orphans++;
-    w->orphan_bytes += o->len;
-    if (w->session_state == SESSION_NONE)
-        ask_for_session(w);
-    return 0;
+    return start(w, cmd, deadline_ms, done, arg);
 }
 
 /* ---- the client's side ---- */
@@ -650,7 +534,7 @@ int writes_start(struct writes *w, const struct command *cmd, writes_done *done,
         return KV_E_NOSPC;
     if (!level_has(w->node, cmd))
         return KV_E_NOTSUP;
-    if (w->n + w->n_orphans >= PENDING_MAX || w->bytes + w->orphan_bytes >= PENDING_BYTES_MAX)
+    if (w->n + w->own.n >= PENDING_MAX || w->bytes + w->own.bytes >= PENDING_BYTES_MAX)
         return KV_E_BUSY;
     if (cmd->op == COMMAND_REGISTER) {
         /* No session yet: the nonce tells it from others. */
@@ -660,10 +544,8 @@ int writes_start(struct writes *w, const struct command *cmd, writes_done *done,
         copy.session = 0;
         memcpy(&copy.seq, body.nonce, sizeof copy.seq);
     } else if (cmd->session == 0) {
-        if (w->session_state != SESSION_READY)
-            return start_orphan(w, cmd, done, arg);
-        with_node_session(w, &copy);
-    } else if (cmd->session == w->session) {
+        return own_session_write(&w->own, cmd, done, arg);
+    } else if (own_session_is(&w->own, cmd->session)) {
         return KV_E_SESSION; /* the node's own is lent through 0 only: its numbers are counted here */
     } else if (cmd->op != COMMAND_PART) {
         rv = store_session_result(w->node->store, cmd->session, cmd->seq, &result);
@@ -689,13 +571,9 @@ static void renew_session(struct writes *w, struct write *x)
     bool again = x->sent <= 1 && command_decode(x->entry->data, x->entry->len, &cmd) == KV_OK;
     int rv = KV_E_UNKNOWN;
 
-    if (w->session == x->key.session && w->session_state == SESSION_READY)
-        w->session_state = SESSION_NONE;
-    if (again) {
-        rv = start_orphan(w, &cmd, done, arg);
-        if (rv == 0 && w->session_state == SESSION_READY)
-            on_registered(w, 0, &(struct command_result){.code = KV_OK, .session = w->session});
-    }
+    own_session_ended(&w->own);
+    if (again)
+        rv = own_session_write(&w->own, &cmd, done, arg);
     write_free(w, x);
     if (rv != 0)
         done(arg, rv, NULL);
@@ -722,8 +600,8 @@ void writes_applied(struct writes *w, const struct command *cmd, const struct co
 
         large_room_took(&w->room, x->entry->len, now - x->sent_ms, now);
     }
-    if ((result->code == KV_E_SESSION || result->code == KV_E_DUPLICATE) && w->session != 0 &&
-        key.session == w->session)
+    if ((result->code == KV_E_SESSION || result->code == KV_E_DUPLICATE) &&
+        own_session_is(&w->own, key.session))
         renew_session(w, x);
     else
         answer(w, x, KV_OK, result);
@@ -801,7 +679,6 @@ void writes_beat(struct writes *w, uint64_t now_ms)
     bool full = node_disk_full(n); /* their results would never be seen here */
     bool minority = node_in_minority(n);
     struct write *x;
-    struct orphan *o;
 
     /* Time counts only while a majority confirms this leader. */
     if (!consensus_is_leader(n->consensus)) {
@@ -823,26 +700,15 @@ void writes_beat(struct writes *w, uint64_t now_ms)
         answer(w, x, x->sent > 0 ? KV_E_UNKNOWN : full ? KV_E_NOSPC : KV_E_UNAVAILABLE, NULL);
     if (minority)
         refuse_unsent(w);
-    while ((o = STAILQ_FIRST(&w->orphans)) != NULL && (full || minority || o->deadline_ms <= now_ms)) {
-        orphan_take(w);
-        o->done(o->arg, full ? KV_E_NOSPC : minority ? KV_E_ROFS : KV_E_UNAVAILABLE, NULL);
-        orphan_free(o);
-    }
-    if (!STAILQ_EMPTY(&w->orphans) && w->session_state == SESSION_NONE)
-        ask_for_session(w);
+    own_session_beat(&w->own, now_ms, full ? KV_E_NOSPC : minority ? KV_E_ROFS : KV_OK);
     w->retry = true;
 }
 
 void writes_stop(struct writes *w)
 {
     struct write *x;
-    struct orphan *o;
 
     while ((x = TAILQ_FIRST(&w->all)) != NULL)
         answer(w, x, x->sent > 0 ? KV_E_UNKNOWN : KV_E_UNAVAILABLE, NULL);
-    while (!STAILQ_EMPTY(&w->orphans)) {
-        o = orphan_take(w);
-        o->done(o->arg, KV_E_UNAVAILABLE, NULL);
-        orphan_free(o);
-    }
+    own_session_stop(&w->own);
 }
