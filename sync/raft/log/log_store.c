@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
@@ -31,6 +32,7 @@
 #define SWEEP_ROWS_BUSY 256u /* dead rows deleted along with a batch */
 #define SWEEP_ROWS_IDLE 2000u
 #define RESERVE_BYTES (1024 * 1024)
+#define RESERVE_STEP (64 * 1024) /* what one term may need, many times over */
 #define RETRY_MIN_MS 50
 #define RETRY_MAX_MS 2000
 
@@ -74,8 +76,8 @@ struct log_store {
     bool busy; /* the committer uses the connection */
     bool stopping;
 
-    bool has_reserve; /* the committer's */
-    bool back_off;    /* the committer's: the last try found the disk full */
+    size_t reserve; /* the committer's: bytes of the reserve that are left */
+    bool back_off;  /* the committer's: the last try found the disk full */
     unsigned retry_ms;
 };
 
@@ -243,19 +245,34 @@ static bool finish_batch(struct log_store *s, const struct batch *b, struct oper
     return news;
 }
 
+/* On a full disk what is left of it from the last time. */
 static void make_reserve(struct log_store *s)
 {
+    struct stat st;
     int fd;
 
-    if (s->has_reserve)
+    if (s->reserve == RESERVE_BYTES)
         return;
     fd = open(s->reserve_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0)
         return;
-    s->has_reserve = posix_fallocate(fd, 0, RESERVE_BYTES) == 0;
+    if (posix_fallocate(fd, 0, RESERVE_BYTES) == 0)
+        s->reserve = RESERVE_BYTES;
+    else if (fstat(fd, &st) == 0) /* some of it may be there: only what is allocated counts */
+        s->reserve = (size_t)(st.st_blocks * 512 < st.st_size ? st.st_blocks * 512 : st.st_size);
     close(fd);
-    if (!s->has_reserve)
+}
+
+/* Frees a piece of the reserve; false: there is none. Little at a time: what a term does not
+ * use of it, others take, and the next term needs another. */
+static bool give_up_some(struct log_store *s)
+{
+    if (s->reserve == 0)
+        return false;
+    s->reserve -= s->reserve > RESERVE_STEP ? RESERVE_STEP : s->reserve;
+    if (truncate(s->reserve_path, (off_t)s->reserve) != 0)
         unlink(s->reserve_path);
+    return true;
 }
 
 static bool room_again(const struct log_store *s, uint64_t queued_bytes)
@@ -294,10 +311,7 @@ static bool on_failure(struct log_store *s, const struct batch *b, int result)
         if (s->state == LOG_STORE_OK)
             log_error("%s: the disk is full: nothing is acknowledged until there is room", s->path);
         /* Given up for a term only: what entries would free, state.db takes. */
-        if (b->with_term && b->n == 0 && s->has_reserve) {
-            unlink(s->reserve_path);
-            s->has_reserve = false;
-        } else if (b->with_term && b->n == 0) {
+        if (b->with_term && b->n == 0 && !give_up_some(s)) {
             s->term_wanted = false; /* even alone, even with the reserve given up */
             s->term_result = KV_E_NOSPC;
         }
@@ -572,11 +586,8 @@ int log_store_save_note(struct log_store *s, const void *data, size_t len)
     while (s->busy)
         pthread_cond_wait(&s->progress, &s->lock);
     result = save_note(s, data, len);
-    if (result == -ENOSPC && s->has_reserve) {
-        unlink(s->reserve_path);
-        s->has_reserve = false;
+    while (result == -ENOSPC && give_up_some(s))
         result = save_note(s, data, len);
-    }
     if (result != 0 && result != -ENOSPC) {
         log_error("%s: %s: this node must stop", s->path, strerror(-result));
         log_rewrite_mark(s->path);

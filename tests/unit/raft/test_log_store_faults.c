@@ -315,9 +315,17 @@ static void entries_that_do_not_fit_leave_the_reserve_to_the_terms(void **state)
     fill_up(&r, "filler", 0);
     store_rig_append(&r, 2, 1000, 1, 1000);
     store_rig_wait_state(&r, LOG_STORE_FULL);
-    fill_up(&r, "more", 0);
-    for (uint64_t term = 2; term < 12; term++)
+    for (uint64_t term = 2; term < 12; term++) {
+        fill_up(&r, "more", 0); /* what the last term left over, too */
         assert_int_equal(log_store_save_term(r.store, 0, term, 3), 0);
+    }
+    /* What is left of it outlives the process. */
+    store_rig_close(&r);
+    store_rig_load(&r, &l);
+    assert_int_equal(l.term, 11);
+    log_store_log_deinit(&l);
+    fill_up(&r, "more", 0);
+    assert_int_equal(log_store_save_term(r.store, 0, 12, 3), 0);
     store_rig_teardown(&r);
 }
 
