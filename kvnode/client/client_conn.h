@@ -52,6 +52,11 @@ struct request {
     size_t len;
 };
 
+/* A reference goes. */
+void client_conn_put(struct client_conn *c);
+/* Reads from it or not, by what is under way. */
+void client_conn_pace(struct client_conn *c);
+
 /* NULL: out of memory. The body is copied. */
 struct request *request_new(struct client_conn *conn, const struct frame *frame);
 /* The request is over; frees it. */
@@ -63,7 +68,9 @@ struct buffer *answer_begin(struct client_conn *conn, uint64_t id, size_t *at_ou
 void answer_end(struct client_conn *conn, size_t at, int code, const char *detail);
 void answer_code(struct client_conn *conn, uint64_t id, int code, const char *detail);
 
-/* A WRITE. 0, or a negative errno: close. */
+/* Any request. 0, or a negative errno: close. */
+int serve_request(struct client_conn *conn, const struct frame *frame);
+/* A WRITE: likewise. */
 int serve_write(struct client_conn *conn, const struct frame *frame);
 /* Whether the client has the inode open with these bits of access (0: at all). */
 bool client_has_open(const struct client_conn *c, uint64_t ino, unsigned access);

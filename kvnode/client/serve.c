@@ -9,12 +9,8 @@
 #include <unistd.h>
 
 #include "kvnode/client/client_conn.h"
-#include "kvnode/client/control.h"
-#include "kvnode/client/past.h"
 #include "kvnode/client/serve_socket.h"
 #include "kvnode/group/events.h"
-#include "kvnode/group/reads.h"
-#include "kvnode/group/writes.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
@@ -26,10 +22,6 @@
  * run out. */
 #define HELLO_MS 5000
 #define ACCEPTS_PER_TURN 32
-/* Requests of one client under way, and bytes that their answers may have; beyond
- * it the node stops reading from it. */
-#define REQUESTS_MAX 4096
-#define PROMISED_MAX (8 * 1024 * 1024)
 #define PAUSE_AT (16 * 1024 * 1024)
 /* What all clients together may leave unread before each has to be content with
  * the share; a subscriber beyond a larger share is disconnected. */
@@ -49,16 +41,6 @@ struct serve {
     bool stopped;
     bool crowded; /* clients hold more than UNREAD_MAX */
 };
-
-/* ---- connections ---- */
-
-static void conn_put(struct client_conn *c)
-{
-    if (--c->refs > 0)
-        return;
-    client_user_leave(c->user);
-    free(c);
-}
 
 static void close_inodes(struct client_conn *c)
 {
@@ -95,330 +77,10 @@ static void on_closed(void *arg, int reason)
     c->subscriber = NULL;
     reserve_drop(&c->node->reserve, &c->reservation);
     close_inodes(c);
-    conn_put(c);
+    client_conn_put(c);
 }
 
-static void update_pause(struct client_conn *c)
-{
-    /* Who was stopped goes on when half is done, not for one request at a time. */
-    unsigned part = c->paused ? 2 : 1;
-    bool pause = c->requests >= REQUESTS_MAX / part || c->promised >= PROMISED_MAX / part || c->held ||
-                 client_user_is_busy(c->user);
-
-    if (pause == c->paused || c->stream == NULL)
-        return;
-    c->paused = pause;
-    if (pause)
-        stream_pause(c->stream);
-    else
-        stream_resume(c->stream);
-}
-
-static size_t smaller(uint64_t a, uint64_t b)
-{
-    return (size_t)(a < b ? a : b);
-}
-
-/* What an answer that is given later is expected to have at most, so that who asks
- * for much does not get it all at once: answers wait for nobody. Values are taken
- * to be as long as they are now. */
-static size_t answer_bound(const struct client_conn *c, const struct frame *frame)
-{
-    struct cursor in = cursor_of(frame->payload, frame->len);
-    struct attr attr;
-    size_t ignored, len, bound = 512;
-    const uint8_t *path, *name;
-    uint64_t ino;
-
-    switch (frame->type) {
-    case MESSAGE_READ:
-        cursor_u8(&in);
-        ino = cursor_u64(&in);
-        cursor_u64(&in);
-        if (store_getattr(c->node->store, ino, &attr) == KV_OK)
-            bound += smaller(cursor_u32(&in), attr.size);
-        break;
-    case MESSAGE_GET:
-        cursor_u8(&in);
-        path = cursor_string(&in, KV_PATH_MAX + 1, &len);
-        cursor_u64(&in);
-        if (path != NULL &&
-            store_resolve(c->node->store, &c->who, path, len, &attr, &ino, &name, &ignored) == KV_OK)
-            bound += smaller(cursor_u32(&in), attr.size);
-        break;
-    case MESSAGE_VERSION:
-        cursor_u64(&in);
-        cursor_string(&in, KV_NAME_MAX, &ignored);
-        cursor_u64(&in);
-        cursor_u64(&in);
-        bound += cursor_u32(&in);
-        break;
-    case MESSAGE_HISTORY:
-        cursor_u64(&in);
-        cursor_string(&in, KV_NAME_MAX, &ignored);
-        cursor_u64(&in);
-        bound += (uint64_t)(cursor_u32(&in) & ~PAST_LOCAL) * PAST_ROW_MAX;
-        break;
-    case MESSAGE_READDIR:
-    case MESSAGE_NAMES:
-    case MESSAGE_LOG:
-        bound = FRAME_PAYLOAD_MAX;
-        break;
-    default:
-        break;
-    }
-    return bound < FRAME_PAYLOAD_MAX ? bound : FRAME_PAYLOAD_MAX;
-}
-
-struct request *request_new(struct client_conn *conn, const struct frame *frame)
-{
-    struct request *r = calloc(1, sizeof *r);
-
-    if (r == NULL)
-        return NULL;
-    r->body = malloc(frame->len > 0 ? frame->len : 1);
-    if (r->body == NULL) {
-        free(r);
-        return NULL;
-    }
-    memcpy(r->body, frame->payload, frame->len);
-    r->len = frame->len;
-    r->id = frame->id;
-    r->type = frame->type;
-    r->conn = conn;
-    r->promised = answer_bound(conn, frame);
-    conn->refs++;
-    conn->requests++;
-    conn->promised += r->promised;
-    client_user_request(conn->user, 1, r->promised);
-    update_pause(conn);
-    return r;
-}
-
-void request_end(struct request *r)
-{
-    struct client_conn *c = r->conn;
-
-    c->requests--;
-    c->promised -= r->promised;
-    client_user_request(c->user, -1, r->promised);
-    if (r->writer != NULL) {
-        client_user_write(r->writer, -1, r->written);
-        client_user_put(r->writer);
-    }
-    update_pause(c);
-    conn_put(c);
-    free(r->body);
-    free(r);
-}
-
-struct buffer *answer_begin(struct client_conn *conn, uint64_t id, size_t *at_out)
-{
-    struct buffer *out;
-
-    if (conn->stream == NULL)
-        return NULL;
-    out = stream_output(conn->stream);
-    *at_out = frame_begin(out, MESSAGE_ANSWER, NODE_GROUP, id);
-    buffer_put_u16(out, KV_OK);
-    return out;
-}
-
-void answer_end(struct client_conn *conn, size_t at, int code, const char *detail)
-{
-    struct buffer *out = stream_output(conn->stream);
-
-    if (code != KV_OK && !out->failed) {
-        out->len = at + FRAME_HEADER_LEN;
-        buffer_put_u16(out, (uint16_t)code);
-        buffer_put_text(out, detail != NULL ? detail : "");
-    }
-    frame_end(out, at);
-}
-
-void answer_code(struct client_conn *conn, uint64_t id, int code, const char *detail)
-{
-    size_t at;
-
-    if (answer_begin(conn, id, &at) != NULL)
-        answer_end(conn, at, code, detail);
-}
-
-/* ---- requests ---- */
-
-static void on_hello_ready(void *arg, int code)
-{
-    struct request *r = arg;
-    struct client_conn *c = r->conn;
-    struct node *n = c->node;
-    struct store_usage usage;
-    struct buffer *out;
-    size_t at;
-
-    out = answer_begin(c, r->id, &at);
-    if (out != NULL) {
-        store_usage(n->store, &usage);
-        buffer_put_text(out, n->config->name);
-        buffer_put_u64(out, n->config->cluster_id);
-        buffer_put_u64(out, store_applied(n->store));
-        buffer_put_u32(out, COMMAND_PART_SIZE);
-        buffer_put_u64(out, usage.value_limit);
-        buffer_put_u8(out, c->who.trusted);
-        buffer_put_u16(out, c->protocol);
-        answer_end(c, at, code, "this node has not caught up with what the client has seen");
-    }
-    request_end(r);
-}
-
-static int on_hello(struct client_conn *c, const struct frame *frame)
-{
-    struct cursor in = cursor_of(frame->payload, frame->len);
-    size_t magic_len, name_len;
-    const uint8_t *magic = cursor_string(&in, 64, &magic_len);
-    uint8_t kind = cursor_u8(&in);
-    const uint8_t *name = cursor_string(&in, 255, &name_len);
-    uint64_t after = cursor_u64(&in);
-    uint16_t protocol = in.len > 0 ? cursor_u16(&in) : 1;
-    struct request *r;
-
-    if (!cursor_done(&in) || magic_len != strlen(MESSAGE_MAGIC) ||
-        memcmp(magic, MESSAGE_MAGIC, magic_len) != 0 || (kind != CLIENT_ADMIN && kind != CLIENT_MOUNT) ||
-        protocol == 0) {
-        answer_code(c, frame->id, KV_E_PROTOCOL, "not a HELLO of this protocol");
-        return -EPROTO;
-    }
-    if (node_no_service(c->node) != NULL && kind == CLIENT_MOUNT) {
-        answer_code(c, frame->id, KV_E_UNAVAILABLE, node_no_service(c->node)); /* it has others to go to */
-        return 0;
-    }
-    c->hello = true;
-    c->kind = (enum client_kind)kind;
-    c->protocol = protocol < MESSAGE_PROTOCOL ? protocol : MESSAGE_PROTOCOL;
-    snprintf(c->name, sizeof c->name, "%.*s", (int)name_len, (const char *)name);
-    r = request_new(c, frame);
-    if (r == NULL)
-        return -ENOMEM;
-    reads_after(c->node->reads, after, on_hello_ready, r);
-    return 0;
-}
-
-static void answer_read(struct client_conn *c, uint64_t id, uint8_t type, struct cursor *in, int code)
-{
-    struct buffer *out;
-    size_t at;
-
-    out = answer_begin(c, id, &at);
-    if (out == NULL)
-        return;
-    if (code == KV_OK)
-        code = serve_read(c, type, in, out);
-    answer_end(c, at, code, code == KV_E_BUSY ? c->why : NULL);
-}
-
-static void on_read_ready(void *arg, int code)
-{
-    struct request *r = arg;
-    struct cursor in = cursor_of(r->body, r->len);
-
-    cursor_u8(&in);
-    if (r->type == MESSAGE_BARRIER)
-        in = cursor_of("", 0);
-    answer_read(r->conn, r->id, r->type, &in, code);
-    request_end(r);
-}
-
-static int on_read(struct client_conn *c, const struct frame *frame)
-{
-    struct cursor in = cursor_of(frame->payload, frame->len);
-    uint8_t at = READ_LINEARIZABLE;
-    struct request *r;
-
-    if (frame->type == MESSAGE_STATFS || frame->type == MESSAGE_CLOSE)
-        at = READ_LOCAL;
-    else if (frame->type != MESSAGE_BARRIER)
-        at = cursor_u8(&in);
-    if (in.failed || at > READ_LINEARIZABLE) {
-        answer_code(c, frame->id, KV_E_PROTOCOL, "malformed read");
-        return -EPROTO;
-    }
-    if (at == READ_LOCAL) {
-        answer_read(c, frame->id, frame->type, &in, KV_OK);
-        return 0;
-    }
-    r = request_new(c, frame);
-    if (r == NULL)
-        return -ENOMEM;
-    reads_start(c->node->reads, on_read_ready, r);
-    return 0;
-}
-
-static int on_subscribe(struct client_conn *c, const struct frame *frame)
-{
-    struct cursor in = cursor_of(frame->payload, frame->len);
-    uint64_t after = cursor_u64(&in), from;
-    struct buffer *out;
-    size_t at;
-
-    if (!cursor_done(&in) || c->subscriber != NULL) {
-        answer_code(c, frame->id, KV_E_PROTOCOL, "one subscription a connection");
-        return -EPROTO;
-    }
-    c->subscriber = events_subscribe(c->node->events, c->stream, c->protocol, frame->id, after,
-                                     store_applied(c->node->store), &from);
-    if (c->subscriber == NULL)
-        return -ENOMEM;
-    if (!c->who.trusted && c->who.uid != 0)
-        events_redact(c->subscriber, client_redact, c);
-    out = answer_begin(c, frame->id, &at);
-    if (out == NULL)
-        return 0;
-    buffer_put_u64(out, from);
-    answer_end(c, at, KV_OK, NULL);
-    events_replay(c->node->events, c->subscriber);
-    return 0;
-}
-
-static void on_text(struct client_conn *c, const struct frame *frame)
-{
-    struct buffer *out;
-    char *text = NULL;
-    size_t at;
-    int code;
-
-    code = control_text(c->node, c->who.trusted, frame->type, frame->payload, frame->len, &text);
-    out = answer_begin(c, frame->id, &at);
-    if (out != NULL) {
-        if (code == KV_OK)
-            buffer_put_text(out, text);
-        answer_end(c, at, code, text);
-    }
-    free(text);
-}
-
-static int on_reserve(struct client_conn *c, const struct frame *frame)
-{
-    struct cursor in = cursor_of(frame->payload, frame->len);
-    uint64_t held = cursor_u64(&in), least = cursor_u64(&in), wanted = cursor_u64(&in), granted;
-    struct store_usage usage;
-    struct buffer *out;
-    size_t at;
-    int code;
-
-    if (!cursor_done(&in)) {
-        answer_code(c, frame->id, KV_E_PROTOCOL, "malformed request");
-        return -EPROTO;
-    }
-    store_usage(c->node->store, &usage);
-    c->reservation.uid = c->who.uid;
-    c->reservation.trusted = c->who.trusted;
-    code = reserve_set(&c->node->reserve, &c->reservation, &usage, held, least, wanted, &granted);
-    out = answer_begin(c, frame->id, &at);
-    if (out != NULL) {
-        buffer_put_u64(out, granted);
-        answer_end(c, at, code, "this user has too much room reserved on this node");
-    }
-    return 0;
-}
+/* ---- the socket ---- */
 
 static int on_frame(void *arg, const struct frame *frame)
 {
@@ -426,48 +88,14 @@ static int on_frame(void *arg, const struct frame *frame)
 
     if (c->serve->crowded && stream_pending(c->stream) > UNREAD_SHARE) {
         c->held = true; /* this one is still answered */
-        update_pause(c);
+        client_conn_pace(c);
     }
     if (c->refusal != NULL) {
         answer_code(c, frame->id, KV_E_BUSY, c->refusal);
         return -EPROTO;
     }
-    if (frame->group != NODE_GROUP || c->hello == (frame->type == MESSAGE_HELLO)) {
-        answer_code(c, frame->id, KV_E_PROTOCOL, c->hello ? "unexpected frame" : "HELLO comes first");
-        return -EPROTO;
-    }
-    if (node_no_service(c->node) != NULL && frame->type != MESSAGE_HELLO && frame->type != MESSAGE_STATUS) {
-        answer_code(c, frame->id, KV_E_UNAVAILABLE, node_no_service(c->node));
-        return 0;
-    }
-    if (serve_is_read(frame->type))
-        return on_read(c, frame);
-    switch (frame->type) {
-    case MESSAGE_HELLO:
-        return on_hello(c, frame);
-    case MESSAGE_WRITE:
-        return serve_write(c, frame);
-    case MESSAGE_SUBSCRIBE:
-        return on_subscribe(c, frame);
-    case MESSAGE_RESERVE:
-        return on_reserve(c, frame);
-    case MESSAGE_HISTORY:
-    case MESSAGE_VERSION:
-    case MESSAGE_NAMES:
-    case MESSAGE_LOG:
-        return past_request(c->node->past, c, frame);
-    case MESSAGE_STATUS:
-    case MESSAGE_SETTINGS:
-    case MESSAGE_ADMIN:
-        on_text(c, frame);
-        return 0;
-    default:
-        answer_code(c, frame->id, KV_E_NOTSUP, "this node does not know the request");
-        return 0;
-    }
+    return serve_request(c, frame);
 }
-
-/* ---- the socket ---- */
 
 static void identify(struct client_conn *c, int fd)
 {
@@ -545,7 +173,7 @@ static void accept_one(struct serve *s, int fd)
         return;
     }
     if (stream_open(&s->node->streams, fd, fd, &callbacks, PAUSE_AT, &c->stream) != 0) {
-        conn_put(c);
+        client_conn_put(c);
         return;
     }
     c->next = s->clients;
@@ -630,7 +258,7 @@ void serve_beat(struct serve *s, uint64_t now_ms)
             stream_close(c->stream);
         if (c->held && (!s->crowded || stream_pending(c->stream) <= UNREAD_SHARE))
             c->held = false;
-        update_pause(c); /* others of its user may have been busy */
+        client_conn_pace(c); /* others of its user may have been busy */
     }
 }
 
