@@ -697,11 +697,6 @@ bool consensus_disk_full(const struct consensus *c)
     return log_store_state(c->store) == LOG_STORE_FULL;
 }
 
-bool consensus_installing(const struct consensus *c)
-{
-    return engine_installing(c->engine);
-}
-
 void consensus_members(const struct consensus *c, void *arg,
                        void (*emit)(void *arg, uint64_t id, const char *address, bool voter))
 {

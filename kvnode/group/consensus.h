@@ -131,7 +131,6 @@ uint64_t consensus_stored(const struct consensus *c);
 /* Leader: what the peer has acknowledged in this term; 0 otherwise. */
 uint64_t consensus_match(const struct consensus *c, uint64_t peer);
 bool consensus_disk_full(const struct consensus *c);
-bool consensus_installing(const struct consensus *c);
 /* Members as of now: id, address, voter. */
 void consensus_members(const struct consensus *c, void *arg,
                        void (*emit)(void *arg, uint64_t id, const char *address, bool voter));

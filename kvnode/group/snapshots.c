@@ -420,12 +420,6 @@ void snapshots_linked(struct snapshots *s, uint64_t peer)
     }
 }
 
-void snapshots_link_lost(struct snapshots *s, uint64_t peer)
-{
-    (void)s;
-    (void)peer; /* goes on when the link is back, or is given up after STALL_MS */
-}
-
 bool snapshots_busy(const struct snapshots *s)
 {
     return s->file == FILE_MAKING || s->receiving != RECEIVE_STREAM;

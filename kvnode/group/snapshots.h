@@ -37,8 +37,8 @@ void snapshots_installed(const char *group_dir);
 /* Frames from the sender and from the receiver. 0 or KV_E_PROTOCOL. */
 int snapshots_receive(struct snapshots *s, uint64_t peer, const void *data, size_t len);
 int snapshots_acked(struct snapshots *s, uint64_t peer, const void *data, size_t len);
+/* The link is there, perhaps again: what was being sent goes on. Without one it is given up after a while. */
 void snapshots_linked(struct snapshots *s, uint64_t peer);
-void snapshots_link_lost(struct snapshots *s, uint64_t peer);
 /* End of a turn: goes on streaming. */
 void snapshots_turn_end(struct snapshots *s);
 

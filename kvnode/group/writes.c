@@ -144,11 +144,6 @@ void writes_free(struct writes *w)
     free(w);
 }
 
-size_t writes_pending(const struct writes *w)
-{
-    return w->n;
-}
-
 static struct write *find(struct writes *w, const struct write_key *key)
 {
     struct write *x;

@@ -53,6 +53,5 @@ void writes_beat(struct writes *w, uint64_t now_ms);
 /* End of a turn: proposes what has gathered. When it wants another turn, ms from now; UINT64_MAX: whenever.
  */
 uint64_t writes_turn_end(struct writes *w);
-size_t writes_pending(const struct writes *w);
 
 #endif

@@ -429,7 +429,6 @@ static void on_closed(void *arg, int reason)
                          reason == 0 ? "closed by the other side" : strerror(-reason));
             if (c->peer->view.error[0] == '\0')
                 set_error(c->peer, "the link was lost");
-            snapshots_link_lost(p->node->snapshots, c->peer->view.id);
         }
     }
     if (c->bridge >= 0)

@@ -2,7 +2,6 @@
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -50,14 +49,4 @@ void log_write(enum log_level level, const char *fmt, ...)
     va_start(args, fmt);
     write_line(level, fmt, args);
     va_end(args);
-}
-
-void log_fatal(const char *fmt, ...)
-{
-    va_list args;
-
-    va_start(args, fmt);
-    write_line(LOG_LEVEL_ERROR, fmt, args);
-    va_end(args);
-    abort();
 }

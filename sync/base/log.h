@@ -16,7 +16,4 @@ void log_write(enum log_level level, const char *fmt, ...) __attribute__((format
 #define log_info(...) log_write(LOG_LEVEL_INFO, __VA_ARGS__)
 #define log_debug(...) log_write(LOG_LEVEL_DEBUG, __VA_ARGS__)
 
-/* Logs and aborts: for a state from which going on would damage data. */
-void log_fatal(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
-
 #endif

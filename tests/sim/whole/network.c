@@ -187,7 +187,6 @@ static void close_side(struct host *h, int peer, bool tell)
         trace("n%d: the link with n%d is lost", h->id, peer);
     s->connection = 0;
     s->up = false;
-    snapshots_link_lost(h->node.snapshots, (uint64_t)peer);
     dial_later(h, peer);
 }
 
