@@ -4,9 +4,8 @@
  *      ^                  │ failed                                  │
  *      └──── delay <── on_failed <──────────────────────────────────┘
  *
- * Two eventfds reach the thread. stop_fd is written once, never read, and part
- * of every poll. hurry_fd cuts only the delay short (and the linger after the
- * caller's closing, which stands in the way of the next attempt as well).
+ * An eventfd reaches the thread: stop_fd is written once, never read, and part
+ * of every poll.
  *
  * The delay begins anew only after the peer has sent a first byte: a command that
  * starts and ends at once (the peer's node is down, its sshd is up) must not be
@@ -35,8 +34,8 @@ struct ssh_link {
     struct ssh_link_config config; /* strings owned */
     struct ssh_link_callbacks callbacks;
     pthread_t thread;
-    int stop_fd, hurry_fd; /* owned; eventfds */
-    uint32_t delay_ms;     /* upper end of the next delay; the thread's */
+    int stop_fd;       /* owned; an eventfd */
+    uint32_t delay_ms; /* upper end of the next delay; the thread's */
 };
 
 const char *ssh_failure_text(enum ssh_failure failure)
@@ -74,18 +73,13 @@ static uint32_t next_delay(struct ssh_link *link)
 /* False: stopped. */
 static bool wait_delay(struct ssh_link *link, uint32_t delay_ms)
 {
-    uint64_t deadline = clock_boot_ms() + delay_ms, now, count;
+    uint64_t deadline = clock_boot_ms() + delay_ms, now;
 
     while ((now = clock_boot_ms()) < deadline) {
-        struct pollfd p[2] = {{.fd = link->stop_fd, .events = POLLIN},
-                              {.fd = link->hurry_fd, .events = POLLIN}};
+        struct pollfd p = {.fd = link->stop_fd, .events = POLLIN};
 
-        if (poll(p, 2, (int)(deadline - now)) <= 0)
-            continue;
-        if (p[0].revents != 0)
+        if (poll(&p, 1, (int)(deadline - now)) > 0 && p.revents != 0)
             return false;
-        if (p[1].revents != 0 && read(link->hurry_fd, &count, sizeof count) > 0)
-            return true;
     }
     return true;
 }
@@ -178,8 +172,7 @@ static void attempt(struct ssh_link *link, struct outcome *o, uint32_t *delay_ms
         say(o, SSH_FAILED_LOCAL, "cannot open a socketpair: %s", strerror(errno));
         goto out;
     }
-    pump = (struct pump){
-        .ssh = ssh, .tcp = tcp, .pair = pair[0], .stop_fd = link->stop_fd, .hurry_fd = link->hurry_fd};
+    pump = (struct pump){.ssh = ssh, .tcp = tcp, .pair = pair[0], .stop_fd = link->stop_fd};
     link->callbacks.on_connected(link->callbacks.arg, pair[1]);
     switch (pump_run(&pump)) {
     case PUMP_STOPPED:
@@ -234,8 +227,6 @@ static void link_free(struct ssh_link *link)
     free((char *)c->command);
     if (link->stop_fd >= 0)
         close(link->stop_fd);
-    if (link->hurry_fd >= 0)
-        close(link->hurry_fd);
     free(link);
 }
 
@@ -277,12 +268,11 @@ int ssh_link_start(const struct ssh_link_config *config, const struct ssh_link_c
         return -ENOMEM;
     link->callbacks = *callbacks;
     link->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    link->hurry_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (!copy_config(&link->config, config)) {
         error = -ENOMEM;
         goto fail;
     }
-    if (link->stop_fd < 0 || link->hurry_fd < 0) {
+    if (link->stop_fd < 0) {
         error = -EMFILE;
         goto fail;
     }
@@ -300,24 +290,14 @@ fail:
     return error;
 }
 
-static void ring(int fd)
+void ssh_link_stop(struct ssh_link *link)
 {
     uint64_t one = 1;
 
-    while (write(fd, &one, sizeof one) < 0 && errno == EINTR)
-        ;
-}
-
-void ssh_link_hurry(struct ssh_link *link)
-{
-    ring(link->hurry_fd);
-}
-
-void ssh_link_stop(struct ssh_link *link)
-{
     if (link == NULL)
         return;
-    ring(link->stop_fd);
+    while (write(link->stop_fd, &one, sizeof one) < 0 && errno == EINTR)
+        ;
     pthread_join(link->thread, NULL);
     link_free(link);
 }

@@ -78,10 +78,6 @@ struct ssh_link;
 int ssh_link_start(const struct ssh_link_config *config, const struct ssh_link_callbacks *callbacks,
                    struct ssh_link **link_out);
 
-/* Cuts a waiting time between two attempts short: the peer is known to be back.
- * Does nothing while connecting or connected. Any thread. */
-void ssh_link_hurry(struct ssh_link *link);
-
 /* Ends the connection, joins the thread and frees the link. Takes some
  * milliseconds, also in the middle of an attempt: nothing on the thread waits
  * for the network alone. Descriptors handed out stay the caller's (they read

@@ -163,7 +163,7 @@ static int move(struct pump *p)
     return 0;
 }
 
-static void prepare(const struct pump *p, struct pollfd fds[4])
+static void prepare(const struct pump *p, struct pollfd fds[3])
 {
     bool take = may_take(p), give = !p->caller_closed && fifo_used(&p->to_caller) > 0;
 
@@ -179,7 +179,6 @@ static void prepare(const struct pump *p, struct pollfd fds[4])
     if (fds[1].events == 0 && (!p->caller_ended || p->caller_closed))
         fds[1].fd = -1;
     fds[2] = (struct pollfd){.fd = p->stop_fd, .events = POLLIN};
-    fds[3] = (struct pollfd){.fd = p->caller_closed ? p->hurry_fd : -1, .events = POLLIN};
 }
 
 /* Whether it is over although nothing failed. */
@@ -205,7 +204,7 @@ static bool is_over(struct pump *p, enum pump_end *end_out)
 
 enum pump_end pump_run(struct pump *p)
 {
-    struct pollfd fds[4] = {{.revents = 0}};
+    struct pollfd fds[3] = {{.revents = 0}};
     enum pump_end end;
 
     for (;;) {
@@ -237,12 +236,10 @@ enum pump_end pump_run(struct pump *p)
 
             timeout = now < p->linger_ms ? (int)(p->linger_ms - now) : 0;
         }
-        if (poll(fds, 4, timeout) <= 0)
+        if (poll(fds, 3, timeout) <= 0)
             continue;
         if (fds[2].revents != 0)
             return PUMP_STOPPED;
-        if (fds[3].revents != 0)
-            return PUMP_CALLER_CLOSED;
         if (fds[0].revents != 0)
             ssh_session_receive(p->ssh);
         if (fds[1].revents & POLLHUP && p->caller_ended && !p->caller_closed) {

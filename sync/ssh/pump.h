@@ -19,7 +19,7 @@ struct pump {
     struct ssh_session *ssh; /* borrowed; SSH_STEP_UP */
     int tcp;                 /* borrowed */
     int pair;                /* owned: the link's end of the socketpair */
-    int stop_fd, hurry_fd;   /* borrowed; hurry_fd only cuts the linger short */
+    int stop_fd;             /* borrowed */
 
     /* Result. */
     uint64_t n_received; /* bytes from the peer's command */

@@ -333,21 +333,6 @@ static void stops_within_moments_in_every_state(void **state)
     close(fd);
 }
 
-static void hurry_cuts_the_delay_short(void **state)
-{
-    struct fixture *f = *state;
-    struct ssh_link_config config = fixture_link_config(f);
-    struct ssh_link *link;
-
-    config.port = free_port();
-    config.backoff_min_ms = 1000000;
-    link = fixture_link_with(f, &config);
-    fixture_expect_failure(f, SSH_FAILED_REFUSED, 1);
-    ssh_link_hurry(link);
-    fixture_expect_failure(f, SSH_FAILED_REFUSED, 2);
-    ssh_link_stop(link);
-}
-
 static void comes_back_after_its_session_was_killed(void **state)
 {
     struct fixture *f = *state;
@@ -585,7 +570,6 @@ int main(void)
         T(gives_up_on_an_sshd_that_stands_still),
         T(gives_up_on_a_host_that_does_not_answer),
         T(stops_within_moments_in_every_state),
-        T(hurry_cuts_the_delay_short),
         T(comes_back_after_its_session_was_killed),
         T(comes_back_after_its_bridge_was_killed),
         T(comes_back_after_sshd_was_restarted),
