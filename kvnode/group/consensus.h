@@ -23,8 +23,7 @@ struct configuration;
 
 struct consensus_callbacks {
     void *arg;
-    /* Entry index is committed and durable here. bytes: a command, or NULL for
-     * entries that concern the engine only. */
+    /* More is committed and durable here: up to consensus_applied(). */
     void (*committed)(void *arg);
     /* Role, term or known leader may have changed. */
     void (*on_leadership)(void *arg);
