@@ -263,11 +263,10 @@ static void publish(struct fs *fs, fuse_req_t req, uint64_t ino)
 
 /* FLUSH: one descriptor was closed. It publishes if its process has opened or
  * written the file (a forked child closes its copies without having had to do
- * with them), and, if nothing but an emptying is staged, only if the process
- * has no other descriptor of the same open file: a shell opens the file of `>`,
- * duplicates the descriptor, and closes the first before the command writes. Which
- * open file a descriptor is of cannot be seen from here; if the file has been opened
- * for writing more than once, that is no reason to wait. */
+ * with them), and, if nothing but an emptying is staged, only if the process has no
+ * duplicate of it: a shell opens the file of `>`, duplicates the descriptor, and closes
+ * the first before the command writes. How many open files there are tells nothing: one
+ * that was closed just now may yet be counted. */
 void op_flush(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     pid_t process = process_of(fuse_req_ctx(req)->pid);

@@ -166,6 +166,9 @@ static int level_refused(const struct admin *a, struct request_link *l, const ch
     }
     const int64_t now = cluster_number(status, "feature_level");
     json_decref(status);
+    if (len == 0 && strtoll(wanted, NULL, 10) > now)
+        return admin_fail(a, EXIT_REFUSED, "feature_level",
+                          "not yet: the leader has only just begun; nothing was written. Try again");
     if (len == 0)
         return admin_fail(a, EXIT_REFUSED, "feature_level",
                           "it is %lld, and can only rise; nothing was written", (long long)now);

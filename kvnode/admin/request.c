@@ -231,6 +231,20 @@ static int reconnect(struct request_link *l)
     return node == NULL ? try_all(l, l->detail, sizeof l->detail) : try_named(l, node);
 }
 
+/* For a request that is sent again: another cluster has other keys and sessions. */
+static int reconnect_same(struct request_link *l)
+{
+    uint64_t cluster = l->node.cluster_id;
+    int rc = reconnect(l);
+    if (rc != 0 || l->node.cluster_id == cluster)
+        return rc;
+    client_close(l->client);
+    l->client = NULL;
+    l->node.cluster_id = cluster;
+    snprintf(l->detail, sizeof l->detail, "the node that answers now belongs to another cluster");
+    return -ECONNREFUSED;
+}
+
 int request_reconnect(struct request_link *l)
 {
     request_restart_clock(l);
@@ -361,7 +375,7 @@ static int ask(struct request_link *l, enum message_type type, const struct buff
         if (clock_boot_ms() - begin > TELL_AFTER_MS)
             tell_waiting(l, "a leader");
         request_pause(RETRY_MS);
-        if (lost && (rc = reconnect(l)) != 0 && !is_lost(rc))
+        if (lost && (rc = reconnect_same(l)) != 0 && !is_lost(rc))
             return rc;
     }
 }

@@ -97,13 +97,15 @@ static int on_frame(void *arg, const struct frame *frame)
     return serve_request(c, frame);
 }
 
+#define UID_NOBODY 65534
+
 static void identify(struct client_conn *c, int fd)
 {
-    struct ucred cred = {.uid = (uid_t)-1, .gid = (gid_t)-1};
+    struct ucred cred;
     socklen_t len = sizeof cred;
 
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) != 0)
-        cred.uid = (uid_t)-1;
+        cred = (struct ucred){.uid = UID_NOBODY, .gid = UID_NOBODY}; /* never on a unix socket */
     c->who.uid = cred.uid;
     c->who.gid = cred.gid;
     len = sizeof c->groups;

@@ -118,7 +118,8 @@ static int make_tables(sqlite3 *db)
 static const char *const upgrades[STATE_DB_USER_VERSION] = {
     [5] = "CREATE TABLE owner(id INTEGER PRIMARY KEY CHECK(id = 1), cluster INTEGER, node INTEGER, life "
           "INTEGER, checksum INTEGER)",
-    [6] = "ALTER TABLE owner ADD COLUMN program TEXT;" DROPPED_TABLE,
+    [6] = "ALTER TABLE owner ADD COLUMN program TEXT;"
+          "UPDATE owner SET program='" KVFS_VERSION "';" DROPPED_TABLE,
 };
 
 static int upgrade(sqlite3 *db, int64_t from)

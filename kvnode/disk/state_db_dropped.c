@@ -1,5 +1,5 @@
 /* Up to where the operation log may have gaps: one row, beside the state and not part of its
- * digest. Files made before there was that table get it from their writer. */
+ * digest. Of what was dropped before there was that table (format 6) nothing is known. */
 #include "kvnode/disk/state_db_internal.h"
 #include "sync/base/digest.h"
 

@@ -90,13 +90,15 @@ int state_db_claim(const char *path, const struct state_owner *own, char error[S
 {
     struct state_owner owner;
     sqlite3_stmt *st = NULL;
+    bool same;
     sqlite3 *db;
     int code, rv = state_db_open(path, STATE_DB_CREATE, &db, error);
 
     if (rv < 0)
         return rv;
     rv = state_db_read_owner(db, path, &owner, error);
-    if (rv == 0 && is_same(&owner, own) && is_written_by_this_version(db))
+    same = rv == 0 && is_same(&owner, own);
+    if (same && is_written_by_this_version(db))
         goto out;
     if (rv < 0 && rv != -ENODATA)
         goto out;
@@ -115,7 +117,7 @@ int state_db_claim(const char *path, const struct state_owner *own, char error[S
         code = sqlite3_bind_int64(st, 4, (int64_t)checksum(own));
     if (code == SQLITE_OK)
         code = sqlite3_step(st);
-    if (code != SQLITE_DONE)
+    if (code != SQLITE_DONE && !(same && (code & 0xff) == SQLITE_FULL)) /* the mere name is not worth it */
         rv = state_db_fail(db, code, path, "cannot be given to this node", error);
     sqlite3_finalize(st);
 out:

@@ -596,7 +596,10 @@ static void on_installed(uv_work_t *work, int status)
 
     if (status != 0 || s->worked != 0) {
         log_error("installing a state file: %s", s->work_error);
-        node_die("the state that a peer sent cannot be put in force; the next start asks for it again");
+        node_die(
+            s->worked == -EPROTO
+                ? "the state that a peer sent is of a newer version of kvnode: start this node with that one"
+                : "the state that a peer sent cannot be put in force; the next start asks for it again");
     }
     log_info("state as of revision %llu installed", (unsigned long long)store_applied(s->new_store));
     node_store_replace(n, s->new_journal, s->new_store, s->new_writeback);

@@ -527,8 +527,9 @@ int writes_start(struct writes *w, const struct command *cmd, writes_done *done,
         return KV_E_ROFS;
     if (node_disk_full(w->node))
         return KV_E_NOSPC;
+    /* What raises the level may be on its way. */
     if (!level_has(w->node, cmd))
-        return KV_E_NOTSUP;
+        return applied_here(w->node) < consensus_commit(w->node->consensus) ? KV_E_UNAVAILABLE : KV_E_NOTSUP;
     if (w->n + w->own.n >= PENDING_MAX || w->bytes + w->own.bytes >= PENDING_BYTES_MAX)
         return KV_E_BUSY;
     if (cmd->op == COMMAND_REGISTER) {

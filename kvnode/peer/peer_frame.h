@@ -9,7 +9,7 @@
 
 #include "sync/base/buffer.h"
 
-#define PEER_MAGIC "kvfs-peer-2"
+#define PEER_MAGIC "kvfs-peer-3" /* 2: before there was a feature level */
 #define PEER_CONFIGURATION_MAX 65536
 
 /* The front of a HELLO. Strings are borrowed from the frame and not terminated. */

@@ -130,7 +130,7 @@ static void about_level(const struct node *n, const struct members *members, jso
 {
     uint64_t known = members_level(members);
 
-    if (known > store_level(n->store))
+    if (!n->stateless && known > store_level(n->store))
         add(list,
             "all nodes know feature level %" PRIu64 ", the cluster is at %u: kvnode config --cluster "
             "feature_level=%" PRIu64 " puts it in force, and no earlier version can be used from then on",

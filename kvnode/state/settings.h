@@ -28,7 +28,7 @@ enum setting {
     SETTING_SESSION_TIMEOUT, /* ms */
     SETTING_MAX_DEAD_NAMES,
     SETTING_NO_HISTORY,
-    SETTING_FEATURE_LEVEL, /* rises only: apply_level() */
+    SETTING_FEATURE_LEVEL, /* rises only: check_level() */
     SETTING_COUNT
 };
 

@@ -20,7 +20,8 @@ static int check_level(const struct apply *ap)
 
     if (!setting_number(SETTING_FEATURE_LEVEL, ap->body->value, ap->body->value_len, &level))
         return KV_E_INVAL;
-    if (ap->cmd->wall_ns == 0 || level < ap->s->settings.number[SETTING_FEATURE_LEVEL])
+    if (ap->cmd->op != COMMAND_SETTING || ap->cmd->wall_ns == 0 ||
+        level < ap->s->settings.number[SETTING_FEATURE_LEVEL])
         return KV_E_REFUSED;
     return level <= FEATURE_LEVEL ? KV_OK : -EOPNOTSUPP;
 }

@@ -211,9 +211,11 @@ void session_touch(struct store *s, struct session *ss, uint64_t acked_below)
     struct upload *up, *next;
 
     session_begin(s, ss);
-    ss->seen_ms = s->elapsed_ms;
-    TAILQ_REMOVE(&s->session_order, ss, order);
-    put_in_order(s, ss);
+    if (ss->seen_ms != s->elapsed_ms) {
+        ss->seen_ms = s->elapsed_ms;
+        TAILQ_REMOVE(&s->session_order, ss, order);
+        put_in_order(s, ss);
+    }
     if (acked_below > ss->acked_below) {
         ss->acked_below = acked_below;
         while (n < ss->n && ss->results[ss->first + n].seq < acked_below)

@@ -231,7 +231,7 @@ static int create(struct log_db *db)
     if (result == 0 && getrandom(&life, sizeof life, 0) != (ssize_t)sizeof life)
         result = -EIO;
     life |= 1; /* 0: not known */
-    snprintf(text, sizeof text, "INSERT INTO life VALUES(1,%" PRId64 ",%" PRId64 ",NULL)",
+    snprintf(text, sizeof text, "INSERT INTO life VALUES(1,%" PRId64 ",%" PRId64 ",'" KVFS_VERSION "')",
              (int64_t)digest64(LIFE_SEED, &life, sizeof life), life);
     if (result == 0)
         result = run_text(db, text);
@@ -240,7 +240,7 @@ static int create(struct log_db *db)
 
 /* Each takes a file of that format to the next one. */
 static const char *const upgrades[FORMAT_VERSION] = {
-    [3] = "ALTER TABLE life ADD COLUMN program TEXT",
+    [3] = "ALTER TABLE life ADD COLUMN program TEXT; UPDATE life SET program='" KVFS_VERSION "'",
 };
 
 static int upgrade(struct log_db *db, int64_t from)
@@ -317,6 +317,8 @@ static int open_tables(struct log_db *db, bool fresh, char *why)
     result = pragma_int(db, "SELECT program IS NOT '" KVFS_VERSION "' FROM life", &differs);
     if (result == 0 && differs != 0)
         result = run_text(db, "UPDATE life SET program='" KVFS_VERSION "'");
+    if (result == -ENOSPC)
+        result = 0; /* a name is not worth a start */
     return log_db_explain(db, result, why);
 }
 

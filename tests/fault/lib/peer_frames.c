@@ -57,7 +57,7 @@ void peer_hello(struct buffer *b, uint64_t cluster, uint16_t id, const char *nam
     const struct incarnation made_now = {.id = id > 0 ? id : 1, .boot = 1, .nonce = 1};
     size_t at = frame_begin(b, PEER_FIRST, 0, 0);
 
-    buffer_put_text(b, "kvfs-peer-2");
+    buffer_put_text(b, "kvfs-peer-3");
     buffer_put_u64(b, cluster);
     buffer_put_u16(b, id);
     buffer_put_text(b, name);
