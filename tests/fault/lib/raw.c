@@ -11,23 +11,22 @@
 #include <unistd.h>
 
 #include "sync/base/clock.h"
+#include "tests/lib/look_again.h"
 
 int raw_open(const char *socket_path)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    unsigned tries;
+    uint64_t until = 0;
 
     snprintf(addr.sun_path, sizeof addr.sun_path, "%s", socket_path);
-    for (tries = 0; fd >= 0 && tries < 500; tries++) {
-        struct pollfd wait = {.fd = -1};
-
+    while (fd >= 0) {
         if (connect(fd, (struct sockaddr *)&addr, sizeof addr) == 0)
             return fd;
-        if (errno != EAGAIN) /* else the backlog is full */
+        if (errno != EAGAIN || !look_again(&until, 15000)) /* EAGAIN: the backlog is full */
             break;
-        poll(&wait, 1, 10);
     }
+    fprintf(stderr, "%s: no connection: %s\n", socket_path, strerror(errno));
     if (fd >= 0)
         close(fd);
     return -1;
