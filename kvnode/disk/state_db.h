@@ -37,7 +37,7 @@ struct store;
 /* The file's format. 5: no owner; 6: not by which program it was written, nor whether
  * history was dropped. An older one is brought up to this when it is opened for writing, as a node
  * does first (state_db.c: upgrades); a newer one, and one before OLDEST, is refused with -EPROTO. A state
- * file goes to other nodes, too: one of an older build cannot take it, and waits until it is upgraded. */
+ * file goes to other nodes, too: one of an older build cannot take it, and ends until it is upgraded. */
 #define STATE_DB_USER_VERSION 7
 #define STATE_DB_OLDEST_VERSION 5
 

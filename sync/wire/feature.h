@@ -1,8 +1,9 @@
 /* The feature level: what applying a command depends on, agreed by all nodes.
  *
  * It is a replicated setting of the cluster (settings.h), 1 to begin with. A build knows all
- * levels up to FEATURE_LEVEL. What a level adds - an operation, a flag, a field, another result,
- * another constant that applying looks at - is refused until the cluster is at that level:
+ * levels up to FEATURE_LEVEL. What a level adds - operations and flags of the header; nobody looks
+ * at bodies before the log, so what a body means never changes - is refused until the cluster is at
+ * that level; another result, or constant, applying uses from that level on:
  *
  *   - by the node that takes it and by the leader, before the log (KV_E_NOTSUP);
  *   - and a node that finds it in the log, or in a state that it loads, and does not know it,
@@ -13,7 +14,8 @@
  * by itself. What each level added:
  *
  *   1  all that is there today. Constants that belong to it, since results follow from them:
- *      SESSIONS_MAX and the others of kvnode/state/store_session.c and kvnode/state/store_upload.c,
+ *      those of kvnode/state/store_internal.h (sessions, results, EXPIRE_MAX, FORGET_MAX, ASIDE_MS)
+ *      and store_upload.c, the settings' defaults and bounds,
  *      STORE_DEPTH_MAX, STORE_DEL_MAX, REWRITE_* of kvnode/state/rewrite.c, COMMAND_PART_SIZE, the
  *      limits of names and paths (attr.h), CLOCK_BACK_*. tests/unit/store/test_golden.c fails
  *      if one of them, or anything else that applying does, changes without a new level.
