@@ -38,8 +38,7 @@
 
 #define NODES 3
 #define TIMEOUT_MS 5000
-#define PATIENT_MS 20000 /* the timeout of calls that are to succeed */
-#define MARGIN_MS 2500   /* for a machine that has other things to do */
+#define MARGIN_MS 2500 /* for a machine that has other things to do */
 #define LIMIT_MS (TIMEOUT_MS + MARGIN_MS)
 #define RECOVER_MS 25000
 
@@ -305,18 +304,17 @@ struct scene {
 static struct scene scene; /* the one of the test that runs */
 
 /* nodes: n_nodes of them, the preferred one first. */
-static void begin_scene_on(const char *name, const unsigned *nodes, unsigned n_nodes, unsigned timeout_ms,
-                           enum call first, enum call last)
+static void begin_scene_on(const char *name, const unsigned *nodes, unsigned n_nodes, enum call first,
+                           enum call last)
 {
-    char path[100], options[48];
+    char path[100];
     unsigned n = last - first + 1;
 
     needed(unavailable);
     watch = watch_new();
     assert_non_null(watch);
-    snprintf(options, sizeof options, "timeout=%u,commit=600", timeout_ms / 1000);
-    assert_true(mount_start(&scene.mount, cluster, name, nodes, n_nodes, options));
-    assert_true(watch_start(watch, cluster, &scene.mount, 1, timeout_ms + MARGIN_MS + 4500));
+    assert_true(mount_start(&scene.mount, cluster, name, nodes, n_nodes, "timeout=5,commit=600"));
+    assert_true(watch_start(watch, cluster, &scene.mount, 1, LIMIT_MS + 4500));
     assert_true(await(RECOVER_MS, is_usable, &scene.mount));
     snprintf(path, sizeof path, "%s/hangs", scene.mount.path);
     assert_true(mkdir(path, 0755) == 0 || errno == EEXIST);
@@ -324,9 +322,9 @@ static void begin_scene_on(const char *name, const unsigned *nodes, unsigned n_n
     assert_true(await(RECOVER_MS, are_ready, &n));
 }
 
-static void begin_scene(const char *name, unsigned node)
+static void begin_scene(const char *name, unsigned node, enum call first, enum call last)
 {
-    begin_scene_on(name, &node, 1, TIMEOUT_MS, 0, CALLS - 1);
+    begin_scene_on(name, &node, 1, first, last);
 }
 
 static bool leave_scene(void)
@@ -386,7 +384,7 @@ static void assert_all_refused(bool answers)
 static void its_node_is_stopped(void **state)
 {
     (void)state;
-    begin_scene("stopped", 0);
+    begin_scene("stopped", 0, 0, CALLS - 1);
     cluster_signal(cluster, 0, SIGSTOP);
     let_go(CALLS);
     cluster_signal(cluster, 0, SIGCONT);
@@ -397,7 +395,7 @@ static void its_node_is_stopped(void **state)
 static void its_node_is_killed(void **state)
 {
     (void)state;
-    begin_scene("killed", 0);
+    begin_scene("killed", 0, 0, CALLS - 1);
     cluster_signal(cluster, 0, SIGKILL);
     let_go(CALLS);
     assert_true(cluster_start(cluster, 0));
@@ -408,7 +406,7 @@ static void its_node_is_killed(void **state)
 static void both_other_nodes_are_killed(void **state)
 {
     (void)state;
-    begin_scene("quorum", 0);
+    begin_scene("quorum", 0, 0, CALLS - 1);
     cluster_signal(cluster, 1, SIGKILL);
     cluster_signal(cluster, 2, SIGKILL);
     let_go(CALLS);
@@ -430,7 +428,7 @@ static void its_node_is_cut_off(void **state)
 
     (void)state;
     needed(cluster != NULL && !cluster->options.namespaces ? "needs network namespaces" : unavailable);
-    begin_scene("cut", node);
+    begin_scene("cut", node, 0, CALLS - 1);
     assert_true(net_cut(cluster->net, node, true));
     assert_true(await(RECOVER_MS, knows, &node));
     let_go(CALLS);
@@ -458,7 +456,7 @@ static void its_sshd_is_killed(void **state)
     leader = cluster_leader(cluster, RECOVER_MS);
     assert_int_not_equal(leader, CLUSTER_MAX);
     node = (leader + 1) % NODES;
-    begin_scene("sshd", node);
+    begin_scene("sshd", node, 0, CALLS - 1);
     n = sshd_find(cluster, node, pids, 64);
     assert_true(n > 0);
     for (i = 0; i < n; i++)
@@ -491,20 +489,19 @@ static bool has_content(unsigned node, const char *key, const char *text)
     return rv == 0 && len == strlen(text) && memcmp(data, text, len) == 0;
 }
 
-/* The calls close() and fsync() are made while the fault lasts, and it ends in time: theirs
- * is enough for nodes that start, elect somebody and take up their links on a busy machine. */
+/* The calls close() and fsync() are made while the fault lasts, and it ends in time. */
 static void assert_goes_through(const char *name, void (*begin)(void), void (*end)(void))
 {
-    unsigned i, n = 2, node = 0;
+    unsigned i, n = 2;
     char key[32];
 
-    begin_scene_on(name, &node, 1, PATIENT_MS, CALL_CLOSE, CALL_FSYNC);
+    begin_scene(name, 0, CALL_CLOSE, CALL_FSYNC);
     begin();
     shared->go = true;
     pause_ms(1500); /* the fault's length */
     assert_int_equal(shared->done, 0);
     end();
-    assert_true(await(PATIENT_MS + MARGIN_MS, are_done, &n));
+    assert_true(await(LIMIT_MS, are_done, &n));
     for (i = CALL_CLOSE; i <= CALL_FSYNC; i++) {
         printf("#   %-24s %5u ms: %s\n", calls[i].name, shared->results[i].ms,
                strerror(shared->results[i].err));
@@ -579,7 +576,7 @@ static void a_mount_leaves_a_node_that_is_alone(void **state)
 
     (void)state;
     needed(cluster != NULL && !cluster->options.namespaces ? "needs network namespaces" : unavailable);
-    begin_scene_on("leaves", order, NODES, TIMEOUT_MS, 0, CALLS - 1);
+    begin_scene_on("leaves", order, NODES, 0, CALLS - 1);
     assert_true(net_cut(cluster->net, node, true));
     assert_true(await(RECOVER_MS, knows, &node));
     let_go(CALLS);

@@ -19,9 +19,7 @@
 #include "tests/fault/lib/small_disk.h"
 
 #define NODES 3
-/* Silence of 1.5 s (PEER_FRESH_MS) is told of within two, and so much again is for a machine that
- * has other things to do; the figures are what counts. */
-#define SOON_MS 4000
+#define SOON_MS 2000
 #define HEAL_MS 20000 /* redialling has pauses */
 
 static const char *unavailable;

@@ -21,6 +21,8 @@
 
 #include "tests/lib/look_again.h"
 
+#define SOON_MS 1000
+
 static const char *mounts[2];
 static int rounds;
 static int n_tests, n_failed;
@@ -192,7 +194,7 @@ static void rename_a_directory_above(void)
         expect_true(&t, i, rename(at(i, "co-dir%d", i & 1), at(i, "co-dir%d", (i + 1) & 1)) == 0, "rename");
         /* That the new name was missing may be remembered until the event comes. */
         until = 0;
-        while (access(at(i + 1, "co-dir%d", (i + 1) & 1), F_OK) != 0 && look_again(&until, 5000))
+        while (access(at(i + 1, "co-dir%d", (i + 1) & 1), F_OK) != 0 && look_again(&until, SOON_MS))
             ;
         expect(&t, i, text, get(at(i + 1, "co-dir%d/sub/key", (i + 1) & 1)));
         /* The old name must not lead anywhere by an open. */
@@ -252,8 +254,8 @@ static void descriptors_and_maps_see_it_soon(void)
 
             got[n > 0 ? n : 0] = '\0';
             seen = strcmp(got, text) == 0 && memcmp(map, text, strlen(text)) == 0;
-        } while (!seen && look_again(&until, 5000));
-        expect_true(&t, i, seen, "an open file and a map show the change within five seconds");
+        } while (!seen && look_again(&until, SOON_MS));
+        expect_true(&t, i, seen, "an open file and a map show the change within a second");
     }
     munmap(map, 4096);
     close(fd);
@@ -279,19 +281,19 @@ static void names_follow_soon(void)
 
         stat(at(1, "co-name"), &st); /* so that its absence is cached */
         expect_true(&t, i, put(at(0, "co-name"), "x"), "write");
-        while (access(at(1, "co-name"), F_OK) != 0 && look_again(&until, 5000))
+        while (access(at(1, "co-name"), F_OK) != 0 && look_again(&until, SOON_MS))
             ;
-        expect_true(&t, i, access(at(1, "co-name"), F_OK) == 0, "a new name appears within five seconds");
+        expect_true(&t, i, access(at(1, "co-name"), F_OK) == 0, "a new name appears within a second");
         expect_true(&t, i, chmod(at(0, "co-name"), mode) == 0, "chmod");
         until = 0;
-        while (!has_mode(1, "co-name", mode) && look_again(&until, 5000))
+        while (!has_mode(1, "co-name", mode) && look_again(&until, SOON_MS))
             ;
-        expect_true(&t, i, has_mode(1, "co-name", mode), "a mode follows within five seconds");
+        expect_true(&t, i, has_mode(1, "co-name", mode), "a mode follows within a second");
         expect_true(&t, i, unlink(at(0, "co-name")) == 0, "unlink");
         until = 0;
-        while (stat(at(1, "co-name"), &st) == 0 && look_again(&until, 5000))
+        while (stat(at(1, "co-name"), &st) == 0 && look_again(&until, SOON_MS))
             ;
-        expect_true(&t, i, stat(at(1, "co-name"), &st) != 0, "a removed name goes within five seconds");
+        expect_true(&t, i, stat(at(1, "co-name"), &st) != 0, "a removed name goes within a second");
     }
     report(&t, "names and modes follow");
 }

@@ -244,7 +244,7 @@ static void what_stays_open_is_published_after_the_commit_time(void)
     uint64_t until = 0;
 
     CHECK(write(fd, "line\n", 5) == 5);
-    while (!shows(1, "logger", "line\n") && look_again(&until, 10000))
+    while (!shows(1, "logger", "line\n") && look_again(&until, 8000))
         ;
     CHECK(shows(1, "logger", "line\n"));
     close(fd);
@@ -266,7 +266,7 @@ static void maps_are_published(void)
     CHECK(memcmp(get(at(0, "map")), "mapped", 6) == 0);
     memcpy(map, "MAPPED", 6);
     munmap(map, 8192); /* written behind, with the last release */
-    while (memcmp(get(at(1, "map")), "MAPPED", 6) != 0 && look_again(&until, 10000))
+    while (memcmp(get(at(1, "map")), "MAPPED", 6) != 0 && look_again(&until, 8000))
         ;
     CHECK(memcmp(get(at(1, "map")), "MAPPED", 6) == 0);
     CHECK(memcmp(text_buffer + 5000, "far", 3) == 0);
