@@ -15,7 +15,7 @@
 static void on_connected(struct fs *fs)
 {
     file_reopen_all(fs);
-    directory_reopen_all(fs);
+    open_directory_reopen_all(fs);
 }
 
 static void on_dropped(struct fs *fs)
@@ -75,7 +75,7 @@ void fs_deinit(struct fs *fs)
         free(r->extra);
         request_end(fs, r);
     }
-    directory_free_all(fs);
+    open_directory_free_all(fs);
     inode_free_all(fs);
     virtual_free_all(fs);
     link_deinit(fs);

@@ -31,7 +31,7 @@
 #include "kvfs/link/request.h"
 #include "kvfs/link/retry.h"
 #include "kvfs/link/stamp.h"
-#include "kvfs/ops/directory.h"
+#include "kvfs/reply/open_directory.h"
 #include "kvfs/virtual/virtual.h"
 
 /* For ever, as far as the kernel is concerned: events end it. */
@@ -55,11 +55,11 @@ struct fs {
     struct request *ticked_next; /* request_tick(): the one after that which is being looked at */
     struct stage_memory memory;
     struct file_keep kept;
-    struct file_list files;            /* those with something staged or being published */
-    struct directory_list directories; /* open ones */
-    unsigned n_lost;                   /* files with file.lost */
-    struct file *uploading;            /* the one whose publication is in parts; one at a time */
-    uint32_t uploaded_uid;             /* whose the last one is */
+    struct file_list files;                 /* those with something staged or being published */
+    struct open_directory_list directories; /* open ones */
+    unsigned n_lost;                        /* files with file.lost */
+    struct file *uploading;                 /* the one whose publication is in parts; one at a time */
+    uint32_t uploaded_uid;                  /* whose the last one is */
     struct reserve reserve;
     struct link link;
     struct notifier notifier;

@@ -6,7 +6,7 @@
  *   operations_attr.c       attributes
  *   operations_open.c       open, create
  *   operations_io.c         read, write, and when to publish
- *   directory.c             listings */
+ *   operations_directory.c  listings */
 #ifndef KVFS_KVFS_OPS_OPERATIONS_H
 #define KVFS_KVFS_OPS_OPERATIONS_H
 

@@ -8,7 +8,7 @@
 #include "kvfs/file/publish.h"
 #include "kvfs/link/process.h"
 #include "kvfs/ops/operations.h"
-#include "kvfs/ops/reply.h"
+#include "kvfs/reply/reply.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 

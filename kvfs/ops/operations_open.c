@@ -16,7 +16,7 @@
 #include "kvfs/file/publish.h"
 #include "kvfs/link/process.h"
 #include "kvfs/ops/operations.h"
-#include "kvfs/ops/reply.h"
+#include "kvfs/reply/reply.h"
 #include "sync/base/error.h"
 
 static void reply_open(struct fs *fs, struct request *r, bool keep_cache)

@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 #include "kvfs/file/file.h"
-#include "kvfs/ops/directory.h"
+#include "kvfs/reply/open_directory.h"
 #include "kvfs/ops/fs.h"
-#include "kvfs/ops/reply.h"
+#include "kvfs/reply/reply.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 
@@ -88,7 +88,7 @@ static void open_directory(struct fs *fs, struct request *r, struct virtual_node
         buffer_put_u8(&names, INODE_FILE);
         buffer_put_bytes(&names, files[i].name, strlen(files[i].name) + 1);
     }
-    directory_reply_list(fs, r, &names, false);
+    open_directory_reply_list(fs, r, &names, false);
     buffer_deinit(&names);
 }
 

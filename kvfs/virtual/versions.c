@@ -13,9 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kvfs/ops/directory.h"
+#include "kvfs/reply/open_directory.h"
 #include "kvfs/ops/fs.h"
-#include "kvfs/ops/reply.h"
+#include "kvfs/reply/reply.h"
 #include "kvfs/virtual/version_name.h"
 #include "sync/base/error.h"
 
@@ -119,7 +119,7 @@ static void on_names(struct fs *fs, struct request *r, int code, struct cursor *
         return;
     }
     if (!more || count == 0) {
-        directory_reply_list(fs, r, &r->data, false);
+        open_directory_reply_list(fs, r, &r->data, false);
         return;
     }
     buffer_clear(&r->payload);
@@ -259,7 +259,7 @@ static void on_versions(struct fs *fs, struct request *r, int code, struct curso
     else if (more && count > 0)
         send_history(fs, r, v->directory, v->name, row.revision, on_versions);
     else
-        directory_reply_list(fs, r, &r->data, true);
+        open_directory_reply_list(fs, r, &r->data, true);
 }
 
 static void list_versions(struct fs *fs, struct request *r, struct virtual_node *v)

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "kvfs/ops/fs.h"
-#include "kvfs/ops/reply.h"
+#include "kvfs/reply/reply.h"
 
 bool virtual_is_reserved(const char *name)
 {

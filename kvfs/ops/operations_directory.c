@@ -1,7 +1,5 @@
-/* Cookies: 1 "." 2 ".." 3 ".versions" (listed only if so wanted), then the entry's
+/* Listings. Cookies: 1 "." 2 ".." 3 ".versions" (listed only if so wanted), then the entry's
  * number + FIRST. */
-#include "kvfs/ops/directory.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -9,7 +7,7 @@
 
 #include "kvfs/file/file.h"
 #include "kvfs/ops/operations.h"
-#include "kvfs/ops/reply.h"
+#include "kvfs/reply/reply.h"
 #include "sync/base/error.h"
 
 #define FIRST 3
@@ -158,7 +156,7 @@ static void on_readdir(struct fs *fs, struct request *r, int code, struct cursor
         listing_reply(fs, &l);
 }
 
-static void list_virtual(struct fs *fs, struct request *r, const struct directory *d)
+static void list_virtual(struct fs *fs, struct request *r, const struct open_directory *d)
 {
     struct listing l;
     uint64_t at;
@@ -181,7 +179,7 @@ static void list_virtual(struct fs *fs, struct request *r, const struct director
 static void list(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, const struct fuse_file_info *fi,
                  bool plus)
 {
-    const struct directory *d = (const struct directory *)(uintptr_t)fi->fh;
+    const struct open_directory *d = (const struct open_directory *)(uintptr_t)fi->fh;
     struct fs *fs = fs_enter(req);
     struct request *r = request_begin(fs, req);
     size_t entries = size / (plus ? PLUS_SIZE : PLAIN_SIZE) + 1;
@@ -214,89 +212,16 @@ void op_readdirplus(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, 
     list(req, node, size, offset, fi, true);
 }
 
-static void directory_free(struct fs *fs, struct directory *d)
-{
-    if (d == NULL)
-        return;
-    if (!d->virtual)
-        TAILQ_REMOVE(&fs->directories, d, link);
-    if (d->pinned)
-        link_close_inode(fs, d->ino);
-    buffer_deinit(&d->names);
-    free(d->offsets);
-    free(d);
-}
-
-void directory_free_all(struct fs *fs)
-{
-    while (!TAILQ_EMPTY(&fs->directories))
-        directory_free(fs, TAILQ_FIRST(&fs->directories));
-}
-
-static void reply_directory(struct fs *fs, struct request *r, struct directory *d)
-{
-    r->fi.fh = (uint64_t)(uintptr_t)d;
-    if (fuse_reply_open(r->fuse, &r->fi) != 0)
-        directory_free(fs, d);
-    request_end(fs, r);
-}
-
-static bool index_names(struct directory *d, bool reverse)
-{
-    size_t at, n = 0, i;
-
-    for (at = 0; at < d->names.len; at += strlen((const char *)d->names.data + at) + 1)
-        n++;
-    d->offsets = calloc(n + 1, sizeof *d->offsets);
-    if (d->offsets == NULL)
-        return false;
-    d->n = n;
-    for (at = 0, i = 0; i < n; at += strlen((const char *)d->names.data + at) + 1, i++)
-        d->offsets[reverse ? n - 1 - i : i] = at;
-    return true;
-}
-
-void directory_reply_list(struct fs *fs, struct request *r, struct buffer *names, bool reverse)
-{
-    struct directory *d = calloc(1, sizeof *d);
-
-    if (d == NULL || names->failed) {
-        free(d);
-        request_error(fs, r, ENOMEM);
-        return;
-    }
-    d->virtual = true;
-    d->names = *names;
-    *names = (struct buffer)BUFFER_INIT; /* consumed */
-    if (!index_names(d, reverse)) {
-        directory_free(fs, d);
-        request_error(fs, r, ENOMEM);
-        return;
-    }
-    reply_directory(fs, r, d);
-}
-
 /* One that was removed can be opened all the same (somebody's working directory): it is
  * empty. */
 static void on_opendir(struct fs *fs, struct request *r, int code, struct cursor *body)
 {
     bool opened = code == 0, removed = code == KV_E_NOENT || code == KV_E_STALE;
-    struct directory *d = opened || removed ? calloc(1, sizeof *d) : NULL;
 
-    if (d == NULL) {
-        if (opened)
-            link_close_inode(fs, r->ino);
-        if (opened || removed)
-            request_error(fs, r, ENOMEM);
-        else
-            request_fail(fs, r, code);
-        return;
-    }
-    d->ino = r->ino;
-    d->uid = r->caller.uid;
-    d->pinned = opened;
-    TAILQ_INSERT_TAIL(&fs->directories, d, link);
-    reply_directory(fs, r, d);
+    if (opened || removed)
+        open_directory_reply(fs, r, opened);
+    else
+        request_fail(fs, r, code);
 }
 
 /* It is the barrier, as for files. */
@@ -317,34 +242,11 @@ void op_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
     fs_leave(fs);
 }
 
-static void on_reopened(struct fs *fs, struct request *r, int code, struct cursor *body)
-{
-    request_end(fs, r); /* reading it tells */
-}
-
-void directory_reopen_all(struct fs *fs)
-{
-    struct directory *d;
-
-    TAILQ_FOREACH (d, &fs->directories, link) {
-        struct request *r = request_begin(fs, NULL);
-
-        d->pinned = r != NULL;
-        if (r == NULL)
-            continue;
-        r->ino = d->ino;
-        r->once = true;
-        r->deadline_ms = UINT64_MAX;
-        r->caller.uid = d->uid;
-        link_open_inode(fs, r, d->ino, OPEN_READ, true, on_reopened);
-    }
-}
-
 void op_releasedir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_enter(req);
 
-    directory_free(fs, (struct directory *)(uintptr_t)fi->fh);
+    open_directory_close(fs, (struct open_directory *)(uintptr_t)fi->fh);
     fs_leave(fs);
     fuse_reply_err(req, 0);
 }

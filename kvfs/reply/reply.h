@@ -1,7 +1,7 @@
 /* Answers to the kernel that change what it knows: the counts of its
  * references, and how long it may believe what. Each ends the request. */
-#ifndef KVFS_KVFS_OPS_REPLY_H
-#define KVFS_KVFS_OPS_REPLY_H
+#ifndef KVFS_KVFS_REPLY_REPLY_H
+#define KVFS_KVFS_REPLY_REPLY_H
 
 #include "kvfs/ops/fs.h"
 

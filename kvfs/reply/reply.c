@@ -1,4 +1,4 @@
-#include "kvfs/ops/reply.h"
+#include "kvfs/reply/reply.h"
 
 #include <errno.h>
 #include <stdlib.h>
