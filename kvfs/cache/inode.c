@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kvfs/file/file.h"
 #include "kvfs/ops/fs.h"
 #include "sync/base/clock.h"
 
@@ -60,7 +59,7 @@ void inode_forget(struct fs *fs, uint64_t ino, uint64_t n)
         return;
     inode->nlookup -= n < inode->nlookup ? n : inode->nlookup;
     if (inode->nlookup == 0 && inode->file != NULL)
-        file_put(fs, inode);
+        fs->inodes.owner->put_file(fs, inode);
     else
         inode_put(fs, inode);
 }
@@ -143,7 +142,7 @@ void inode_free_all(struct fs *fs)
     HASH_ITER(hh, fs->inodes.by_ino, inode, next)
     {
         if (inode->file != NULL)
-            file_free(fs, inode);
+            fs->inodes.owner->free_file(fs, inode);
         inode_free(fs, inode);
     }
 }

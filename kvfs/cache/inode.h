@@ -41,8 +41,18 @@ struct inode {
     bool negatives;            /* directory: told that a name in it is missing */
 };
 
+/* What the table does not know of files. */
+struct inode_owner {
+    /* The kernel has forgotten the inode: frees its file, and then it, if nothing else needs them. */
+    void (*put_file)(struct fs *fs, struct inode *inode);
+    void (*free_file)(struct fs *fs, struct inode *inode);
+    /* The kernel has dropped what it had of it. */
+    void (*on_dropped)(struct fs *fs, struct inode *inode);
+};
+
 struct inode_table {
-    struct inode *by_ino; /* uthash */
+    const struct inode_owner *owner; /* called only for inodes with a file */
+    struct inode *by_ino;            /* uthash */
     uint64_t moves;
 };
 

@@ -115,7 +115,7 @@ static void notify_inode(struct fs *fs, struct inode *inode)
     }
     inode->inval_attr = inode->inval_data = false;
     if (inode->file != NULL)
-        request_wake_all(fs, &inode->file->invalidated, 0);
+        fs->inodes.owner->on_dropped(fs, inode);
 }
 
 /* The first inode whose time has come; else ms until the first will. */

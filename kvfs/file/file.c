@@ -63,7 +63,7 @@ static void keep_no_more(struct fs *fs, struct file *f)
     f->kept = false;
 }
 
-void file_free(struct fs *fs, struct inode *inode)
+static void file_free(struct fs *fs, struct inode *inode)
 {
     struct file *f = inode->file;
 
@@ -135,6 +135,14 @@ void file_put(struct fs *fs, struct inode *inode)
     }
     inode_put(fs, inode);
 }
+
+static void on_dropped(struct fs *fs, struct inode *inode)
+{
+    request_wake_all(fs, &inode->file->invalidated, 0);
+}
+
+const struct inode_owner file_inode_owner = {
+    .put_file = file_put, .free_file = file_free, .on_dropped = on_dropped};
 
 bool file_flags_write(int flags)
 {

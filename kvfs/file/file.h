@@ -16,6 +16,7 @@
 #include <sys/queue.h>
 #include <sys/types.h>
 
+#include "kvfs/cache/inode.h"
 #include "kvfs/file/stage.h"
 #include "kvfs/link/request.h"
 
@@ -101,7 +102,8 @@ struct file {
 struct file *file_get(struct fs *fs, struct inode *inode);
 /* Frees it, and the inode, if nothing needs it any more. */
 void file_put(struct fs *fs, struct inode *inode);
-void file_free(struct fs *fs, struct inode *inode);
+/* What the inodes' table calls. */
+extern const struct inode_owner file_inode_owner;
 
 /* A handle that is already open (pinned) on the node. uid, process: who opens it; process
  * 0: not known, or only to read. NULL: out of memory. */

@@ -60,6 +60,7 @@ int fs_init(struct fs *fs, const struct options *options)
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&fs->ready_cond, &attr);
     pthread_condattr_destroy(&attr);
+    fs->inodes.owner = &file_inode_owner;
     notifier_init(fs);
     reserve_init(&fs->reserve);
     fs->link.owner = &link_owner;
