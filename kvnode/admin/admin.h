@@ -22,7 +22,7 @@ enum admin_exit {
     EXIT_UNAVAILABLE = 4, /* no node or no leader; nothing was written */
     EXIT_VERSION = 5,     /* the version is not the expected one; nothing was written */
     EXIT_REFUSED = 6,     /* permissions, limits, kinds; nothing was written */
-    EXIT_UNKNOWN = 7,     /* outcome unknown: it may or may not have been executed */
+    EXIT_UNKNOWN = 7,     /* outcome unknown: it may or may not have been executed; or it was, in part */
 };
 
 /* Every option of every verb: its place in verbs.c's table. */
@@ -129,6 +129,9 @@ int admin_fail(const struct admin *a, int exit, const char *subject, const char 
  * node's text, may be "". written: a write was asked for, so say what became of
  * it. Gives the exit status. */
 int admin_fail_code(const struct admin *a, const char *subject, int code, const char *detail, bool written);
+/* The same of a removal that was done partly: what it says is neither all nor nothing. EXIT_UNKNOWN. */
+int admin_fail_partly(const struct admin *a, const char *subject, int code, const char *detail,
+                      uint64_t removed);
 /* The exit status of a code. */
 int admin_exit_of(int code, bool written);
 /* A key that a verb was given: EXIT_OK, or the failure's exit status after a message

@@ -121,6 +121,25 @@ int cluster_fail_long(const struct admin *a, const char *subject, uint64_t limit
         text);
 }
 
+/* Where the cluster cannot write and the node gave no detail: which members it misses. */
+static void find_detail(struct request_link *l, int code)
+{
+    json_t *status = NULL;
+    if ((code != KV_E_UNAVAILABLE && code != KV_E_ROFS && code != -ETIMEDOUT) || l->detail[0] != '\0' ||
+        l->client == NULL)
+        return;
+    l->deadline_ms = clock_boot_ms() + 500;
+    if (cluster_status(l, &status) == 0)
+        name_useless(status, l->detail, sizeof l->detail);
+    json_decref(status);
+}
+
+int cluster_fail_partly(struct request_link *l, const char *subject, int code, uint64_t removed)
+{
+    find_detail(l, code);
+    return admin_fail_partly(l->admin, subject, code, l->detail, removed);
+}
+
 int cluster_fail(struct request_link *l, const char *subject, int code, bool written)
 {
     json_t *status = NULL;
@@ -142,13 +161,7 @@ int cluster_fail(struct request_link *l, const char *subject, int code, bool wri
             return exit;
         }
     }
-    if ((code == KV_E_UNAVAILABLE || code == KV_E_ROFS || code == -ETIMEDOUT) && l->detail[0] == '\0' &&
-        l->client != NULL) {
-        l->deadline_ms = clock_boot_ms() + 500;
-        if (cluster_status(l, &status) == 0)
-            name_useless(status, l->detail, sizeof l->detail);
-        json_decref(status);
-    }
+    find_detail(l, code);
     return admin_fail_code(l->admin, subject, code, l->detail, written);
 }
 

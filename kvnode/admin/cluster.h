@@ -13,6 +13,8 @@ int cluster_admin(struct request_link *l, json_t *command, json_t **answer_out);
 /* admin_fail_code() for a request on l. Where the cluster cannot write, the node
  * is asked which members it misses. */
 int cluster_fail(struct request_link *l, const char *subject, int code, bool written);
+/* admin_fail_partly(), likewise. */
+int cluster_fail_partly(struct request_link *l, const char *subject, int code, uint64_t removed);
 /* A value that is longer than value_limit. EXIT_REFUSED. */
 int cluster_fail_long(const struct admin *a, const char *subject, uint64_t limit);
 /* "The cluster works. One node may fail." */

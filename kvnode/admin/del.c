@@ -17,23 +17,27 @@ int verb_del(struct admin *a)
         const struct command_body body = {
             .path = (const uint8_t *)key, .path_len = strlen(key), .flags = a->opt[OPT_RECURSIVE] != NULL};
         struct command_result result;
-        int refused = admin_key(a, key, false, true);
+        uint64_t removed = 0;
+        int rc, refused = admin_key(a, key, false, true);
         if (refused != EXIT_OK) {
             exit = exit != EXIT_OK ? exit : refused;
             continue;
         }
         request_restart_clock(&l);
-        int rc = request_write(&l, COMMAND_DEL, &body, &result);
+        do {
+            rc = request_write(&l, COMMAND_DEL, &body, &result);
+            removed += result.removed;
+        } while (result.removed > 0 && request_again(&l, rc)); /* it was done partly */
         if (rc != 0) {
-            int failed = cluster_fail(&l, key, rc, true);
+            int failed =
+                removed > 0 ? cluster_fail_partly(&l, key, rc, removed) : cluster_fail(&l, key, rc, true);
             exit = exit != EXIT_OK ? exit : failed;
             if (rc < 0)
                 break;
         } else if (a->opt[OPT_JSON] != NULL) {
             char revision[32];
             format_revision(result.revision, revision, sizeof revision);
-            json_t *object =
-                json_pack("{s:I, s:s}", "removed", (json_int_t)result.removed, "revision", revision);
+            json_t *object = json_pack("{s:I, s:s}", "removed", (json_int_t)removed, "revision", revision);
             json_set_bytes(object, "key", key, strlen(key));
             json_line(object);
         }

@@ -13,6 +13,7 @@
 
 /* Longer subjects are shown by their beginning and their end. */
 #define SUBJECT_MAX 120
+#define REASON_MAX 720
 
 static void put_subject(const char *subject)
 {
@@ -168,26 +169,43 @@ static const char *advice(const struct admin *a, int exit, int code)
     return "";
 }
 
-int admin_fail_code(const struct admin *a, const char *subject, int code, const char *detail, bool written)
+static void reason(const struct admin *a, int code, const char *detail, char *text, size_t size)
 {
-    int exit = admin_exit_of(code, written);
-    char text[160];
     unsigned s = a->timeout_ms / 1000;
+    size_t len;
     if (code == -ETIMEDOUT)
-        snprintf(text, sizeof text,
+        snprintf(text, size,
                  s > 0 ? "no answer from the node for %u s" : "no answer from the node within %u ms",
                  s > 0 ? s : a->timeout_ms);
     else if (code == KV_E_UNAVAILABLE)
-        snprintf(text, sizeof text, s > 0 ? "no leader for %u s" : "no leader within %u ms",
+        snprintf(text, size, s > 0 ? "no leader for %u s" : "no leader within %u ms",
                  s > 0 ? s : a->timeout_ms);
     else if (code == -ECONNRESET || code == -EPIPE)
-        snprintf(text, sizeof text, "the node closed the connection");
+        snprintf(text, size, "the node closed the connection");
     else
-        snprintf(text, sizeof text, "%s", code > 0 ? error_text(code) : strerror(-code));
-    bool say_detail = detail != NULL && detail[0] != '\0';
-    return admin_fail(a, exit, subject, "%s%s%s%s%s%s", text, say_detail ? " (" : "",
-                      say_detail ? detail : "", say_detail ? ")" : "", written ? outcome(exit) : "",
-                      advice(a, exit, code));
+        snprintf(text, size, "%s", code > 0 ? error_text(code) : strerror(-code));
+    len = strlen(text);
+    if (detail != NULL && detail[0] != '\0')
+        snprintf(text + len, size - len, " (%s)", detail);
+}
+
+int admin_fail_code(const struct admin *a, const char *subject, int code, const char *detail, bool written)
+{
+    int exit = admin_exit_of(code, written);
+    char text[REASON_MAX];
+    reason(a, code, detail, text, sizeof text);
+    return admin_fail(a, exit, subject, "%s%s%s", text, written ? outcome(exit) : "", advice(a, exit, code));
+}
+
+int admin_fail_partly(const struct admin *a, const char *subject, int code, const char *detail,
+                      uint64_t removed)
+{
+    char text[REASON_MAX];
+    reason(a, code, detail, text, sizeof text);
+    return admin_fail(a, EXIT_UNKNOWN, subject,
+                      "%s; %s%llu of the names below it were removed. To go on, repeat the command", text,
+                      admin_exit_of(code, true) == EXIT_UNKNOWN ? "at least " : "",
+                      (unsigned long long)removed);
 }
 
 int admin_key(const struct admin *a, const char *key, bool directory, bool written)

@@ -304,6 +304,14 @@ static bool is_refused_for_now(int rc)
     return rc == KV_E_UNAVAILABLE || rc == KV_E_BUSY || rc == KV_E_NOTLEADER;
 }
 
+bool request_again(const struct request_link *l, int code)
+{
+    if (!is_refused_for_now(code) || request_left(l) <= LAST_TRY_MS)
+        return false;
+    request_pause(RETRY_MS);
+    return true;
+}
+
 /* Somebody who looks at a terminal learns why nothing happens. Once. */
 static void tell_waiting(struct request_link *l, const char *what)
 {

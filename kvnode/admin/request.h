@@ -40,6 +40,8 @@ int request_open_socket(const struct admin *a, const char *socket, struct reques
 void request_close(struct request_link *l);
 /* Milliseconds until the deadline, at least 0. */
 unsigned request_left(const struct request_link *l);
+/* After a refusal that time may mend: pauses, true: it is not too late to ask again. */
+bool request_again(const struct request_link *l, int code);
 /* A new deadline of --timeout from now. */
 void request_restart_clock(struct request_link *l);
 

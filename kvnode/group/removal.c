@@ -38,8 +38,10 @@ static void finish(struct removal *m, int code, const struct command_result *res
     struct command_result sum = result != NULL ? *result : (struct command_result){0};
 
     sum.removed += m->removed;
-    if (code == KV_E_UNAVAILABLE && m->removed > 0)
-        code = KV_E_UNKNOWN; /* not all of it, but not nothing either */
+    if (code != KV_OK && sum.removed > 0) { /* not all of it, but not nothing either */
+        sum.code = (uint16_t)code;
+        code = KV_OK;
+    }
     m->done(m->arg, code, &sum);
     removal_free(m);
 }
@@ -61,21 +63,29 @@ static void on_last(void *arg, int code, const struct command_result *result)
     go_on(m);
 }
 
+/* No more steps. One that may have happened outweighs those that surely have not. */
+static void stop(struct removal *m, int code, const struct command_result *refusal)
+{
+    if (m->code == KV_E_UNKNOWN)
+        return;
+    m->code = code;
+    m->refusal = refusal != NULL ? *refusal : (struct command_result){0};
+}
+
 static void on_step(void *arg, int code, const struct command_result *result)
 {
     struct removal *m = arg;
 
     m->under_way--;
     if (code != KV_OK) {
-        m->code = code;
+        stop(m, code, NULL);
     } else if (result->code == KV_OK) {
         m->removed += result->removed;
         m->drained |= result->removed < STORE_DEL_MAX;
     } else if (result->code == KV_E_NOENT || result->code == KV_E_STALE) {
         m->drained = true; /* somebody else's removal, or this number was executed: it says so */
     } else {
-        m->code = result->code;
-        m->refusal = *result;
+        stop(m, result->code, result);
     }
     go_on(m);
 }

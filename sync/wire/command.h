@@ -193,8 +193,8 @@ struct command_result {
     uint64_t base_version;  /* version before it (PUBLISH, SET) */
     uint64_t base_revision; /* content_revision before it (PUBLISH, SET) */
     uint64_t session;       /* REGISTER: the session's id */
-    uint64_t
-        removed; /* inode that lost its last name (RENAME over, UNLINK, RMDIR), or 0; DEL: number of keys */
+    uint64_t removed; /* inode that lost its last name (RENAME over, UNLINK, RMDIR), or 0; DEL: number of
+                       * keys, with another code than KV_OK of those that were removed before */
     struct attr attr; /* of the inode concerned; ino 0: none */
 };
 

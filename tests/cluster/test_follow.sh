@@ -23,6 +23,25 @@ deleted() { grep ' del ' <<<"$out" | grep -c ' (gone)/[0-9]*x*$'; }
 expect 0 kvnode log --last 1000
 [ "$(wc -l <<<"$out")" = 1000 ] || die "--last 1000 shows $(wc -l <<<"$out")"
 
+if [ "$(id -u)" = 0 ]; then
+    say "a removal that is refused on its way says what it has done"
+    python3 - "$m" <<'PY' || die "cannot make the keys"
+import os, sys
+os.umask(0)
+os.makedirs(sys.argv[1] + "/open/tree/a")
+for i in range(600):
+    open("%s/open/tree/a/%03d" % (sys.argv[1], i), "w").close()
+os.mkdir(sys.argv[1] + "/open/tree/z", 0o755)
+open(sys.argv[1] + "/open/tree/z/kept", "w").close()
+PY
+    chmod 711 "$work" "$work/run" "$work/run/sock" && chmod 666 "$work"/run/sock/n1.sock
+    install -m 755 "$(command -v kvnode)" "$work/kvnode"
+    expect 7 setpriv --reuid=nobody --regid=nogroup --clear-groups "$work/kvnode" -n "$work/run/sock/n1.sock" del -r open/tree
+    has "$err" "kvnode: del open/tree: permission denied; 512 of the names below it were removed"
+    [ "$(find "$m/open/tree/a" -type f | wc -l)" = 88 ] || die "$(find "$m/open/tree/a" -type f | wc -l) are left"
+    expect 0 kvnode -q del -r open
+fi
+
 say "paths near the limit"
 python3 - "$m" <<'PY' || die "cannot make the keys"
 import os, sys
