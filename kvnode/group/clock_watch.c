@@ -3,7 +3,6 @@
 #include <stdlib.h>
 
 #include "kvnode/node/node_state.h"
-#include "kvnode/peer/peers.h"
 #include "sync/base/clock.h"
 #include "sync/base/log.h"
 #include "sync/wire/command.h"
@@ -46,14 +45,14 @@ static bool is_voter(const struct voters *v, uint64_t id)
     return false;
 }
 
-static void search_peer(void *arg, const struct peer_view *view)
+static void search_peer(void *arg, const struct peer_glance *view)
 {
     struct search *s = arg;
     const struct clock_watch *w = &s->n->clock;
     int64_t offset;
 
-    if (!view->up || !view->fresh || (view->health.flags & (HEALTH_USELESS | HEALTH_CLOCK_OFF)) != 0 ||
-        !is_voter(s->voters, view->id) || !skew_offset(&w->skew, view->id, s->now_ms, &offset) ||
+    if (!view->up || !view->fresh || view->useless || view->clock_off || !is_voter(s->voters, view->id) ||
+        !skew_offset(&w->skew, view->id, s->now_ms, &offset) ||
         llabs(offset - w->view.majority_ns) > SKEW_OFF_NS)
         return;
     if (s->found == 0 || view->applied > s->applied) {
@@ -68,7 +67,7 @@ static void hand_over(struct node *n, const struct voters *voters, uint64_t now_
 
     if (!consensus_leader_ready(n->consensus) || now_ms < n->clock.again_ms)
         return;
-    peers_each(n->peers, &s, search_peer);
+    n->links.each(n->links.arg, &s, search_peer);
     if (s.found == 0)
         return;
     n->clock.again_ms = now_ms + HAND_OVER_AGAIN_MS;

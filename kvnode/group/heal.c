@@ -2,7 +2,6 @@
 
 #include "kvnode/group/snapshots.h"
 #include "kvnode/node/node_state.h"
-#include "kvnode/peer/peers.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
 
@@ -21,7 +20,7 @@ struct search {
     uint64_t whole_applied, serving_applied;
 };
 
-static void search_peer(void *arg, const struct peer_view *view)
+static void search_peer(void *arg, const struct peer_glance *view)
 {
     struct search *p = arg;
 
@@ -46,7 +45,7 @@ static struct search search(const struct node *n)
 {
     struct search found = {.leader = consensus_leader(n->consensus), .first = consensus_first(n->consensus)};
 
-    peers_each(n->peers, &found, search_peer);
+    n->links.each(n->links.arg, &found, search_peer);
     return found;
 }
 
@@ -69,9 +68,9 @@ static bool is_coming(struct node *n)
 
 static bool ask(struct node *n, uint64_t leader)
 {
-    if (peers_begin(n->peers, leader, PEER_WANT_STATE, 0) == NULL)
+    if (n->links.begin(n->links.arg, leader, PEER_WANT_STATE, 0) == NULL)
         return false;
-    peers_end(n->peers, leader);
+    n->links.end(n->links.arg, leader);
     return true;
 }
 

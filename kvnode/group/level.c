@@ -5,7 +5,6 @@
 
 #include "kvnode/group/writes.h"
 #include "kvnode/node/node_state.h"
-#include "kvnode/peer/members.h"
 #include "kvnode/state/settings.h"
 #include "sync/base/error.h"
 #include "sync/wire/feature.h"
@@ -17,10 +16,7 @@ bool level_has(const struct node *n, const struct command *cmd)
 
 static uint64_t known_by_all(const struct node *n)
 {
-    struct members members;
-
-    members_look(n, &members);
-    return members_level(&members);
+    return n->links.level(n->links.arg);
 }
 
 bool level_forbids(const struct node *n, const void *bytes, size_t len)

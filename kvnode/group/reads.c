@@ -8,7 +8,6 @@
 
 #include "kvnode/loop/turn.h"
 #include "kvnode/node/node_state.h"
-#include "kvnode/peer/peers.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
@@ -212,13 +211,14 @@ static void regather(struct reads *r, struct question *q)
 void reads_turn_end(struct reads *r)
 {
     struct node *n = r->node;
+    const struct peer_links *links = &n->links;
     struct question *q;
     uint64_t leader;
 
     if (STAILQ_EMPTY(&r->gathering) || r->hold)
         return;
     leader = consensus_leader(n->consensus);
-    if (!consensus_is_leader(n->consensus) && (leader == 0 || !peers_up(n->peers, leader)))
+    if (!consensus_is_leader(n->consensus) && (leader == 0 || !links->up(links->arg, leader)))
         return;
     q = question_new(r);
     if (q == NULL)
@@ -235,22 +235,23 @@ void reads_turn_end(struct reads *r)
         }
     } else {
         q->remote = true;
-        if (peers_begin(n->peers, leader, PEER_READ, q->token) == NULL)
+        if (links->begin(links->arg, leader, PEER_READ, q->token) == NULL)
             regather(r, q);
         else
-            peers_end(n->peers, leader);
+            links->end(links->arg, leader);
     }
 }
 
 static void answer_peer(struct reads *r, uint64_t peer, uint64_t token, int code, uint64_t index)
 {
-    struct buffer *b = peers_begin(r->node->peers, peer, PEER_READ_ANSWER, token);
+    const struct peer_links *links = &r->node->links;
+    struct buffer *b = links->begin(links->arg, peer, PEER_READ_ANSWER, token);
 
     if (b == NULL)
         return;
     buffer_put_u16(b, (uint16_t)code);
     buffer_put_u64(b, index);
-    peers_end(r->node->peers, peer);
+    links->end(links->arg, peer);
 }
 
 /* Those whose index is applied, as many as this turn has time for; a read that is served

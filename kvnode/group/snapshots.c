@@ -12,7 +12,6 @@
 
 #include "kvnode/group/events.h"
 #include "kvnode/node/node_state.h"
-#include "kvnode/peer/peers.h"
 #include "kvnode/group/reads.h"
 #include "kvnode/group/writes.h"
 #include "kvnode/loop/turn.h"
@@ -327,10 +326,11 @@ void snapshots_wanted(struct snapshots *s, uint64_t peer)
 static bool stream_on(struct snapshots *s, struct sending *x, uint64_t until_ns)
 {
     struct node *n = s->node;
+    const struct peer_links *links = &n->links;
     struct buffer piece = BUFFER_INIT;
     bool again = false, first = true;
 
-    while (peers_up(n->peers, x->peer) && peers_pending(n->peers, x->peer) < LINK_FILL) {
+    while (links->up(links->arg, x->peer) && links->pending(links->arg, x->peer) < LINK_FILL) {
         struct buffer *out;
         int rv;
 
@@ -342,11 +342,11 @@ static bool stream_on(struct snapshots *s, struct sending *x, uint64_t until_ns)
         buffer_clear(&piece);
         rv = snapshot_sender_step(x->sender, &piece);
         if (rv == SNAPSHOT_MESSAGE) {
-            out = peers_begin(n->peers, x->peer, PEER_SNAPSHOT, 0);
+            out = links->begin(links->arg, x->peer, PEER_SNAPSHOT, 0);
             if (out == NULL)
                 break;
             buffer_put_bytes(out, piece.data, piece.len);
-            peers_end(n->peers, x->peer);
+            links->end(links->arg, x->peer);
         } else if (rv == SNAPSHOT_WAIT) {
             break;
         } else if (rv != SNAPSHOT_AGAIN) {
@@ -429,15 +429,16 @@ bool snapshots_busy(const struct snapshots *s)
 
 static void reply(struct snapshots *s, uint64_t peer, const struct buffer *bytes)
 {
+    const struct peer_links *links = &s->node->links;
     struct buffer *out;
 
     if (bytes->len == 0)
         return;
-    out = peers_begin(s->node->peers, peer, PEER_SNAPSHOT_ACK, 0);
+    out = links->begin(links->arg, peer, PEER_SNAPSHOT_ACK, 0);
     if (out == NULL)
         return;
     buffer_put_bytes(out, bytes->data, bytes->len);
-    peers_end(s->node->peers, peer);
+    links->end(links->arg, peer);
 }
 
 static void on_sync(uv_work_t *work) /* a worker */

@@ -7,7 +7,6 @@
 
 #include "kvnode/group/scrub.h"
 #include "kvnode/node/node_state.h"
-#include "kvnode/peer/peers.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 
@@ -101,12 +100,13 @@ static void look(struct verify *v, uint64_t index, struct answer *a)
 
 void verify_peer_asks(struct verify *v, uint64_t peer, uint64_t run, uint64_t index, uint64_t rate)
 {
+    const struct peer_links *links = &v->node->links;
     struct answer a = {0};
     struct buffer *b;
 
     serve_run(v, peer, run, rate);
     look(v, index, &a);
-    b = peers_begin(v->node->peers, peer, PEER_VERIFY_ANSWER, run);
+    b = links->begin(links->arg, peer, PEER_VERIFY_ANSWER, run);
     if (b == NULL)
         return;
     buffer_put_u8(b, a.place);
@@ -116,7 +116,7 @@ void verify_peer_asks(struct verify *v, uint64_t peer, uint64_t run, uint64_t in
     buffer_put_u64(b, a.read);
     buffer_put_u64(b, a.size);
     buffer_put_text(b, a.error);
-    peers_end(v->node->peers, peer);
+    links->end(links->arg, peer);
 }
 
 /* ---- asking ---- */
@@ -194,6 +194,7 @@ static bool is_final(const struct answer *a)
 
 static void ask(struct verify *v, struct answer *a)
 {
+    const struct peer_links *links = &v->node->links;
     struct buffer *b;
 
     if (is_self(v, a)) {
@@ -204,12 +205,12 @@ static void ask(struct verify *v, struct answer *a)
         take(a, &news);
         return;
     }
-    b = peers_begin(v->node->peers, a->id, PEER_VERIFY, v->run);
+    b = links->begin(links->arg, a->id, PEER_VERIFY, v->run);
     if (b == NULL)
         return;
     buffer_put_u64(b, v->index);
     buffer_put_u64(b, v->rate);
-    peers_end(v->node->peers, a->id);
+    links->end(links->arg, a->id);
 }
 
 /* The digest that more than half of those who answered have. False: there is none. */
@@ -279,6 +280,7 @@ int verify_poll(struct verify *v, uint64_t run, uint64_t rate, json_t **answer_o
 {
     uint64_t now = clock_boot_ms(), digest = 0;
     bool forgotten = false, done = true, common;
+    const struct peer_links *links = &v->node->links;
     json_t *o, *nodes;
     size_t i;
 
@@ -303,7 +305,7 @@ int verify_poll(struct verify *v, uint64_t run, uint64_t rate, json_t **answer_o
     common = find_common(v, &digest);
     for (i = 0; i < v->n; i++) {
         const struct answer *a = &v->answers[i];
-        bool up = is_self(v, a) || peers_up(v->node->peers, a->id) || is_final(a);
+        bool up = is_self(v, a) || links->up(links->arg, a->id) || is_final(a);
 
         done &= !up || is_final(a);
         json_array_append_new(nodes, show(v, a, up, common, digest));

@@ -11,7 +11,6 @@
 #include "kvnode/group/own_session.h"
 #include "kvnode/group/stamps.h"
 #include "kvnode/node/node_state.h"
-#include "kvnode/peer/peers.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "sync/base/hash.h"
@@ -186,13 +185,36 @@ static struct peer_pending *pending_of(struct writes *w, uint64_t peer)
     return &w->peers[w->n_peers++];
 }
 
+/* False: no link to it. */
+static bool send_command(const struct peer_links *links, uint64_t peer, const struct entry *e)
+{
+    struct buffer *b = links->begin(links->arg, peer, PEER_COMMAND, 0);
+
+    if (b == NULL)
+        return false;
+    buffer_put_bytes(b, e->data, e->len);
+    links->end(links->arg, peer);
+    return true;
+}
+
+static void send_refusal(const struct peer_links *links, uint64_t peer, const struct peer_refused *refused)
+{
+    struct buffer *b = links->begin(links->arg, peer, PEER_REFUSED, 0);
+
+    if (b == NULL)
+        return;
+    peer_refused_encode(b, refused);
+    links->end(links->arg, peer);
+}
+
 /* Tells the peer that its command was not taken. */
 static void refuse(struct writes *w, uint64_t peer, const void *bytes, size_t len)
 {
     struct command cmd;
 
     if (command_decode(bytes, len, &cmd) == KV_OK)
-        peers_send_refusal(w->node->peers, peer, cmd.session, cmd.seq, part_of(&cmd));
+        send_refusal(&w->node->links, peer,
+                     &(struct peer_refused){.session = cmd.session, .seq = cmd.seq, .part = part_of(&cmd)});
 }
 
 int writes_forwarded(struct writes *w, uint64_t peer, const void *bytes, size_t len)
@@ -313,7 +335,7 @@ static bool may_large(struct writes *w, bool leads, size_t more, uint64_t now)
 {
     const struct node *n = w->node;
 
-    if (large_room_link_is_full(&w->room, peers_pending_most(n->peers), now))
+    if (large_room_link_is_full(&w->room, n->links.pending_most(n->links.arg), now))
         return false;
     if (!leads) /* the leader shares the time out */
         return w->large_out < w->room.room;
@@ -386,7 +408,7 @@ static bool forward(struct writes *w, uint64_t leader, uint64_t now)
     struct fair_item *item;
     struct write *x;
 
-    if (!peers_can_send(n->peers, leader))
+    if (!n->links.can_send(n->links.arg, leader))
         return false;
     item = fair_queue_take(&w->queue, false);
     if (item == NULL && may_large(w, false, 0, now))
@@ -400,7 +422,7 @@ static bool forward(struct writes *w, uint64_t leader, uint64_t now)
     if (item->peer != 0) { /* it came while this node led */
         forwarded_out(w, item);
         refuse(w, item->peer, item->entry->data, item->entry->len);
-    } else if (peers_send_command(n->peers, leader, item->entry->data, item->entry->len)) {
+    } else if (send_command(&n->links, leader, item->entry)) {
         sent(w, item->own, WRITE_FORWARDED);
     } else {
         x = item->own; /* tried again at the next beat */

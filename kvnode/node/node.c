@@ -506,6 +506,7 @@ static int start(struct running *r)
     rv = peers_start(n, &n->peers, r->why);
     if (rv != 0)
         return rv;
+    n->links = peers_links(n->peers);
     if (n->healing)
         log_warn("the state is asked for at the leader; until it has come this node serves nobody");
     if (door_standing(n->door) == STANDING_MEMBER)

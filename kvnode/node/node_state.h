@@ -19,6 +19,7 @@
 #include "kvnode/group/digest_ring.h"
 #include "kvnode/group/heal.h"
 #include "kvnode/group/clock_watch.h"
+#include "kvnode/group/peer_links.h"
 #include "kvnode/state/journal.h"
 #include "kvnode/group/reserve.h"
 #include "kvnode/group/rivals.h"
@@ -71,6 +72,7 @@ struct node {
     struct events *events;
     struct past *past;
     struct peers *peers;
+    struct peer_links links; /* peers_links(), once they are there */
     struct reads *reads;
     struct reserve reserve; /* promised to clients */
     struct rivals rivals;

@@ -209,14 +209,14 @@ static struct buffer *on_send_begin(void *arg, uint64_t peer)
 {
     struct node *n = arg;
 
-    return peers_begin(n->peers, peer, PEER_RAFT, 0);
+    return n->links.begin(n->links.arg, peer, PEER_RAFT, 0);
 }
 
 static void on_send_end(void *arg, uint64_t peer)
 {
     struct node *n = arg;
 
-    peers_end(n->peers, peer);
+    n->links.end(n->links.arg, peer);
 }
 
 static void on_send_snapshot(void *arg, uint64_t peer)
@@ -322,7 +322,7 @@ static void watch_majority(struct node *n, uint64_t now)
 {
     unsigned voters = consensus_voters(n->consensus);
 
-    if (peers_up_count(n->peers) + 1 > voters / 2)
+    if (n->links.up_count(n->links.arg) + 1 > voters / 2)
         n->minority_since_ms = 0;
     else if (n->minority_since_ms == 0)
         n->minority_since_ms = now;

@@ -11,14 +11,13 @@
 
 #include "kvnode/config/data_dir.h"
 #include "kvnode/node/node_state.h"
-#include "kvnode/peer/peer_frame.h"
-#include "kvnode/peer/peers.h"
 #include "sync/base/clock.h"
 #include "sync/base/disk.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
 #include "sync/raft/engine/configuration.h"
 #include "sync/raft/engine/incarnation.h"
+#include "sync/wire/peer_frame.h"
 
 #define NOTE_VERSION 3
 #define NOTE_FOUNDER 1
@@ -507,7 +506,7 @@ static void let_in(struct door *d, struct guest *g, bool leads)
         *known = life;
         d->tell_all = true;
         /* From here on it counts as a node that may have promised something. */
-        b = put_note(d, true) ? peers_begin(n->peers, g->id, PEER_ADMISSION, 0) : NULL;
+        b = put_note(d, true) ? n->links.begin(n->links.arg, g->id, PEER_ADMISSION, 0) : NULL;
         if (b != NULL) {
             peer_admission_encode(b,
                                   &(struct peer_admission){.era = life.era,
@@ -516,7 +515,7 @@ static void let_in(struct door *d, struct guest *g, bool leads)
                                                            .gate = leads ? consensus_last(n->consensus) : 0,
                                                            .configuration = first->data,
                                                            .len = first->len});
-            peers_end(n->peers, g->id);
+            n->links.end(n->links.arg, g->id);
             log_info("%s is let in", name_of(d, g->id));
         }
     }
@@ -583,13 +582,14 @@ int door_readmit(struct door *d, uint64_t id)
         return KV_E_EXIST;
     if (!may_let_in(d, &leads) || !leads) {
         uint64_t leader = consensus_leader(d->node->consensus);
-        struct buffer *b =
-            leader != 0 && leader != d->id ? peers_begin(d->node->peers, leader, PEER_READMIT, 0) : NULL;
+        struct buffer *b = leader != 0 && leader != d->id
+                               ? d->node->links.begin(d->node->links.arg, leader, PEER_READMIT, 0)
+                               : NULL;
 
         if (b == NULL)
             return KV_E_UNAVAILABLE;
         buffer_put_u64(b, id);
-        peers_end(d->node->peers, leader);
+        d->node->links.end(d->node->links.arg, leader);
         return KV_OK;
     }
     *known = (struct incarnation){.id = id, .era = known->era + 1};
@@ -616,7 +616,7 @@ static void leave_office(struct door *d, uint64_t now_ms)
 
         if (door_shut(d, g->id, NULL) || g->said.index == 0) {
             wanted |= match != 0;
-        } else if (peers_up(d->node->peers, g->id) && match > most) {
+        } else if (d->node->links.up(d->node->links.arg, g->id) && match > most) {
             to = g->id;
             most = match;
         }
@@ -654,7 +654,7 @@ static void note_own_progress(struct door *d)
 
 static void tell(struct door *d, uint64_t peer, bool all)
 {
-    struct buffer *b = peers_begin(d->node->peers, peer, PEER_LIVES, 0);
+    struct buffer *b = d->node->links.begin(d->node->links.arg, peer, PEER_LIVES, 0);
 
     if (b == NULL)
         return;
@@ -664,7 +664,7 @@ static void tell(struct door *d, uint64_t peer, bool all)
         buffer_put_u16(b, 1);
         incarnation_encode(b, own(d));
     }
-    peers_end(d->node->peers, peer);
+    d->node->links.end(d->node->links.arg, peer);
 }
 
 void door_beat(struct door *d, uint64_t now_ms)
@@ -678,7 +678,7 @@ void door_beat(struct door *d, uint64_t now_ms)
     for (unsigned i = 0; i < d->n_guests; i++) {
         struct guest *g = &d->guests[i];
 
-        if (!peers_up(d->node->peers, g->id))
+        if (!d->node->links.up(d->node->links.arg, g->id))
             continue;
         tell(d, g->id, all);
         if (may && g->heard && !g->shut && g->said.index == 0 && now_ms - g->offered_ms >= OFFER_EVERY_MS) {

@@ -1,5 +1,6 @@
 #include "kvnode/peer/peers.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -14,12 +15,15 @@
 #include "kvnode/node/node_state.h"
 #include "kvnode/peer/bridges.h"
 #include "kvnode/peer/door.h"
-#include "kvnode/peer/peer_frame.h"
+#include "kvnode/peer/members.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
 #include "sync/ssh/identity.h"
 #include "sync/ssh/link.h"
+#include "sync/wire/peer_frame.h"
+
+static_assert(PEER_NAME_MAX == SSH_PEER_NAME_MAX, "a HELLO has room for every name");
 
 /* A peer that sends nothing for so many heartbeats is taken for dead. */
 #define SILENT_BEATS 10
@@ -136,71 +140,112 @@ void peers_end(struct peers *p, uint64_t id)
     end(peer_by_id(p, id));
 }
 
-bool peers_send_command(struct peers *p, uint64_t peer, const void *bytes, size_t len)
-{
-    struct buffer *b = peers_begin(p, peer, PEER_COMMAND, 0);
+/* ---- what a group asks ---- */
 
-    if (b == NULL)
-        return false;
-    buffer_put_bytes(b, bytes, len);
-    peers_end(p, peer);
-    return true;
+static struct buffer *link_begin(void *arg, uint64_t id, enum peer_frame type, uint64_t frame_id)
+{
+    return peers_begin(arg, id, type, frame_id);
 }
 
-void peers_send_refusal(struct peers *p, uint64_t peer, uint64_t session, uint64_t seq, uint64_t part)
+static void link_end(void *arg, uint64_t id)
 {
-    struct buffer *b = peers_begin(p, peer, PEER_REFUSED, 0);
-
-    if (b == NULL)
-        return;
-    buffer_put_u64(b, session);
-    buffer_put_u64(b, seq);
-    buffer_put_u64(b, part);
-    peers_end(p, peer);
+    peers_end(arg, id);
 }
 
-size_t peers_pending(const struct peers *p, uint64_t id)
+static size_t pending(const struct peer *peer)
 {
-    struct peer *peer = peer_by_id(p, id);
-
     return peer != NULL && is_up(peer) ? stream_pending(peer->connection->stream) : 0;
 }
 
-bool peers_can_send(const struct peers *p, uint64_t id)
+static size_t link_pending(void *arg, uint64_t id)
 {
-    struct peer *peer = peer_by_id(p, id);
-
-    return peer != NULL && is_up(peer) && stream_pending(peer->connection->stream) <= DROP_AT;
+    return pending(peer_by_id(arg, id));
 }
 
-size_t peers_pending_most(const struct peers *p)
+static size_t link_pending_most(void *arg)
 {
+    const struct peers *p = arg;
     size_t i, most = 0;
 
-    for (i = 0; i < p->n; i++) {
-        size_t pending = is_up(&p->all[i]) ? stream_pending(p->all[i].connection->stream) : 0;
-
-        if (pending > most)
-            most = pending;
-    }
+    for (i = 0; i < p->n; i++)
+        if (pending(&p->all[i]) > most)
+            most = pending(&p->all[i]);
     return most;
 }
 
-bool peers_up(const struct peers *p, uint64_t id)
+static bool link_up(void *arg, uint64_t id)
 {
-    struct peer *peer = peer_by_id(p, id);
+    const struct peer *peer = peer_by_id(arg, id);
 
     return peer != NULL && is_up(peer);
 }
 
-unsigned peers_up_count(const struct peers *p)
+static bool link_can_send(void *arg, uint64_t id)
 {
+    const struct peer *peer = peer_by_id(arg, id);
+
+    return peer != NULL && is_up(peer) && pending(peer) <= DROP_AT;
+}
+
+static unsigned link_up_count(void *arg)
+{
+    const struct peers *p = arg;
     unsigned up = 0;
     size_t i;
 
     for (i = 0; i < p->n; i++)
         up += is_up(&p->all[i]) && !door_shut(p->node->door, p->all[i].view.id, NULL);
     return up;
+}
+
+struct glances {
+    void *to;
+    void (*emit)(void *to, const struct peer_glance *peer);
+};
+
+static void glance(void *arg, const struct peer_view *view)
+{
+    const struct glances *g = arg;
+    struct peer_glance peer = {.id = view->id,
+                               .applied = view->applied,
+                               .up = view->up,
+                               .fresh = view->fresh,
+                               .damaged = view->damaged,
+                               .stateless = view->stateless,
+                               .useless = (view->health.flags & HEALTH_USELESS) != 0,
+                               .clock_off = (view->health.flags & HEALTH_CLOCK_OFF) != 0};
+
+    g->emit(g->to, &peer);
+}
+
+static void link_each(void *arg, void *to, void (*emit)(void *to, const struct peer_glance *peer))
+{
+    struct glances g = {to, emit};
+
+    peers_each(arg, &g, glance);
+}
+
+static uint64_t link_level(void *arg)
+{
+    const struct peers *p = arg;
+    struct members members;
+
+    members_look(p->node, &members);
+    return members_level(&members);
+}
+
+struct peer_links peers_links(struct peers *p)
+{
+    return (struct peer_links){.arg = p,
+                               .begin = link_begin,
+                               .end = link_end,
+                               .up = link_up,
+                               .up_count = link_up_count,
+                               .can_send = link_can_send,
+                               .pending = link_pending,
+                               .pending_most = link_pending_most,
+                               .each = link_each,
+                               .level = link_level};
 }
 
 static void send_hello(struct connection *c)
@@ -330,7 +375,8 @@ static int on_frame(void *arg, const struct frame *frame)
     struct peer *peer = c->peer;
     struct node *n = c->peers->node;
     struct cursor in = cursor_of(frame->payload, frame->len);
-    uint64_t numbers[3];
+    struct peer_refused refused;
+    uint64_t numbers[2];
     int code, rv = 0;
 
     c->heard_ms = clock_boot_ms();
@@ -353,8 +399,8 @@ static int on_frame(void *arg, const struct frame *frame)
         rv = writes_forwarded(n->writes, peer->view.id, frame->payload, frame->len);
         break;
     case PEER_REFUSED:
-        if (peer_numbers_decode(&in, numbers, 3))
-            writes_refused(n->writes, numbers[0], numbers[1], numbers[2]);
+        if (peer_refused_decode(&in, &refused))
+            writes_refused(n->writes, refused.session, refused.seq, refused.part);
         break;
     case PEER_READ:
         reads_peer_asks(n->reads, peer->view.id, frame->id);

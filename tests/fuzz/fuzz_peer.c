@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kvnode/peer/peer_frame.h"
 #include "sync/raft/engine/configuration.h"
 #include "sync/raft/engine/incarnation.h"
+#include "sync/wire/peer_frame.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -9,7 +9,7 @@
 #include "sync/base/buffer.h"
 #include "sync/raft/engine/incarnation.h"
 
-/* Types of frames between nodes (kvnode/peer/peers.h). */
+/* Types of frames between nodes (sync/wire/peer_frame.h). */
 #define PEER_FIRST 100
 #define PEER_LAST 109
 

@@ -9,10 +9,10 @@
 #include "kvnode/group/snapshots.h"
 #include "kvnode/group/writes.h"
 #include "kvnode/peer/door.h"
-#include "kvnode/peer/members.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "sync/wire/feature.h"
+#include "sync/wire/peer_frame.h"
 #include "tests/sim/whole/whole.h"
 
 #define SILENT_MS 3000
@@ -355,69 +355,50 @@ void peers_end(struct peers *p, uint64_t peer)
     s->sending = NULL;
 }
 
-bool peers_send_command(struct peers *p, uint64_t peer, const void *bytes, size_t len)
+static struct buffer *link_begin(void *arg, uint64_t peer, enum peer_frame type, uint64_t id)
 {
-    struct buffer *b = peers_begin(p, peer, PEER_COMMAND, 0);
-
-    if (b == NULL)
-        return false;
-    buffer_put_bytes(b, bytes, len);
-    peers_end(p, peer);
-    return true;
+    return peers_begin(arg, peer, type, id);
 }
 
-void peers_send_refusal(struct peers *p, uint64_t peer, uint64_t session, uint64_t seq, uint64_t part)
+static void link_end(void *arg, uint64_t peer)
 {
-    struct buffer *b = peers_begin(p, peer, PEER_REFUSED, 0);
-
-    if (b == NULL)
-        return;
-    buffer_put_u64(b, session);
-    buffer_put_u64(b, seq);
-    buffer_put_u64(b, part);
-    peers_end(p, peer);
+    peers_end(arg, peer);
 }
 
-size_t peers_pending(const struct peers *p, uint64_t peer)
+static size_t link_pending(void *arg, uint64_t peer)
 {
+    const struct peers *p = arg;
+
     return p->sides[peer].up ? network.directions[p->host->id][peer].bytes : 0;
 }
 
-size_t peers_pending_most(const struct peers *p)
+static size_t link_pending_most(void *arg)
 {
     size_t most = 0;
 
     for (uint64_t i = 1; i <= MAX_HOSTS; i++)
-        if (peers_pending(p, i) > most)
-            most = peers_pending(p, i);
+        if (link_pending(arg, i) > most)
+            most = link_pending(arg, i);
     return most;
 }
 
-bool peers_can_send(const struct peers *p, uint64_t peer)
+static bool link_up(void *arg, uint64_t peer)
 {
-    return peers_up(p, peer);
-}
+    const struct peers *p = arg;
 
-bool peers_up(const struct peers *p, uint64_t peer)
-{
     return peer > 0 && peer <= MAX_HOSTS && p->sides[peer].up;
 }
 
 /* Nodes of one build. */
-void members_look(const struct node *n, struct members *out)
+static uint64_t link_level(void *arg)
 {
-    (void)n;
-    *out = (struct members){0};
-}
-
-uint64_t members_level(const struct members *all)
-{
-    (void)all;
+    (void)arg;
     return FEATURE_LEVEL;
 }
 
-unsigned peers_up_count(const struct peers *p)
+static unsigned link_up_count(void *arg)
 {
+    const struct peers *p = arg;
     unsigned n = 0;
 
     for (int i = 1; i <= world.n; i++)
@@ -425,24 +406,39 @@ unsigned peers_up_count(const struct peers *p)
     return n;
 }
 
-void peers_each(const struct peers *p, void *arg, void (*emit)(void *arg, const struct peer_view *view))
+static void link_each(void *arg, void *to, void (*emit)(void *to, const struct peer_glance *peer))
 {
+    const struct peers *p = arg;
+
     for (int i = 1; i <= world.n; i++) {
-        struct peer_view view = {.id = (uint64_t)i, .up = p->sides[i].up, .fresh = p->sides[i].up};
+        struct peer_glance peer = {.id = (uint64_t)i, .up = p->sides[i].up, .fresh = p->sides[i].up};
 
         if (&world.hosts[i] == p->host)
             continue;
-        if (view.up && world.hosts[i].up) {
+        if (peer.up && world.hosts[i].up) {
             const struct node *other = &world.hosts[i].node;
 
-            view.damaged = other->mending;
-            view.stateless = other->stateless;
-            view.applied = store_applied(other->store);
-            if (door_standing(other->door) != STANDING_MEMBER)
-                view.health.flags |= HEALTH_GONE_BACK;
+            peer.damaged = other->mending;
+            peer.stateless = other->stateless;
+            peer.applied = store_applied(other->store);
+            peer.useless = door_standing(other->door) != STANDING_MEMBER;
         }
-        emit(arg, &view);
+        emit(to, &peer);
     }
+}
+
+struct peer_links peers_links(struct peers *p)
+{
+    return (struct peer_links){.arg = p,
+                               .begin = link_begin,
+                               .end = link_end,
+                               .up = link_up,
+                               .up_count = link_up_count,
+                               .can_send = link_up,
+                               .pending = link_pending,
+                               .pending_most = link_pending_most,
+                               .each = link_each,
+                               .level = link_level};
 }
 
 void peers_beat(struct peers *p, uint64_t now_ms)
@@ -467,6 +463,7 @@ void network_start(struct host *h)
     if (h->node.peers == NULL)
         abort();
     h->node.peers->host = h;
+    h->node.links = peers_links(h->node.peers);
     for (int i = 1; i <= world.n; i++) {
         network.directions[i][h->id].scheduled = false;
         schedule(&network.directions[i][h->id], i, h);

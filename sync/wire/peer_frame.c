@@ -1,8 +1,6 @@
-#include "kvnode/peer/peer_frame.h"
+#include "sync/wire/peer_frame.h"
 
 #include <string.h>
-
-#include "sync/ssh/identity.h"
 
 void peer_hello_encode(struct buffer *b, uint64_t cluster, uint16_t id, const char *name)
 {
@@ -25,8 +23,23 @@ bool peer_hello_decode(struct cursor *in, struct peer_hello *out)
         return true;
     out->cluster = cursor_u64(in);
     out->id = cursor_u16(in);
-    out->name = (const char *)cursor_string(in, SSH_PEER_NAME_MAX, &out->name_len);
+    out->name = (const char *)cursor_string(in, PEER_NAME_MAX, &out->name_len);
     return !in->failed;
+}
+
+void peer_refused_encode(struct buffer *b, const struct peer_refused *r)
+{
+    buffer_put_u64(b, r->session);
+    buffer_put_u64(b, r->seq);
+    buffer_put_u64(b, r->part);
+}
+
+bool peer_refused_decode(struct cursor *in, struct peer_refused *out)
+{
+    out->session = cursor_u64(in);
+    out->seq = cursor_u64(in);
+    out->part = cursor_u64(in);
+    return cursor_done(in);
 }
 
 void peer_admission_encode(struct buffer *b, const struct peer_admission *a)
