@@ -10,7 +10,6 @@
 #include "sync/base/error.h"
 #include "sync/base/log.h"
 #include "sync/raft/engine/engine.h"
-#include "sync/raft/log/log_store.h"
 
 #define EXIT_DAMAGED 70
 /* How long a leader with a full disk waits between two tries to hand over, and a
@@ -30,11 +29,11 @@ struct consensus {
     struct consensus_config config;
     struct consensus_callbacks callbacks;
     struct engine *engine;    /* owned */
-    struct log_store *store;  /* owned */
+    struct log_store *store;  /* borrowed from config.log */
     struct log_store_log log; /* what was loaded, until the start */
-    uv_async_t wake;          /* log.db has completions */
+    struct buffer completed;  /* by log.db, and the engine does not know yet: types, a byte each */
     uv_timer_t timer;
-    uv_timer_t pace; /* runs while completions have to wait: */
+    uv_timer_t pace; /* runs while they have to wait: */
     bool paced;
     uint64_t leader_commit; /* as the leader said last */
     uint64_t rate_from, rate_since_ms, commits_per_s;
@@ -81,16 +80,7 @@ static int op_save_term(void *ctx, uint64_t term, uint64_t vote)
     uint64_t since = clock_boot_ns();
     int rv = log_store_save_term(c->store, c->config.group, term, vote);
 
-    c->callbacks.on_waited(c->callbacks.arg, since);
-    return rv;
-}
-
-static int sync_log(struct consensus *c)
-{
-    uint64_t since = clock_boot_ns();
-    int rv = log_store_sync(c->store);
-
-    c->callbacks.on_waited(c->callbacks.arg, since);
+    shared_log_waited(c->config.log, since);
     return rv;
 }
 
@@ -127,7 +117,7 @@ static int op_save_entries(void *ctx, uint64_t index, struct entry *const *entri
 
     pace(c, index + n, n);
     if (rv == 0 && flush)
-        rv = sync_log(c);
+        rv = shared_log_sync(c->config.log);
     return rv;
 }
 
@@ -210,31 +200,30 @@ static void op_on_log_shorter(void *ctx, uint64_t peer, uint64_t index, uint64_t
 
 /* ---- the loop ---- */
 
-static void on_log_notify(void *arg) /* the committer's thread */
+static void take_completions(struct consensus *c)
+{
+    size_t i;
+
+    for (i = 0; i < c->completed.len && c->started; i++) {
+        uint64_t now = clock_boot_ms();
+
+        if (c->completed.data[i] == LOG_STORE_APPENDED)
+            checked(c, engine_entries_saved(c->engine, now), "after a write of log.db");
+        else
+            checked(c, engine_snapshot_installed(c->engine, now), "after an install");
+    }
+    buffer_clear(&c->completed);
+}
+
+static void on_completed(void *arg, enum log_store_event_type type)
 {
     struct consensus *c = arg;
 
-    uv_async_send(&c->wake);
-}
-
-static void take_completions(struct consensus *c)
-{
-    struct log_store_event events[64];
-    size_t n, i;
-
-    do {
-        n = log_store_poll(c->store, events, 64);
-        for (i = 0; i < n; i++) {
-            uint64_t now = clock_boot_ms();
-
-            if (!c->started)
-                continue;
-            if (events[i].type == LOG_STORE_APPENDED)
-                checked(c, engine_entries_saved(c->engine, now), "after a write of log.db");
-            else
-                checked(c, engine_snapshot_installed(c->engine, now), "after an install");
-        }
-    } while (n == 64);
+    if (!c->started)
+        return;
+    buffer_put_u8(&c->completed, (uint8_t)type);
+    if (c->completed.failed)
+        die(c, -ENOMEM, "after a write of log.db");
 }
 
 static void on_pace(uv_timer_t *timer)
@@ -246,16 +235,12 @@ static void on_pace(uv_timer_t *timer)
         take_completions(c);
 }
 
-static void on_wake(uv_async_t *wake)
+static void on_woken(void *arg)
 {
-    struct consensus *c = wake->data;
-    uint64_t now = clock_boot_ns(), ms;
+    struct consensus *c = arg;
+    uint64_t now = clock_boot_ns();
+    uint64_t ms = c->paced_until > now ? (c->paced_until - now) / 1000000 : 0;
 
-    if (c->closing)
-        return;
-    if (log_store_state(c->store) == LOG_STORE_FAILED)
-        die(c, -EIO, "writing log.db");
-    ms = c->paced_until > now ? (c->paced_until - now) / 1000000 : 0;
     if (ms == 0) {
         take_completions(c);
     } else if (!c->paced) {
@@ -335,6 +320,8 @@ int consensus_open(const struct consensus_config *config, uv_loop_t *loop,
                              .on_role = op_on_role,
                              .on_read = op_on_read,
                              .on_log_shorter = op_on_log_shorter};
+    struct shared_log_member member = {
+        .group = config->group, .on_completed = on_completed, .on_woken = on_woken};
     struct engine_config ec;
     struct consensus *c = calloc(1, sizeof *c);
     int rv;
@@ -344,16 +331,13 @@ int consensus_open(const struct consensus_config *config, uv_loop_t *loop,
         return -ENOMEM;
     c->config = *config;
     c->callbacks = *callbacks;
-    c->wake.data = c->timer.data = c->pace.data = c;
-    rv = uv_async_init(loop, &c->wake, on_wake);
-    if (rv != 0) {
-        free(c);
-        return rv;
-    }
+    c->store = shared_log_store(config->log);
+    c->timer.data = c->pace.data = c;
     uv_timer_init(loop, &c->timer);
     uv_timer_init(loop, &c->pace);
-    c->handles = 3;
-    rv = log_store_open(config->log_path, on_log_notify, c, &c->store, why);
+    c->handles = 2;
+    member.arg = c;
+    rv = shared_log_join(config->log, &member);
     if (rv != 0)
         goto err;
     rv = log_store_load(c->store, config->group, &c->log, why);
@@ -401,7 +385,7 @@ int consensus_found(struct consensus *c, const struct configuration *founders, u
     entry_put(change);
     if (rv == 0)
         rv = log_store_sync(c->store);
-    c->callbacks.on_waited(c->callbacks.arg, since);
+    shared_log_waited(c->config.log, since);
     if (rv != 0)
         return rv < 0 ? rv : -ENOSPC;
     log_store_log_deinit(&c->log);
@@ -415,32 +399,6 @@ void consensus_stored_end(const struct consensus *c, uint64_t *index_out, uint64
                  : c->log.snapshot.index > 0 ? c->log.start_index - 1
                                              : 0;
     *term_out = c->log.term;
-}
-
-const void *consensus_note(const struct consensus *c, size_t *len_out)
-{
-    return log_store_note(c->store, len_out);
-}
-
-uint64_t consensus_life(const struct consensus *c)
-{
-    return log_store_life(c->store);
-}
-
-int consensus_save_note(struct consensus *c, const void *data, size_t len)
-{
-    return log_store_save_note(c->store, data, len);
-}
-
-bool consensus_put_note(struct consensus *c, const void *data, size_t len, bool now)
-{
-    int rv = log_store_put_note(c->store, data, len);
-
-    if (rv == 0 && now)
-        rv = sync_log(c);
-    if (rv < 0)
-        die(c, -EIO, "writing log.db");
-    return rv == 0;
 }
 
 bool consensus_started(const struct consensus *c)
@@ -478,7 +436,6 @@ int consensus_finish_install(struct consensus *c, const struct snapshot_meta *me
 int consensus_start(struct consensus *c, uint64_t applied, char *why)
 {
     struct engine_stored stored = {0};
-    struct log_store_event events[64];
     int rv = 0;
 
     /* After founding or a completed install the file is the truth. */
@@ -486,8 +443,7 @@ int consensus_start(struct consensus *c, uint64_t applied, char *why)
         rv = log_store_load(c->store, c->config.group, &c->log, why);
     if (rv != 0)
         return rv;
-    while (log_store_poll(c->store, events, 64) == 64)
-        ;
+    shared_log_tell(c->config.log); /* of what was stored before the start, nobody waits to hear */
     stored.term = c->log.term;
     stored.vote = c->log.vote;
     stored.snapshot = c->log.snapshot.index > 0 ? &c->log.snapshot : NULL;
@@ -522,10 +478,10 @@ void consensus_close(struct consensus *c)
     if (c == NULL)
         return;
     c->closing = true;
-    log_store_close(c->store);
+    shared_log_leave(c->config.log, c->config.group);
     engine_free(c->engine);
     log_store_log_deinit(&c->log);
-    uv_close((uv_handle_t *)&c->wake, on_closed);
+    buffer_deinit(&c->completed);
     uv_close((uv_handle_t *)&c->timer, on_closed);
     uv_close((uv_handle_t *)&c->pace, on_closed);
 }

@@ -1,4 +1,4 @@
-/* The Raft engine of this node on its loop: log.db, timer, and the way to the
+/* The Raft engine of a group on its loop: its log (shared_log.h), timer, and the way to the
  * peers and to the state machine. The only part of kvnode that knows the
  * engine's interface. Loop thread only.
  *
@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "kvnode/group/shared_log.h"
 #include "sync/base/buffer.h"
 #include "sync/raft/engine/entry.h"
 #include "sync/raft/engine/snapshot_meta.h"
@@ -42,21 +43,18 @@ struct consensus_callbacks {
     void (*on_contradiction)(void *arg);
     /* Put the received state file in force; then consensus_reset_log(meta). */
     void (*install)(void *arg, const struct snapshot_meta *meta);
-    /* The loop had to wait for log.db, since then (clock_boot_ns()): for what must be durable before anything
-     * else is done or said, a term, a vote, a life. */
-    void (*on_waited)(void *arg, uint64_t since_ns);
 };
 
 struct consensus_config {
     uint16_t group;
     uint64_t id;
-    const char *log_path; /* log.db */
+    struct shared_log *log; /* borrowed */
     uint32_t election_ms, heartbeat_ms;
     uint64_t keep_entries, keep_bytes;
 };
 
-/* Opens log.db and verifies it. 0, or negative errno with a sentence in why
- * (512 bytes). *exists_out: whether it holds a log. */
+/* Reads the group's log and verifies it. 0, or negative errno with a sentence in why
+ * (512 bytes). *exists_out: whether there is one. */
 int consensus_open(const struct consensus_config *config, uv_loop_t *loop,
                    const struct consensus_callbacks *callbacks, struct consensus **out, bool *exists_out,
                    char *why);
@@ -67,14 +65,6 @@ uint64_t consensus_log_begins_behind(const struct consensus *c);
 int consensus_found(struct consensus *c, const struct configuration *founders, uint64_t term, uint64_t vote);
 /* Before the start: the end of the stored log and the stored term. */
 void consensus_stored_end(const struct consensus *c, uint64_t *index_out, uint64_t *term_out);
-/* The note in log.db as of the opening; borrowed. */
-const void *consensus_note(const struct consensus *c, size_t *len_out);
-/* See log_store_life(). */
-uint64_t consensus_life(const struct consensus *c);
-/* Before anything else is stored: durable on return. 0, KV_E_NOSPC, -EIO. */
-int consensus_save_note(struct consensus *c, const void *data, size_t len);
-/* With the next writes; now: durable on return, unless the disk is full (false). */
-bool consensus_put_note(struct consensus *c, const void *data, size_t len, bool now);
 /* An install that was cut off after the state file was in place: completes it. */
 int consensus_finish_install(struct consensus *c, const struct snapshot_meta *meta);
 /* Goes live; what is committed behind `applied` is applied soon. 0 or -errno with why. */
@@ -84,7 +74,7 @@ bool consensus_started(const struct consensus *c);
 void consensus_freeze(struct consensus *c);
 /* False: it follows and stores, but neither stands for election nor votes. At first true. */
 void consensus_set_voting(struct consensus *c, bool voting);
-/* Makes what is queued durable and frees everything. */
+/* Frees everything; what is queued is shared_log_close()'s. */
 void consensus_close(struct consensus *c);
 
 /* A message from the peer's engine. 0, or KV_E_PROTOCOL: close the link. */

@@ -347,7 +347,10 @@ static int open_log(struct running *r)
     int rv;
 
     snprintf(path, sizeof path, "%s/log.db", n->config->data_dir);
-    cc.log_path = path;
+    rv = shared_log_open(path, &n->loop, &n->turn, &n->log, r->why);
+    if (rv != 0)
+        return rv;
+    cc.log = n->log;
     rv = consensus_open(&cc, &n->loop, &callbacks, &n->consensus, &exists, r->why);
     if (rv == 0)
         rv = door_open(n, exists, &n->door, r->why);
@@ -555,6 +558,7 @@ static void stop(struct running *r)
         turn_deinit(&n->turn);
     }
     consensus_close(n->consensus);
+    shared_log_close(n->log);
     if (n->scrub != NULL)
         scrub_pause(n->scrub);
     if (n->writeback != NULL && !writeback_free(n->writeback, true, FLUSH_MS))

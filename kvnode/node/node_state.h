@@ -67,6 +67,7 @@ struct node {
     char group_dir[4000];  /* data_dir/groups/0: what belongs to one shard */
     char state_path[4096]; /* group_dir/state.db */
 
+    struct shared_log *log; /* log.db */
     struct consensus *consensus;
     struct door *door;
     struct events *events;

@@ -92,7 +92,7 @@ static void on_writeback_notify(void *arg) /* the writer's thread */
 struct state_owner node_state_owner(const struct node *n)
 {
     return (struct state_owner){
-        .cluster = n->config->cluster_id, .node = n->config->id, .life = consensus_life(n->consensus)};
+        .cluster = n->config->cluster_id, .node = n->config->id, .life = shared_log_life(n->log)};
 }
 
 int node_start_writeback(struct node *n, const struct state_owner *own, struct journal *journal,
@@ -247,13 +247,6 @@ static void on_contradiction(void *arg)
     door_contradicted(n->door);
 }
 
-static void on_waited(void *arg, uint64_t since_ns)
-{
-    struct node *n = arg;
-
-    turn_waited(&n->turn, since_ns);
-}
-
 struct consensus_callbacks node_consensus_callbacks(struct node *n)
 {
     return (struct consensus_callbacks){.arg = n,
@@ -265,8 +258,7 @@ struct consensus_callbacks node_consensus_callbacks(struct node *n)
                                         .send_snapshot = on_send_snapshot,
                                         .on_log_shorter = on_log_shorter,
                                         .on_contradiction = on_contradiction,
-                                        .install = on_install,
-                                        .on_waited = on_waited};
+                                        .install = on_install};
 }
 
 /* ---- turns and beats ---- */

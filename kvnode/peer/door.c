@@ -85,7 +85,7 @@ static bool put_note(struct door *d, bool now)
     buffer_clear(b);
     note_encode(d, b);
     if (!b->failed)
-        stored = consensus_put_note(d->node->consensus, b->data, b->len, now);
+        stored = shared_log_put_note(d->node->log, b->data, b->len, now);
     d->unwritten = !stored;
     return stored;
 }
@@ -94,7 +94,7 @@ static int read_note(struct door *d, char *why)
 {
     const struct config *config = d->node->config;
     size_t len;
-    const void *bytes = consensus_note(d->node->consensus, &len);
+    const void *bytes = shared_log_note(d->node->log, &len);
     struct cursor in = cursor_of(bytes, len);
     unsigned version, id, flags;
     uint64_t cluster;
@@ -258,7 +258,7 @@ int door_open(struct node *n, bool has_log, struct door **out, char *why)
     }
     consensus_set_voting(n->consensus, d->gate == 0);
     note_encode(d, &b);
-    rv = b.failed ? -ENOMEM : consensus_save_note(n->consensus, b.data, b.len);
+    rv = b.failed ? -ENOMEM : shared_log_save_note(n->log, b.data, b.len);
     buffer_deinit(&b);
     if (rv != 0)
         snprintf(why, 512, "%.300s/log.db: this start could not be noted: %s", n->config->data_dir,

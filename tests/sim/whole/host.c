@@ -299,7 +299,6 @@ static void open_log(struct host *h)
     char path[256], why[512];
     struct consensus_config cc = {.group = NODE_GROUP,
                                   .id = h->config.id,
-                                  .log_path = path,
                                   .election_ms = h->config.election_ms,
                                   .heartbeat_ms = h->config.heartbeat_ms,
                                   .keep_entries = h->config.log_keep_entries,
@@ -311,6 +310,8 @@ static void open_log(struct host *h)
     h->callbacks = callbacks;
     callbacks.on_leadership = on_leadership;
     snprintf(path, sizeof path, "%s/log.db", h->dir);
+    shared_log_open(path, &n->loop, &n->turn, &n->log, why);
+    cc.log = n->log;
     consensus_open(&cc, &n->loop, &callbacks, &n->consensus, &exists, why);
     if (door_open(n, exists, &n->door, why) != 0) {
         if (h->disk.failed)
@@ -534,6 +535,7 @@ void host_crash(struct host *h, bool power_cut)
     clients_host_crashed(h);
     network_crash(h, power_cut);
     consensus_close(n->consensus);
+    shared_log_close(n->log);
     writeback_free(n->writeback, false, 0);
     snapshots_free(n->snapshots);
     writes_free(n->writes);
