@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kvfs/ops/fs.h"
+#include "kvfs/cache/cache.h"
 #include "sync/base/clock.h"
 
 /* A walk may have begun before a move and reach kvfs after the kernel has
@@ -11,17 +11,17 @@
 #define MOVE_SETTLES_MS 50
 #define DEPTH_MAX 4096
 
-struct inode *inode_find(struct fs *fs, uint64_t ino)
+struct inode *inode_find(struct cache *cache, uint64_t ino)
 {
     struct inode *inode;
 
-    HASH_FIND(hh, fs->inodes.by_ino, &ino, sizeof ino, inode);
+    HASH_FIND(hh, cache->inodes.by_ino, &ino, sizeof ino, inode);
     return inode;
 }
 
-struct inode *inode_get(struct fs *fs, uint64_t ino)
+struct inode *inode_get(struct cache *cache, uint64_t ino)
 {
-    struct inode *inode = inode_find(fs, ino);
+    struct inode *inode = inode_find(cache, ino);
 
     if (inode != NULL)
         return inode;
@@ -29,7 +29,7 @@ struct inode *inode_get(struct fs *fs, uint64_t ino)
     if (inode == NULL)
         return NULL;
     inode->ino = ino;
-    HASH_ADD(hh, fs->inodes.by_ino, ino, sizeof inode->ino, inode);
+    HASH_ADD(hh, cache->inodes.by_ino, ino, sizeof inode->ino, inode);
     if (!HASH_ADDED(hh, inode)) {
         free(inode);
         return NULL;
@@ -37,31 +37,31 @@ struct inode *inode_get(struct fs *fs, uint64_t ino)
     return inode;
 }
 
-static void inode_free(struct fs *fs, struct inode *inode)
+static void inode_free(struct cache *cache, struct inode *inode)
 {
-    notifier_forget(fs, inode);
-    HASH_DELETE(hh, fs->inodes.by_ino, inode);
+    notifier_forget(cache, inode);
+    HASH_DELETE(hh, cache->inodes.by_ino, inode);
     free(inode->name);
     free(inode);
 }
 
-void inode_put(struct fs *fs, struct inode *inode)
+void inode_put(struct cache *cache, struct inode *inode)
 {
-    if (inode->nlookup == 0 && inode->file == NULL && inode->ino != fs->root_ino)
-        inode_free(fs, inode);
+    if (inode->nlookup == 0 && inode->file == NULL && inode->ino != cache->core->root_ino)
+        inode_free(cache, inode);
 }
 
-void inode_forget(struct fs *fs, uint64_t ino, uint64_t n)
+void inode_forget(struct cache *cache, uint64_t ino, uint64_t n)
 {
-    struct inode *inode = inode_find(fs, ino);
+    struct inode *inode = inode_find(cache, ino);
 
     if (inode == NULL)
         return;
     inode->nlookup -= n < inode->nlookup ? n : inode->nlookup;
     if (inode->nlookup == 0 && inode->file != NULL)
-        fs->inodes.owner->put_file(fs, inode);
+        cache->owner->put_file(cache, inode);
     else
-        inode_put(fs, inode);
+        inode_put(cache, inode);
 }
 
 void inode_set_place(struct inode *inode, uint64_t parent, const void *name, size_t name_len)
@@ -78,18 +78,18 @@ void inode_set_place(struct inode *inode, uint64_t parent, const void *name, siz
     inode->name = strndup(name, name_len);
 }
 
-void inode_told_name(struct fs *fs, struct inode *inode)
+void inode_told_name(struct cache *cache, struct inode *inode)
 {
-    inode->told_place = fs->inodes.moves;
+    inode->told_place = cache->core->marks.moves;
 }
 
-void inode_moved(struct fs *fs, struct inode *inode)
+void inode_moved(struct cache *cache, struct inode *inode)
 {
-    inode->moved = ++fs->inodes.moves;
+    inode->moved = ++cache->core->marks.moves;
     inode->moved_ms = clock_boot_ms();
 }
 
-bool inode_path_is_stale(struct fs *fs, const struct inode *inode, uint64_t moves)
+bool inode_path_is_stale(struct cache *cache, const struct inode *inode, uint64_t moves)
 {
     uint64_t now = 0;
     int depth;
@@ -102,22 +102,22 @@ bool inode_path_is_stale(struct fs *fs, const struct inode *inode, uint64_t move
             if (now - inode->moved_ms < MOVE_SETTLES_MS)
                 return true;
         }
-        if (inode->ino == fs->root_ino || inode->parent == 0)
+        if (inode->ino == cache->core->root_ino || inode->parent == 0)
             return false;
-        inode = inode_find(fs, inode->parent);
+        inode = inode_find(cache, inode->parent);
     }
     return false;
 }
 
-void inode_accept_path(struct fs *fs, struct inode *inode)
+void inode_accept_path(struct cache *cache, struct inode *inode)
 {
     int depth;
 
     for (depth = 0; inode != NULL && depth < DEPTH_MAX; depth++) {
-        inode->told_place = fs->inodes.moves;
-        if (inode->ino == fs->root_ino || inode->parent == 0)
+        inode->told_place = cache->core->marks.moves;
+        if (inode->ino == cache->core->root_ino || inode->parent == 0)
             return;
-        inode = inode_find(fs, inode->parent);
+        inode = inode_find(cache, inode->parent);
     }
 }
 
@@ -135,14 +135,14 @@ bool inode_size_is_known(const struct inode *inode, uint64_t content_revision)
            !notifier_is_pending(inode);
 }
 
-void inode_free_all(struct fs *fs)
+void inode_free_all(struct cache *cache)
 {
     struct inode *inode, *next;
 
-    HASH_ITER(hh, fs->inodes.by_ino, inode, next)
+    HASH_ITER(hh, cache->inodes.by_ino, inode, next)
     {
         if (inode->file != NULL)
-            fs->inodes.owner->free_file(fs, inode);
-        inode_free(fs, inode);
+            cache->owner->free_file(cache, inode);
+        inode_free(cache, inode);
     }
 }

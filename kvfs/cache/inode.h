@@ -12,7 +12,7 @@
 #include "sync/base/hash.h"
 #include "sync/wire/attr.h"
 
-struct fs;
+struct cache;
 struct file;
 
 struct inode {
@@ -23,7 +23,7 @@ struct inode {
     char *name;        /* owned; in parent; NULL: unknown */
     struct file *file; /* owned; NULL unless something is open, staged or being published */
 
-    /* Where the name leads. `moves` counts moves of known inodes by others. */
+    /* Where the name leads. `moves` (core.marks) counts moves of known inodes by others. */
     uint64_t moved, told_place; /* value of moves at the last move, at the last answer with its name */
     uint64_t moved_ms;
 
@@ -41,40 +41,29 @@ struct inode {
     bool negatives;            /* directory: told that a name in it is missing */
 };
 
-/* What the table does not know of files. */
-struct inode_owner {
-    /* The kernel has forgotten the inode: frees its file, and then it, if nothing else needs them. */
-    void (*put_file)(struct fs *fs, struct inode *inode);
-    void (*free_file)(struct fs *fs, struct inode *inode);
-    /* The kernel has dropped what it had of it. */
-    void (*on_dropped)(struct fs *fs, struct inode *inode);
-};
-
 struct inode_table {
-    const struct inode_owner *owner; /* called only for inodes with a file */
-    struct inode *by_ino;            /* uthash */
-    uint64_t moves;
+    struct inode *by_ino; /* uthash */
 };
 
-struct inode *inode_find(struct fs *fs, uint64_t ino);
+struct inode *inode_find(struct cache *cache, uint64_t ino);
 /* Finds or makes it. NULL: out of memory. */
-struct inode *inode_get(struct fs *fs, uint64_t ino);
+struct inode *inode_get(struct cache *cache, uint64_t ino);
 /* Frees it if neither the kernel nor a file needs it. */
-void inode_put(struct fs *fs, struct inode *inode);
-void inode_forget(struct fs *fs, uint64_t ino, uint64_t n);
+void inode_put(struct cache *cache, struct inode *inode);
+void inode_forget(struct cache *cache, uint64_t ino, uint64_t n);
 
 /* Where it is now; without a name: nobody may tell. */
 void inode_set_place(struct inode *inode, uint64_t parent, const void *name, size_t name_len);
 /* An answer gives the kernel its present name. */
-void inode_told_name(struct fs *fs, struct inode *inode);
+void inode_told_name(struct cache *cache, struct inode *inode);
 /* Somebody else renamed or removed it. */
-void inode_moved(struct fs *fs, struct inode *inode);
-/* Whether a walk that ended when fs->inodes.moves was `moves` may have come
+void inode_moved(struct cache *cache, struct inode *inode);
+/* Whether a walk that ended when that was `moves` may have come
  * here by a path that has changed: the inode or a directory above it was moved
  * since, or the kernel has not asked for its name since. */
-bool inode_path_is_stale(struct fs *fs, const struct inode *inode, uint64_t moves);
+bool inode_path_is_stale(struct cache *cache, const struct inode *inode, uint64_t moves);
 /* Takes the path as it is now for known. */
-void inode_accept_path(struct fs *fs, struct inode *inode);
+void inode_accept_path(struct cache *cache, struct inode *inode);
 
 /* The kernel is told attributes that it asked for when `asked` notifications had been sent. */
 void inode_told_attr(struct inode *inode, uint64_t content_revision, uint64_t asked);
@@ -82,6 +71,6 @@ void inode_told_attr(struct inode *inode, uint64_t content_revision, uint64_t as
  * attributes that a notification has overtaken, and goes on with the old length. */
 bool inode_size_is_known(const struct inode *inode, uint64_t content_revision);
 
-void inode_free_all(struct fs *fs);
+void inode_free_all(struct cache *cache);
 
 #endif

@@ -6,7 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "kvfs/ops/fs.h"
+#include "kvfs/cache/cache.h"
 #include "sync/base/clock.h"
 #include "sync/base/log.h"
 
@@ -20,35 +20,35 @@ struct notification {
     uint64_t unique;
 };
 
-void notifier_init(struct fs *fs)
+void notifier_init(struct cache *cache)
 {
     pthread_condattr_t attr;
 
-    TAILQ_INIT(&fs->notifier.list);
+    TAILQ_INIT(&cache->notifier.list);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&fs->notifier.cond, &attr);
+    pthread_cond_init(&cache->notifier.cond, &attr);
     pthread_condattr_destroy(&attr);
 }
 
-static int inc_epoch(struct fs *fs)
+static int inc_epoch(struct cache *cache)
 {
     struct notification n = {.len = sizeof n, .error = NOTIFY_INC_EPOCH};
 
-    return write(fuse_session_fd(fs->session), &n, sizeof n) < 0 ? -errno : 0;
+    return write(fuse_session_fd(cache->core->session), &n, sizeof n) < 0 ? -errno : 0;
 }
 
-static void enqueue(struct fs *fs, struct inode *inode, unsigned delay_ms)
+static void enqueue(struct cache *cache, struct inode *inode, unsigned delay_ms)
 {
     inode->inval_at_ms = delay_ms == 0 ? 0 : clock_boot_ms() + delay_ms;
     if (inode->inval_queued)
         return;
     inode->inval_queued = true;
-    TAILQ_INSERT_TAIL(&fs->notifier.list, inode, inval_link);
-    pthread_cond_signal(&fs->notifier.cond);
+    TAILQ_INSERT_TAIL(&cache->notifier.list, inode, inval_link);
+    pthread_cond_signal(&cache->notifier.cond);
 }
 
-void notifier_inval(struct fs *fs, struct inode *inode, bool data)
+void notifier_inval(struct cache *cache, struct inode *inode, bool data)
 {
     /* What the kernel does not have it need not drop. */
     if (!inode->told_attr && !(data && inode->told_data) && !notifier_is_pending(inode))
@@ -57,28 +57,28 @@ void notifier_inval(struct fs *fs, struct inode *inode, bool data)
     inode->inval_data |= data;
     inode->inval_round++;
     inode->inval_tries = 0;
-    enqueue(fs, inode, 0);
+    enqueue(cache, inode, 0);
 }
 
-void notifier_names(struct fs *fs)
+void notifier_names(struct cache *cache)
 {
-    fs->notifier.epoch_wanted = true;
-    pthread_cond_signal(&fs->notifier.cond);
+    cache->notifier.epoch_wanted = true;
+    pthread_cond_signal(&cache->notifier.cond);
 }
 
-void notifier_drop_all(struct fs *fs)
+void notifier_drop_all(struct cache *cache)
 {
     struct inode *inode, *next;
 
-    HASH_ITER(hh, fs->inodes.by_ino, inode, next)
-    notifier_inval(fs, inode, true);
-    notifier_names(fs);
+    HASH_ITER(hh, cache->inodes.by_ino, inode, next)
+    notifier_inval(cache, inode, true);
+    notifier_names(cache);
 }
 
-void notifier_forget(struct fs *fs, struct inode *inode)
+void notifier_forget(struct cache *cache, struct inode *inode)
 {
     if (inode->inval_queued)
-        TAILQ_REMOVE(&fs->notifier.list, inode, inval_link);
+        TAILQ_REMOVE(&cache->notifier.list, inode, inval_link);
     inode->inval_queued = false;
 }
 
@@ -88,44 +88,44 @@ bool notifier_is_pending(const struct inode *inode)
 }
 
 /* One inode of the list. Drops the lock while the kernel is at work. */
-static void notify_inode(struct fs *fs, struct inode *inode)
+static void notify_inode(struct cache *cache, struct inode *inode)
 {
     uint64_t ino = inode->ino;
-    fuse_ino_t node = fs_node(fs, ino);
+    fuse_ino_t node = core_node(cache->core, ino);
     uint32_t round = inode->inval_round;
     bool data = inode->inval_data;
     int rc;
 
-    TAILQ_REMOVE(&fs->notifier.list, inode, inval_link);
+    TAILQ_REMOVE(&cache->notifier.list, inode, inval_link);
     inode->inval_queued = false;
     inode->told_attr = false;
     if (data)
         inode->told_data = false;
-    inode->last_notice = ++fs->notifier.notices;
-    pthread_mutex_unlock(&fs->lock);
-    rc = fuse_lowlevel_notify_inval_inode(fs->session, node, data ? 0 : -1, 0);
-    pthread_mutex_lock(&fs->lock);
+    inode->last_notice = ++cache->core->marks.notices;
+    pthread_mutex_unlock(&cache->core->lock);
+    rc = fuse_lowlevel_notify_inval_inode(cache->core->session, node, data ? 0 : -1, 0);
+    pthread_mutex_lock(&cache->core->lock);
 
-    inode = inode_find(fs, ino);
+    inode = inode_find(cache, ino);
     if (inode == NULL || inode->inval_round != round)
         return; /* forgotten, or queued again by a later change */
     if (rc == -ENOENT && inode->nlookup > 0 && inode->inval_tries < TRIES_MAX) {
-        enqueue(fs, inode, 1u << inode->inval_tries++);
+        enqueue(cache, inode, 1u << inode->inval_tries++);
         return;
     }
     inode->inval_attr = inode->inval_data = false;
     if (inode->file != NULL)
-        fs->inodes.owner->on_dropped(fs, inode);
+        cache->owner->on_dropped(cache, inode);
 }
 
 /* The first inode whose time has come; else ms until the first will. */
-static struct inode *next_inode(struct fs *fs, unsigned *wait_ms_out)
+static struct inode *next_inode(struct cache *cache, unsigned *wait_ms_out)
 {
     uint64_t now = 0;
     struct inode *inode;
 
     *wait_ms_out = 60000;
-    TAILQ_FOREACH (inode, &fs->notifier.list, inval_link) {
+    TAILQ_FOREACH (inode, &cache->notifier.list, inval_link) {
         if (inode->inval_at_ms == 0)
             return inode;
         now = now != 0 ? now : clock_boot_ms();
@@ -137,7 +137,7 @@ static struct inode *next_inode(struct fs *fs, unsigned *wait_ms_out)
     return NULL;
 }
 
-static void wait_for_work(struct fs *fs, unsigned ms)
+static void wait_for_work(struct cache *cache, unsigned ms)
 {
     struct timespec until;
 
@@ -148,67 +148,67 @@ static void wait_for_work(struct fs *fs, unsigned ms)
         until.tv_nsec -= 1000000000;
         until.tv_sec++;
     }
-    pthread_cond_timedwait(&fs->notifier.cond, &fs->lock, &until);
+    pthread_cond_timedwait(&cache->notifier.cond, &cache->core->lock, &until);
 }
 
 static void *run(void *arg)
 {
-    struct fs *fs = arg;
-    struct notifier *n = &fs->notifier;
+    struct cache *cache = arg;
+    struct notifier *n = &cache->notifier;
 
-    pthread_mutex_lock(&fs->lock);
+    pthread_mutex_lock(&cache->core->lock);
     while (n->running) {
         struct inode *inode;
         unsigned wait_ms;
 
         if (n->epoch_wanted && n->epoch_works) {
             n->epoch_wanted = false;
-            pthread_mutex_unlock(&fs->lock);
-            inc_epoch(fs);
-            pthread_mutex_lock(&fs->lock);
+            pthread_mutex_unlock(&cache->core->lock);
+            inc_epoch(cache);
+            pthread_mutex_lock(&cache->core->lock);
             continue;
         }
-        inode = next_inode(fs, &wait_ms);
+        inode = next_inode(cache, &wait_ms);
         if (inode != NULL)
-            notify_inode(fs, inode);
+            notify_inode(cache, inode);
         else
-            wait_for_work(fs, wait_ms);
+            wait_for_work(cache, wait_ms);
     }
-    pthread_mutex_unlock(&fs->lock);
+    pthread_mutex_unlock(&cache->core->lock);
     return NULL;
 }
 
-int notifier_start(struct fs *fs)
+int notifier_start(struct cache *cache)
 {
-    struct notifier *n = &fs->notifier;
-    int rc = inc_epoch(fs);
+    struct notifier *n = &cache->notifier;
+    int rc = inc_epoch(cache);
 
-    pthread_mutex_lock(&fs->lock);
+    pthread_mutex_lock(&cache->core->lock);
     n->epoch_works = rc == 0;
     if (n->epoch_works)
-        fs->entry_timeout = TIMEOUT_LONG;
+        cache->entry_timeout = TIMEOUT_LONG;
     n->running = true;
-    pthread_mutex_unlock(&fs->lock);
+    pthread_mutex_unlock(&cache->core->lock);
     if (rc != 0)
         log_debug("this kernel cannot drop all names at once (%s): every name is looked up every time",
                   strerror(-rc));
-    if (pthread_create(&n->thread, NULL, run, fs) != 0) {
+    if (pthread_create(&n->thread, NULL, run, cache) != 0) {
         n->running = false;
         return -1;
     }
     return 0;
 }
 
-void notifier_stop(struct fs *fs)
+void notifier_stop(struct cache *cache)
 {
-    struct notifier *n = &fs->notifier;
+    struct notifier *n = &cache->notifier;
     bool running;
 
-    pthread_mutex_lock(&fs->lock);
+    pthread_mutex_lock(&cache->core->lock);
     running = n->running;
     n->running = false;
     pthread_cond_signal(&n->cond);
-    pthread_mutex_unlock(&fs->lock);
+    pthread_mutex_unlock(&cache->core->lock);
     if (running)
         pthread_join(n->thread, NULL);
     pthread_cond_destroy(&n->cond);

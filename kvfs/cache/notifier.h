@@ -20,7 +20,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-struct fs;
+struct cache;
 struct inode;
 
 TAILQ_HEAD(inval_list, inode);
@@ -29,24 +29,23 @@ struct notifier {
     pthread_t thread;
     pthread_cond_t cond;
     struct inval_list list; /* by inode.inval_link */
-    uint64_t notices;       /* sent so far about inodes */
     bool running, epoch_wanted, epoch_works;
 };
 
-void notifier_init(struct fs *fs);
+void notifier_init(struct cache *cache);
 /* Finds out whether the kernel knows epochs, and starts the thread. After the
  * kernel's INIT; without the lock. */
-int notifier_start(struct fs *fs);
-void notifier_stop(struct fs *fs); /* without the lock */
+int notifier_start(struct cache *cache);
+void notifier_stop(struct cache *cache); /* without the lock */
 
 /* Attributes, or content too, of the inode have changed. */
-void notifier_inval(struct fs *fs, struct inode *inode, bool data);
+void notifier_inval(struct cache *cache, struct inode *inode, bool data);
 /* Names have changed. */
-void notifier_names(struct fs *fs);
+void notifier_names(struct cache *cache);
 /* Everything may have changed. */
-void notifier_drop_all(struct fs *fs);
+void notifier_drop_all(struct cache *cache);
 /* The inode is about to be freed. */
-void notifier_forget(struct fs *fs, struct inode *inode);
+void notifier_forget(struct cache *cache, struct inode *inode);
 /* Whether the kernel has not yet been told of a change of the inode. */
 bool notifier_is_pending(const struct inode *inode);
 

@@ -6,8 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kvfs/file/publish.h"
-#include "kvfs/ops/fs.h"
+#include "kvfs/file/files.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
@@ -17,7 +16,7 @@
 #define KEPT_BYTES_MAX ((uint64_t)64 << 20)
 #define KEPT_PULL_MS 200
 
-struct file *file_get(struct fs *fs, struct inode *inode)
+struct file *file_get(struct files *files, struct inode *inode)
 {
     struct file *f = inode->file;
 
@@ -30,48 +29,48 @@ struct file *file_get(struct fs *fs, struct inode *inode)
     TAILQ_INIT(&f->waiters);
     TAILQ_INIT(&f->next_waiters);
     TAILQ_INIT(&f->invalidated);
-    stage_init(&f->base, &fs->memory);
-    stage_init(&f->inflight, &fs->memory);
-    stage_init(&f->stage, &fs->memory);
+    stage_init(&f->base, &files->memory);
+    stage_init(&f->inflight, &files->memory);
+    stage_init(&f->stage, &files->memory);
     f->inode = inode;
     inode->file = f;
     return f;
 }
 
-static void list_or_unlist(struct fs *fs, struct file *f)
+static void list_or_unlist(struct files *files, struct file *f)
 {
     bool wanted = f->publication != NULL || !stage_empty(&f->stage);
 
     if (wanted && !f->listed)
-        TAILQ_INSERT_TAIL(&fs->files, f, link);
+        TAILQ_INSERT_TAIL(&files->list, f, link);
     else if (!wanted && f->listed)
-        TAILQ_REMOVE(&fs->files, f, link);
+        TAILQ_REMOVE(&files->list, f, link);
     f->listed = wanted;
     if (!wanted && f->held_open) {
         f->held_open = false;
-        link_close_inode(fs, f->inode->ino);
+        link_close_inode(files->core, f->inode->ino);
     }
 }
 
-static void keep_no_more(struct fs *fs, struct file *f)
+static void keep_no_more(struct files *files, struct file *f)
 {
     if (!f->kept)
         return;
-    TAILQ_REMOVE(&fs->kept.list, f, kept_link);
-    fs->kept.n--;
-    fs->kept.bytes -= f->attr.size;
+    TAILQ_REMOVE(&files->kept.list, f, kept_link);
+    files->kept.n--;
+    files->kept.bytes -= f->attr.size;
     f->kept = false;
 }
 
-static void file_free(struct fs *fs, struct inode *inode)
+void file_free(struct files *files, struct inode *inode)
 {
     struct file *f = inode->file;
 
-    keep_no_more(fs, f);
+    keep_no_more(files, f);
     if (f->listed)
-        TAILQ_REMOVE(&fs->files, f, link);
-    file_take_lost(fs, f);
-    fs->reserve.used -= f->reserved;
+        TAILQ_REMOVE(&files->list, f, link);
+    file_take_lost(files, f);
+    files->reserve.used -= f->reserved;
     while (!TAILQ_EMPTY(&f->handles)) {
         struct handle *h = TAILQ_FIRST(&f->handles);
 
@@ -92,7 +91,7 @@ bool file_is_removed(const struct inode *inode)
            inode->file->life != FILE_LOST;
 }
 
-static bool keep(struct fs *fs, struct file *f)
+static bool keep(struct files *files, struct file *f)
 {
     struct file *old, *next;
 
@@ -102,47 +101,39 @@ static bool keep(struct fs *fs, struct file *f)
         return true;
     f->kept = true;
     f->kept_ms = clock_boot_ms();
-    TAILQ_INSERT_TAIL(&fs->kept.list, f, kept_link);
-    fs->kept.n++;
-    fs->kept.bytes += f->attr.size;
-    for (old = TAILQ_FIRST(&fs->kept.list); old != f; old = next) {
+    TAILQ_INSERT_TAIL(&files->kept.list, f, kept_link);
+    files->kept.n++;
+    files->kept.bytes += f->attr.size;
+    for (old = TAILQ_FIRST(&files->kept.list); old != f; old = next) {
         struct inode *inode = old->inode;
 
         next = TAILQ_NEXT(old, kept_link);
-        if (fs->kept.n <= KEPT_MAX && fs->kept.bytes <= KEPT_BYTES_MAX)
+        if (files->kept.n <= KEPT_MAX && files->kept.bytes <= KEPT_BYTES_MAX)
             break;
-        keep_no_more(fs, old);
+        keep_no_more(files, old);
         if (old->n_handles == 0) {
             old->life = FILE_LOST;
-            file_put(fs, inode);
+            file_put(files, inode);
         }
     }
     return true;
 }
 
-void file_put(struct fs *fs, struct inode *inode)
+void file_put(struct files *files, struct inode *inode)
 {
     struct file *f = inode->file;
 
     if (f != NULL) {
-        list_or_unlist(fs, f);
+        list_or_unlist(files, f);
         if (f->n_handles > 0 || f->listed || !TAILQ_EMPTY(&f->waiters) || !TAILQ_EMPTY(&f->next_waiters) ||
             !TAILQ_EMPTY(&f->invalidated) || f->lost != 0)
             return;
-        if (inode->nlookup > 0 && file_is_removed(inode) && keep(fs, f))
+        if (inode->nlookup > 0 && file_is_removed(inode) && keep(files, f))
             return;
-        file_free(fs, inode);
+        file_free(files, inode);
     }
-    inode_put(fs, inode);
+    inode_put(files->cache, inode);
 }
-
-static void on_dropped(struct fs *fs, struct inode *inode)
-{
-    request_wake_all(fs, &inode->file->invalidated, 0);
-}
-
-const struct inode_owner file_inode_owner = {
-    .put_file = file_put, .free_file = file_free, .on_dropped = on_dropped};
 
 bool file_flags_write(int flags)
 {
@@ -161,10 +152,10 @@ static bool is_open_for_writing(const struct handle *h)
     return h->pinned && (file_flags_access(h->flags) & OPEN_WRITE) != 0;
 }
 
-struct handle *file_open(struct fs *fs, struct inode *inode, int flags, uint32_t uid, pid_t process)
+struct handle *file_open(struct files *files, struct inode *inode, int flags, uint32_t uid, pid_t process)
 {
     struct handle *h = calloc(1, sizeof *h);
-    struct file *f = h != NULL ? file_get(fs, inode) : NULL;
+    struct file *f = h != NULL ? file_get(files, inode) : NULL;
 
     if (f == NULL) {
         free(h);
@@ -181,7 +172,7 @@ struct handle *file_open(struct fs *fs, struct inode *inode, int flags, uint32_t
     return h;
 }
 
-void file_close(struct fs *fs, struct handle *h)
+void file_close(struct files *files, struct handle *h)
 {
     struct inode *inode = h->inode;
     struct file *f = inode->file;
@@ -194,18 +185,18 @@ void file_close(struct fs *fs, struct handle *h)
     if (is_open_for_writing(h) && file_is_dirty(f) && !f->held_open)
         f->held_open = true;
     else if (h->pinned)
-        link_close_inode(fs, inode->ino);
+        link_close_inode(files->core, inode->ino);
     free(h);
     if (f->n_writable == 0)
-        publish_released(fs, f);
+        publish_released(files, f);
     else
-        file_put(fs, inode);
+        file_put(files, inode);
 }
 
-static void open_on_node(struct fs *fs, struct inode *inode, uint8_t access, uint32_t uid,
+static void open_on_node(struct files *files, struct inode *inode, uint8_t access, uint32_t uid,
                          request_fn *on_answer)
 {
-    struct request *r = request_begin(fs, NULL);
+    struct request *r = request_begin(files->core, NULL);
 
     if (r == NULL)
         return;
@@ -213,15 +204,15 @@ static void open_on_node(struct fs *fs, struct inode *inode, uint8_t access, uin
     r->once = true;
     r->deadline_ms = UINT64_MAX;
     r->caller.uid = uid;
-    link_open_inode(fs, r, inode->ino, access, true, on_answer);
+    link_open_inode(r, inode->ino, access, true, on_answer);
 }
 
-static void on_held(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_held(struct request *r, int code, struct cursor *body)
 {
-    request_end(fs, r); /* the publication tells */
+    request_end(r); /* the publication tells */
 }
 
-void file_hold_open(struct fs *fs, struct file *f)
+void file_hold_open(struct files *files, struct file *f)
 {
     const struct handle *h;
 
@@ -229,18 +220,19 @@ void file_hold_open(struct fs *fs, struct file *f)
         if (is_open_for_writing(h))
             return;
     }
-    if (f->held_open || fs->link.client == NULL)
+    if (f->held_open || files->core->link.client == NULL)
         return; /* without a connection: file_reopen_all() */
     f->held_open = true;
-    open_on_node(fs, f->inode, OPEN_WRITE, f->uid, on_held);
+    open_on_node(files, f->inode, OPEN_WRITE, f->uid, on_held);
 }
 
-static void on_reopened(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_reopened(struct request *r, int code, struct cursor *body)
 {
-    struct inode *inode = inode_find(fs, r->ino);
+    struct files *files = r->core->files;
+    struct inode *inode = inode_find(files->cache, r->ino);
     struct file *f = inode != NULL ? inode->file : NULL;
 
-    request_end(fs, r);
+    request_end(r);
     if (f == NULL || (code != KV_E_STALE && code != KV_E_NOENT))
         return;
     if (f->life == FILE_LIVE || f->life == FILE_PULLING) {
@@ -251,11 +243,11 @@ static void on_reopened(struct fs *fs, struct request *r, int code, struct curso
     }
 }
 
-void file_reopen_all(struct fs *fs)
+void file_reopen_all(struct files *files)
 {
     struct inode *inode, *next;
 
-    HASH_ITER(hh, fs->inodes.by_ino, inode, next)
+    HASH_ITER(hh, files->cache->inodes.by_ino, inode, next)
     {
         struct handle *h;
         struct file *f;
@@ -264,12 +256,12 @@ void file_reopen_all(struct fs *fs)
             continue;
         f = inode->file;
         TAILQ_FOREACH (h, &f->handles, link) {
-            open_on_node(fs, inode, file_flags_access(h->flags), h->uid, on_reopened);
+            open_on_node(files, inode, file_flags_access(h->flags), h->uid, on_reopened);
             h->pinned = true;
         }
         if (f->held_open || f->publication != NULL) {
             f->held_open = true;
-            open_on_node(fs, inode, OPEN_WRITE, f->uid, on_held);
+            open_on_node(files, inode, OPEN_WRITE, f->uid, on_held);
         }
     }
 }
@@ -338,22 +330,22 @@ size_t file_overlay(const struct file *f, uint64_t base_size, uint64_t offset, u
     return size - offset < len ? (size_t)(size - offset) : len;
 }
 
-void file_lost(struct fs *fs, struct file *f, int code)
+void file_lost(struct files *files, struct file *f, int code)
 {
-    if (f->lost == 0 && fs->n_lost == FILES_LOST_MAX)
+    if (f->lost == 0 && files->n_lost == FILES_LOST_MAX)
         return;
-    fs->n_lost += f->lost == 0;
+    files->n_lost += f->lost == 0;
     f->lost = code;
 }
 
-int file_take_lost(struct fs *fs, struct file *f)
+int file_take_lost(struct files *files, struct file *f)
 {
     int code = f != NULL ? f->lost : 0;
 
     if (code == 0)
         return 0;
     f->lost = 0;
-    fs->n_lost--;
+    files->n_lost--;
     return code == KV_E_FBIG || code == KV_E_NOSPC ? request_errno(code) : EIO;
 }
 
@@ -373,17 +365,17 @@ bool file_asks_for_process(const struct file *f, pid_t thread)
     return f != NULL && thread != 0 && !is_writer(f, thread);
 }
 
-void file_touched(struct fs *fs, struct file *f, const struct fuse_ctx *who, pid_t process)
+void file_touched(struct files *files, struct file *f, const struct fuse_ctx *who, pid_t process)
 {
     unsigned i;
 
     if (!f->listed)
         f->dirty_ms = clock_boot_ms();
-    f->touched_ns = fs_now_ns(fs);
+    f->touched_ns = core_now_ns(files->core);
     stage_stamp(&f->stage, f->touched_ns);
     f->told = false;
-    list_or_unlist(fs, f);
-    reserve_account(fs, f);
+    list_or_unlist(files, f);
+    reserve_account(files, f);
     f->inode->told_data = true; /* the kernel put it into its page cache itself */
     if (who == NULL)
         return;
@@ -413,9 +405,9 @@ bool file_is_of(const struct file *f, const struct handle *h, pid_t process)
 
 /* Removed while open: the value is fetched, so that it outlives the node. */
 
-static void pull_next(struct fs *fs, struct request *r);
+static void pull_next(struct request *r);
 
-static void pulled(struct fs *fs, struct file *f, struct request *r)
+static void pulled(struct file *f, struct request *r)
 {
     int rc = stage_truncate(&f->base, 0);
 
@@ -429,23 +421,24 @@ static void pulled(struct fs *fs, struct file *f, struct request *r)
     f->life = FILE_ORPHAN;
 }
 
-static void on_pulled(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_pulled(struct request *r, int code, struct cursor *body)
 {
-    struct inode *inode = inode_find(fs, r->ino);
+    struct files *files = r->core->files;
+    struct inode *inode = inode_find(files->cache, r->ino);
     struct file *f = inode != NULL ? inode->file : NULL;
     const uint8_t *data;
     struct attr attr;
     size_t len = 0;
 
     if (f == NULL || f->life != FILE_PULLING) {
-        request_end(fs, r);
+        request_end(r);
         return;
     }
     if (code != 0) {
         log_error("the content of a removed file that is still open is lost: %s",
                   code > 0 ? error_text(code) : strerror(-code));
         f->life = FILE_LOST;
-        request_end(fs, r);
+        request_end(r);
         return;
     }
     attr_decode(body, &attr);
@@ -457,29 +450,29 @@ static void on_pulled(struct fs *fs, struct request *r, int code, struct cursor 
                   "that is still open is lost",
                   r->ino);
         f->life = FILE_LOST;
-        request_end(fs, r);
+        request_end(r);
     } else if (r->data.len < attr.size && !r->data.failed) {
-        pull_next(fs, r);
+        pull_next(r);
     } else {
-        pulled(fs, f, r);
-        request_end(fs, r);
+        pulled(f, r);
+        request_end(r);
     }
 }
 
-static void pull_next(struct fs *fs, struct request *r)
+static void pull_next(struct request *r)
 {
     buffer_clear(&r->payload);
     buffer_put_u8(&r->payload, READ_LOCAL);
     buffer_put_u64(&r->payload, r->ino);
     buffer_put_u64(&r->payload, r->data.len);
     buffer_put_u32(&r->payload, READ_LENGTH_MAX);
-    request_progress(fs, r);
-    link_send(fs, r, MESSAGE_READ, on_pulled);
+    request_progress(r);
+    link_send(r, MESSAGE_READ, on_pulled);
 }
 
-static void pull(struct fs *fs, struct file *f)
+static void pull(struct files *files, struct file *f)
 {
-    struct request *r = request_begin(fs, NULL);
+    struct request *r = request_begin(files->core, NULL);
 
     if (r == NULL) {
         f->life = FILE_LOST;
@@ -487,10 +480,10 @@ static void pull(struct fs *fs, struct file *f)
     }
     f->pulling = true;
     r->ino = f->inode->ino;
-    pull_next(fs, r);
+    pull_next(r);
 }
 
-void file_removed(struct fs *fs, struct file *f, const struct attr *attr, bool by_other)
+void file_removed(struct files *files, struct file *f, const struct attr *attr, bool by_other)
 {
     if (f->life != FILE_LIVE)
         return;
@@ -499,37 +492,37 @@ void file_removed(struct fs *fs, struct file *f, const struct attr *attr, bool b
     f->attr.nlink = 0;
     f->removed_elsewhere = by_other;
     f->life = FILE_PULLING;
-    reserve_account(fs, f);
-    file_take_lost(fs, f); /* there is no content any more that could be wrong */
+    reserve_account(files, f);
+    file_take_lost(files, f); /* there is no content any more that could be wrong */
     if (f->attr.size == 0 || f->attr.type != INODE_FILE)
         f->life = FILE_ORPHAN;
     if (f->n_handles == 0) {
         /* Only its publication was left to do, and has nowhere to go. The kernel forgets the
          * inode in a moment, unless somebody holds it. */
         stage_clear(&f->stage);
-        file_put(fs, f->inode);
+        file_put(files, f->inode);
         return;
     }
     if (f->life == FILE_PULLING)
-        pull(fs, f);
+        pull(files, f);
 }
 
-void file_inode_removed(struct fs *fs, struct inode *inode, const struct attr *attr, bool by_other)
+void file_inode_removed(struct files *files, struct inode *inode, const struct attr *attr, bool by_other)
 {
     if (inode->nlookup > 0)
-        file_get(fs, inode); /* without memory for it, it is gone for good */
+        file_get(files, inode); /* without memory for it, it is gone for good */
     if (inode->file != NULL)
-        file_removed(fs, inode->file, attr, by_other);
+        file_removed(files, inode->file, attr, by_other);
 }
 
-void file_keep_tick(struct fs *fs, uint64_t now_ms)
+void file_keep_tick(struct files *files, uint64_t now_ms)
 {
     struct file *f;
 
-    TAILQ_FOREACH (f, &fs->kept.list, kept_link) {
+    TAILQ_FOREACH (f, &files->kept.list, kept_link) {
         if (now_ms - f->kept_ms < KEPT_PULL_MS)
             break;
         if (f->life == FILE_PULLING && !f->pulling)
-            pull(fs, f);
+            pull(files, f);
     }
 }

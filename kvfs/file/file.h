@@ -16,7 +16,6 @@
 #include <sys/queue.h>
 #include <sys/types.h>
 
-#include "kvfs/cache/inode.h"
 #include "kvfs/file/stage.h"
 #include "kvfs/link/request.h"
 
@@ -24,6 +23,8 @@
 #define FILE_NUMBERS 4
 /* Files that wait for somebody to be told of a loss; of others only the log tells. */
 #define FILES_LOST_MAX 256
+
+struct files;
 
 struct handle {
     TAILQ_ENTRY(handle) link;
@@ -53,7 +54,7 @@ struct command_number {
 enum file_life { FILE_LIVE, FILE_PULLING, FILE_ORPHAN, FILE_LOST };
 
 struct file {
-    TAILQ_ENTRY(file) link; /* in fs->files while `listed` */
+    TAILQ_ENTRY(file) link; /* in files->list while `listed` */
     bool listed;
     struct inode *inode; /* owns this */
     struct handle_list handles;
@@ -89,7 +90,7 @@ struct file {
     bool queued;            /* long, and waits for another one's parts */
     bool told;              /* somebody was told that what is staged is not published */
     int lost;               /* code with which edits were dropped and nobody was told yet */
-    /* Removed, without a handle, and the kernel still knows it: fs->kept. */
+    /* Removed, without a handle, and the kernel still knows it: files->kept. */
     TAILQ_ENTRY(file) kept_link;
     bool kept, pulling; /* pulling: its value has been asked for */
     uint64_t kept_ms;
@@ -99,25 +100,24 @@ struct file {
 };
 
 /* The inode's file, made if need be. NULL: out of memory. */
-struct file *file_get(struct fs *fs, struct inode *inode);
+struct file *file_get(struct files *files, struct inode *inode);
 /* Frees it, and the inode, if nothing needs it any more. */
-void file_put(struct fs *fs, struct inode *inode);
-/* What the inodes' table calls. */
-extern const struct inode_owner file_inode_owner;
+void file_put(struct files *files, struct inode *inode);
+void file_free(struct files *files, struct inode *inode);
 
 /* A handle that is already open (pinned) on the node. uid, process: who opens it; process
  * 0: not known, or only to read. NULL: out of memory. */
-struct handle *file_open(struct fs *fs, struct inode *inode, int flags, uint32_t uid, pid_t process);
+struct handle *file_open(struct files *files, struct inode *inode, int flags, uint32_t uid, pid_t process);
 /* Whether a handle with these flags can write. */
 bool file_flags_write(int flags);
 /* What a handle with these flags is opened for on the node: OPEN_READ | OPEN_WRITE. */
 uint8_t file_flags_access(int flags);
 /* RELEASE: publishes what nobody else will, then closes on the node. */
-void file_close(struct fs *fs, struct handle *h);
+void file_close(struct files *files, struct handle *h);
 /* Before a publication: nodes take it of those only who have the file open for writing. */
-void file_hold_open(struct fs *fs, struct file *f);
+void file_hold_open(struct files *files, struct file *f);
 /* After a new connection: opens everything there. */
-void file_reopen_all(struct fs *fs);
+void file_reopen_all(struct files *files);
 
 /* Newer knowledge of the published file; ignored if it is older. */
 void file_learn(struct file *f, const struct attr *attr);
@@ -134,24 +134,24 @@ bool file_needs_node(const struct file *f, uint64_t offset, size_t len);
 size_t file_overlay(const struct file *f, uint64_t base_size, uint64_t offset, uint8_t *data, size_t len);
 
 /* Edits were dropped and nobody was told: the next one to open, sync or close it is. */
-void file_lost(struct fs *fs, struct file *f, int code);
+void file_lost(struct files *files, struct file *f, int code);
 /* The errno of that, once; 0: nothing was lost. f may be NULL. */
-int file_take_lost(struct fs *fs, struct file *f);
+int file_take_lost(struct files *files, struct file *f);
 
 /* Whether file_touched() needs the thread's process, process_of(). Finding that out
  * may wait: it is done without the lock. */
 bool file_asks_for_process(const struct file *f, pid_t thread);
 /* An edit was staged by this thread of this process. who may be NULL. */
-void file_touched(struct fs *fs, struct file *f, const struct fuse_ctx *who, pid_t process);
+void file_touched(struct files *files, struct file *f, const struct fuse_ctx *who, pid_t process);
 /* Whether the process has opened the handle or written to the file. */
 bool file_is_of(const struct file *f, const struct handle *h, pid_t process);
 /* Whether its last name has gone and what it was is still known. */
 bool file_is_removed(const struct inode *inode);
 /* Fetches the values of removed inodes that the kernel has not forgotten by now. */
-void file_keep_tick(struct fs *fs, uint64_t now_ms);
+void file_keep_tick(struct files *files, uint64_t now_ms);
 /* The last name of an inode has gone; by_other: not through this mount. */
-void file_inode_removed(struct fs *fs, struct inode *inode, const struct attr *attr, bool by_other);
+void file_inode_removed(struct files *files, struct inode *inode, const struct attr *attr, bool by_other);
 /* The same for its file. */
-void file_removed(struct fs *fs, struct file *f, const struct attr *attr, bool by_other);
+void file_removed(struct files *files, struct file *f, const struct attr *attr, bool by_other);
 
 #endif

@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "kvfs/ops/fs.h"
+#include "kvfs/file/files.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
@@ -20,20 +20,21 @@
 #define FLAGS_AT 8 /* in a publication's body, behind the inode */
 #define EXPECT_AT 9
 
-static void on_published(struct fs *fs, struct request *r, int code, struct cursor *body);
+static void on_published(struct request *r, int code, struct cursor *body);
 
-static struct file *file_of(struct fs *fs, const struct request *r)
+static struct file *file_of(const struct request *r)
 {
-    struct inode *inode = inode_find(fs, r->ino);
+    struct files *files = r->core->files;
+    struct inode *inode = inode_find(files->cache, r->ino);
 
     return inode != NULL ? inode->file : NULL;
 }
 
 /* Parts: all but the last piece of a long body, then the command with the last. */
 
-static void send_parts(struct fs *fs, struct request *r, struct file *f)
+static void send_parts(struct request *r, struct file *f)
 {
-    size_t size = fs->link.node.part_size;
+    size_t size = r->core->link.node.part_size;
     struct buffer piece = BUFFER_INIT;
 
     while (f->part_next < f->n_parts && f->part_next < f->part_acked + PART_WINDOW) {
@@ -42,7 +43,7 @@ static void send_parts(struct fs *fs, struct request *r, struct file *f)
         buffer_put_string(&piece, f->body.data + f->part_next * size, size);
         if (piece.failed)
             break;
-        link_transmit(fs, r, f->part_next++, COMMAND_PART, 0, piece.data, piece.len);
+        link_transmit(r, f->part_next++, COMMAND_PART, 0, piece.data, piece.len);
     }
     if (f->part_next == f->n_parts) {
         size_t done = f->n_parts * size;
@@ -55,7 +56,7 @@ static void send_parts(struct fs *fs, struct request *r, struct file *f)
         buffer_put_bytes(&piece, f->body.data + done, f->body.len - done);
         if (!piece.failed) {
             f->part_next++;
-            link_transmit(fs, r, LINK_LAST_PART, COMMAND_PUBLISH,
+            link_transmit(r, LINK_LAST_PART, COMMAND_PUBLISH,
                           f->n_parts > 0 ? COMMAND_PARTS | COMMAND_OPENED : 0, piece.data, piece.len);
         }
     }
@@ -66,10 +67,10 @@ static void send_parts(struct fs *fs, struct request *r, struct file *f)
     buffer_deinit(&piece);
 }
 
-static void transmit(struct fs *fs, struct request *r)
+static void transmit(struct request *r)
 {
-    struct file *f = file_of(fs, r);
-    struct command_number number = {.session = fs->link.session, .seq = r->seq};
+    struct file *f = file_of(r);
+    struct command_number number = {.session = r->core->link.session, .seq = r->seq};
 
     /* Under another number nothing is there yet. */
     if (f->n_numbers == 0 || f->numbers[0].session != number.session || f->numbers[0].seq != number.seq) {
@@ -78,42 +79,43 @@ static void transmit(struct fs *fs, struct request *r)
         f->numbers[0] = number;
         f->part_acked = 0;
     }
-    f->n_parts = (unsigned)((f->body.len - 1) / fs->link.node.part_size);
+    f->n_parts = (unsigned)((f->body.len - 1) / r->core->link.node.part_size);
     f->part_next = f->part_acked;
-    send_parts(fs, r, f);
+    send_parts(r, f);
 }
 
 /* It gets on: so do all who wait for it, or behind it. */
-static void progress(struct fs *fs, struct request *r, struct file *f)
+static void progress(struct request *r, struct file *f)
 {
+    struct files *files = r->core->files;
     struct file *behind;
     struct request *w;
 
     TAILQ_FOREACH (w, &f->waiters, place)
-        request_progress(fs, w);
+        request_progress(w);
     TAILQ_FOREACH (w, &f->next_waiters, place)
-        request_progress(fs, w);
-    TAILQ_FOREACH (behind, &fs->files, link) {
+        request_progress(w);
+    TAILQ_FOREACH (behind, &files->list, link) {
         if (behind->queued) {
             TAILQ_FOREACH (w, &behind->waiters, place)
-                request_progress(fs, w);
+                request_progress(w);
         }
     }
     r->sent_ms = clock_boot_ms();
     r->delays = 0;
 }
 
-static void on_part(struct fs *fs, struct request *r, unsigned part, int code)
+static void on_part(struct request *r, unsigned part, int code)
 {
-    struct file *f = file_of(fs, r);
+    struct file *f = file_of(r);
 
     switch (code) {
     case 0:
-        progress(fs, r, f);
+        progress(r, f);
         if (part >= f->part_acked && part < f->n_parts)
             f->part_acked = part + 1; /* they are taken in order */
         if (r->sent)
-            send_parts(fs, r, f);
+            send_parts(r, f);
         break;
     case KV_E_PART:
         /* All over again; the answers to the pieces behind this one, or behind one that
@@ -131,13 +133,13 @@ static void on_part(struct fs *fs, struct request *r, unsigned part, int code)
         struct cursor nothing = cursor_of(NULL, 0);
         unsigned sends = r->sends;
 
-        if (link_retries(fs, r, code)) {
+        if (link_retries(r, code)) {
             if (f->part_next > f->n_parts)
                 r->sends = sends; /* the command itself is out */
             break;
         }
-        link_cancel(fs, r);
-        on_published(fs, r, code, &nothing);
+        link_cancel(r);
+        on_published(r, code, &nothing);
     }
     }
 }
@@ -146,9 +148,9 @@ static void on_part(struct fs *fs, struct request *r, unsigned part, int code)
  * for once more only on the content that it was based on: who has written since is not
  * overwritten. If it was executed after all, its event comes before the answer. The
  * same goes for what nobody waits for any more: its writer was told that it failed. */
-static bool on_new_session(struct fs *fs, struct request *r, bool executed)
+static bool on_new_session(struct request *r, bool executed)
 {
-    struct file *f = file_of(fs, r);
+    struct file *f = file_of(r);
 
     if (!executed && (f->n_handles > 0 || !TAILQ_EMPTY(&f->waiters)))
         return true;
@@ -211,7 +213,7 @@ static void put_off(struct file *f, bool rarely)
 }
 
 /* Drops all edits. */
-static void lose(struct fs *fs, struct file *f, int code)
+static void lose(struct files *files, struct file *f, int code)
 {
     bool told = f->told || !TAILQ_EMPTY(&f->waiters) || !TAILQ_EMPTY(&f->next_waiters);
 
@@ -220,17 +222,17 @@ static void lose(struct fs *fs, struct file *f, int code)
               f->inode->ino, failure_text(code), f->base_revision, f->attr.content_revision,
               told ? "who closed it was told" : "who opens, syncs or closes it next is told");
     if (!told)
-        file_lost(fs, f, code);
+        file_lost(files, f, code);
     stage_clear(&f->inflight);
     stage_clear(&f->stage);
     f->retry_ms = 0;
     f->refusals = 0;
     f->told = false;
-    notifier_inval(fs, f->inode, true);
+    notifier_inval(files->cache, f->inode, true);
 }
 
 /* What becomes of the edits of a publication that failed. */
-static void on_failed(struct fs *fs, struct file *f, int code, bool in_parts)
+static void on_failed(struct files *files, struct file *f, int code, bool in_parts)
 {
     bool later = !stage_empty(&f->stage);
 
@@ -243,7 +245,7 @@ static void on_failed(struct fs *fs, struct file *f, int code, bool in_parts)
     }
     /* Later edits were made on top of what is lost, and go with it. */
     if (is_unknown(code) || (!may_pass(code) && f->n_writable == 0 && !later)) {
-        lose(fs, f, code);
+        lose(files, f, code);
         return;
     }
     if (f->refusals == 0)
@@ -256,16 +258,16 @@ static void on_failed(struct fs *fs, struct file *f, int code, bool in_parts)
 
 /* The next one in parts: another user's, if somebody else waits, so that who closes many
  * large files keeps nobody waiting for longer than one of them takes. */
-static void next_upload(struct fs *fs)
+static void next_upload(struct files *files)
 {
     struct file *f, *next;
     bool others;
 
-    for (others = true; fs->uploading == NULL; others = false) {
-        for (f = TAILQ_FIRST(&fs->files); f != NULL && fs->uploading == NULL; f = next) {
+    for (others = true; files->uploading == NULL; others = false) {
+        for (f = TAILQ_FIRST(&files->list); f != NULL && files->uploading == NULL; f = next) {
             next = TAILQ_NEXT(f, link);
-            if (f->queued && (!others || f->uid != fs->uploaded_uid))
-                publish_start(fs, f);
+            if (f->queued && (!others || f->uid != files->uploaded_uid))
+                publish_start(files, f);
         }
         if (!others)
             break;
@@ -281,28 +283,28 @@ static void move_waiters(struct request_list *to, struct request_list *from)
     TAILQ_CONCAT(to, from, place);
 }
 
-static void finish(struct fs *fs, struct file *f, int code)
+static void finish(struct files *files, struct file *f, int code)
 {
     struct request_list waiters;
     struct inode *inode = f->inode;
     uint64_t ino = inode->ino;
-    bool in_parts = fs->uploading == f;
+    bool in_parts = files->uploading == f;
     int later_code;
 
     f->publication = NULL;
     buffer_deinit(&f->body);
     f->body = (struct buffer)BUFFER_INIT;
     if (in_parts)
-        fs->uploading = NULL;
+        files->uploading = NULL;
     if (code == 0) {
         stage_clear(&f->inflight);
-        reserve_published(fs, f);
+        reserve_published(files, f);
         f->fresh = false;
         f->refusals = 0;
         f->retry_ms = 0;
     } else {
-        on_failed(fs, f, code, in_parts);
-        reserve_account(fs, f);
+        on_failed(files, f, code, in_parts);
+        reserve_account(files, f);
     }
     later_code = f->life == FILE_LIVE ? code : f->removed_elsewhere ? KV_E_STALE : 0;
     /* The answers below may end requests, and with them this file. */
@@ -310,29 +312,30 @@ static void finish(struct fs *fs, struct file *f, int code)
     move_waiters(&waiters, &f->waiters);
     move_waiters(&f->waiters, &f->next_waiters);
     if (!TAILQ_EMPTY(&f->waiters) || (f->n_writable == 0 && f->refusals == 0))
-        publish_start(fs, f);
+        publish_start(files, f);
     if (in_parts)
-        next_upload(fs);
-    request_wake_all(fs, &waiters, code);
-    inode = inode_find(fs, ino);
+        next_upload(files);
+    request_wake_all(&waiters, code);
+    inode = inode_find(files->cache, ino);
     if (inode == NULL || inode->file == NULL)
         return;
     /* Nothing is left to publish for those: it was part of this, or went with it. */
     if (!file_is_dirty(inode->file) || inode->file->life != FILE_LIVE)
-        request_wake_all(fs, &inode->file->waiters, later_code);
-    inode = inode_find(fs, ino);
+        request_wake_all(&inode->file->waiters, later_code);
+    inode = inode_find(files->cache, ino);
     if (inode != NULL)
-        file_put(fs, inode);
+        file_put(files, inode);
 }
 
-static void on_published(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_published(struct request *r, int code, struct cursor *body)
 {
-    struct file *f = file_of(fs, r);
+    struct files *files = r->core->files;
+    struct file *f = file_of(r);
 
     if (code == 0 && r->result.attr.ino == r->ino)
         file_learn(f, &r->result.attr);
-    request_end(fs, r);
-    finish(fs, f, code);
+    request_end(r);
+    finish(files, f, code);
 }
 
 /* What was refused and nobody has open any more goes on top of nobody else's changes. */
@@ -350,24 +353,24 @@ static void encode(struct file *f)
     stage_encode(&f->inflight, &f->body);
 }
 
-void publish_start(struct fs *fs, struct file *f)
+void publish_start(struct files *files, struct file *f)
 {
     struct request *r;
     bool in_parts;
 
     if (f->publication != NULL || stage_empty(&f->stage) || f->life != FILE_LIVE)
         return;
-    in_parts = stage_encoded_len(&f->stage) + EXPECT_AT + 8 > fs->link.node.part_size;
-    f->queued = in_parts && fs->uploading != NULL;
+    in_parts = stage_encoded_len(&f->stage) + EXPECT_AT + 8 > files->core->link.node.part_size;
+    f->queued = in_parts && files->uploading != NULL;
     if (f->queued)
         return;
-    r = request_begin(fs, NULL);
+    r = request_begin(files->core, NULL);
     stage_join(&f->inflight, &f->stage);
     if (r != NULL) {
         encode(f);
         if (f->body.failed || !buffer_reserve(&r->payload, COMMAND_HEAD_MAX)) {
             buffer_deinit(&f->body);
-            request_end(fs, r);
+            request_end(r);
             r = NULL;
         }
     }
@@ -388,25 +391,26 @@ void publish_start(struct fs *fs, struct file *f)
     f->n_numbers = 0;
     f->dirty_ms = r->started_ms; /* of what is staged from now on */
     if (in_parts) {
-        fs->uploading = f;
-        fs->uploaded_uid = f->uid;
+        files->uploading = f;
+        files->uploaded_uid = f->uid;
     }
-    file_put(fs, f->inode); /* on the list now */
-    file_hold_open(fs, f);
-    link_write_parts(fs, r, COMMAND_PUBLISH, on_published);
+    file_put(files, f->inode); /* on the list now */
+    file_hold_open(files, f);
+    link_write_parts(r, COMMAND_PUBLISH, on_published);
 }
 
-void publish_wait(struct fs *fs, struct inode *inode, struct request *r, request_fn *on_answer)
+void publish_wait(struct inode *inode, struct request *r, request_fn *on_answer)
 {
+    struct files *files = r->core->files;
     struct file *f = inode != NULL ? inode->file : NULL;
     struct cursor nothing = cursor_of(NULL, 0);
 
     if (f == NULL || !file_is_dirty(f)) {
-        on_answer(fs, r, 0, &nothing);
+        on_answer(r, 0, &nothing);
         return;
     }
     if (f->life != FILE_LIVE && f->publication == NULL) {
-        on_answer(fs, r, f->removed_elsewhere ? KV_E_STALE : 0, &nothing);
+        on_answer(r, f->removed_elsewhere ? KV_E_STALE : 0, &nothing);
         return;
     }
     if (f->publication != NULL && !stage_empty(&f->stage)) {
@@ -414,18 +418,18 @@ void publish_wait(struct fs *fs, struct inode *inode, struct request *r, request
         return;
     }
     request_wait(r, &f->waiters, on_answer);
-    publish_start(fs, f);
+    publish_start(files, f);
 }
 
-void publish_released(struct fs *fs, struct file *f)
+void publish_released(struct files *files, struct file *f)
 {
     if (f->retry_ms <= clock_boot_ms())
-        publish_start(fs, f);
+        publish_start(files, f);
     if (f->n_handles > 0)
         return;
     if (f->life != FILE_LIVE && f->publication == NULL)
         stage_clear(&f->stage);
-    file_put(fs, f->inode);
+    file_put(files, f->inode);
 }
 
 void publish_told(struct inode *inode)
@@ -445,62 +449,63 @@ bool publish_is_own(const struct file *f, const struct event *e)
     return false;
 }
 
-void publish_landed(struct fs *fs, struct file *f, const struct event *e)
+void publish_landed(struct files *files, struct file *f, const struct event *e)
 {
     if (!publish_is_own(f, e))
         return;
     if (e->attr.ino == f->inode->ino)
         file_learn(f, &e->attr);
-    request_end(fs, f->publication);
-    finish(fs, f, 0);
+    request_end(f->publication);
+    finish(files, f, 0);
 }
 
 /* Nobody has it open, those who waited have given up, and it was not accepted by any
  * node: it is taken back, and is no overwriting of what comes meanwhile. */
-static bool is_overdue(const struct fs *fs, const struct file *f, uint64_t now_ms)
+static bool is_overdue(const struct files *files, const struct file *f, uint64_t now_ms)
 {
     const struct request *r = f->publication;
 
     return r != NULL && f->n_handles == 0 && r->sends == 0 && !r->sent && TAILQ_EMPTY(&f->waiters) &&
-           now_ms - r->started_ms > fs->options->timeout_ms;
+           now_ms - r->started_ms > files->core->options->timeout_ms;
 }
 
-static bool is_due(const struct fs *fs, const struct file *f, uint64_t now_ms)
+static bool is_due(const struct files *files, const struct file *f, uint64_t now_ms)
 {
     if (f->publication != NULL || f->retry_ms > now_ms)
         return false;
-    return f->refusals > 0 || !TAILQ_EMPTY(&f->waiters) || now_ms - f->dirty_ms >= fs->options->commit_ms;
+    return f->refusals > 0 || !TAILQ_EMPTY(&f->waiters) ||
+           now_ms - f->dirty_ms >= files->core->options->commit_ms;
 }
 
-void publish_tick(struct fs *fs, uint64_t now_ms)
+void publish_tick(struct files *files, uint64_t now_ms)
 {
-    struct file *f = TAILQ_FIRST(&fs->files);
+    struct file *f = TAILQ_FIRST(&files->list);
 
     while (f != NULL) {
         struct file *next = TAILQ_NEXT(f, link);
 
-        if (is_due(fs, f, now_ms)) {
-            publish_start(fs, f);
-        } else if (is_overdue(fs, f, now_ms)) {
+        if (is_due(files, f, now_ms)) {
+            publish_start(files, f);
+        } else if (is_overdue(files, f, now_ms)) {
             int code = f->publication->last_code != 0 ? f->publication->last_code : KV_E_UNAVAILABLE;
 
-            request_end(fs, f->publication);
-            finish(fs, f, may_pass(code) ? code : KV_E_UNAVAILABLE);
+            request_end(f->publication);
+            finish(files, f, may_pass(code) ? code : KV_E_UNAVAILABLE);
             return; /* anything may be gone; the others at the next tick */
         }
         f = next;
     }
 }
 
-bool publish_all(struct fs *fs)
+bool publish_all(struct files *files)
 {
-    struct file *f = TAILQ_FIRST(&fs->files);
+    struct file *f = TAILQ_FIRST(&files->list);
     bool left = false;
 
     while (f != NULL) {
         struct file *next = TAILQ_NEXT(f, link);
 
-        publish_start(fs, f);
+        publish_start(files, f);
         left = left || (f->life == FILE_LIVE && file_is_dirty(f));
         f = next;
     }

@@ -30,22 +30,22 @@
 
 /* Publishes what the inode has and calls on_answer(r, code) when it is done;
  * at once if there is nothing. inode may be NULL. */
-void publish_wait(struct fs *fs, struct inode *inode, struct request *r, request_fn *on_answer);
+void publish_wait(struct inode *inode, struct request *r, request_fn *on_answer);
 /* Starts a publication if there is something to publish and none is under way.
  * Nothing is ended or freed by it. */
-void publish_start(struct fs *fs, struct file *f);
+void publish_start(struct files *files, struct file *f);
 /* The last writable handle has gone; f may be freed. */
-void publish_released(struct fs *fs, struct file *f);
+void publish_released(struct files *files, struct file *f);
 /* Who waited for it was told that it is not published. inode may be NULL. */
 void publish_told(struct inode *inode);
 /* An event on the file. If it is that of the publication under way, also of one that
  * an earlier session has sent, that is over; f may be freed. */
-void publish_landed(struct fs *fs, struct file *f, const struct event *e);
+void publish_landed(struct files *files, struct file *f, const struct event *e);
 /* Whether it is. */
 bool publish_is_own(const struct file *f, const struct event *e);
 /* Publishes what has been staged for longer than the commit time. */
-void publish_tick(struct fs *fs, uint64_t now_ms);
+void publish_tick(struct files *files, uint64_t now_ms);
 /* Starts all; whether anything is left unpublished. */
-bool publish_all(struct fs *fs);
+bool publish_all(struct files *files);
 
 #endif

@@ -1,7 +1,6 @@
 #include "kvfs/file/reserve.h"
 
-#include "kvfs/file/file.h"
-#include "kvfs/ops/fs.h"
+#include "kvfs/file/files.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 
@@ -31,20 +30,20 @@ static uint64_t growth(const struct file *f, uint64_t size)
     return f->life == FILE_LIVE ? beyond(size, f->attr.size) : 0;
 }
 
-bool reserve_fits(const struct fs *fs, const struct file *f, uint64_t size, uint64_t *room_out)
+bool reserve_fits(const struct files *files, const struct file *f, uint64_t size, uint64_t *room_out)
 {
-    const struct reserve *v = &fs->reserve;
+    const struct reserve *v = &files->reserve;
 
     *room_out = beyond(growth(f, size), f->reserved);
     return v->unlimited || *room_out <= beyond(v->granted, v->used);
 }
 
-static void on_granted(struct fs *fs, struct request *r, int code, struct cursor *body);
+static void on_granted(struct request *r, int code, struct cursor *body);
 
-static void ask(struct fs *fs, uint64_t least, uint64_t wanted)
+static void ask(struct files *files, uint64_t least, uint64_t wanted)
 {
-    struct reserve *v = &fs->reserve;
-    struct request *r = request_begin(fs, NULL);
+    struct reserve *v = &files->reserve;
+    struct request *r = request_begin(files->core, NULL);
 
     if (r == NULL)
         return; /* reserve_tick() asks again */
@@ -55,12 +54,12 @@ static void ask(struct fs *fs, uint64_t least, uint64_t wanted)
     v->asking = r;
     v->consumed = 0;
     v->asked_ms = r->started_ms;
-    link_send(fs, r, MESSAGE_RESERVE, on_granted);
+    link_send(r, MESSAGE_RESERVE, on_granted);
 }
 
-static void grow(struct fs *fs)
+static void grow(struct files *files)
 {
-    struct reserve *v = &fs->reserve;
+    struct reserve *v = &files->reserve;
     struct request *r = TAILQ_FIRST(&v->waiting);
     uint64_t now = clock_boot_ms(), least = v->used, wanted;
 
@@ -77,17 +76,18 @@ static void grow(struct fs *fs)
     wanted = least + v->ahead;
     while (r != NULL && (r = TAILQ_NEXT(r, place)) != NULL)
         wanted += r->room;
-    ask(fs, least, wanted);
+    ask(files, least, wanted);
 }
 
-static void on_granted(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_granted(struct request *r, int code, struct cursor *body)
 {
-    struct reserve *v = &fs->reserve;
+    struct files *files = r->core->files;
+    struct reserve *v = &files->reserve;
     struct request *first = TAILQ_FIRST(&v->waiting);
     uint64_t granted = code == 0 ? cursor_u64(body) : 0;
 
     v->asking = NULL;
-    request_end(fs, r);
+    request_end(r);
     if (code == KV_E_NOTSUP || (code == 0 && body->failed)) {
         v->unlimited = true;
     } else if (code == 0) {
@@ -97,70 +97,73 @@ static void on_granted(struct fs *fs, struct request *r, int code, struct cursor
             v->full_ms = clock_boot_ms();
         if (first != NULL && first->serial == v->asking_for && first->room > beyond(v->granted, v->used)) {
             v->full_ms = clock_boot_ms();
-            request_wake(fs, first, KV_E_NOSPC);
+            request_wake(first, KV_E_NOSPC);
         }
     } else if (first != NULL && first->serial == v->asking_for) {
-        request_wake(fs, first, code);
+        request_wake(first, code);
     }
-    request_wake_all(fs, &v->waiting, 0);
+    request_wake_all(&v->waiting, 0);
 }
 
-void reserve_wait(struct fs *fs, struct request *r, request_fn *on_answer)
+void reserve_wait(struct request *r, request_fn *on_answer)
 {
-    request_wait(r, &fs->reserve.waiting, on_answer);
-    grow(fs);
+    struct files *files = r->core->files;
+
+    request_wait(r, &files->reserve.waiting, on_answer);
+    grow(files);
 }
 
-void reserve_ahead(struct fs *fs)
+void reserve_ahead(struct files *files)
 {
-    struct reserve *v = &fs->reserve;
+    struct reserve *v = &files->reserve;
     uint64_t now;
 
-    if (v->asking != NULL || v->unlimited || fs->link.client == NULL ||
+    if (v->asking != NULL || v->unlimited || files->core->link.client == NULL ||
         beyond(v->granted, v->used) >= STEP_MIN / 2)
         return;
     now = clock_boot_ms();
     if (now - v->full_ms > FULL_MS)
-        grow(fs);
+        grow(files);
 }
 
-void reserve_account(struct fs *fs, struct file *f)
+void reserve_account(struct files *files, struct file *f)
 {
     uint64_t bytes = growth(f, file_size(f));
 
-    fs->reserve.used = fs->reserve.used - f->reserved + bytes;
+    files->reserve.used = files->reserve.used - f->reserved + bytes;
     f->reserved = bytes;
 }
 
-void reserve_published(struct fs *fs, struct file *f)
+void reserve_published(struct files *files, struct file *f)
 {
-    struct reserve *v = &fs->reserve;
+    struct reserve *v = &files->reserve;
     uint64_t before = f->reserved, bytes;
 
-    reserve_account(fs, f);
+    reserve_account(files, f);
     bytes = beyond(before, f->reserved);
     v->granted = beyond(v->granted, bytes);
     v->consumed += bytes;
 }
 
-void reserve_lost(struct fs *fs)
+void reserve_lost(struct files *files)
 {
-    struct reserve *v = &fs->reserve;
+    struct reserve *v = &files->reserve;
 
     v->asking = NULL; /* it ended with the connection */
     v->granted = v->told = 0;
     v->unlimited = false;
 }
 
-void reserve_tick(struct fs *fs, uint64_t now_ms)
+void reserve_tick(struct files *files, uint64_t now_ms)
 {
-    struct reserve *v = &fs->reserve;
+    struct reserve *v = &files->reserve;
     uint64_t target = v->used, slack = beyond(v->granted, v->used);
 
-    if (v->asking != NULL || v->unlimited || fs->link.client == NULL || now_ms - v->asked_ms < TRIM_MS)
+    if (v->asking != NULL || v->unlimited || files->core->link.client == NULL ||
+        now_ms - v->asked_ms < TRIM_MS)
         return;
     if (!TAILQ_EMPTY(&v->waiting)) {
-        grow(fs);
+        grow(files);
         return;
     }
     if (now_ms - v->grown_ms < IDLE_MS)
@@ -169,6 +172,6 @@ void reserve_tick(struct fs *fs, uint64_t now_ms)
         target = v->granted;
     if (v->told > target) {
         v->granted = target;
-        ask(fs, 0, target);
+        ask(files, 0, target);
     }
 }

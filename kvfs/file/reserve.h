@@ -16,6 +16,7 @@
 #include "kvfs/link/request.h"
 
 struct file;
+struct files;
 
 struct reserve {
     uint64_t used, granted;
@@ -31,17 +32,17 @@ struct reserve {
 
 void reserve_init(struct reserve *v);
 /* Whether the file may be so long. If not, *room_out is what is missing. */
-bool reserve_fits(const struct fs *fs, const struct file *f, uint64_t size, uint64_t *room_out);
+bool reserve_fits(const struct files *files, const struct file *f, uint64_t size, uint64_t *room_out);
 /* Waits for r->room more bytes; then on_answer(0) tries again, or a code. */
-void reserve_wait(struct fs *fs, struct request *r, request_fn *on_answer);
+void reserve_wait(struct request *r, request_fn *on_answer);
 /* Something will be written soon. */
-void reserve_ahead(struct fs *fs);
+void reserve_ahead(struct files *files);
 /* The file's edits, or what they are based on, have changed. */
-void reserve_account(struct fs *fs, struct file *f);
+void reserve_account(struct files *files, struct file *f);
 /* They were published. */
-void reserve_published(struct fs *fs, struct file *f);
+void reserve_published(struct files *files, struct file *f);
 /* The connection has gone, and what it held. */
-void reserve_lost(struct fs *fs);
-void reserve_tick(struct fs *fs, uint64_t now_ms);
+void reserve_lost(struct files *files);
+void reserve_tick(struct files *files, uint64_t now_ms);
 
 #endif

@@ -14,8 +14,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "kvfs/link/core.h"
 #include "kvfs/link/link_internal.h"
-#include "kvfs/ops/fs.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
@@ -29,18 +29,18 @@
 #define OP_AT (COMMAND_AT + 1)
 #define FLAGS_AT (COMMAND_AT + 2)
 
-void link_wake(struct fs *fs)
+void link_wake(struct core *core)
 {
     uint64_t one = 1;
 
-    if (write(fs->link.wake_fd, &one, sizeof one) < 0)
+    if (write(core->link.wake_fd, &one, sizeof one) < 0)
         return; /* full: it is awake */
 }
 
-int link_init(struct fs *fs)
+int link_init(struct core *core)
 {
-    struct link *l = &fs->link;
-    const struct options *o = fs->options;
+    struct link *l = &core->link;
+    const struct options *o = core->options;
     char path[sizeof((struct sockaddr_un *)0)->sun_path];
     unsigned i;
 
@@ -62,9 +62,9 @@ int link_init(struct fs *fs)
     return 0;
 }
 
-void link_deinit(struct fs *fs)
+void link_deinit(struct core *core)
 {
-    struct link *l = &fs->link;
+    struct link *l = &core->link;
     unsigned i;
 
     client_close(l->client);
@@ -77,17 +77,17 @@ void link_deinit(struct fs *fs)
 
 /* Sending */
 
-void link_flush(struct fs *fs)
+void link_flush(struct core *core)
 {
-    struct link *l = &fs->link;
+    struct link *l = &core->link;
     int rc = client_flush(l->client);
 
     if (rc < 0) {
         l->broken = true;
-        link_wake(fs);
+        link_wake(core);
     } else if (rc > 0 && !l->want_write) {
         l->want_write = true;
-        link_wake(fs);
+        link_wake(core);
     } else if (rc == 0) {
         l->want_write = false;
     }
@@ -98,13 +98,14 @@ static uint64_t frame_id(const struct request *r, unsigned part)
     return r->number << 16 | part;
 }
 
-void link_send_request(struct fs *fs, struct request *r)
+void link_send_request(struct request *r)
 {
-    struct link *l = &fs->link;
+    struct core *core = r->core;
+    struct link *l = &core->link;
     struct buffer *b;
 
     if (r->seq != 0 && l->session == 0) {
-        link_register(fs);
+        link_register(core);
         return;
     }
     r->sent = true;
@@ -112,19 +113,19 @@ void link_send_request(struct fs *fs, struct request *r)
     r->sends++;
     r->retry_ms = 0;
     if (r->transmit != NULL) {
-        r->transmit(fs, r);
+        r->transmit(r);
         return;
     }
     b = client_queue(l->client, (enum message_type)r->type, frame_id(r, LINK_LAST_PART));
     buffer_put_bytes(b, r->payload.data, r->payload.len);
     client_queue_end(l->client);
-    link_flush(fs);
+    link_flush(core);
 }
 
-void link_transmit(struct fs *fs, struct request *r, unsigned part, uint8_t op, uint16_t flags,
-                   const void *body, size_t len)
+void link_transmit(struct request *r, unsigned part, uint8_t op, uint16_t flags, const void *body, size_t len)
 {
-    struct link *l = &fs->link;
+    struct core *core = r->core;
+    struct link *l = &core->link;
     struct buffer *b;
     size_t at;
 
@@ -140,7 +141,7 @@ void link_transmit(struct fs *fs, struct request *r, unsigned part, uint8_t op, 
     }
     buffer_put_bytes(b, body, len);
     client_queue_end(l->client);
-    link_flush(fs);
+    link_flush(core);
 }
 
 static struct request **bucket(struct link *l, uint64_t number)
@@ -148,9 +149,10 @@ static struct request **bucket(struct link *l, uint64_t number)
     return &l->by_number[number % LINK_BUCKETS];
 }
 
-static void enter(struct fs *fs, struct request *r, enum message_type type, request_fn *on_answer)
+static void enter(struct request *r, enum message_type type, request_fn *on_answer)
 {
-    struct link *l = &fs->link;
+    struct core *core = r->core;
+    struct link *l = &core->link;
 
     r->type = (uint8_t)type;
     r->on_answer = on_answer;
@@ -166,25 +168,27 @@ static void enter(struct fs *fs, struct request *r, enum message_type type, requ
     *bucket(l, r->number) = r;
 }
 
-static void start(struct fs *fs, struct request *r)
+static void start(struct request *r)
 {
+    struct core *core = r->core;
+
     /* Replies of any size are possible only for requests that fit in memory. */
     if (r->payload.failed) {
         struct cursor nothing = cursor_of(NULL, 0);
 
-        link_cancel(fs, r);
-        r->on_answer(fs, r, -ENOMEM, &nothing);
+        link_cancel(r);
+        r->on_answer(r, -ENOMEM, &nothing);
         return;
     }
-    if (fs->link.client != NULL && !fs->link.broken)
-        link_send_request(fs, r);
+    if (core->link.client != NULL && !core->link.broken)
+        link_send_request(r);
 }
 
-void link_send(struct fs *fs, struct request *r, enum message_type type, request_fn *on_answer)
+void link_send(struct request *r, enum message_type type, request_fn *on_answer)
 {
     r->seq = 0;
-    enter(fs, r, type, on_answer);
-    start(fs, r);
+    enter(r, type, on_answer);
+    start(r);
 }
 
 static uint64_t acked_below(const struct link *l)
@@ -198,9 +202,10 @@ static uint64_t acked_below(const struct link *l)
     return l->next_seq;
 }
 
-static void put_head(struct fs *fs, struct request *r, enum command_op op)
+static void put_head(struct request *r, enum command_op op)
 {
-    struct link *l = &fs->link;
+    struct core *core = r->core;
+    struct link *l = &core->link;
     struct command command = {.op = (uint8_t)op, .session = l->session, .seq = r->seq, .node = ""};
     bool trusted = l->node.trusted;
 
@@ -214,29 +219,33 @@ static void put_head(struct fs *fs, struct request *r, enum command_op op)
     command_encode(&r->payload, &command);
 }
 
-void link_write(struct fs *fs, struct request *r, enum command_op op, const struct command_body *body,
-                request_fn *on_answer)
+void link_write(struct request *r, enum command_op op, const struct command_body *body, request_fn *on_answer)
 {
+    struct core *core = r->core;
+
     r->op = (uint8_t)op;
-    r->seq = fs->link.next_seq++;
-    enter(fs, r, MESSAGE_WRITE, on_answer);
-    put_head(fs, r, op);
+    r->seq = core->link.next_seq++;
+    enter(r, MESSAGE_WRITE, on_answer);
+    put_head(r, op);
     command_body_encode(&r->payload, (uint8_t)op, body);
-    start(fs, r);
+    start(r);
 }
 
-void link_write_parts(struct fs *fs, struct request *r, enum command_op op, request_fn *on_answer)
+void link_write_parts(struct request *r, enum command_op op, request_fn *on_answer)
 {
+    struct core *core = r->core;
+
     r->op = (uint8_t)op;
-    r->seq = fs->link.next_seq++;
-    enter(fs, r, MESSAGE_WRITE, on_answer);
-    put_head(fs, r, op);
-    start(fs, r);
+    r->seq = core->link.next_seq++;
+    enter(r, MESSAGE_WRITE, on_answer);
+    put_head(r, op);
+    start(r);
 }
 
-void link_cancel(struct fs *fs, struct request *r)
+void link_cancel(struct request *r)
 {
-    struct link *l = &fs->link;
+    struct core *core = r->core;
+    struct link *l = &core->link;
     struct request **at;
 
     if (r->number == 0)
@@ -250,48 +259,50 @@ void link_cancel(struct fs *fs, struct request *r)
     r->number = 0;
 }
 
-void link_open_inode(struct fs *fs, struct request *r, uint64_t ino, uint8_t access, bool local,
-                     request_fn *on_answer)
+void link_open_inode(struct request *r, uint64_t ino, uint8_t access, bool local, request_fn *on_answer)
 {
+    struct core *core = r->core;
+
     buffer_clear(&r->payload);
-    buffer_put_u8(&r->payload, local || fs->options->read_local ? READ_LOCAL : READ_LINEARIZABLE);
+    buffer_put_u8(&r->payload, local || core->options->read_local ? READ_LOCAL : READ_LINEARIZABLE);
     buffer_put_u64(&r->payload, ino);
     buffer_put_u8(&r->payload, access);
     buffer_put_u32(&r->payload, r->caller.uid);
-    link_send(fs, r, MESSAGE_OPEN, on_answer);
+    link_send(r, MESSAGE_OPEN, on_answer);
 }
 
-void link_on_posted(struct fs *fs, struct request *r, int code, struct cursor *body)
+void link_on_posted(struct request *r, int code, struct cursor *body)
 {
-    request_end(fs, r);
+    request_end(r);
 }
 
-void link_close_inode(struct fs *fs, uint64_t ino)
+void link_close_inode(struct core *core, uint64_t ino)
 {
     struct request *r;
 
-    if (fs->link.client == NULL || fs->link.broken)
+    if (core->link.client == NULL || core->link.broken)
         return;
-    r = request_begin(fs, NULL);
+    r = request_begin(core, NULL);
     if (r == NULL)
         return;
     r->once = true;
     buffer_put_u64(&r->payload, ino);
-    link_send(fs, r, MESSAGE_CLOSE, link_on_posted);
+    link_send(r, MESSAGE_CLOSE, link_on_posted);
 }
 
 /* Answers */
 
-void link_deliver(struct fs *fs, struct request *r, int code, struct cursor *body)
+void link_deliver(struct request *r, int code, struct cursor *body)
 {
-    link_cancel(fs, r);
-    r->on_answer(fs, r, code, body);
+    link_cancel(r);
+    r->on_answer(r, code, body);
 }
 
 /* The session is unknown to the cluster: start over with a new one. */
-static void lose_session(struct fs *fs, struct request *r)
+static void lose_session(struct request *r)
 {
-    struct link *l = &fs->link;
+    struct core *core = r->core;
+    struct link *l = &core->link;
 
     r->refused = r->sends <= 1;
     r->sent = false;
@@ -312,9 +323,10 @@ static bool all_refuse(struct link *l)
     return l->refusals >= l->n_paths;
 }
 
-bool link_retries(struct fs *fs, struct request *r, int code)
+bool link_retries(struct request *r, int code)
 {
-    struct link *l = &fs->link;
+    struct core *core = r->core;
+    struct link *l = &core->link;
     uint64_t now = clock_boot_ms();
 
     switch (code) {
@@ -347,9 +359,9 @@ bool link_retries(struct fs *fs, struct request *r, int code)
     return true;
 }
 
-static void on_answer_frame(struct fs *fs, const struct frame *frame)
+static void on_answer_frame(struct core *core, const struct frame *frame)
 {
-    struct link *l = &fs->link;
+    struct link *l = &core->link;
     uint64_t number = frame->id >> 16;
     unsigned part = (unsigned)(frame->id & 0xffff);
     struct request *r;
@@ -376,25 +388,25 @@ static void on_answer_frame(struct fs *fs, const struct frame *frame)
             l->seen = r->result.revision;
     }
     if (code == KV_E_SESSION && r->seq != 0) {
-        lose_session(fs, r);
+        lose_session(r);
         return;
     }
     if (part != LINK_LAST_PART || code == KV_E_PART) {
         if (r->on_part != NULL)
-            r->on_part(fs, r, part, code);
+            r->on_part(r, part, code);
         return;
     }
     /* A code inside a result is the command's outcome, and final. */
-    if (outer != 0 && link_retries(fs, r, outer))
+    if (outer != 0 && link_retries(r, outer))
         return;
     if (outer == 0 && r->seq != 0)
         l->refusals = 0;
-    link_deliver(fs, r, code, &body);
+    link_deliver(r, code, &body);
 }
 
-static void on_event_frame(struct fs *fs, const struct frame *frame)
+static void on_event_frame(struct core *core, const struct frame *frame)
 {
-    struct link *l = &fs->link;
+    struct link *l = &core->link;
     struct cursor c = cursor_of(frame->payload, frame->len);
     struct event e;
 
@@ -405,15 +417,15 @@ static void on_event_frame(struct fs *fs, const struct frame *frame)
     }
     if (e.revision > l->seen)
         l->seen = e.revision;
-    l->owner->on_event(fs, &e);
+    core->owner->on_event(core, &e);
     if (e.last)
         l->complete = e.revision;
 }
 
 /* Handles up to FRAMES_A_TURN frames; false: there may be more. */
-bool link_take_frames(struct fs *fs)
+bool link_take_frames(struct core *core)
 {
-    struct link *l = &fs->link;
+    struct link *l = &core->link;
     int i;
 
     for (i = 0; i < FRAMES_A_TURN; i++) {
@@ -432,9 +444,9 @@ bool link_take_frames(struct fs *fs)
             return true;
         }
         if (frame.type == MESSAGE_EVENT)
-            on_event_frame(fs, &frame);
+            on_event_frame(core, &frame);
         else if (frame.type == MESSAGE_ANSWER)
-            on_answer_frame(fs, &frame);
+            on_answer_frame(core, &frame);
     }
     return false;
 }

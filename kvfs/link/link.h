@@ -20,18 +20,8 @@
 #define LINK_LAST_PART 0xffff
 #define LINK_BUCKETS 1024
 
-/* What the mount does about what the link brings. Node thread. */
-struct link_owner {
-    void (*on_event)(struct fs *fs, const struct event *e); /* in the order of the stream */
-    void (*on_gap)(struct fs *fs);                          /* events were missed */
-    void (*on_connected)(struct fs *fs);             /* another connection, where nothing is open yet */
-    void (*on_dropped)(struct fs *fs);               /* the connection has gone, and what it held */
-    void (*on_tick)(struct fs *fs, uint64_t now_ms); /* some time has passed */
-};
-
 struct link {
-    const struct link_owner *owner; /* set before link_init() */
-    struct client *client;          /* owned; NULL: down */
+    struct client *client; /* owned; NULL: down */
     struct client_node node;
     char *paths[OPTIONS_NODES_MAX]; /* owned; sockets */
     unsigned n_paths, current;
@@ -64,41 +54,41 @@ struct link {
     bool running;
 };
 
-int link_init(struct fs *fs);
-void link_deinit(struct fs *fs);
+/* In memory that is all zeros but for the options. */
+int link_init(struct core *core);
+void link_deinit(struct core *core);
 
 /* First connection, before any thread runs: tries every node once, and looks up
  * where prefix (may be NULL) leads. 0; 1: not yet, reason_out says what is missing,
  * as in "waiting for …"; -1: it will not mend itself, reason_out says why.
  * Without the lock. */
-int link_open(struct fs *fs, const char *prefix, char *reason_out, size_t size);
+int link_open(struct core *core, const char *prefix, char *reason_out, size_t size);
 /* Starts and ends the node thread. Without the lock. */
-int link_start(struct fs *fs);
-void link_stop(struct fs *fs);
+int link_start(struct core *core);
+void link_stop(struct core *core);
 /* Makes the node thread look around. Any thread. */
-void link_wake(struct fs *fs);
+void link_wake(struct core *core);
 
 /* Sends a message whose body the caller has put into r->payload. */
-void link_send(struct fs *fs, struct request *r, enum message_type type, request_fn *on_answer);
+void link_send(struct request *r, enum message_type type, request_fn *on_answer);
 /* The same for a replicated command. */
-void link_write(struct fs *fs, struct request *r, enum command_op op, const struct command_body *body,
+void link_write(struct request *r, enum command_op op, const struct command_body *body,
                 request_fn *on_answer);
 /* As link_write() for a command that r->transmit sends: gives it its number
  * and puts the head, without the body, into r->payload. */
-void link_write_parts(struct fs *fs, struct request *r, enum command_op op, request_fn *on_answer);
+void link_write_parts(struct request *r, enum command_op op, request_fn *on_answer);
 /* From r->transmit: one WRITE frame with r's head; op, flags and body as given. */
-void link_transmit(struct fs *fs, struct request *r, unsigned part, uint8_t op, uint16_t flags,
-                   const void *body, size_t len);
+void link_transmit(struct request *r, unsigned part, uint8_t op, uint16_t flags, const void *body,
+                   size_t len);
 /* Whether the code of the node's answer means "ask again", and arranges for that, also
  * with another node. From r->on_part; other answers are asked about before on_answer. */
-bool link_retries(struct fs *fs, struct request *r, int code);
+bool link_retries(struct request *r, int code);
 /* Takes a request back; its answer will be ignored. */
-void link_cancel(struct fs *fs, struct request *r);
+void link_cancel(struct request *r);
 
 /* OPEN in the name of r's caller. access: OPEN_READ | OPEN_WRITE; local: no barrier. */
-void link_open_inode(struct fs *fs, struct request *r, uint64_t ino, uint8_t access, bool local,
-                     request_fn *on_answer);
+void link_open_inode(struct request *r, uint64_t ino, uint8_t access, bool local, request_fn *on_answer);
 /* CLOSE: what a connection has pinned goes with it, so it is not repeated on another. */
-void link_close_inode(struct fs *fs, uint64_t ino);
+void link_close_inode(struct core *core, uint64_t ino);
 
 #endif

@@ -8,8 +8,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "kvfs/link/core.h"
 #include "kvfs/link/link_internal.h"
-#include "kvfs/ops/fs.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
@@ -108,32 +108,33 @@ static int attempt(struct attempt *a, const char *path)
     return rc;
 }
 
-static void attempt_begin(struct fs *fs, struct attempt *a)
+static void attempt_begin(struct core *core, struct attempt *a)
 {
-    struct link *l = &fs->link;
+    struct link *l = &core->link;
 
     *a = (struct attempt){.session = l->session, .seen = l->seen, .complete = l->complete};
     if (l->session == 0 && l->nonce[0] == 0 && getrandom(l->nonce, sizeof l->nonce, 0) > 0)
         l->nonce[0] |= 1; /* repeated until it is answered: registering twice gives one session */
     memcpy(a->nonce, l->nonce, sizeof a->nonce);
     /* Reads of this node alone need no majority, and a session does. */
-    a->lazy = fs->options->read_local;
+    a->lazy = core->options->read_local;
 }
 
 /* A request of a session that has ended. What was sent and not answered may have been
  * executed, and others may have written since: it is not repeated as it is. */
-static void renumber(struct fs *fs, struct request *r)
+static void renumber(struct request *r)
 {
-    struct link *l = &fs->link;
+    struct core *core = r->core;
+    struct link *l = &core->link;
     struct cursor nothing = cursor_of(NULL, 0);
     bool executed = r->sends > 0 && !r->refused;
 
-    if (r->on_new_session != NULL ? !r->on_new_session(fs, r, executed) : executed) {
+    if (r->on_new_session != NULL ? !r->on_new_session(r, executed) : executed) {
         log_warn("whether a request of the lost session was executed is not known: %s of inode %" PRIu64
                  "%s%s",
                  command_op_name(r->op), r->ino != 0 ? r->ino : r->parent, r->name != NULL ? ", name " : "",
                  r->name != NULL ? r->name : "");
-        link_deliver(fs, r, KV_E_UNKNOWN, &nothing);
+        link_deliver(r, KV_E_UNKNOWN, &nothing);
         return;
     }
     r->seq = l->next_seq++;
@@ -146,92 +147,95 @@ static void renumber(struct fs *fs, struct request *r)
 
 /* Calls fn for every request that is with the link now, in order. fn may end it and
  * others; those that come later are not visited. */
-static void each_request(struct fs *fs, void (*fn)(struct fs *fs, struct request *r))
+static void each_request(struct core *core, void (*fn)(struct request *r))
 {
-    struct link *l = &fs->link;
+    struct link *l = &core->link;
     uint64_t last = l->numbers;
     struct request *r = TAILQ_FIRST(&l->wire);
 
     while (r != NULL && r->number <= last) {
         l->visited_next = TAILQ_NEXT(r, place);
-        fn(fs, r);
+        fn(r);
         r = l->visited_next;
     }
     l->visited_next = NULL;
 }
 
-static void renumber_write(struct fs *fs, struct request *r)
+static void renumber_write(struct request *r)
 {
     if (r->seq != 0)
-        renumber(fs, r);
+        renumber(r);
 }
 
-static void resend(struct fs *fs, struct request *r)
+static void resend(struct request *r)
 {
-    if (!r->sent && fs->link.client != NULL && !fs->link.broken)
-        link_send_request(fs, r);
+    struct core *core = r->core;
+
+    if (!r->sent && core->link.client != NULL && !core->link.broken)
+        link_send_request(r);
 }
 
 /* l->session is a new one. */
-static void begin_session(struct fs *fs)
+static void begin_session(struct core *core)
 {
-    struct link *l = &fs->link;
+    struct link *l = &core->link;
 
     memset(l->nonce, 0, sizeof l->nonce);
     l->next_seq = 1;
     l->keepalive_ms = clock_boot_ms() + KEEPALIVE_MS;
-    each_request(fs, renumber_write);
+    each_request(core, renumber_write);
 }
 
 /* Nothing can be written now: those that wait for it are told so. */
-static void refuse_write(struct fs *fs, struct request *r)
+static void refuse_write(struct request *r)
 {
     struct cursor nothing = cursor_of(NULL, 0);
 
     if (r->seq != 0)
-        link_deliver(fs, r, KV_E_ROFS, &nothing);
+        link_deliver(r, KV_E_ROFS, &nothing);
 }
 
-static void on_registered(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_registered(struct request *r, int code, struct cursor *body)
 {
-    struct link *l = &fs->link;
+    struct core *core = r->core;
+    struct link *l = &core->link;
     struct command_result result = {0};
 
     if (code == 0) {
         command_result_decode(body, &result);
         code = body->failed ? -EPROTO : result.code;
     }
-    request_end(fs, r);
+    request_end(r);
     l->registering = false;
     if (code == 0) {
         l->session = result.session;
-        begin_session(fs);
-        each_request(fs, resend);
+        begin_session(core);
+        each_request(core, resend);
     } else if (code == KV_E_ROFS) {
-        each_request(fs, refuse_write);
+        each_request(core, refuse_write);
     }
 }
 
-void link_register(struct fs *fs)
+void link_register(struct core *core)
 {
-    struct link *l = &fs->link;
+    struct link *l = &core->link;
     struct request *r;
     struct attempt a;
 
     if (l->registering || l->client == NULL || l->broken)
         return;
-    r = request_begin(fs, NULL);
+    r = request_begin(core, NULL);
     if (r == NULL)
         return;
-    attempt_begin(fs, &a);
+    attempt_begin(core, &a);
     put_registration(&r->payload, a.nonce, l->node.trusted);
     l->registering = true;
-    link_send(fs, r, MESSAGE_WRITE, on_registered);
+    link_send(r, MESSAGE_WRITE, on_registered);
 }
 
-static void adopt(struct fs *fs, struct attempt *a)
+static void adopt(struct core *core, struct attempt *a)
 {
-    struct link *l = &fs->link;
+    struct link *l = &core->link;
     bool gap = a->events_from > a->complete + 1;
     bool new_session = a->session != l->session;
 
@@ -245,15 +249,15 @@ static void adopt(struct fs *fs, struct attempt *a)
     if (l->seen == 0)
         l->seen = l->complete = a->complete;
     if (new_session && l->session != 0)
-        begin_session(fs);
+        begin_session(core);
     if (gap) {
         log_warn("node %s no longer has the events after revision %" PRIu64 "; all caches are dropped",
                  l->node.name, a->complete);
         l->complete = a->events_from - 1;
-        l->owner->on_gap(fs);
+        core->owner->on_gap(core);
     }
-    l->owner->on_connected(fs);
-    each_request(fs, resend);
+    core->owner->on_connected(core);
+    each_request(core, resend);
 }
 
 /* Connecting for the first time */
@@ -287,9 +291,9 @@ static void look_for_socket(struct link *l, unsigned i, const char *node)
     }
 }
 
-static int open_first(struct fs *fs, char *reason_out, size_t size)
+static int open_first(struct core *core, char *reason_out, size_t size)
 {
-    struct link *l = &fs->link;
+    struct link *l = &core->link;
     int result = -1;
 
     for (l->current = 0; l->current < l->n_paths; l->current++) {
@@ -298,13 +302,13 @@ static int open_first(struct fs *fs, char *reason_out, size_t size)
         char reason[512];
         int rc;
 
-        look_for_socket(l, l->current, fs->options->nodes[l->current]);
-        attempt_begin(fs, &a);
+        look_for_socket(l, l->current, core->options->nodes[l->current]);
+        attempt_begin(core, &a);
         rc = attempt(&a, l->paths[l->current]);
         if (rc == 0) {
-            pthread_mutex_lock(&fs->lock);
-            adopt(fs, &a);
-            pthread_mutex_unlock(&fs->lock);
+            pthread_mutex_lock(&core->lock);
+            adopt(core, &a);
+            pthread_mutex_unlock(&core->lock);
             return 0;
         }
         will = describe(&a, l->paths[l->current], rc, reason, sizeof reason);
@@ -318,34 +322,34 @@ static int open_first(struct fs *fs, char *reason_out, size_t size)
     return result;
 }
 
-static int resolve(struct fs *fs, const char *path, struct attr *attr_out)
+static int resolve(struct core *core, const char *path, struct attr *attr_out)
 {
-    struct link *l = &fs->link;
+    struct link *l = &core->link;
     struct buffer *b = client_queue(l->client, MESSAGE_RESOLVE, 3);
     struct cursor c;
     int rc;
 
-    buffer_put_u8(b, fs->options->read_local ? READ_LOCAL : READ_LINEARIZABLE);
+    buffer_put_u8(b, core->options->read_local ? READ_LOCAL : READ_LINEARIZABLE);
     buffer_put_text(b, path);
     client_queue_end(l->client);
-    rc = client_call(l->client, 3, fs->options->timeout_ms, &c, NULL, 0);
+    rc = client_call(l->client, 3, core->options->timeout_ms, &c, NULL, 0);
     if (rc != 0)
         return rc;
     attr_decode(&c, attr_out);
     return c.failed ? -EPROTO : 0;
 }
 
-int link_open(struct fs *fs, const char *prefix, char *reason_out, size_t size)
+int link_open(struct core *core, const char *prefix, char *reason_out, size_t size)
 {
-    struct link *l = &fs->link;
+    struct link *l = &core->link;
     struct attr attr;
-    int rc = l->client != NULL ? 0 : open_first(fs, reason_out, size);
+    int rc = l->client != NULL ? 0 : open_first(core, reason_out, size);
 
     if (rc != 0 || prefix == NULL || prefix[strspn(prefix, "/")] == '\0')
         return rc;
-    rc = resolve(fs, prefix, &attr);
+    rc = resolve(core, prefix, &attr);
     if (rc == 0 && attr.type == INODE_DIRECTORY) {
-        fs->root_ino = attr.ino;
+        core->root_ino = attr.ino;
         return 0;
     }
     if (rc < 0 || rc == KV_E_UNAVAILABLE || rc == KV_E_ROFS || rc == KV_E_BUSY || rc == KV_E_NOTLEADER) {
@@ -359,16 +363,16 @@ int link_open(struct fs *fs, const char *prefix, char *reason_out, size_t size)
     return -1;
 }
 
-static void forget_sent(struct fs *fs, struct request *r)
+static void forget_sent(struct request *r)
 {
     r->sent = false;
     if (r->once)
-        request_end(fs, r);
+        request_end(r);
 }
 
-void link_drop(struct fs *fs)
+void link_drop(struct core *core)
 {
-    struct link *l = &fs->link;
+    struct link *l = &core->link;
 
     if (l->client == NULL)
         return;
@@ -377,24 +381,24 @@ void link_drop(struct fs *fs)
     if (l->session_lost)
         l->session = 0;
     l->current = l->rotate ? (l->current + 1) % l->n_paths : 0;
-    each_request(fs, forget_sent);
-    l->owner->on_dropped(fs);
+    each_request(core, forget_sent);
+    core->owner->on_dropped(core);
 }
 
 /* One attempt at the current node; without the lock but for the ends. */
-bool link_reconnect(struct fs *fs)
+bool link_reconnect(struct core *core)
 {
-    struct link *l = &fs->link;
+    struct link *l = &core->link;
     struct attempt a;
     int rc;
 
-    pthread_mutex_lock(&fs->lock);
-    attempt_begin(fs, &a);
-    pthread_mutex_unlock(&fs->lock);
+    pthread_mutex_lock(&core->lock);
+    attempt_begin(core, &a);
+    pthread_mutex_unlock(&core->lock);
     rc = attempt(&a, l->paths[l->current]);
-    pthread_mutex_lock(&fs->lock);
+    pthread_mutex_lock(&core->lock);
     if (rc == 0) {
-        adopt(fs, &a);
+        adopt(core, &a);
         /* Looking around for one that knows more comes back to the same one again and again. */
         if (l->logged != l->current + 1)
             log_info("connected to node %s", l->node.name);
@@ -403,6 +407,6 @@ bool link_reconnect(struct fs *fs)
         log_debug("%s: %s: %s", l->paths[l->current], a.step, rc < 0 ? strerror(-rc) : error_text(rc));
         l->current = (l->current + 1) % l->n_paths;
     }
-    pthread_mutex_unlock(&fs->lock);
+    pthread_mutex_unlock(&core->lock);
     return rc == 0;
 }

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kvfs/link/core.h"
 #include "kvfs/link/statx.h"
-#include "kvfs/ops/fs.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
@@ -18,7 +18,7 @@
 #define PARTS_TIMES 6
 #define DEADLINE_LOG_MS 1000 /* one line for all of so long */
 
-struct request *request_begin(struct fs *fs, fuse_req_t fuse)
+struct request *request_begin(struct core *core, fuse_req_t fuse)
 {
     struct request *r = calloc(1, sizeof *r);
 
@@ -27,26 +27,28 @@ struct request *request_begin(struct fs *fs, fuse_req_t fuse)
             fuse_reply_err(fuse, ENOMEM);
         return NULL;
     }
-    r->serial = ++fs->serials;
+    r->core = core;
+    r->serial = ++core->requests.serials;
     r->fuse = fuse;
     if (fuse != NULL)
         r->caller = *fuse_req_ctx(fuse);
     r->started_ms = clock_boot_ms();
-    r->deadline_ms = r->started_ms + fs->options->timeout_ms;
-    r->moves = fs->inodes.moves;
-    r->notices = fs->notifier.notices;
-    TAILQ_INSERT_TAIL(&fs->requests, r, all);
+    r->deadline_ms = r->started_ms + core->options->timeout_ms;
+    r->began = core->marks;
+    TAILQ_INSERT_TAIL(&core->requests.all, r, all);
     return r;
 }
 
-void request_end(struct fs *fs, struct request *r)
+void request_end(struct request *r)
 {
-    link_cancel(fs, r);
+    struct core *core = r->core;
+
+    link_cancel(r);
     if (r->waiting != NULL)
         TAILQ_REMOVE(r->waiting, r, place);
-    if (fs->ticked_next == r)
-        fs->ticked_next = TAILQ_NEXT(r, all);
-    TAILQ_REMOVE(&fs->requests, r, all);
+    if (core->requests.ticked_next == r)
+        core->requests.ticked_next = TAILQ_NEXT(r, all);
+    TAILQ_REMOVE(&core->requests.all, r, all);
     buffer_deinit(&r->payload);
     buffer_deinit(&r->data);
     free(r->name);
@@ -67,25 +69,27 @@ int request_errno(int code)
     return code < 0 ? -code : error_errno(code);
 }
 
-void request_error(struct fs *fs, struct request *r, int err)
+void request_error(struct request *r, int err)
 {
+    struct core *core = r->core;
+
     /* Checking permissions on its way, say, the kernel came by an inode that is gone. */
-    if ((r->fuse != NULL || r->statx != 0) && err == ESTALE && !retry_is(fs, r->caller.pid))
-        retry_note(fs, r->caller.pid, 0);
+    if ((r->fuse != NULL || r->statx != 0) && err == ESTALE && !retry_is(core, r->caller.pid))
+        retry_note(core, r->caller.pid, 0);
     if (r->fuse != NULL)
         fuse_reply_err(r->fuse, err);
     else if (r->statx != 0)
-        statx_reply_error(fs, r, err);
-    request_end(fs, r);
+        statx_reply_error(r, err);
+    request_end(r);
 }
 
-void request_fail(struct fs *fs, struct request *r, int code)
+void request_fail(struct request *r, int code)
 {
     bool writes = r->type == 0 || r->type == MESSAGE_WRITE ||
                   (r->type == MESSAGE_OPEN && (r->fi.flags & O_ACCMODE) != O_RDONLY);
 
     /* "Read-only" is no answer to somebody who wants to read. */
-    request_error(fs, r, code == KV_E_ROFS && !writes ? EIO : request_errno(code));
+    request_error(r, code == KV_E_ROFS && !writes ? EIO : request_errno(code));
 }
 
 void request_wait(struct request *r, struct request_list *list, request_fn *on_answer)
@@ -95,16 +99,16 @@ void request_wait(struct request *r, struct request_list *list, request_fn *on_a
     TAILQ_INSERT_TAIL(list, r, place);
 }
 
-void request_wake(struct fs *fs, struct request *r, int code)
+void request_wake(struct request *r, int code)
 {
     struct cursor nothing = cursor_of(NULL, 0);
 
     TAILQ_REMOVE(r->waiting, r, place);
     r->waiting = NULL;
-    r->on_answer(fs, r, code, &nothing);
+    r->on_answer(r, code, &nothing);
 }
 
-void request_wake_all(struct fs *fs, struct request_list *list, int code)
+void request_wake_all(struct request_list *list, int code)
 {
     /* Those that come to the list meanwhile wait for the next occasion. */
     struct request *last = TAILQ_LAST(list, request_list);
@@ -114,14 +118,14 @@ void request_wake_all(struct fs *fs, struct request_list *list, int code)
         struct request *r = TAILQ_FIRST(list);
 
         more = r != last;
-        request_wake(fs, r, code);
+        request_wake(r, code);
     }
 }
 
-void request_progress(struct fs *fs, struct request *r)
+void request_progress(struct request *r)
 {
     if (r->deadline_ms != UINT64_MAX)
-        r->deadline_ms = clock_boot_ms() + fs->options->timeout_ms;
+        r->deadline_ms = clock_boot_ms() + r->core->options->timeout_ms;
 }
 
 /* Why a request that nobody answered in time failed. */
@@ -132,40 +136,44 @@ static int timeout_code(const struct request *r)
     return r->last_code == KV_E_ROFS || r->last_code == KV_E_NOSPC ? r->last_code : KV_E_UNAVAILABLE;
 }
 
+static struct request_wait wait_of(const struct request *r)
+{
+    struct request_wait wait = {.on = r};
+
+    if (r->waiting != NULL)
+        r->core->owner->describe_wait(r, &wait);
+    return wait;
+}
+
 /* A close waits for parts that a busy cluster takes slowly: the node has them, is there,
  * and has refused nothing. A small request is never so long in a node that works. */
-static bool is_slow(struct fs *fs, const struct request *r, uint64_t now_ms)
+static bool is_slow(const struct request *r, uint64_t now_ms)
 {
-    const struct inode *inode = r->waiting != NULL && r->ino != 0 ? inode_find(fs, r->ino) : NULL;
-    const struct file *f = inode != NULL ? inode->file : NULL;
-    const struct request *on = f != NULL ? f->publication : NULL;
+    const struct core *core = r->core;
+    struct request_wait wait = wait_of(r);
 
-    return on != NULL && f->n_parts > 0 && fs->link.client != NULL && on->sent && on->last_code == 0 &&
-           now_ms - r->deadline_ms < (PARTS_TIMES - 1) * fs->options->timeout_ms;
+    return wait.n_parts > 0 && core->link.client != NULL && wait.on->sent && wait.on->last_code == 0 &&
+           now_ms - r->deadline_ms < (PARTS_TIMES - 1) * core->options->timeout_ms;
 }
 
 /* What became of a request that a program waited for in vain. */
-static void log_deadline(struct fs *fs, const struct request *r, uint64_t now_ms)
+static void log_deadline(const struct request *r, uint64_t now_ms)
 {
-    const struct link *l = &fs->link;
-    struct inode *inode = r->ino != 0 ? inode_find(fs, r->ino) : NULL;
-    const struct file *f = inode != NULL ? inode->file : NULL;
-    const struct request *on = r->waiting != NULL && f != NULL && f->publication != NULL ? f->publication : r;
-    const char *what = "an answer";
+    struct request_table *t = &r->core->requests;
+    const struct link *l = &r->core->link;
+    struct request_wait wait = wait_of(r);
+    const struct request *on = wait.on;
+    const char *what = wait.what;
     char parts[64] = "";
 
-    if (r->fuse == NULL || now_ms - fs->deadline_logged_ms < DEADLINE_LOG_MS) {
-        fs->deadlines_unlogged += r->fuse != NULL;
+    if (r->fuse == NULL || now_ms - t->deadline_logged_ms < DEADLINE_LOG_MS) {
+        t->deadlines_unlogged += r->fuse != NULL;
         return;
     }
-    if (r->waiting == &fs->reserve.waiting)
-        what = "room in the cluster";
-    else if (r->waiting != NULL && on == r)
-        what = f != NULL && f->queued ? "its turn to be published" : "the kernel or a publication";
-    else if (on->type == MESSAGE_WRITE)
-        what = command_op_name(on->op);
-    if (on != r && f->n_parts > 0)
-        snprintf(parts, sizeof parts, ", part %u of %u", f->part_acked, f->n_parts);
+    if (what == NULL)
+        what = on->type == MESSAGE_WRITE ? command_op_name(on->op) : "an answer";
+    if (wait.n_parts > 0)
+        snprintf(parts, sizeof parts, ", part %u of %u", wait.part, wait.n_parts);
     log_warn("process %d, inode %" PRIu64 "%s%s: not answered within %" PRIu64
              " ms: waited for %s%s, %s node %s, %s%s",
              (int)r->caller.pid, r->ino != 0 ? r->ino : r->parent, r->name != NULL ? ", name " : "",
@@ -173,22 +181,22 @@ static void log_deadline(struct fs *fs, const struct request *r, uint64_t now_ms
              l->client != NULL ? "connected to" : "not connected; last", l->node.name,
              on->last_code != 0 ? error_text(on->last_code) : "no reason given",
              on->sent ? "" : ", to be sent again");
-    if (fs->deadlines_unlogged > 0)
-        log_warn("%u more before that", fs->deadlines_unlogged);
-    fs->deadline_logged_ms = now_ms;
-    fs->deadlines_unlogged = 0;
+    if (t->deadlines_unlogged > 0)
+        log_warn("%u more before that", t->deadlines_unlogged);
+    t->deadline_logged_ms = now_ms;
+    t->deadlines_unlogged = 0;
 }
 
-static void give_up(struct fs *fs, struct request *r, int code)
+static void give_up(struct request *r, int code)
 {
     struct cursor nothing = cursor_of(NULL, 0);
 
     if (r->waiting != NULL) {
-        request_wake(fs, r, code);
+        request_wake(r, code);
         return;
     }
-    link_cancel(fs, r);
-    r->on_answer(fs, r, code, &nothing);
+    link_cancel(r);
+    r->on_answer(r, code, &nothing);
 }
 
 /* A page-cache read cannot be interrupted, and a signal with a handler must not
@@ -201,36 +209,36 @@ static bool may_be_killed(struct request *r, uint64_t now_ms)
     return r->fuse != NULL ? fuse_req_interrupted(r->fuse) : r->statx != 0;
 }
 
-unsigned request_tick(struct fs *fs, uint64_t now_ms, struct suspect *suspects_out, unsigned max)
+unsigned request_tick(struct core *core, uint64_t now_ms, struct suspect *suspects_out, unsigned max)
 {
-    struct request *r = TAILQ_FIRST(&fs->requests);
+    struct request *r = TAILQ_FIRST(&core->requests.all);
     unsigned n = 0;
 
     while (r != NULL) {
-        fs->ticked_next = TAILQ_NEXT(r, all);
+        core->requests.ticked_next = TAILQ_NEXT(r, all);
         /* Neither with the link nor waiting: an operation has it in its hands. */
         if (r->number != 0 || r->waiting != NULL) {
-            if (r->deadline_ms <= now_ms && !is_slow(fs, r, now_ms)) {
-                log_deadline(fs, r, now_ms);
-                give_up(fs, r, timeout_code(r));
+            if (r->deadline_ms <= now_ms && !is_slow(r, now_ms)) {
+                log_deadline(r, now_ms);
+                give_up(r, timeout_code(r));
             } else if (n < max && may_be_killed(r, now_ms)) {
                 suspects_out[n++] = (struct suspect){.serial = r->serial, .thread = r->caller.pid};
             }
         }
-        r = fs->ticked_next;
+        r = core->requests.ticked_next;
     }
-    fs->ticked_next = NULL;
+    core->requests.ticked_next = NULL;
     return n;
 }
 
-void request_interrupt(struct fs *fs, uint64_t serial)
+void request_interrupt(struct core *core, uint64_t serial)
 {
     struct request *r;
 
-    TAILQ_FOREACH (r, &fs->requests, all) {
+    TAILQ_FOREACH (r, &core->requests.all, all) {
         if (r->serial == serial)
             break;
     }
     if (r != NULL && (r->number != 0 || r->waiting != NULL))
-        give_up(fs, r, -EINTR);
+        give_up(r, -EINTR);
 }

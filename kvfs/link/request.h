@@ -18,7 +18,7 @@
 
 #include "sync/wire/message.h"
 
-struct fs;
+struct core;
 struct request;
 struct handle;
 struct inode;
@@ -27,9 +27,16 @@ TAILQ_HEAD(request_list, request);
 
 /* code: 0, an enum kv_error, or -EINTR / -ENOMEM. body: what follows the code,
  * empty if the answer did not come from the node. */
-typedef void request_fn(struct fs *fs, struct request *r, int code, struct cursor *body);
+typedef void request_fn(struct request *r, int code, struct cursor *body);
+
+/* Counters of what the kernel was told; a request keeps those of when it began. */
+struct request_marks {
+    uint64_t moves;   /* of known inodes, by others (kvfs/cache/inode.h) */
+    uint64_t notices; /* sent to the kernel about inodes (kvfs/cache/notifier.h) */
+};
 
 struct request {
+    struct core *core; /* borrowed */
     TAILQ_ENTRY(request) all;
     TAILQ_ENTRY(request) place;   /* in link.wire or in `waiting` */
     struct request_list *waiting; /* the list of waiters that it is in */
@@ -46,20 +53,20 @@ struct request {
     uint8_t type;                /* enum message_type */
     uint8_t op;                  /* WRITE: enum command_op */
     struct buffer payload;
-    uint64_t seq;      /* WRITE */
-    unsigned sends;    /* times it was sent in its session */
-    bool sent;         /* on the present connection */
-    unsigned delays;   /* times in a row that it was put off because there is too much */
-    bool refused;      /* its session was unknown to the node */
-    bool once;         /* concerns the present connection only: ends with it */
-    uint64_t sent_ms;  /* or when its last part was answered */
-    uint64_t retry_ms; /* not sent again before this time; 0: at once */
-    int last_code;     /* why it is being retried */
-    void (*transmit)(struct fs *fs, struct request *r); /* sends by itself (parts); or NULL */
-    void (*on_part)(struct fs *fs, struct request *r, unsigned part, int code);
+    uint64_t seq;                        /* WRITE */
+    unsigned sends;                      /* times it was sent in its session */
+    bool sent;                           /* on the present connection */
+    unsigned delays;                     /* times in a row that it was put off because there is too much */
+    bool refused;                        /* its session was unknown to the node */
+    bool once;                           /* concerns the present connection only: ends with it */
+    uint64_t sent_ms;                    /* or when its last part was answered */
+    uint64_t retry_ms;                   /* not sent again before this time; 0: at once */
+    int last_code;                       /* why it is being retried */
+    void (*transmit)(struct request *r); /* sends by itself (parts); or NULL */
+    void (*on_part)(struct request *r, unsigned part, int code);
     /* Its session ended before it was answered. executed: it may have been, and is to be
      * made one that does no harm then; NULL or false: it cannot be repeated. */
-    bool (*on_new_session)(struct fs *fs, struct request *r, bool executed);
+    bool (*on_new_session)(struct request *r, bool executed);
     struct command_result result; /* WRITE: the command's result */
 
     /* For the operation. */
@@ -74,34 +81,48 @@ struct request {
     uint32_t mode;
     int to_set;
     struct stat set;
-    uint64_t moves;   /* fs->inodes.moves when it began */
-    uint64_t notices; /* fs->notifier.notices when it began */
+    struct request_marks began; /* core->marks then */
     unsigned step, round;
     bool flag;
     struct buffer data;
-    void *extra; /* owned by the operation */
+};
+
+/* All of a mount's. */
+struct request_table {
+    struct request_list all;     /* oldest first */
+    uint64_t serials;            /* so far */
+    struct request *ticked_next; /* request_tick(): the one after that which is being looked at */
+    uint64_t deadline_logged_ms;
+    unsigned deadlines_unlogged; /* since then */
+};
+
+/* What a request waits for, for the log and for those who are patient with it. */
+struct request_wait {
+    const struct request *on; /* that request's answer; it may be its own */
+    const char *what;         /* NULL: that */
+    unsigned part, n_parts;   /* how far that is, if it is long */
 };
 
 /* A new request. fuse may be NULL. NULL: out of memory; the kernel got ENOMEM. */
-struct request *request_begin(struct fs *fs, fuse_req_t fuse);
+struct request *request_begin(struct core *core, fuse_req_t fuse);
 /* Takes it out of everything and frees it. */
-void request_end(struct fs *fs, struct request *r);
+void request_end(struct request *r);
 /* Sets name (and new_name); false: out of memory. */
 bool request_names(struct request *r, const char *name, const char *new_name);
 
 /* Replies and ends. */
-void request_error(struct fs *fs, struct request *r, int err);
+void request_error(struct request *r, int err);
 /* The one translation of a code into an errno for the kernel. */
-void request_fail(struct fs *fs, struct request *r, int code);
+void request_fail(struct request *r, int code);
 int request_errno(int code);
 
 /* Puts it into a list of waiters; on_answer is called by request_wake(), by
  * request_wake_all() or at its deadline. */
 void request_wait(struct request *r, struct request_list *list, request_fn *on_answer);
-void request_wake(struct fs *fs, struct request *r, int code);
-void request_wake_all(struct fs *fs, struct request_list *list, int code);
+void request_wake(struct request *r, int code);
+void request_wake_all(struct request_list *list, int code);
 /* The deadline counts from the last progress. */
-void request_progress(struct fs *fs, struct request *r);
+void request_progress(struct request *r);
 
 /* A request whose thread has a signal pending. */
 struct suspect {
@@ -111,8 +132,8 @@ struct suspect {
 
 /* Ends what is over its deadline. Gives up to max requests that were interrupted: what
  * /proc says of their threads is looked up without the lock. Node thread. */
-unsigned request_tick(struct fs *fs, uint64_t now_ms, struct suspect *suspects_out, unsigned max);
+unsigned request_tick(struct core *core, uint64_t now_ms, struct suspect *suspects_out, unsigned max);
 /* Its thread is being killed: lets it go, if it is still there. */
-void request_interrupt(struct fs *fs, uint64_t serial);
+void request_interrupt(struct core *core, uint64_t serial);
 
 #endif

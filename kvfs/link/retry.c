@@ -1,6 +1,6 @@
 #include "kvfs/link/retry.h"
 
-#include "kvfs/ops/fs.h"
+#include "kvfs/link/core.h"
 #include "sync/base/clock.h"
 
 #define WALK_MS 1000
@@ -17,74 +17,75 @@ static size_t slot_of(pid_t pid)
     return (size_t)known(pid) % RETRY_SLOTS;
 }
 
-static void let_go(struct fs *fs, size_t at)
+static void let_go(struct core *core, size_t at)
 {
-    if (fs->retries.slots[at].held != 0 && fs->retries.slots[at].connection == fs->link.connections)
-        link_close_inode(fs, fs->retries.slots[at].held);
-    fs->retries.slots[at].held = 0;
+    if (core->retries.slots[at].held != 0 && core->retries.slots[at].connection == core->link.connections)
+        link_close_inode(core, core->retries.slots[at].held);
+    core->retries.slots[at].held = 0;
 }
 
-void retry_note(struct fs *fs, pid_t pid, uint64_t refused)
+void retry_note(struct core *core, pid_t pid, uint64_t refused)
 {
     size_t at = slot_of(pid);
 
-    let_go(fs, at);
-    fs->retries.slots[at].pid = known(pid);
-    fs->retries.slots[at].refused = refused;
-    fs->retries.slots[at].until_ms = clock_boot_ms() + WALK_MS;
+    let_go(core, at);
+    core->retries.slots[at].pid = known(pid);
+    core->retries.slots[at].refused = refused;
+    core->retries.slots[at].until_ms = clock_boot_ms() + WALK_MS;
 }
 
-bool retry_is(struct fs *fs, pid_t pid)
+bool retry_is(struct core *core, pid_t pid)
 {
     size_t at = slot_of(pid);
 
-    return fs->retries.slots[at].pid == known(pid) && clock_boot_ms() < fs->retries.slots[at].until_ms;
+    return core->retries.slots[at].pid == known(pid) && clock_boot_ms() < core->retries.slots[at].until_ms;
 }
 
-bool retry_holds(struct fs *fs, pid_t pid, uint64_t ino)
+bool retry_holds(struct core *core, pid_t pid, uint64_t ino)
 {
     size_t at = slot_of(pid);
 
-    return retry_is(fs, pid) && fs->retries.slots[at].held == ino &&
-           fs->retries.slots[at].connection == fs->link.connections;
+    return retry_is(core, pid) && core->retries.slots[at].held == ino &&
+           core->retries.slots[at].connection == core->link.connections;
 }
 
-bool retry_is_second(struct fs *fs, pid_t pid, uint64_t ino)
+bool retry_is_second(struct core *core, pid_t pid, uint64_t ino)
 {
-    return retry_holds(fs, pid, ino) || (retry_is(fs, pid) && fs->retries.slots[slot_of(pid)].refused == ino);
+    return retry_holds(core, pid, ino) ||
+           (retry_is(core, pid) && core->retries.slots[slot_of(pid)].refused == ino);
 }
 
-void retry_hold(struct fs *fs, pid_t pid, uint64_t ino)
+void retry_hold(struct core *core, pid_t pid, uint64_t ino)
 {
     size_t at = slot_of(pid);
 
-    if (fs->retries.slots[at].pid != known(pid)) {
-        link_close_inode(fs, ino);
+    if (core->retries.slots[at].pid != known(pid)) {
+        link_close_inode(core, ino);
         return;
     }
-    let_go(fs, at);
-    fs->retries.slots[at].held = ino;
-    fs->retries.slots[at].connection = fs->link.connections;
+    let_go(core, at);
+    core->retries.slots[at].held = ino;
+    core->retries.slots[at].connection = core->link.connections;
 }
 
-void retry_end(struct fs *fs, pid_t pid)
+void retry_end(struct core *core, pid_t pid)
 {
     size_t at = slot_of(pid);
 
-    if (fs->retries.slots[at].pid != known(pid))
+    if (core->retries.slots[at].pid != known(pid))
         return;
-    let_go(fs, at);
-    fs->retries.slots[at].pid = 0;
+    let_go(core, at);
+    core->retries.slots[at].pid = 0;
 }
 
-void retry_tick(struct fs *fs, uint64_t now_ms)
+void retry_tick(struct core *core, uint64_t now_ms)
 {
     size_t at;
 
     for (at = 0; at < RETRY_SLOTS; at++) {
-        if (fs->retries.slots[at].pid != 0 && now_ms >= fs->retries.slots[at].until_ms) {
-            let_go(fs, at);
-            fs->retries.slots[at].pid = 0;
+        if (core->retries.slots[at].pid != 0 && now_ms >= core->retries.slots[at].until_ms) {
+            let_go(core, at);
+            core->retries.slots[at].pid = 0;
         }
     }
 }

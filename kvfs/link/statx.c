@@ -6,7 +6,8 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 
-#include "kvfs/ops/fs.h"
+#include "kvfs/link/core.h"
+#include "kvfs/link/stat.h"
 
 /* As in linux/fuse.h since 7.39; the build may have an older one. */
 #define OPCODE_STATX 52
@@ -37,7 +38,7 @@ struct sx_out {
 
 _Static_assert(sizeof(struct sx_stat) == 256 && sizeof(struct sx_out) == 288, "the kernel's layout");
 
-bool statx_take(struct fs *fs, const void *message, size_t len, statx_start_fn *start)
+bool statx_take(struct core *core, const void *message, size_t len, statx_start_fn *start)
 {
     struct fuse_in_header in;
     struct request *r;
@@ -47,26 +48,26 @@ bool statx_take(struct fs *fs, const void *message, size_t len, statx_start_fn *
     memcpy(&in, message, sizeof in);
     if (in.opcode != OPCODE_STATX)
         return false;
-    pthread_mutex_lock(&fs->lock);
-    r = request_begin(fs, NULL);
+    pthread_mutex_lock(&core->lock);
+    r = request_begin(core, NULL);
     if (r == NULL) {
-        statx_reply_error(fs, &(struct request){.statx = in.unique}, ENOMEM);
+        statx_reply_error(&(struct request){.core = core, .statx = in.unique}, ENOMEM);
     } else {
         r->statx = in.unique;
         r->caller = (struct fuse_ctx){.uid = in.uid, .gid = in.gid, .pid = (pid_t)in.pid};
-        start(fs, r, in.nodeid);
+        start(r, in.nodeid);
     }
-    pthread_mutex_unlock(&fs->lock);
+    pthread_mutex_unlock(&core->lock);
     return true;
 }
 
 /* What the kernel does not take it has stopped waiting for. */
-static void send_out(struct fs *fs, uint64_t unique, int err, void *body, size_t len)
+static void send_out(struct core *core, uint64_t unique, int err, void *body, size_t len)
 {
     struct fuse_out_header out = {.len = (uint32_t)(sizeof out + len), .error = -err, .unique = unique};
     struct iovec parts[] = {{&out, sizeof out}, {body, len}};
 
-    while (writev(fuse_session_fd(fs->session), parts, len > 0 ? 2 : 1) < 0 && errno == EINTR)
+    while (writev(fuse_session_fd(core->session), parts, len > 0 ? 2 : 1) < 0 && errno == EINTR)
         ;
 }
 
@@ -75,12 +76,13 @@ static struct sx_time time_of(struct timespec t)
     return (struct sx_time){.sec = t.tv_sec, .nsec = (uint32_t)t.tv_nsec};
 }
 
-void statx_reply(struct fs *fs, const struct request *r, const struct attr *attr, double timeout)
+void statx_reply(const struct request *r, const struct attr *attr, double timeout)
 {
+    struct core *core = r->core;
     struct sx_out out = {.attr_valid = (uint64_t)timeout};
     struct stat st;
 
-    fs_stat(fs, attr, &st);
+    stat_of(r->core->options, attr, &st);
     out.stat = (struct sx_stat){
         .mask = STATX_BASIC_STATS | STATX_BTIME,
         .blksize = (uint32_t)st.st_blksize,
@@ -92,14 +94,16 @@ void statx_reply(struct fs *fs, const struct request *r, const struct attr *attr
         .size = (uint64_t)st.st_size,
         .blocks = (uint64_t)st.st_blocks,
         .atime = time_of(st.st_atim),
-        .btime = time_of(fs_timespec(attr->btime_ns)),
+        .btime = time_of(stat_timespec(attr->btime_ns)),
         .ctime = time_of(st.st_ctim),
         .mtime = time_of(st.st_mtim),
     };
-    send_out(fs, r->statx, 0, &out, sizeof out);
+    send_out(core, r->statx, 0, &out, sizeof out);
 }
 
-void statx_reply_error(struct fs *fs, const struct request *r, int err)
+void statx_reply_error(const struct request *r, int err)
 {
-    send_out(fs, r->statx, err, NULL, 0);
+    struct core *core = r->core;
+
+    send_out(core, r->statx, err, NULL, 0);
 }

@@ -64,7 +64,7 @@ static void *work(void *arg)
             continue;
         if (n <= 0)
             break;
-        if (!statx_take(&p->fs, buf.mem, (size_t)n, attr_start))
+        if (!statx_take(&p->fs.core, buf.mem, (size_t)n, attr_start))
             fuse_session_process_buf(p->session, &buf);
     }
     free(buf.mem);
@@ -188,11 +188,11 @@ static int connect_cluster(struct program *p)
     char reason[REASON_MAX] = "", last[REASON_MAX] = "";
 
     for (;;) {
-        int rc = link_open(&p->fs, o->prefix, reason, sizeof reason);
+        int rc = link_open(&p->fs.core, o->prefix, reason, sizeof reason);
 
         if (rc == 0)
             /* The kernel never looks it up, and never forgets it. */
-            return inode_get(&p->fs, p->fs.root_ino) != NULL ? 0 : -1;
+            return inode_get(&p->fs.cache, p->fs.core.root_ino) != NULL ? 0 : -1;
         if (rc < 0) {
             fprintf(stderr, "kvfs: %s\n", reason);
             return -1;
@@ -259,11 +259,11 @@ static bool wait_until_ready(struct fs *fs)
 
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += READY_SECONDS;
-    pthread_mutex_lock(&fs->lock);
-    while (!fs->ready && pthread_cond_timedwait(&fs->ready_cond, &fs->lock, &until) == 0)
+    pthread_mutex_lock(&fs->core.lock);
+    while (!fs->ready && pthread_cond_timedwait(&fs->ready_cond, &fs->core.lock, &until) == 0)
         ;
     ready = fs->ready;
-    pthread_mutex_unlock(&fs->lock);
+    pthread_mutex_unlock(&fs->core.lock);
     return ready;
 }
 
@@ -271,7 +271,7 @@ static int start_threads(struct program *p)
 {
     unsigned n = p->options.single ? 1 : WORKERS;
 
-    if (link_start(&p->fs) != 0)
+    if (link_start(&p->fs.core) != 0)
         return -1;
     while (p->n_workers < n) {
         if (pthread_create(&p->workers[p->n_workers], NULL, work, p) != 0)
@@ -282,7 +282,7 @@ static int start_threads(struct program *p)
         fprintf(stderr, "kvfs: the kernel does not talk to this mount\n");
         return -1;
     }
-    return notifier_start(&p->fs);
+    return notifier_start(&p->fs.cache);
 }
 
 /* Stopping */
@@ -290,19 +290,19 @@ static int start_threads(struct program *p)
 /* Publishes all that is staged, for as long as a request may take. */
 static void publish_everything(struct fs *fs)
 {
-    uint64_t until = clock_boot_ms() + fs->options->timeout_ms;
+    uint64_t until = clock_boot_ms() + fs->core.options->timeout_ms;
     bool left = true;
 
     while (left && clock_boot_ms() < until) {
-        pthread_mutex_lock(&fs->lock);
-        left = publish_all(fs);
-        pthread_mutex_unlock(&fs->lock);
+        pthread_mutex_lock(&fs->core.lock);
+        left = publish_all(&fs->files);
+        pthread_mutex_unlock(&fs->core.lock);
         if (left)
             usleep(10000);
     }
     if (left)
         log_error("stopping with changes that could not be published within %u ms; they are lost",
-                  fs->options->timeout_ms);
+                  fs->core.options->timeout_ms);
 }
 
 static bool wait_for_end(struct program *p, int timeout_ms)
@@ -312,9 +312,9 @@ static bool wait_for_end(struct program *p, int timeout_ms)
     return poll(&fd, 1, timeout_ms) > 0;
 }
 
-static void on_ended(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_ended(struct request *r, int code, struct cursor *body)
 {
-    request_end(fs, r);
+    request_end(r);
 }
 
 /* Tells the cluster that the session is not needed any more; no answer is awaited for long. */
@@ -324,16 +324,16 @@ static void end_session(struct fs *fs)
     struct request *r;
     int i;
 
-    pthread_mutex_lock(&fs->lock);
-    r = fs->link.client != NULL && fs->link.session != 0 ? request_begin(fs, NULL) : NULL;
+    pthread_mutex_lock(&fs->core.lock);
+    r = fs->core.link.client != NULL && fs->core.link.session != 0 ? request_begin(&fs->core, NULL) : NULL;
     if (r != NULL)
-        link_write(fs, r, COMMAND_END, &body, on_ended);
-    for (i = 0; i < 50 && !TAILQ_EMPTY(&fs->requests); i++) {
-        pthread_mutex_unlock(&fs->lock);
+        link_write(r, COMMAND_END, &body, on_ended);
+    for (i = 0; i < 50 && !TAILQ_EMPTY(&fs->core.requests.all); i++) {
+        pthread_mutex_unlock(&fs->core.lock);
         usleep(10000);
-        pthread_mutex_lock(&fs->lock);
+        pthread_mutex_lock(&fs->core.lock);
     }
-    pthread_mutex_unlock(&fs->lock);
+    pthread_mutex_unlock(&fs->core.lock);
 }
 
 static void take_down(struct program *p, bool mounted)
@@ -355,8 +355,8 @@ static void take_down(struct program *p, bool mounted)
         pthread_join(p->workers[i], NULL);
     publish_everything(&p->fs);
     end_session(&p->fs);
-    notifier_stop(&p->fs);
-    link_stop(&p->fs);
+    notifier_stop(&p->fs.cache);
+    link_stop(&p->fs.core);
 }
 
 /* Until a signal comes (true) or the mount is taken away (false). */
@@ -402,7 +402,7 @@ static int run(struct program *p)
         rc = EXIT_USAGE;
         goto end;
     }
-    p->fs.session = p->session;
+    p->fs.core.session = p->session;
     if (mount_here(p) != 0)
         goto end;
     mounted = true;

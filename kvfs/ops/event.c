@@ -11,21 +11,21 @@
 /* The directory's times and counts. */
 static void directory_changed(struct fs *fs, uint64_t ino)
 {
-    struct inode *directory = inode_find(fs, ino);
+    struct inode *directory = inode_find(&fs->cache, ino);
 
     if (directory != NULL)
-        notifier_inval(fs, directory, false);
+        notifier_inval(&fs->cache, directory, false);
 }
 
 /* A name has appeared in it: the kernel may know that it is missing. */
 static void name_appeared(struct fs *fs, uint64_t ino)
 {
-    struct inode *directory = inode_find(fs, ino);
+    struct inode *directory = inode_find(&fs->cache, ino);
 
     if (directory == NULL || !directory->negatives)
         return;
     directory->negatives = false;
-    notifier_names(fs);
+    notifier_names(&fs->cache);
 }
 
 /* What this mount may not see comes without names and attributes. */
@@ -39,16 +39,16 @@ static void on_remove(struct fs *fs, const struct event *e, struct inode *inode,
     if (!own) {
         directory_changed(fs, e->parent);
         if (inode != NULL) {
-            inode_moved(fs, inode);
-            notifier_names(fs);
-            notifier_inval(fs, inode, false);
+            inode_moved(&fs->cache, inode);
+            notifier_names(&fs->cache);
+            notifier_inval(&fs->cache, inode, false);
         }
     }
     if (inode != NULL && e->attr.nlink == 0 && (is_told(e) || inode->file != NULL)) {
         struct attr attr = is_told(e) ? e->attr : inode->file->attr;
 
         attr.nlink = 0;
-        file_inode_removed(fs, inode, &attr, !own);
+        file_inode_removed(&fs->files, inode, &attr, !own);
     }
 }
 
@@ -62,9 +62,9 @@ static void on_rename(struct fs *fs, const struct event *e, struct inode *inode,
     directory_changed(fs, e->new_parent);
     name_appeared(fs, e->new_parent);
     if (inode != NULL) {
-        inode_moved(fs, inode);
-        notifier_names(fs);
-        notifier_inval(fs, inode, false);
+        inode_moved(&fs->cache, inode);
+        notifier_names(&fs->cache);
+        notifier_inval(&fs->cache, inode, false);
     }
 }
 
@@ -85,12 +85,12 @@ static void on_content(struct fs *fs, const struct event *e, struct inode *inode
     if (expected && inode->told_revision == e->base_revision)
         inode->told_revision = e->attr.content_revision;
     if (!expected) {
-        notifier_inval(fs, inode, true);
+        notifier_inval(&fs->cache, inode, true);
         if (f != NULL)
             f->fresh = false;
     }
     if (f != NULL)
-        publish_landed(fs, f, e);
+        publish_landed(&fs->files, f, e);
 }
 
 static void on_attr(struct fs *fs, const struct event *e, struct inode *inode, bool own)
@@ -100,16 +100,16 @@ static void on_attr(struct fs *fs, const struct event *e, struct inode *inode, b
     if (inode->file != NULL && is_told(e))
         file_learn(inode->file, &e->attr);
     if (!own)
-        notifier_inval(fs, inode, false);
+        notifier_inval(&fs->cache, inode, false);
     if (inode->file != NULL)
-        publish_landed(fs, inode->file, e);
+        publish_landed(&fs->files, inode->file, e);
 }
 
 /* A setting was changed; nodes that do not say so leave it to the next HELLO. What a new
  * node's HELLO has told is newer than the events of before. */
 static void on_setting(struct fs *fs, const struct event *e)
 {
-    struct client_node *node = &fs->link.node;
+    struct client_node *node = &fs->core.link.node;
 
     if (e->attr.size > 0 && e->revision > node->applied)
         node->value_limit = e->attr.size;
@@ -117,10 +117,10 @@ static void on_setting(struct fs *fs, const struct event *e)
 
 void event_handle(struct fs *fs, const struct event *e)
 {
-    struct inode *inode = e->ino != 0 ? inode_find(fs, e->ino) : NULL;
-    bool own = e->session != 0 && e->session == fs->link.session;
+    struct inode *inode = e->ino != 0 ? inode_find(&fs->cache, e->ino) : NULL;
+    bool own = e->session != 0 && e->session == fs->core.link.session;
 
-    stamp_learn(&fs->stamp, e->wall_ns, clock_boot_ns());
+    stamp_learn(&fs->core.stamp, e->wall_ns, clock_boot_ns());
     switch (e->kind) {
     case EVENT_CREATE:
         if (!own) {

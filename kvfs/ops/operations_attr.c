@@ -7,6 +7,7 @@
 #include "kvfs/file/file.h"
 #include "kvfs/file/publish.h"
 #include "kvfs/link/process.h"
+#include "kvfs/link/stat.h"
 #include "kvfs/ops/operations.h"
 #include "kvfs/reply/reply.h"
 #include "sync/base/clock.h"
@@ -17,20 +18,21 @@
 /* A removed file that is still open lives in this mount only. */
 static struct file *removed_file(struct fs *fs, uint64_t ino)
 {
-    struct inode *inode = inode_find(fs, ino);
+    struct inode *inode = inode_find(&fs->cache, ino);
 
     return inode != NULL && inode->file != NULL && inode->file->life != FILE_LIVE ? inode->file : NULL;
 }
 
 /* What the node says of an inode that is gone, or that it does not know. */
-static void fail_inode(struct fs *fs, struct request *r, int code)
+static void fail_inode(struct request *r, int code)
 {
-    request_fail(fs, r, code == KV_E_NOENT ? KV_E_STALE : code);
+    request_fail(r, code == KV_E_NOENT ? KV_E_STALE : code);
 }
 
 /* r->flag: the kernel takes the answer without checking its age. */
-static void on_attr(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_attr(struct request *r, int code, struct cursor *body)
 {
+    struct fs *fs = r->core->fs;
     struct file *removed = removed_file(fs, r->ino);
     struct attr attr;
 
@@ -38,53 +40,54 @@ static void on_attr(struct fs *fs, struct request *r, int code, struct cursor *b
      * open(2); ESTALE would have it create the file once more. */
     if (removed != NULL) {
         attr = removed->attr;
-        reply_attr(fs, r, &attr, REPLY_UNCHECKED);
+        reply_attr(r, &attr, REPLY_UNCHECKED);
         return;
     }
     if (code != 0) {
-        fail_inode(fs, r, code);
+        fail_inode(r, code);
         return;
     }
     attr_decode(body, &attr);
     if (body->failed)
-        request_error(fs, r, EIO);
+        request_error(r, EIO);
     else
-        reply_attr(fs, r, &attr, r->flag ? REPLY_UNCHECKED : REPLY_CHECKED);
+        reply_attr(r, &attr, r->flag ? REPLY_UNCHECKED : REPLY_CHECKED);
 }
 
 /* Answers r with the inode's attributes. */
-static void send_attr(struct fs *fs, struct request *r)
+static void send_attr(struct request *r)
 {
+    struct fs *fs = r->core->fs;
     struct file *f = removed_file(fs, r->ino);
 
     if (f != NULL) {
         struct attr attr = f->attr;
 
-        reply_attr(fs, r, &attr, REPLY_UNCHECKED);
+        reply_attr(r, &attr, REPLY_UNCHECKED);
         return;
     }
     buffer_clear(&r->payload);
     buffer_put_u8(&r->payload, READ_LOCAL);
     buffer_put_u64(&r->payload, r->ino);
-    link_send(fs, r, MESSAGE_GETATTR, on_attr);
+    link_send(r, MESSAGE_GETATTR, on_attr);
 }
 
-void attr_start(struct fs *fs, struct request *r, fuse_ino_t node)
+void attr_start(struct request *r, fuse_ino_t node)
 {
-    r->ino = fs_ino(fs, node);
+    r->ino = core_ino(r->core, node);
     if (virtual_is(node))
-        virtual_getattr(fs, r, node);
+        virtual_getattr(r, node);
     else
-        send_attr(fs, r);
+        send_attr(r);
 }
 
 void op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_enter(req);
-    struct request *r = request_begin(fs, req);
+    struct request *r = request_begin(&fs->core, req);
 
     if (r != NULL)
-        attr_start(fs, r, node);
+        attr_start(r, node);
     fs_leave(fs);
 }
 
@@ -92,20 +95,20 @@ void op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
  * once), owner and mode (after publishing what is staged), times (staged if
  * anything is). */
 
-static void on_set(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_set(struct request *r, int code, struct cursor *body)
 {
     if (code != 0)
-        fail_inode(fs, r, code);
+        fail_inode(r, code);
     else
-        reply_attr(fs, r, &r->result.attr, REPLY_UNCHECKED);
+        reply_attr(r, &r->result.attr, REPLY_UNCHECKED);
 }
 
-static void set_published(struct fs *fs, struct request *r, int code, struct cursor *ignored)
+static void set_published(struct request *r, int code, struct cursor *ignored)
 {
     struct command_body body = {.ino = r->ino};
 
     if (code != 0) {
-        fail_inode(fs, r, code);
+        fail_inode(r, code);
         return;
     }
     if ((r->to_set & FUSE_SET_ATTR_MODE) != 0) {
@@ -124,19 +127,19 @@ static void set_published(struct fs *fs, struct request *r, int code, struct cur
         body.valid |= SETATTR_MTIME_NOW;
     } else if ((r->to_set & FUSE_SET_ATTR_MTIME) != 0) {
         body.valid |= SETATTR_MTIME;
-        body.mtime_ns = fs_time_ns(r->set.st_mtim);
+        body.mtime_ns = stat_time_ns(r->set.st_mtim);
     }
     if ((r->to_set & FUSE_SET_ATTR_ATIME_NOW) != 0) {
         body.valid |= SETATTR_ATIME_NOW;
     } else if ((r->to_set & FUSE_SET_ATTR_ATIME) != 0) {
         body.valid |= SETATTR_ATIME;
-        body.atime_ns = fs_time_ns(r->set.st_atim);
+        body.atime_ns = stat_time_ns(r->set.st_atim);
     }
-    request_progress(fs, r);
+    request_progress(r);
     if (body.valid == 0)
-        send_attr(fs, r);
+        send_attr(r);
     else
-        link_write(fs, r, COMMAND_SETATTR, &body, on_set);
+        link_write(r, COMMAND_SETATTR, &body, on_set);
 }
 
 #define TIMES (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW | FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW)
@@ -152,12 +155,12 @@ static struct file_times times_of(const struct request *r, int64_t now)
     return (struct file_times){
         .has_mtime = (r->to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW)) != 0,
         .has_atime = (r->to_set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW)) != 0,
-        .mtime_ns = (r->to_set & FUSE_SET_ATTR_MTIME_NOW) != 0 ? now : fs_time_ns(r->set.st_mtim),
-        .atime_ns = (r->to_set & FUSE_SET_ATTR_ATIME_NOW) != 0 ? now : fs_time_ns(r->set.st_atim),
+        .mtime_ns = (r->to_set & FUSE_SET_ATTR_MTIME_NOW) != 0 ? now : stat_time_ns(r->set.st_mtim),
+        .atime_ns = (r->to_set & FUSE_SET_ATTR_ATIME_NOW) != 0 ? now : stat_time_ns(r->set.st_atim),
     };
 }
 
-static void set_removed(struct fs *fs, struct request *r, struct file *f)
+static void set_removed(struct request *r, struct file *f)
 {
     if ((r->to_set & FUSE_SET_ATTR_MODE) != 0)
         f->attr.mode = (uint16_t)(r->set.st_mode & 07777);
@@ -165,120 +168,123 @@ static void set_removed(struct fs *fs, struct request *r, struct file *f)
         f->attr.uid = r->set.st_uid;
     if ((r->to_set & FUSE_SET_ATTR_GID) != 0)
         f->attr.gid = r->set.st_gid;
-    f->attr.ctime_ns = fs_now_ns(fs);
+    f->attr.ctime_ns = core_now_ns(r->core);
     if ((r->to_set & TIMES) != 0) {
         struct file_times t = times_of(r, f->attr.ctime_ns);
 
         f->attr.mtime_ns = t.has_mtime ? t.mtime_ns : f->attr.mtime_ns;
         f->attr.atime_ns = t.has_atime ? t.atime_ns : f->attr.atime_ns;
     }
-    send_attr(fs, r);
+    send_attr(r);
 }
 
-static void set_times(struct fs *fs, struct request *r, struct file *f)
+static void set_times(struct request *r, struct file *f)
 {
+    struct fs *fs = r->core->fs;
     struct file_times t;
 
-    file_touched(fs, f, NULL, 0);
+    file_touched(&fs->files, f, NULL, 0);
     t = times_of(r, f->touched_ns);
     if (t.has_mtime)
         stage_set_mtime(&f->stage, t.mtime_ns);
     if (t.has_atime)
         stage_set_atime(&f->stage, t.atime_ns);
-    send_attr(fs, r);
+    send_attr(r);
 }
 
-static void set_rest(struct fs *fs, struct request *r, bool publish)
+static void set_rest(struct request *r, bool publish)
 {
     static const int owner = FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID;
+    struct fs *fs = r->core->fs;
     struct cursor nothing = cursor_of(NULL, 0);
-    struct inode *inode = inode_find(fs, r->ino);
+    struct inode *inode = inode_find(&fs->cache, r->ino);
     struct file *f = inode != NULL ? inode->file : NULL;
 
     if (f != NULL && f->life != FILE_LIVE)
-        set_removed(fs, r, f);
+        set_removed(r, f);
     else if (publish || (r->to_set & owner) != 0)
-        publish_wait(fs, inode, r, set_published);
+        publish_wait(inode, r, set_published);
     else if ((r->to_set & TIMES) != 0 && file_is_dirty(f))
-        set_times(fs, r, f);
+        set_times(r, f);
     else
-        set_published(fs, r, 0, &nothing);
+        set_published(r, 0, &nothing);
 }
 
-static void set_size(struct fs *fs, struct request *r, const struct attr *attr);
+static void set_size(struct request *r, const struct attr *attr);
 
-static void on_size_room(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_size_room(struct request *r, int code, struct cursor *body)
 {
     if (code != 0)
-        fail_inode(fs, r, code);
+        fail_inode(r, code);
     else
-        set_size(fs, r, NULL);
+        set_size(r, NULL);
 }
 
-static void on_size_attr(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_size_attr(struct request *r, int code, struct cursor *body)
 {
     struct attr attr;
 
     if (code != 0) {
-        fail_inode(fs, r, code);
+        fail_inode(r, code);
         return;
     }
     attr_decode(body, &attr);
     if (body->failed)
-        request_error(fs, r, EIO);
+        request_error(r, EIO);
     else
-        set_size(fs, r, &attr);
+        set_size(r, &attr);
 }
 
 /* There is no room to make the file so long, as far as its length is known. */
-static void wait_for_size(struct fs *fs, struct request *r, bool known)
+static void wait_for_size(struct request *r, bool known)
 {
     if (known) {
-        reserve_wait(fs, r, on_size_room);
+        reserve_wait(r, on_size_room);
         return;
     }
     buffer_clear(&r->payload);
     buffer_put_u8(&r->payload, READ_LOCAL);
     buffer_put_u64(&r->payload, r->ino);
-    link_send(fs, r, MESSAGE_GETATTR, on_size_attr);
+    link_send(r, MESSAGE_GETATTR, on_size_attr);
 }
 
 /* attr: as the node knows it now, or NULL. */
-static void set_size(struct fs *fs, struct request *r, const struct attr *attr)
+static void set_size(struct request *r, const struct attr *attr)
 {
-    struct inode *inode = inode_get(fs, r->ino);
-    struct file *f = inode != NULL ? file_get(fs, inode) : NULL;
+    struct fs *fs = r->core->fs;
+    struct inode *inode = inode_get(&fs->cache, r->ino);
+    struct file *f = inode != NULL ? file_get(&fs->files, inode) : NULL;
     uint64_t size = (uint64_t)r->set.st_size;
     bool has_handle = r->handle != NULL;
     int rc;
 
     if (f == NULL) {
-        request_error(fs, r, ENOMEM);
+        request_error(r, ENOMEM);
         return;
     }
     if (attr != NULL)
         file_learn(f, attr);
-    if (size > fs->link.node.value_limit) {
-        file_put(fs, inode);
-        request_error(fs, r, EFBIG);
+    if (size > r->core->link.node.value_limit) {
+        file_put(&fs->files, inode);
+        request_error(r, EFBIG);
         return;
     }
-    if (!reserve_fits(fs, f, size, &r->room)) {
+    if (!reserve_fits(&fs->files, f, size, &r->room)) {
         bool known = f->attr.ino != 0;
 
-        file_put(fs, inode);
-        wait_for_size(fs, r, known);
+        file_put(&fs->files, inode);
+        wait_for_size(r, known);
         return;
     }
     rc = stage_truncate(&f->stage, size);
-    file_touched(fs, f, &r->caller, r->process);
+    file_touched(&fs->files, f, &r->caller, r->process);
     if (rc != 0) {
-        file_put(fs, inode);
-        request_error(fs, r, ENOMEM);
+        file_put(&fs->files, inode);
+        request_error(r, ENOMEM);
         return;
     }
     r->type = 0; /* what fails from here on is a write */
-    set_rest(fs, r, !has_handle && f->life == FILE_LIVE);
+    set_rest(r, !has_handle && f->life == FILE_LIVE);
 }
 
 void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat *set, int to_set, struct fuse_file_info *fi)
@@ -293,65 +299,65 @@ void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat *set, int to_set, s
     }
     process = (to_set & FUSE_SET_ATTR_SIZE) != 0 ? process_of(fuse_req_ctx(req)->pid) : 0;
     fs = fs_enter(req);
-    r = request_begin(fs, req);
+    r = request_begin(&fs->core, req);
     if (r != NULL) {
         r->process = process;
         r->handle = fi != NULL ? (struct handle *)(uintptr_t)fi->fh : NULL;
-        r->ino = fs_ino(fs, node);
+        r->ino = core_ino(&fs->core, node);
         r->set = *set;
         r->to_set = to_set;
         r->flag = true;
         if ((to_set & FUSE_SET_ATTR_SIZE) != 0)
-            set_size(fs, r, NULL);
+            set_size(r, NULL);
         else
-            set_rest(fs, r, false);
+            set_rest(r, false);
     }
     fs_leave(fs);
 }
 
-static void on_readlink(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_readlink(struct request *r, int code, struct cursor *body)
 {
     char target[KV_PATH_MAX + 1];
     const uint8_t *text;
     size_t len = 0;
 
     if (code != 0) {
-        fail_inode(fs, r, code);
+        fail_inode(r, code);
         return;
     }
     text = cursor_string(body, KV_PATH_MAX, &len);
     if (text == NULL) {
-        request_error(fs, r, EIO);
+        request_error(r, EIO);
         return;
     }
     memcpy(target, text, len);
     target[len] = '\0';
     fuse_reply_readlink(r->fuse, target);
-    request_end(fs, r);
+    request_end(r);
 }
 
 void op_readlink(fuse_req_t req, fuse_ino_t node)
 {
     struct fs *fs = fs_enter(req);
-    struct request *r = request_begin(fs, req);
+    struct request *r = request_begin(&fs->core, req);
 
     if (r != NULL && virtual_is(node)) {
-        virtual_readlink(fs, r, node);
+        virtual_readlink(r, node);
     } else if (r != NULL) {
         buffer_put_u8(&r->payload, READ_LOCAL);
-        buffer_put_u64(&r->payload, fs_ino(fs, node));
-        link_send(fs, r, MESSAGE_READLINK, on_readlink);
+        buffer_put_u64(&r->payload, core_ino(&fs->core, node));
+        link_send(r, MESSAGE_READLINK, on_readlink);
     }
     fs_leave(fs);
 }
 
-static void on_statfs(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_statfs(struct request *r, int code, struct cursor *body)
 {
     struct statvfs st = {.f_bsize = STATFS_BLOCK, .f_frsize = STATFS_BLOCK, .f_namemax = KV_NAME_MAX};
     uint64_t keys, bytes, max_keys, max_bytes;
 
     if (code != 0) {
-        request_fail(fs, r, code);
+        request_fail(r, code);
         return;
     }
     keys = cursor_u64(body);
@@ -365,16 +371,16 @@ static void on_statfs(struct fs *fs, struct request *r, int code, struct cursor 
     st.f_ffree = keys < max_keys ? max_keys - keys : 0;
     st.f_favail = st.f_ffree;
     fuse_reply_statfs(r->fuse, &st);
-    request_end(fs, r);
+    request_end(r);
 }
 
 void op_statfs(fuse_req_t req, fuse_ino_t node)
 {
     struct fs *fs = fs_enter(req);
-    struct request *r = request_begin(fs, req);
+    struct request *r = request_begin(&fs->core, req);
 
     if (r != NULL)
-        link_send(fs, r, MESSAGE_STATFS, on_statfs);
+        link_send(r, MESSAGE_STATFS, on_statfs);
     fs_leave(fs);
 }
 
@@ -384,14 +390,14 @@ void op_statfs(fuse_req_t req, fuse_ino_t node)
 
 #define XATTR_PREFIX "user.kv."
 
-static void on_xattr_attr(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_xattr_attr(struct request *r, int code, struct cursor *body)
 {
     struct attr attr;
     char value[64];
     int n;
 
     if (code != 0) {
-        fail_inode(fs, r, code);
+        fail_inode(r, code);
         return;
     }
     attr_decode(body, &attr);
@@ -399,45 +405,46 @@ static void on_xattr_attr(struct fs *fs, struct request *r, int code, struct cur
         n = snprintf(value, sizeof value, "%" PRIu64, attr.version);
     else
         n = snprintf(value, sizeof value, "%" PRIu64 "-%" PRIu64, attr.ino >> 48, attr.revision);
-    reply_xattr(fs, r, value, (size_t)n);
+    reply_xattr(r, value, (size_t)n);
 }
 
-static void on_xattr_history(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_xattr_history(struct request *r, int code, struct cursor *body)
 {
     struct version_row row;
     char value[128];
     int n;
 
     if (code != 0) {
-        fail_inode(fs, r, code);
+        fail_inode(r, code);
         return;
     }
     cursor_u8(body);
     if (cursor_u32(body) == 0) {
-        request_error(fs, r, ENODATA);
+        request_error(r, ENODATA);
         return;
     }
     version_row_decode(body, &row);
     n = snprintf(value, sizeof value, "%" PRIu32 "@%s", row.author_uid, row.author_node);
-    reply_xattr(fs, r, value, (size_t)n);
+    reply_xattr(r, value, (size_t)n);
 }
 
-static void send_xattr(struct fs *fs, struct request *r)
+static void send_xattr(struct request *r)
 {
-    struct inode *inode = inode_find(fs, r->ino);
+    struct fs *fs = r->core->fs;
+    struct inode *inode = inode_find(&fs->cache, r->ino);
 
     if (strcmp(r->name, "version") == 0 || strcmp(r->name, "revision") == 0) {
         buffer_put_u8(&r->payload, READ_LOCAL);
         buffer_put_u64(&r->payload, r->ino);
-        link_send(fs, r, MESSAGE_GETATTR, on_xattr_attr);
+        link_send(r, MESSAGE_GETATTR, on_xattr_attr);
     } else if (strcmp(r->name, "author") == 0 && inode != NULL && inode->name != NULL) {
         buffer_put_u64(&r->payload, inode->parent);
         buffer_put_text(&r->payload, inode->name);
         buffer_put_u64(&r->payload, 0);
-        buffer_put_u32(&r->payload, fs->options->read_local ? 1 | PAST_LOCAL : 1);
-        link_send(fs, r, MESSAGE_HISTORY, on_xattr_history);
+        buffer_put_u32(&r->payload, r->core->options->read_local ? 1 | PAST_LOCAL : 1);
+        link_send(r, MESSAGE_HISTORY, on_xattr_history);
     } else {
-        request_error(fs, r, ENODATA);
+        request_error(r, ENODATA);
     }
 }
 
@@ -451,13 +458,13 @@ void op_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, size_t size)
         return;
     }
     fs = fs_enter(req);
-    r = request_begin(fs, req);
+    r = request_begin(&fs->core, req);
     if (r != NULL && !request_names(r, name + strlen(XATTR_PREFIX), NULL)) {
-        request_error(fs, r, ENOMEM);
+        request_error(r, ENOMEM);
     } else if (r != NULL) {
-        r->ino = fs_ino(fs, node);
+        r->ino = core_ino(&fs->core, node);
         r->size = size;
-        send_xattr(fs, r);
+        send_xattr(r);
     }
     fs_leave(fs);
 }

@@ -40,16 +40,16 @@ static void listing_reply(struct fs *fs, struct listing *l)
 
     if (fuse_reply_buf(l->r->fuse, l->data, l->len) != 0) {
         for (i = 0; i < l->n_counted; i++)
-            inode_forget(fs, l->counted[i], 1);
+            inode_forget(&fs->cache, l->counted[i], 1);
     }
-    request_end(fs, l->r);
+    request_end(l->r);
     free(l->data);
     free(l->counted);
 }
 
 static void listing_fail(struct fs *fs, struct listing *l, int err)
 {
-    request_error(fs, l->r, err);
+    request_error(l->r, err);
     free(l->data);
     free(l->counted);
 }
@@ -85,7 +85,7 @@ static bool put_dots(struct fs *fs, struct listing *l, uint64_t ino, uint64_t pa
         return false;
     if (offset < 2 && !put_plain(l, "..", parent, INODE_DIRECTORY, 2))
         return false;
-    return offset >= FIRST || fs->options->versions != VERSIONS_VISIBLE || virtual_is(ino) ||
+    return offset >= FIRST || fs->core.options->versions != VERSIONS_VISIBLE || virtual_is(ino) ||
            put_plain(l, VIRTUAL_VERSIONS_NAME, VIRTUAL_BIT | ino, INODE_DIRECTORY, FIRST);
 }
 
@@ -108,28 +108,29 @@ static bool put_real(struct fs *fs, struct listing *l, uint64_t directory, struc
     /* Counted only if it fits, and it fits only if this is left. */
     if (l->size - l->len < PLUS_SIZE - 8 + padded(len))
         return false;
-    if (reply_fill_entry(fs, l->r, attr, directory, name, len, REPLY_CHECKED, &e) == NULL)
+    if (reply_fill_entry(l->r, attr, directory, name, len, REPLY_CHECKED, &e) == NULL)
         return false;
     if (!put_entry(l, name, &e, cookie)) {
-        inode_forget(fs, attr->ino, 1);
+        inode_forget(&fs->cache, attr->ino, 1);
         return false;
     }
     l->counted[l->n_counted++] = attr->ino;
     return true;
 }
 
-static void on_readdir(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_readdir(struct request *r, int code, struct cursor *body)
 {
-    struct inode *inode = inode_find(fs, r->ino);
+    struct fs *fs = r->core->fs;
+    struct inode *inode = inode_find(&fs->cache, r->ino);
     struct listing l;
     uint32_t count, i;
 
     if ((code == 0 || code == KV_E_NOENT || code == KV_E_STALE) && file_is_removed(inode)) {
-        reply_data(fs, r, NULL, 0); /* nothing is in a directory that was removed */
+        reply_data(r, NULL, 0); /* nothing is in a directory that was removed */
         return;
     }
     if (code != 0) {
-        request_fail(fs, r, code == KV_E_NOENT ? KV_E_STALE : code);
+        request_fail(r, code == KV_E_NOENT ? KV_E_STALE : code);
         return;
     }
     if (!listing_init(&l, r)) {
@@ -156,8 +157,9 @@ static void on_readdir(struct fs *fs, struct request *r, int code, struct cursor
         listing_reply(fs, &l);
 }
 
-static void list_virtual(struct fs *fs, struct request *r, const struct open_directory *d)
+static void list_virtual(struct request *r, const struct open_directory *d)
 {
+    struct fs *fs = r->core->fs;
     struct listing l;
     uint64_t at;
 
@@ -181,22 +183,22 @@ static void list(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, con
 {
     const struct open_directory *d = (const struct open_directory *)(uintptr_t)fi->fh;
     struct fs *fs = fs_enter(req);
-    struct request *r = request_begin(fs, req);
+    struct request *r = request_begin(&fs->core, req);
     size_t entries = size / (plus ? PLUS_SIZE : PLAIN_SIZE) + 1;
 
     if (r != NULL) {
-        r->ino = virtual_is(node) ? node : fs_ino(fs, node);
+        r->ino = virtual_is(node) ? node : core_ino(&fs->core, node);
         r->offset = (uint64_t)offset;
         r->size = size;
         r->flag = plus;
         if (d->virtual) {
-            list_virtual(fs, r, d);
+            list_virtual(r, d);
         } else {
             buffer_put_u8(&r->payload, READ_LOCAL);
             buffer_put_u64(&r->payload, r->ino);
             buffer_put_u64(&r->payload, r->offset < FIRST ? 0 : r->offset - FIRST);
             buffer_put_u32(&r->payload, (uint32_t)(entries < ENTRIES_MAX ? entries : ENTRIES_MAX));
-            link_send(fs, r, MESSAGE_READDIR, on_readdir);
+            link_send(r, MESSAGE_READDIR, on_readdir);
         }
     }
     fs_leave(fs);
@@ -214,30 +216,30 @@ void op_readdirplus(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, 
 
 /* One that was removed can be opened all the same (somebody's working directory): it is
  * empty. */
-static void on_opendir(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_opendir(struct request *r, int code, struct cursor *body)
 {
     bool opened = code == 0, removed = code == KV_E_NOENT || code == KV_E_STALE;
 
     if (opened || removed)
-        open_directory_reply(fs, r, opened);
+        open_directory_reply(r, opened);
     else
-        request_fail(fs, r, code);
+        request_fail(r, code);
 }
 
 /* It is the barrier, as for files. */
 void op_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_enter(req);
-    struct request *r = request_begin(fs, req);
+    struct request *r = request_begin(&fs->core, req);
 
     if (r != NULL) {
-        r->ino = fs_ino(fs, node);
+        r->ino = core_ino(&fs->core, node);
         r->fi = *fi;
         r->fi.flags &= ~O_ACCMODE; /* a reader's errors */
         if (virtual_is(node))
-            virtual_opendir(fs, r, node);
+            virtual_opendir(r, node);
         else
-            link_open_inode(fs, r, r->ino, OPEN_READ, false, on_opendir);
+            link_open_inode(r, r->ino, OPEN_READ, false, on_opendir);
     }
     fs_leave(fs);
 }
@@ -246,7 +248,7 @@ void op_releasedir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_enter(req);
 
-    open_directory_close(fs, (struct open_directory *)(uintptr_t)fi->fh);
+    open_directory_close(&fs->directories, (struct open_directory *)(uintptr_t)fi->fh);
     fs_leave(fs);
     fuse_reply_err(req, 0);
 }

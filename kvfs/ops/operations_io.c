@@ -15,7 +15,7 @@
 
 static struct file *file_at(struct fs *fs, uint64_t ino)
 {
-    struct inode *inode = inode_find(fs, ino);
+    struct inode *inode = inode_find(&fs->cache, ino);
 
     return inode != NULL ? inode->file : NULL;
 }
@@ -33,63 +33,65 @@ static bool is_short(const struct request *r, const struct attr *attr, size_t le
     return len < r->size && len < left;
 }
 
-static void on_read(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_read(struct request *r, int code, struct cursor *body)
 {
-    struct inode *inode = inode_find(fs, r->ino);
+    struct fs *fs = r->core->fs;
+    struct inode *inode = inode_find(&fs->cache, r->ino);
     struct file *f = inode != NULL ? inode->file : NULL;
     const uint8_t *data;
     struct attr attr;
     size_t len = 0;
 
     if (code != 0) {
-        request_fail(fs, r, code == KV_E_NOENT ? KV_E_STALE : code);
+        request_fail(r, code == KV_E_NOENT ? KV_E_STALE : code);
         return;
     }
     attr_decode(body, &attr);
     data = cursor_string(body, READ_LENGTH_MAX, &len);
     if (data == NULL || is_short(r, &attr, len)) {
-        request_error(fs, r, EIO);
+        request_error(r, EIO);
         return;
     }
     if (f != NULL)
         file_learn(f, &attr);
     if (inode != NULL)
         inode->told_data = true;
-    reply_read(fs, r, f, attr.size, data, len);
+    reply_read(r, f, attr.size, data, len);
 }
 
-static void read_file(struct fs *fs, struct request *r)
+static void read_file(struct request *r)
 {
+    struct fs *fs = r->core->fs;
     struct file *f = file_at(fs, r->ino);
 
     if (f != NULL && f->life == FILE_LOST) {
-        request_error(fs, r, ESTALE);
+        request_error(r, ESTALE);
     } else if (!file_needs_node(f, r->offset, r->size)) {
         f->inode->told_data = true;
-        reply_read(fs, r, f, f->attr.size, NULL, 0);
+        reply_read(r, f, f->attr.size, NULL, 0);
     } else {
         buffer_put_u8(&r->payload, READ_LOCAL);
         buffer_put_u64(&r->payload, r->ino);
         buffer_put_u64(&r->payload, r->offset);
         buffer_put_u32(&r->payload, (uint32_t)r->size);
-        link_send(fs, r, MESSAGE_READ, on_read);
+        link_send(r, MESSAGE_READ, on_read);
     }
 }
 
 void op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_enter(req);
-    struct request *r = request_begin(fs, req);
+    struct request *r = request_begin(&fs->core, req);
 
     if (r != NULL) {
-        r->ino = fs_ino(fs, node);
+        r->ino = core_ino(&fs->core, node);
         r->offset = (uint64_t)offset;
         r->size = size < READ_LENGTH_MAX ? size : READ_LENGTH_MAX;
         r->fi = *fi;
         if (virtual_is(node))
-            virtual_read(fs, r, node);
+            virtual_read(r, node);
         else
-            read_file(fs, r);
+            read_file(r);
     }
     fs_leave(fs);
 }
@@ -124,7 +126,7 @@ static struct written written_of(const struct fuse_ctx *who, const struct fuse_f
  * publication has to come first. */
 static int stage_data(struct fs *fs, struct file *f, const struct written *w, uint64_t *room_out)
 {
-    uint64_t limit = fs->link.node.value_limit, end, at = w->offset;
+    uint64_t limit = fs->core.link.node.value_limit, end, at = w->offset;
     int rc;
 
     if (f == NULL)
@@ -138,54 +140,56 @@ static int stage_data(struct fs *fs, struct file *f, const struct written *w, ui
         at = end;
     if (at > limit || w->size > limit - at)
         return EFBIG;
-    if (!reserve_fits(fs, f, at + w->size > end ? at + w->size : end, room_out))
+    if (!reserve_fits(&fs->files, f, at + w->size > end ? at + w->size : end, room_out))
         return ENOSPC;
     rc = w->append ? stage_append(&f->stage, w->data, w->size)
                    : stage_write(&f->stage, w->offset, w->data, w->size);
-    file_touched(fs, f, w->who, w->process);
+    file_touched(&fs->files, f, w->who, w->process);
     if (rc != 0)
         return ENOMEM;
     /* The kernel has put an append where it believes the end to be. */
     if (at != w->offset)
-        notifier_inval(fs, f->inode, true);
-    reserve_ahead(fs);
+        notifier_inval(&fs->cache, f->inode, true);
+    reserve_ahead(&fs->files);
     if (stage_pieces(&f->stage) >= PIECES_PUBLISHED && f->retry_ms <= clock_boot_ms())
-        publish_start(fs, f);
+        publish_start(&fs->files, f);
     return 0;
 }
 
-static void on_write_room(struct fs *fs, struct request *r, int code, struct cursor *body);
+static void on_write_room(struct request *r, int code, struct cursor *body);
 
-static void wait_to_write(struct fs *fs, struct request *r, int err)
+static void wait_to_write(struct request *r, int err)
 {
+    struct fs *fs = r->core->fs;
     struct file *f = file_at(fs, r->ino);
 
     if (err == ENOSPC) {
-        reserve_wait(fs, r, on_write_room);
+        reserve_wait(r, on_write_room);
     } else {
         request_wait(r, &f->waiters, on_write_room);
-        publish_start(fs, f);
+        publish_start(&fs->files, f);
     }
 }
 
-static void on_write_room(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_write_room(struct request *r, int code, struct cursor *body)
 {
+    struct fs *fs = r->core->fs;
     struct written w = written_of(&r->caller, &r->fi, r->data.data, r->data.len, r->offset);
     int err;
 
     if (code != 0) {
-        request_fail(fs, r, code);
+        request_fail(r, code);
         return;
     }
     w.process = r->process;
     err = stage_data(fs, file_at(fs, r->ino), &w, &r->room);
     if (err == ENOSPC || err == EAGAIN) {
-        wait_to_write(fs, r, err);
+        wait_to_write(r, err);
     } else if (err != 0) {
-        request_error(fs, r, err);
+        request_error(r, err);
     } else {
         fuse_reply_write(r->fuse, r->data.len);
-        request_end(fs, r);
+        request_end(r);
     }
 }
 
@@ -193,7 +197,7 @@ static void on_write_room(struct fs *fs, struct request *r, int code, struct cur
 static void write_later(struct fs *fs, fuse_req_t req, uint64_t ino, const struct written *w, int err,
                         uint64_t room, const struct fuse_file_info *fi)
 {
-    struct request *r = request_begin(fs, req);
+    struct request *r = request_begin(&fs->core, req);
 
     if (r == NULL)
         return;
@@ -204,9 +208,9 @@ static void write_later(struct fs *fs, fuse_req_t req, uint64_t ino, const struc
     r->room = room;
     buffer_put_bytes(&r->data, w->data, w->size);
     if (r->data.failed)
-        request_error(fs, r, ENOMEM);
+        request_error(r, ENOMEM);
     else
-        wait_to_write(fs, r, err);
+        wait_to_write(r, err);
 }
 
 void op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, off_t offset,
@@ -223,7 +227,7 @@ void op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, of
         return;
     }
     fs = fs_enter(req);
-    ino = fs_ino(fs, node);
+    ino = core_ino(&fs->core, node);
     if (w.who != NULL && file_asks_for_process(file_at(fs, ino), who->pid)) {
         fs_leave(fs);
         w.process = process_of(who->pid);
@@ -239,26 +243,28 @@ void op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, of
     fs_leave(fs);
 }
 
-static void on_published(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_published(struct request *r, int code, struct cursor *body)
 {
+    struct fs *fs = r->core->fs;
+
     if (code != 0)
-        publish_told(inode_find(fs, r->ino));
-    request_fail(fs, r, code);
+        publish_told(inode_find(&fs->cache, r->ino));
+    request_fail(r, code);
 }
 
 static void publish(struct fs *fs, fuse_req_t req, uint64_t ino)
 {
-    struct request *r = request_begin(fs, req);
+    struct request *r = request_begin(&fs->core, req);
     int lost;
 
     if (r == NULL)
         return;
     r->ino = ino;
-    lost = file_take_lost(fs, file_at(fs, ino));
+    lost = file_take_lost(&fs->files, file_at(fs, ino));
     if (lost != 0)
-        request_error(fs, r, lost);
+        request_error(r, lost);
     else
-        publish_wait(fs, inode_find(fs, ino), r, on_published);
+        publish_wait(inode_find(&fs->cache, ino), r, on_published);
 }
 
 /* FLUSH: one descriptor was closed. It publishes if its process has opened or
@@ -271,9 +277,9 @@ void op_flush(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     pid_t process = process_of(fuse_req_ctx(req)->pid);
     struct fs *fs = fs_enter(req);
-    struct file *f = virtual_is(node) ? NULL : file_at(fs, fs_ino(fs, node));
+    struct file *f = virtual_is(node) ? NULL : file_at(fs, core_ino(&fs->core, node));
     pid_t thread = fuse_req_ctx(req)->pid;
-    uint64_t ino = fs_ino(fs, node);
+    uint64_t ino = core_ino(&fs->core, node);
     bool emptied, ours;
     int flags;
 
@@ -305,7 +311,7 @@ void op_fsync(fuse_req_t req, fuse_ino_t node, int data_only, struct fuse_file_i
         return;
     }
     fs = fs_enter(req);
-    publish(fs, req, fs_ino(fs, node));
+    publish(fs, req, core_ino(&fs->core, node));
     fs_leave(fs);
 }
 
@@ -314,35 +320,36 @@ void op_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
     struct fs *fs = fs_enter(req);
 
     if (virtual_is(node))
-        virtual_release(fs, fi);
+        virtual_release(&fs->virtuals, fi);
     else
-        file_close(fs, handle_of(fi));
+        file_close(&fs->files, handle_of(fi));
     fs_leave(fs);
     fuse_reply_err(req, 0);
 }
 
-static void allocate(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void allocate(struct request *r, int code, struct cursor *body)
 {
+    struct fs *fs = r->core->fs;
     struct file *f = file_at(fs, r->ino);
     int err = 0;
 
     if (code != 0) {
-        request_fail(fs, r, code);
+        request_fail(r, code);
         return;
     }
     if (f == NULL || f->life == FILE_LOST) {
         err = ESTALE;
-    } else if (r->offset > fs->link.node.value_limit) {
+    } else if (r->offset > r->core->link.node.value_limit) {
         err = EFBIG;
     } else if (r->offset > file_size(f)) {
-        if (!reserve_fits(fs, f, r->offset, &r->room)) {
-            reserve_wait(fs, r, allocate);
+        if (!reserve_fits(&fs->files, f, r->offset, &r->room)) {
+            reserve_wait(r, allocate);
             return;
         }
         err = -stage_truncate(&f->stage, r->offset);
-        file_touched(fs, f, &r->caller, r->process);
+        file_touched(&fs->files, f, &r->caller, r->process);
     }
-    request_error(fs, r, err);
+    request_error(r, err);
 }
 
 void op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t len,
@@ -363,12 +370,12 @@ void op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t
     }
     process = process_of(fuse_req_ctx(req)->pid);
     fs = fs_enter(req);
-    r = request_begin(fs, req);
+    r = request_begin(&fs->core, req);
     if (r != NULL) {
         r->process = process;
-        r->ino = fs_ino(fs, node);
+        r->ino = core_ino(&fs->core, node);
         r->offset = (uint64_t)offset + (uint64_t)len; /* the end */
-        allocate(fs, r, 0, &nothing);
+        allocate(r, 0, &nothing);
     }
     fs_leave(fs);
 }

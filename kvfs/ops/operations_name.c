@@ -44,72 +44,73 @@ static bool check_change(fuse_req_t req, fuse_ino_t parent, const char *name)
 #define ROUNDS_MAX 100
 #define TOLD_MS 20 /* the notifier has done its work by then */
 
-static void send_lookup(struct fs *fs, struct request *r, enum read_at consistency, request_fn *on_answer)
+static void send_lookup(struct request *r, enum read_at consistency, request_fn *on_answer)
 {
     buffer_clear(&r->payload);
     buffer_put_u8(&r->payload, (uint8_t)consistency);
     buffer_put_u64(&r->payload, r->parent);
     buffer_put_text(&r->payload, r->name);
-    link_send(fs, r, MESSAGE_LOOKUP, on_answer);
+    link_send(r, MESSAGE_LOOKUP, on_answer);
 }
 
-static void on_lookup(struct fs *fs, struct request *r, int code, struct cursor *body);
+static void on_lookup(struct request *r, int code, struct cursor *body);
 
 /* In a directory that was removed there is nothing. But the kernel may have come there by
  * a name that leads elsewhere by now, of which it has not been told yet; then it walks again. */
-static int code_in_parent(struct fs *fs, const struct request *r, int code)
+static int code_in_parent(const struct request *r, int code)
 {
-    const struct inode *parent = inode_find(fs, r->parent);
+    struct fs *fs = r->core->fs;
+    const struct inode *parent = inode_find(&fs->cache, r->parent);
 
     if (code != KV_E_STALE || !file_is_removed(parent))
         return code;
-    if (retry_is(fs, r->caller.pid) ||
-        (!fs->notifier.epoch_wanted && clock_boot_ms() - parent->file->kept_ms >= TOLD_MS))
+    if (retry_is(r->core, r->caller.pid) ||
+        (!fs->cache.notifier.epoch_wanted && clock_boot_ms() - parent->file->kept_ms >= TOLD_MS))
         return KV_E_NOENT;
     return code;
 }
 
-static void on_held(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_held(struct request *r, int code, struct cursor *body)
 {
     struct attr attr;
 
     if ((code == KV_E_STALE || code == KV_E_NOENT) && ++r->round < ROUNDS_MAX) {
-        send_lookup(fs, r, READ_LOCAL, on_lookup);
+        send_lookup(r, READ_LOCAL, on_lookup);
         return;
     }
     if (code == 0)
         attr_decode(body, &attr);
     if (code != 0 || body->failed) {
-        request_fail(fs, r, code != 0 ? code : KV_E_PROTOCOL);
+        request_fail(r, code != 0 ? code : KV_E_PROTOCOL);
         return;
     }
-    retry_hold(fs, r->caller.pid, attr.ino);
-    reply_entry(fs, r, &attr, REPLY_CHECKED);
+    retry_hold(r->core, r->caller.pid, attr.ino);
+    reply_entry(r, &attr, REPLY_CHECKED);
 }
 
-static void on_lookup(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_lookup(struct request *r, int code, struct cursor *body)
 {
     struct attr attr;
 
-    if (code == KV_E_NOENT && r->step++ == 0 && !fs->options->read_local) {
-        send_lookup(fs, r, READ_LINEARIZABLE, on_lookup);
+    if (code == KV_E_NOENT && r->step++ == 0 && !r->core->options->read_local) {
+        send_lookup(r, READ_LINEARIZABLE, on_lookup);
         return;
     }
     if (code == KV_E_NOENT) {
-        reply_missing(fs, r);
+        reply_missing(r);
         return;
     }
     if (code == 0)
         attr_decode(body, &attr);
     if (code != 0 || body->failed) {
-        request_fail(fs, r, code != 0 ? code_in_parent(fs, r, code) : KV_E_PROTOCOL);
+        request_fail(r, code != 0 ? code_in_parent(r, code) : KV_E_PROTOCOL);
         return;
     }
-    if (attr.type != INODE_FILE || !retry_is(fs, r->caller.pid)) {
-        reply_entry(fs, r, &attr, REPLY_CHECKED);
+    if (attr.type != INODE_FILE || !retry_is(r->core, r->caller.pid)) {
+        reply_entry(r, &attr, REPLY_CHECKED);
         return;
     }
-    link_open_inode(fs, r, attr.ino, OPEN_READ, true, on_held);
+    link_open_inode(r, attr.ino, OPEN_READ, true, on_held);
 }
 
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -120,18 +121,18 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
     if (!check_length(req, name))
         return;
     fs = fs_enter(req);
-    r = request_begin(fs, req);
+    r = request_begin(&fs->core, req);
     if (r != NULL && !request_names(r, name, NULL)) {
-        request_error(fs, r, ENOMEM);
+        request_error(r, ENOMEM);
         r = NULL;
     }
     if (r != NULL) {
-        r->parent = fs_ino(fs, parent);
+        r->parent = core_ino(&fs->core, parent);
         if (virtual_is(parent) || virtual_is_reserved(name)) {
-            virtual_lookup(fs, r, parent);
+            virtual_lookup(r, parent);
         } else {
-            r->step = retry_is(fs, r->caller.pid);
-            send_lookup(fs, r, r->step > 0 && !fs->options->read_local ? READ_LINEARIZABLE : READ_LOCAL,
+            r->step = retry_is(&fs->core, r->caller.pid);
+            send_lookup(r, r->step > 0 && !fs->core.options->read_local ? READ_LINEARIZABLE : READ_LOCAL,
                         on_lookup);
         }
     }
@@ -141,9 +142,9 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 static void forget(struct fs *fs, fuse_ino_t node, uint64_t n)
 {
     if (virtual_is(node))
-        virtual_forget(fs, node, n);
+        virtual_forget(&fs->virtuals, node, n);
     else
-        inode_forget(fs, fs_ino(fs, node), n);
+        inode_forget(&fs->cache, core_ino(&fs->core, node), n);
 }
 
 void op_forget(fuse_req_t req, fuse_ino_t node, uint64_t nlookup)
@@ -168,12 +169,12 @@ void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forg
 
 /* Making */
 
-static void on_made(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_made(struct request *r, int code, struct cursor *body)
 {
     if (code != 0)
-        request_fail(fs, r, code_in_parent(fs, r, code));
+        request_fail(r, code_in_parent(r, code));
     else
-        reply_entry(fs, r, &r->result.attr, REPLY_UNCHECKED);
+        reply_entry(r, &r->result.attr, REPLY_UNCHECKED);
 }
 
 static void make(fuse_req_t req, fuse_ino_t parent, const char *name, enum command_op op,
@@ -185,15 +186,15 @@ static void make(fuse_req_t req, fuse_ino_t parent, const char *name, enum comma
     if (!check_change(req, parent, name))
         return;
     fs = fs_enter(req);
-    r = request_begin(fs, req);
+    r = request_begin(&fs->core, req);
     if (r != NULL && !request_names(r, name, NULL)) {
-        request_error(fs, r, ENOMEM);
+        request_error(r, ENOMEM);
     } else if (r != NULL) {
-        r->parent = fs_ino(fs, parent);
+        r->parent = core_ino(&fs->core, parent);
         body->parent = r->parent;
         body->name = (const uint8_t *)name;
         body->name_len = strlen(name);
-        link_write(fs, r, op, body, on_made);
+        link_write(r, op, body, on_made);
     }
     fs_leave(fs);
 }
@@ -225,9 +226,9 @@ void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const cha
 
 /* Removing */
 
-static void on_changed(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_changed(struct request *r, int code, struct cursor *body)
 {
-    request_fail(fs, r, code);
+    request_fail(r, code);
 }
 
 static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, enum command_op op)
@@ -239,10 +240,10 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, enu
     if (!check_change(req, parent, name))
         return;
     fs = fs_enter(req);
-    r = request_begin(fs, req);
+    r = request_begin(&fs->core, req);
     if (r != NULL) {
-        body.parent = fs_ino(fs, parent);
-        link_write(fs, r, op, &body, on_changed);
+        body.parent = core_ino(&fs->core, parent);
+        link_write(r, op, &body, on_changed);
     }
     fs_leave(fs);
 }
@@ -260,7 +261,7 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 /* Renaming: what is staged of the file is published first, so that the new name
  * never shows old content; of both files if they are exchanged. */
 
-static void send_rename(struct fs *fs, struct request *r)
+static void send_rename(struct request *r)
 {
     struct command_body body = {.parent = r->parent,
                                 .name = (const uint8_t *)r->name,
@@ -273,19 +274,20 @@ static void send_rename(struct fs *fs, struct request *r)
         body.flags |= MOVE_NOREPLACE;
     if ((r->mode & RENAME_EXCHANGE) != 0)
         body.flags |= MOVE_EXCHANGE;
-    request_progress(fs, r);
-    link_write(fs, r, COMMAND_RENAME, &body, on_changed);
+    request_progress(r);
+    link_write(r, COMMAND_RENAME, &body, on_changed);
 }
 
-static void on_rename_file(struct fs *fs, struct request *r, int code, struct cursor *body);
+static void on_rename_file(struct request *r, int code, struct cursor *body);
 
 /* r->step: how many of the names have been looked at. */
-static void rename_next(struct fs *fs, struct request *r)
+static void rename_next(struct request *r)
 {
+    struct fs *fs = r->core->fs;
     unsigned n = (r->mode & RENAME_EXCHANGE) != 0 ? 2 : 1;
 
-    if (TAILQ_EMPTY(&fs->files) || r->step == n) {
-        send_rename(fs, r);
+    if (TAILQ_EMPTY(&fs->files.list) || r->step == n) {
+        send_rename(r);
         return;
     }
     buffer_clear(&r->payload);
@@ -293,27 +295,28 @@ static void rename_next(struct fs *fs, struct request *r)
     buffer_put_u64(&r->payload, r->step == 0 ? r->parent : r->ino);
     buffer_put_text(&r->payload, r->step == 0 ? r->name : r->new_name);
     r->step++;
-    link_send(fs, r, MESSAGE_LOOKUP, on_rename_file);
+    link_send(r, MESSAGE_LOOKUP, on_rename_file);
 }
 
-static void rename_published(struct fs *fs, struct request *r, int code, struct cursor *ignored)
+static void rename_published(struct request *r, int code, struct cursor *ignored)
 {
     if (code != 0)
-        request_fail(fs, r, code);
+        request_fail(r, code);
     else
-        rename_next(fs, r);
+        rename_next(r);
 }
 
-static void on_rename_file(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_rename_file(struct request *r, int code, struct cursor *body)
 {
+    struct fs *fs = r->core->fs;
     struct attr attr;
 
     if (code != 0) {
-        request_fail(fs, r, code);
+        request_fail(r, code);
         return;
     }
     attr_decode(body, &attr);
-    publish_wait(fs, inode_find(fs, attr.ino), r, rename_published);
+    publish_wait(inode_find(&fs->cache, attr.ino), r, rename_published);
 }
 
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
@@ -329,14 +332,14 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
     if (!check_change(req, parent, name) || !check_change(req, new_parent, new_name))
         return;
     fs = fs_enter(req);
-    r = request_begin(fs, req);
+    r = request_begin(&fs->core, req);
     if (r != NULL && !request_names(r, name, new_name)) {
-        request_error(fs, r, ENOMEM);
+        request_error(r, ENOMEM);
     } else if (r != NULL) {
-        r->parent = fs_ino(fs, parent);
-        r->ino = fs_ino(fs, new_parent);
+        r->parent = core_ino(&fs->core, parent);
+        r->ino = core_ino(&fs->core, new_parent);
         r->mode = flags;
-        rename_next(fs, r);
+        rename_next(r);
     }
     fs_leave(fs);
 }

@@ -19,8 +19,9 @@
 #include "kvfs/reply/reply.h"
 #include "sync/base/error.h"
 
-static void reply_open(struct fs *fs, struct request *r, bool keep_cache)
+static void reply_open(struct request *r, bool keep_cache)
 {
+    struct fs *fs = r->core->fs;
     struct handle *h = r->handle;
 
     r->fi.fh = (uint64_t)(uintptr_t)h;
@@ -28,53 +29,57 @@ static void reply_open(struct fs *fs, struct request *r, bool keep_cache)
     r->fi.noflush = (h->flags & O_ACCMODE) == O_RDONLY;
     /* Not taken: the process is gone, and the kernel will not release it. */
     if (fuse_reply_open(r->fuse, &r->fi) != 0)
-        file_close(fs, h);
-    request_end(fs, r);
+        file_close(&fs->files, h);
+    request_end(r);
 }
 
-static void walk_again(struct fs *fs, struct request *r)
+static void walk_again(struct request *r)
 {
-    retry_note(fs, r->caller.pid, r->ino);
-    request_error(fs, r, ESTALE);
+    retry_note(r->core, r->caller.pid, r->ino);
+    request_error(r, ESTALE);
 }
 
 /* r->flag: this is the second walk, which must not end in ESTALE. */
-static void settle_open(struct fs *fs, struct request *r, bool keep_cache)
+static void settle_open(struct request *r, bool keep_cache)
 {
+    struct fs *fs = r->core->fs;
     const struct file *f = r->handle->inode->file;
     bool reads = (r->fi.flags & O_ACCMODE) != O_WRONLY && (r->fi.flags & O_TRUNC) == 0;
 
     if (reads && !r->flag && !inode_size_is_known(r->handle->inode, f->attr.content_revision)) {
-        file_close(fs, r->handle);
-        walk_again(fs, r);
+        file_close(&fs->files, r->handle);
+        walk_again(r);
         return;
     }
     if ((r->fi.flags & O_TRUNC) != 0)
-        inode_told_attr(r->handle->inode, f->attr.content_revision, fs->notifier.notices);
-    reply_open(fs, r, keep_cache);
+        inode_told_attr(r->handle->inode, f->attr.content_revision, r->core->marks.notices);
+    reply_open(r, keep_cache);
 }
 
-static void on_invalidated(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_invalidated(struct request *r, int code, struct cursor *body)
 {
+    struct fs *fs = r->core->fs;
+
     if (code == 0) {
-        settle_open(fs, r, false);
+        settle_open(r, false);
         return;
     }
-    file_close(fs, r->handle);
-    request_fail(fs, r, code);
+    file_close(&fs->files, r->handle);
+    request_fail(r, code);
 }
 
 /* attr: what the node said when it opened the file; NULL: it was not asked. */
-static void finish_open(struct fs *fs, struct request *r, struct inode *inode, const struct attr *attr)
+static void finish_open(struct request *r, struct inode *inode, const struct attr *attr)
 {
-    struct handle *h = file_open(fs, inode, r->fi.flags, r->caller.uid, r->process);
+    struct fs *fs = r->core->fs;
+    struct handle *h = file_open(&fs->files, inode, r->fi.flags, r->caller.uid, r->process);
     struct file *f = inode->file;
     int lost;
 
     if (h == NULL) {
         if (attr != NULL)
-            link_close_inode(fs, inode->ino);
-        request_error(fs, r, ENOMEM);
+            link_close_inode(r->core, inode->ino);
+        request_error(r, ENOMEM);
         return;
     }
     h->pinned = attr != NULL;
@@ -82,13 +87,13 @@ static void finish_open(struct fs *fs, struct request *r, struct inode *inode, c
         file_learn(f, attr);
         /* Removed between the second walk's lookup and this open. */
         if (attr->nlink == 0)
-            file_removed(fs, f, attr, true);
+            file_removed(&fs->files, f, attr, true);
     }
     r->handle = h;
-    lost = file_take_lost(fs, f);
+    lost = file_take_lost(&fs->files, f);
     if (lost != 0) {
-        file_close(fs, h);
-        request_error(fs, r, lost);
+        file_close(&fs->files, h);
+        request_error(r, lost);
         return;
     }
     if (f->n_writers == 0) {
@@ -97,88 +102,89 @@ static void finish_open(struct fs *fs, struct request *r, struct inode *inode, c
     }
     if ((r->fi.flags & O_TRUNC) != 0) {
         if (stage_truncate(&f->stage, 0) != 0) {
-            file_close(fs, h);
-            request_error(fs, r, ENOMEM);
+            file_close(&fs->files, h);
+            request_error(r, ENOMEM);
             return;
         }
-        file_touched(fs, f, &r->caller, r->process);
+        file_touched(&fs->files, f, &r->caller, r->process);
     }
     if (notifier_is_pending(inode))
         request_wait(r, &f->invalidated, on_invalidated);
     else
-        settle_open(fs, r, true);
+        settle_open(r, true);
 }
 
-static void on_open(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_open(struct request *r, int code, struct cursor *body)
 {
-    struct inode *inode = inode_find(fs, r->ino);
-    bool again = retry_is_second(fs, r->caller.pid, r->ino);
+    struct fs *fs = r->core->fs;
+    struct inode *inode = inode_find(&fs->cache, r->ino);
+    bool again = retry_is_second(r->core, r->caller.pid, r->ino);
     struct attr attr;
 
     if (again)
-        retry_end(fs, r->caller.pid);
+        retry_end(r->core, r->caller.pid);
     r->flag = again;
 
     if (code == KV_E_STALE || code == KV_E_NOENT) {
-        walk_again(fs, r);
+        walk_again(r);
         return;
     }
     if (code != 0) {
-        request_fail(fs, r, code);
+        request_fail(r, code);
         return;
     }
     attr_decode(body, &attr);
     if (body->failed || inode == NULL) {
-        link_close_inode(fs, r->ino);
-        request_error(fs, r, EIO);
+        link_close_inode(r->core, r->ino);
+        request_error(r, EIO);
         return;
     }
     if (again) {
-        inode_accept_path(fs, inode);
-    } else if (inode_path_is_stale(fs, inode, r->moves)) {
-        link_close_inode(fs, r->ino);
-        walk_again(fs, r);
+        inode_accept_path(&fs->cache, inode);
+    } else if (inode_path_is_stale(&fs->cache, inode, r->began.moves)) {
+        link_close_inode(r->core, r->ino);
+        walk_again(r);
         return;
     }
-    finish_open(fs, r, inode, &attr);
+    finish_open(r, inode, &attr);
 }
 
 /* Removed, and kept by those who have it open: only /proc/PID/fd leads to it, and
  * the node is not asked. But the kernel may not have been told yet that the name is
  * gone. So it walks again; who comes back here does not come by a name. */
-static void open_orphan(struct fs *fs, struct request *r, struct inode *inode)
+static void open_orphan(struct request *r, struct inode *inode)
 {
-    if (!retry_is_second(fs, r->caller.pid, r->ino)) {
-        walk_again(fs, r);
+    if (!retry_is_second(r->core, r->caller.pid, r->ino)) {
+        walk_again(r);
         return;
     }
-    retry_end(fs, r->caller.pid);
+    retry_end(r->core, r->caller.pid);
     r->flag = true;
-    finish_open(fs, r, inode, NULL);
+    finish_open(r, inode, NULL);
 }
 
 void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     pid_t process = file_flags_write(fi->flags) ? process_of(fuse_req_ctx(req)->pid) : 0;
     struct fs *fs = fs_enter(req);
-    struct request *r = request_begin(fs, req);
+    struct request *r = request_begin(&fs->core, req);
     struct inode *inode;
 
     if (r != NULL) {
         r->process = process;
         if (file_flags_write(fi->flags))
-            reserve_ahead(fs); /* answered before the open is */
-        r->ino = fs_ino(fs, node);
+            reserve_ahead(&fs->files); /* answered before the open is */
+        r->ino = core_ino(&fs->core, node);
         r->fi = *fi;
-        inode = inode_find(fs, r->ino);
+        inode = inode_find(&fs->cache, r->ino);
         if (virtual_is(node)) {
-            virtual_open(fs, r, node);
+            virtual_open(r, node);
         } else if (file_is_removed(inode) && (inode->file->life == FILE_ORPHAN || inode->file->kept)) {
-            open_orphan(fs, r, inode);
+            open_orphan(r, inode);
         } else {
             /* The first walk's open was the barrier. */
-            link_open_inode(fs, r, r->ino, file_flags_access(fi->flags),
-                            retry_holds(fs, r->caller.pid, r->ino), on_open);
+            link_open_inode(r, r->ino, file_flags_access(fi->flags),
+                            retry_holds(&fs->core, r->caller.pid, r->ino), on_open);
         }
     }
     fs_leave(fs);
@@ -186,23 +192,24 @@ void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 
 /* CREATE */
 
-static void on_pinned(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_pinned(struct request *r, int code, struct cursor *body)
 {
-    struct inode *inode = inode_find(fs, r->ino);
+    struct fs *fs = r->core->fs;
+    struct inode *inode = inode_find(&fs->cache, r->ino);
 
     /* It was removed before this mount came to know it, and no event will say so. */
     if ((code == KV_E_STALE || code == KV_E_NOENT) && inode != NULL && inode->file != NULL) {
         const struct attr gone = inode->file->attr;
 
-        file_removed(fs, inode->file, &gone, true);
+        file_removed(&fs->files, inode->file, &gone, true);
     }
-    request_end(fs, r);
+    request_end(r);
 }
 
 /* Opens the new file on the node; nobody waits for the answer. */
 static void pin(struct fs *fs, struct handle *h)
 {
-    struct request *r = request_begin(fs, NULL);
+    struct request *r = request_begin(&fs->core, NULL);
 
     h->pinned = r != NULL;
     if (r == NULL)
@@ -210,32 +217,33 @@ static void pin(struct fs *fs, struct handle *h)
     r->once = true;
     r->ino = h->inode->ino;
     r->caller.uid = h->uid;
-    link_open_inode(fs, r, r->ino, OPEN_READ | OPEN_WRITE, true, on_pinned);
+    link_open_inode(r, r->ino, OPEN_READ | OPEN_WRITE, true, on_pinned);
 }
 
-static void on_created(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_created(struct request *r, int code, struct cursor *body)
 {
+    struct fs *fs = r->core->fs;
     struct attr *attr = &r->result.attr;
     struct fuse_entry_param e;
     struct inode *inode;
     struct handle *h;
 
     if (code != 0) {
-        request_fail(fs, r, code);
+        request_fail(r, code);
         return;
     }
     /* It was there already, and the kernel did not know: it walks again, finds
      * it, checks the permissions and opens it. */
     if (!r->result.created) {
-        walk_again(fs, r);
+        walk_again(r);
         return;
     }
-    inode = reply_fill_entry(fs, r, attr, r->parent, r->name, strlen(r->name), REPLY_UNCHECKED, &e);
-    h = inode != NULL ? file_open(fs, inode, r->fi.flags, r->caller.uid, r->process) : NULL;
+    inode = reply_fill_entry(r, attr, r->parent, r->name, strlen(r->name), REPLY_UNCHECKED, &e);
+    h = inode != NULL ? file_open(&fs->files, inode, r->fi.flags, r->caller.uid, r->process) : NULL;
     if (h == NULL) {
         if (inode != NULL)
-            inode_forget(fs, inode->ino, 1);
-        request_error(fs, r, ENOMEM);
+            inode_forget(&fs->cache, inode->ino, 1);
+        request_error(r, ENOMEM);
         return;
     }
     inode->file->fresh = true;
@@ -246,10 +254,10 @@ static void on_created(struct fs *fs, struct request *r, int code, struct cursor
     r->fi.fh = (uint64_t)(uintptr_t)h;
     r->fi.keep_cache = 1;
     if (fuse_reply_create(r->fuse, &e, &r->fi) != 0) {
-        file_close(fs, h);
-        inode_forget(fs, attr->ino, 1);
+        file_close(&fs->files, h);
+        inode_forget(&fs->cache, attr->ino, 1);
     }
-    request_end(fs, r);
+    request_end(r);
 }
 
 void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
@@ -268,16 +276,16 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
     }
     process = file_flags_write(fi->flags) ? process_of(fuse_req_ctx(req)->pid) : 0;
     fs = fs_enter(req);
-    r = request_begin(fs, req);
+    r = request_begin(&fs->core, req);
     if (r != NULL && !request_names(r, name, NULL)) {
-        request_error(fs, r, ENOMEM);
+        request_error(r, ENOMEM);
     } else if (r != NULL) {
         r->process = process;
-        reserve_ahead(fs);
-        r->parent = fs_ino(fs, parent);
+        reserve_ahead(&fs->files);
+        r->parent = core_ino(&fs->core, parent);
         r->fi = *fi;
         body.parent = r->parent;
-        link_write(fs, r, COMMAND_CREATE, &body, on_created);
+        link_write(r, COMMAND_CREATE, &body, on_created);
     }
     fs_leave(fs);
 }

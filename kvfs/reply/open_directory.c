@@ -5,50 +5,60 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kvfs/ops/fs.h"
+#include "kvfs/link/core.h"
 
-void open_directory_close(struct fs *fs, struct open_directory *d)
+void open_directories_init(struct open_directories *directories, struct core *core)
+{
+    directories->core = core;
+    core->directories = directories;
+    TAILQ_INIT(&directories->list);
+}
+
+void open_directory_close(struct open_directories *directories, struct open_directory *d)
 {
     if (d == NULL)
         return;
     if (!d->virtual)
-        TAILQ_REMOVE(&fs->directories, d, link);
+        TAILQ_REMOVE(&directories->list, d, link);
     if (d->pinned)
-        link_close_inode(fs, d->ino);
+        link_close_inode(directories->core, d->ino);
     buffer_deinit(&d->names);
     free(d->offsets);
     free(d);
 }
 
-void open_directory_free_all(struct fs *fs)
+void open_directories_deinit(struct open_directories *directories)
 {
-    while (!TAILQ_EMPTY(&fs->directories))
-        open_directory_close(fs, TAILQ_FIRST(&fs->directories));
+    while (!TAILQ_EMPTY(&directories->list))
+        open_directory_close(directories, TAILQ_FIRST(&directories->list));
 }
 
-static void reply(struct fs *fs, struct request *r, struct open_directory *d)
+static void reply(struct request *r, struct open_directory *d)
 {
+    struct open_directories *directories = r->core->directories;
+
     r->fi.fh = (uint64_t)(uintptr_t)d;
     if (fuse_reply_open(r->fuse, &r->fi) != 0)
-        open_directory_close(fs, d);
-    request_end(fs, r);
+        open_directory_close(directories, d);
+    request_end(r);
 }
 
-void open_directory_reply(struct fs *fs, struct request *r, bool pinned)
+void open_directory_reply(struct request *r, bool pinned)
 {
+    struct open_directories *directories = r->core->directories;
     struct open_directory *d = calloc(1, sizeof *d);
 
     if (d == NULL) {
         if (pinned)
-            link_close_inode(fs, r->ino);
-        request_error(fs, r, ENOMEM);
+            link_close_inode(r->core, r->ino);
+        request_error(r, ENOMEM);
         return;
     }
     d->ino = r->ino;
     d->uid = r->caller.uid;
     d->pinned = pinned;
-    TAILQ_INSERT_TAIL(&fs->directories, d, link);
-    reply(fs, r, d);
+    TAILQ_INSERT_TAIL(&directories->list, d, link);
+    reply(r, d);
 }
 
 static bool index_names(struct open_directory *d, bool reverse)
@@ -66,37 +76,38 @@ static bool index_names(struct open_directory *d, bool reverse)
     return true;
 }
 
-void open_directory_reply_list(struct fs *fs, struct request *r, struct buffer *names, bool reverse)
+void open_directory_reply_list(struct request *r, struct buffer *names, bool reverse)
 {
+    struct open_directories *directories = r->core->directories;
     struct open_directory *d = calloc(1, sizeof *d);
 
     if (d == NULL || names->failed) {
         free(d);
-        request_error(fs, r, ENOMEM);
+        request_error(r, ENOMEM);
         return;
     }
     d->virtual = true;
     d->names = *names;
     *names = (struct buffer)BUFFER_INIT; /* consumed */
     if (!index_names(d, reverse)) {
-        open_directory_close(fs, d);
-        request_error(fs, r, ENOMEM);
+        open_directory_close(directories, d);
+        request_error(r, ENOMEM);
         return;
     }
-    reply(fs, r, d);
+    reply(r, d);
 }
 
-static void on_reopened(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_reopened(struct request *r, int code, struct cursor *body)
 {
-    request_end(fs, r); /* reading it tells */
+    request_end(r); /* reading it tells */
 }
 
-void open_directory_reopen_all(struct fs *fs)
+void open_directories_reopen(struct open_directories *directories)
 {
     struct open_directory *d;
 
-    TAILQ_FOREACH (d, &fs->directories, link) {
-        struct request *r = request_begin(fs, NULL);
+    TAILQ_FOREACH (d, &directories->list, link) {
+        struct request *r = request_begin(directories->core, NULL);
 
         d->pinned = r != NULL;
         if (r == NULL)
@@ -105,6 +116,6 @@ void open_directory_reopen_all(struct fs *fs)
         r->once = true;
         r->deadline_ms = UINT64_MAX;
         r->caller.uid = d->uid;
-        link_open_inode(fs, r, d->ino, OPEN_READ, true, on_reopened);
+        link_open_inode(r, d->ino, OPEN_READ, true, on_reopened);
     }
 }

@@ -9,7 +9,7 @@
 #include "sync/base/buffer.h"
 
 struct open_directory {
-    TAILQ_ENTRY(open_directory) link; /* real: in fs->directories */
+    TAILQ_ENTRY(open_directory) link; /* real: in directories->list */
     uint64_t ino;                     /* real */
     uint32_t uid;                     /* who opened it */
     bool pinned;                      /* open on the node, on the present connection */
@@ -21,15 +21,23 @@ struct open_directory {
 
 TAILQ_HEAD(open_directory_list, open_directory);
 
+/* The part of a mount that this folder keeps (see core.h). */
+struct open_directories {
+    struct core *core; /* borrowed */
+    struct open_directory_list list;
+};
+
+void open_directories_init(struct open_directories *directories, struct core *core);
+
 /* After a new connection: opens all real ones there. */
-void open_directory_reopen_all(struct fs *fs);
-void open_directory_free_all(struct fs *fs);
+void open_directories_reopen(struct open_directories *directories);
+void open_directories_deinit(struct open_directories *directories);
 
 /* Answers OPENDIR of r->ino; pinned: it is open on the node. */
-void open_directory_reply(struct fs *fs, struct request *r, bool pinned);
+void open_directory_reply(struct request *r, bool pinned);
 /* The same with a listing of names (taken over), last first if `reverse`. */
-void open_directory_reply_list(struct fs *fs, struct request *r, struct buffer *names, bool reverse);
+void open_directory_reply_list(struct request *r, struct buffer *names, bool reverse);
 /* d may be NULL. */
-void open_directory_close(struct fs *fs, struct open_directory *d);
+void open_directory_close(struct open_directories *directories, struct open_directory *d);
 
 #endif

@@ -3,7 +3,7 @@
 #ifndef KVFS_KVFS_REPLY_REPLY_H
 #define KVFS_KVFS_REPLY_REPLY_H
 
-#include "kvfs/ops/fs.h"
+#include "kvfs/file/files.h"
 
 /* How long the kernel may use attributes. Zero for a file with unpublished
  * edits (its times are settled when it is published), and for answers that the
@@ -12,22 +12,20 @@ enum reply_trust { REPLY_CHECKED, REPLY_UNCHECKED };
 
 /* Fills in a directory entry of parent for the answer to r, and counts a
  * reference. NULL: out of memory. */
-struct inode *reply_fill_entry(struct fs *fs, const struct request *r, struct attr *attr, uint64_t parent,
-                               const void *name, size_t name_len, enum reply_trust trust,
-                               struct fuse_entry_param *e_out);
+struct inode *reply_fill_entry(const struct request *r, struct attr *attr, uint64_t parent, const void *name,
+                               size_t name_len, enum reply_trust trust, struct fuse_entry_param *e_out);
 /* LOOKUP, MKDIR, SYMLINK, MKNOD; the name is r->name in r->parent. */
-void reply_entry(struct fs *fs, struct request *r, struct attr *attr, enum reply_trust trust);
+void reply_entry(struct request *r, struct attr *attr, enum reply_trust trust);
 /* LOOKUP of a missing name. */
-void reply_missing(struct fs *fs, struct request *r);
+void reply_missing(struct request *r);
 /* GETATTR, SETATTR, FUSE_STATX: exactly these; timeout in seconds. */
-void reply_stat(struct fs *fs, struct request *r, const struct attr *attr, double timeout);
+void reply_stat(struct request *r, const struct attr *attr, double timeout);
 /* The same with the edits of this mount. */
-void reply_attr(struct fs *fs, struct request *r, struct attr *attr, enum reply_trust trust);
+void reply_attr(struct request *r, struct attr *attr, enum reply_trust trust);
 /* READ: bytes of the published value of base_size bytes, with the edits of this mount. */
-void reply_read(struct fs *fs, struct request *r, const struct file *f, uint64_t base_size,
-                const uint8_t *data, size_t len);
-void reply_data(struct fs *fs, struct request *r, const void *data, size_t len);
+void reply_read(struct request *r, const struct file *f, uint64_t base_size, const uint8_t *data, size_t len);
+void reply_data(struct request *r, const void *data, size_t len);
 /* GETXATTR: the value, or its length if size is 0. */
-void reply_xattr(struct fs *fs, struct request *r, const void *value, size_t len);
+void reply_xattr(struct request *r, const void *value, size_t len);
 
 #endif

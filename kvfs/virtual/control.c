@@ -7,17 +7,16 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "kvfs/file/file.h"
 #include "kvfs/reply/open_directory.h"
-#include "kvfs/ops/fs.h"
 #include "kvfs/reply/reply.h"
+#include "kvfs/virtual/virtual.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 
-static void lookup(struct fs *fs, struct request *r, struct virtual_node *parent);
-static void open_directory(struct fs *fs, struct request *r, struct virtual_node *v);
-static void open_file(struct fs *fs, struct request *r, struct virtual_node *v);
-static void read_file(struct fs *fs, struct request *r, struct virtual_node *v);
+static void lookup(struct request *r, struct virtual_node *parent);
+static void open_directory(struct request *r, struct virtual_node *v);
+static void open_file(struct request *r, struct virtual_node *v);
+static void read_file(struct request *r, struct virtual_node *v);
 
 static const struct virtual_ops root_ops = {.lookup = lookup, .opendir = open_directory};
 static const struct virtual_ops file_ops = {.open = open_file, .read = read_file};
@@ -35,12 +34,13 @@ static const struct {
 
 #define N_FILES (sizeof files / sizeof files[0])
 
-void control_lookup_root(struct fs *fs, struct request *r)
+void control_lookup_root(struct request *r)
 {
-    struct virtual_node *v = virtual_get(fs, "control");
+    struct virtual_table *virtuals = r->core->virtuals;
+    struct virtual_node *v = virtual_get(virtuals, "control");
 
     if (v == NULL) {
-        request_error(fs, r, ENOMEM);
+        request_error(r, ENOMEM);
         return;
     }
     v->ops = &root_ops;
@@ -49,11 +49,12 @@ void control_lookup_root(struct fs *fs, struct request *r)
     v->attr.uid = geteuid();
     v->attr.gid = getegid();
     v->attr.ctime_ns = v->attr.atime_ns = v->attr.btime_ns = v->attr.mtime_ns;
-    virtual_reply_entry(fs, r, v, false);
+    virtual_reply_entry(r, v, false);
 }
 
-static void lookup(struct fs *fs, struct request *r, struct virtual_node *parent)
+static void lookup(struct request *r, struct virtual_node *parent)
 {
+    struct virtual_table *virtuals = r->core->virtuals;
     struct virtual_node *v;
     char key[32];
     size_t i = 0;
@@ -61,13 +62,13 @@ static void lookup(struct fs *fs, struct request *r, struct virtual_node *parent
     while (i < N_FILES && strcmp(files[i].name, r->name) != 0)
         i++;
     if (i == N_FILES) {
-        request_error(fs, r, ENOENT);
+        request_error(r, ENOENT);
         return;
     }
     snprintf(key, sizeof key, "control/%zu", i);
-    v = virtual_get(fs, key);
+    v = virtual_get(virtuals, key);
     if (v == NULL) {
-        request_error(fs, r, ENOMEM);
+        request_error(r, ENOMEM);
         return;
     }
     v->ops = &file_ops;
@@ -76,10 +77,10 @@ static void lookup(struct fs *fs, struct request *r, struct virtual_node *parent
     v->attr.type = INODE_FILE;
     v->attr.mode = 0444;
     v->attr.nlink = 1;
-    virtual_reply_entry(fs, r, v, false);
+    virtual_reply_entry(r, v, false);
 }
 
-static void open_directory(struct fs *fs, struct request *r, struct virtual_node *v)
+static void open_directory(struct request *r, struct virtual_node *v)
 {
     struct buffer names = BUFFER_INIT;
     size_t i;
@@ -88,12 +89,12 @@ static void open_directory(struct fs *fs, struct request *r, struct virtual_node
         buffer_put_u8(&names, INODE_FILE);
         buffer_put_bytes(&names, files[i].name, strlen(files[i].name) + 1);
     }
-    open_directory_reply_list(fs, r, &names, false);
+    open_directory_reply_list(r, &names, false);
     buffer_deinit(&names);
 }
 
 /* Hands the text to the kernel's handle. */
-static void reply_text(struct fs *fs, struct request *r, const void *text, size_t len)
+static void reply_text(struct request *r, const void *text, size_t len)
 {
     struct buffer *b = calloc(1, sizeof *b);
 
@@ -104,14 +105,14 @@ static void reply_text(struct fs *fs, struct request *r, const void *text, size_
     }
     if (b == NULL || b->failed) {
         free(b);
-        request_error(fs, r, ENOMEM);
+        request_error(r, ENOMEM);
         return;
     }
     r->fi.fh = (uint64_t)(uintptr_t)b;
     r->fi.direct_io = 1;
     if (fuse_reply_open(r->fuse, &r->fi) != 0)
         control_release(&r->fi);
-    request_end(fs, r);
+    request_end(r);
 }
 
 void control_release(const struct fuse_file_info *fi)
@@ -124,55 +125,58 @@ void control_release(const struct fuse_file_info *fi)
     free(b);
 }
 
-static void on_text(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_text(struct request *r, int code, struct cursor *body)
 {
     const uint8_t *text;
     size_t len = 0;
 
     if (code != 0) {
-        request_fail(fs, r, code);
+        request_fail(r, code);
         return;
     }
     text = cursor_string(body, FRAME_PAYLOAD_MAX, &len);
     if (text == NULL)
-        request_error(fs, r, EIO);
+        request_error(r, EIO);
     else
-        reply_text(fs, r, text, len);
+        reply_text(r, text, len);
 }
 
-static void reply_mount(struct fs *fs, struct request *r)
+static void reply_mount(struct request *r)
 {
-    const struct link *l = &fs->link;
+    const struct core *core = r->core;
+    const struct cache *cache = core->cache;
+    const struct link *l = &core->link;
     const struct request *q;
     unsigned requests = 0;
     char text[512];
     int n;
 
-    TAILQ_FOREACH (q, &fs->requests, all)
+    TAILQ_FOREACH (q, &core->requests.all, all)
         requests++;
     n = snprintf(text, sizeof text,
                  "{\"node\": \"%s\", \"connected\": %s, \"session\": %" PRIu64 ", \"revision\": \"0-%" PRIu64
                  "\", \"requests\": %u, \"staged_bytes\": %zu, \"inodes\": %u, \"names_cached\": %s}\n",
                  l->node.name, l->client != NULL ? "true" : "false", l->session, l->complete, requests,
-                 fs->memory.used, HASH_CNT(hh, fs->inodes.by_ino), fs->entry_timeout > 0 ? "true" : "false");
-    reply_text(fs, r, text, (size_t)n);
+                 core->files->memory.used, HASH_CNT(hh, cache->inodes.by_ino),
+                 cache->entry_timeout > 0 ? "true" : "false");
+    reply_text(r, text, (size_t)n);
 }
 
-static void open_file(struct fs *fs, struct request *r, struct virtual_node *v)
+static void open_file(struct request *r, struct virtual_node *v)
 {
     if (files[v->number].type == 0) {
-        reply_mount(fs, r);
+        reply_mount(r);
         return;
     }
     if (files[v->number].admin != NULL)
         buffer_put_text(&r->payload, files[v->number].admin);
-    link_send(fs, r, files[v->number].type, on_text);
+    link_send(r, files[v->number].type, on_text);
 }
 
-static void read_file(struct fs *fs, struct request *r, struct virtual_node *v)
+static void read_file(struct request *r, struct virtual_node *v)
 {
     const struct buffer *b = (const struct buffer *)(uintptr_t)r->fi.fh;
     size_t len = b->len > r->offset ? b->len - (size_t)r->offset : 0;
 
-    reply_data(fs, r, b->data + (len > 0 ? r->offset : 0), len < r->size ? len : r->size);
+    reply_data(r, b->data + (len > 0 ? r->offset : 0), len < r->size ? len : r->size);
 }

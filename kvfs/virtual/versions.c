@@ -14,21 +14,21 @@
 #include <string.h>
 
 #include "kvfs/reply/open_directory.h"
-#include "kvfs/ops/fs.h"
 #include "kvfs/reply/reply.h"
 #include "kvfs/virtual/version_name.h"
+#include "kvfs/virtual/virtual.h"
 #include "sync/base/error.h"
 
 #define ROWS_A_PAGE 256
 #define NAMES_A_PAGE 1024
 
-static void lookup_key(struct fs *fs, struct request *r, struct virtual_node *parent);
-static void lookup_version(struct fs *fs, struct request *r, struct virtual_node *parent);
-static void list_keys(struct fs *fs, struct request *r, struct virtual_node *v);
-static void list_versions(struct fs *fs, struct request *r, struct virtual_node *v);
-static void open_version(struct fs *fs, struct request *r, struct virtual_node *v);
-static void read_version(struct fs *fs, struct request *r, struct virtual_node *v);
-static void read_link(struct fs *fs, struct request *r, struct virtual_node *v);
+static void lookup_key(struct request *r, struct virtual_node *parent);
+static void lookup_version(struct request *r, struct virtual_node *parent);
+static void list_keys(struct request *r, struct virtual_node *v);
+static void list_versions(struct request *r, struct virtual_node *v);
+static void open_version(struct request *r, struct virtual_node *v);
+static void read_version(struct request *r, struct virtual_node *v);
+static void read_link(struct request *r, struct virtual_node *v);
 
 static const struct virtual_ops root_ops = {.lookup = lookup_key, .opendir = list_keys};
 static const struct virtual_ops key_ops = {.lookup = lookup_version, .opendir = list_versions};
@@ -41,34 +41,35 @@ static bool is_version(const struct version_row *row)
     return !row->attributes_only && row->version != 0 && row->type != INODE_DIRECTORY;
 }
 
-static void fail_version(struct fs *fs, struct request *r, int code)
+static void fail_version(struct request *r, int code)
 {
-    request_fail(fs, r, code == KV_E_NOVERSION || code == KV_E_STALE ? KV_E_NOENT : code);
+    request_fail(r, code == KV_E_NOVERSION || code == KV_E_STALE ? KV_E_NOENT : code);
 }
 
 /* In the number of rows: with read=local, whatever this node has. */
-static uint32_t rows(const struct fs *fs, uint32_t n)
+static uint32_t rows(const struct request *r, uint32_t n)
 {
-    return fs->options->read_local ? n | PAST_LOCAL : n;
+    return r->core->options->read_local ? n | PAST_LOCAL : n;
 }
 
 /* .versions: readable by those who may list the directory itself. */
 
-static void on_directory(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_directory(struct request *r, int code, struct cursor *body)
 {
+    struct virtual_table *virtuals = r->core->virtuals;
     struct virtual_node *v;
     struct attr attr;
     char key[64];
 
     if (code != 0) {
-        request_fail(fs, r, code);
+        request_fail(r, code);
         return;
     }
     attr_decode(body, &attr);
     snprintf(key, sizeof key, "versions/%" PRIu64, r->parent);
-    v = body->failed ? NULL : virtual_get(fs, key);
+    v = body->failed ? NULL : virtual_get(virtuals, key);
     if (v == NULL) {
-        request_error(fs, r, body->failed ? EIO : ENOMEM);
+        request_error(r, body->failed ? EIO : ENOMEM);
         return;
     }
     v->ops = &root_ops;
@@ -77,17 +78,17 @@ static void on_directory(struct fs *fs, struct request *r, int code, struct curs
     v->attr.mode &= 0555;
     v->attr.nlink = 2;
     v->attr.size = 0;
-    virtual_reply_entry(fs, r, v, false);
+    virtual_reply_entry(r, v, false);
 }
 
-void versions_lookup_root(struct fs *fs, struct request *r)
+void versions_lookup_root(struct request *r)
 {
     buffer_put_u8(&r->payload, READ_LOCAL);
     buffer_put_u64(&r->payload, r->parent);
-    link_send(fs, r, MESSAGE_GETATTR, on_directory);
+    link_send(r, MESSAGE_GETATTR, on_directory);
 }
 
-static void on_names(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_names(struct request *r, int code, struct cursor *body)
 {
     const uint8_t *name = NULL;
     size_t len = 0;
@@ -95,7 +96,7 @@ static void on_names(struct fs *fs, struct request *r, int code, struct cursor *
     bool more;
 
     if (code != 0) {
-        fail_version(fs, r, code);
+        fail_version(r, code);
         return;
     }
     more = cursor_u8(body) != 0;
@@ -115,65 +116,66 @@ static void on_names(struct fs *fs, struct request *r, int code, struct cursor *
         buffer_put_u8(&r->data, 0);
     }
     if (body->failed || r->data.failed) {
-        request_error(fs, r, EIO);
+        request_error(r, EIO);
         return;
     }
     if (!more || count == 0) {
-        open_directory_reply_list(fs, r, &r->data, false);
+        open_directory_reply_list(r, &r->data, false);
         return;
     }
     buffer_clear(&r->payload);
     buffer_put_u64(&r->payload, r->parent);
     buffer_put_string(&r->payload, name, len);
-    buffer_put_u32(&r->payload, rows(fs, NAMES_A_PAGE));
-    request_progress(fs, r);
-    link_send(fs, r, MESSAGE_NAMES, on_names);
+    buffer_put_u32(&r->payload, rows(r, NAMES_A_PAGE));
+    request_progress(r);
+    link_send(r, MESSAGE_NAMES, on_names);
 }
 
-static void list_keys(struct fs *fs, struct request *r, struct virtual_node *v)
+static void list_keys(struct request *r, struct virtual_node *v)
 {
     r->parent = v->directory;
     buffer_put_u64(&r->payload, v->directory);
     buffer_put_text(&r->payload, "");
-    buffer_put_u32(&r->payload, rows(fs, NAMES_A_PAGE));
-    link_send(fs, r, MESSAGE_NAMES, on_names);
+    buffer_put_u32(&r->payload, rows(r, NAMES_A_PAGE));
+    link_send(r, MESSAGE_NAMES, on_names);
 }
 
 /* History: pages of rows, newest first, until a step is satisfied. */
 
-static void send_history(struct fs *fs, struct request *r, uint64_t directory, const char *key,
-                         uint64_t before, request_fn *on_answer)
+static void send_history(struct request *r, uint64_t directory, const char *key, uint64_t before,
+                         request_fn *on_answer)
 {
     buffer_clear(&r->payload);
     buffer_put_u64(&r->payload, directory);
     buffer_put_text(&r->payload, key);
     buffer_put_u64(&r->payload, before);
-    buffer_put_u32(&r->payload, rows(fs, ROWS_A_PAGE));
-    request_progress(fs, r);
-    link_send(fs, r, MESSAGE_HISTORY, on_answer);
+    buffer_put_u32(&r->payload, rows(r, ROWS_A_PAGE));
+    request_progress(r);
+    link_send(r, MESSAGE_HISTORY, on_answer);
 }
 
 /* KEY: r->name in the directory r->ino. Its versions may be read by those who may
  * read the key itself as it is now, or was at last: what was written before a
  * chmod 600 is as private as what was written after it. */
 
-static void reply_key(struct fs *fs, struct request *r, uint64_t wall_ns, const struct version_row *newest)
+static void reply_key(struct request *r, uint64_t wall_ns, const struct version_row *newest)
 {
+    struct virtual_table *virtuals = r->core->virtuals;
     uint16_t readable = newest->mode & 0444;
-    struct virtual_node *parent = virtual_find(fs, r->ino);
+    struct virtual_node *parent = virtual_find(virtuals, r->ino);
     struct virtual_node *v;
     char key[64 + KV_NAME_MAX];
 
     if (parent == NULL) {
-        request_error(fs, r, ESTALE);
+        request_error(r, ESTALE);
         return;
     }
     snprintf(key, sizeof key, "key/%" PRIu64 "/%s", parent->directory, r->name);
-    v = virtual_get(fs, key);
+    v = virtual_get(virtuals, key);
     if (v != NULL && v->name == NULL)
         v->name = strdup(r->name);
     if (v == NULL || v->name == NULL) {
-        request_error(fs, r, ENOMEM);
+        request_error(r, ENOMEM);
         return;
     }
     v->ops = &key_ops;
@@ -183,18 +185,19 @@ static void reply_key(struct fs *fs, struct request *r, uint64_t wall_ns, const 
     v->attr.uid = newest->uid;
     v->attr.gid = newest->gid;
     v->attr.mtime_ns = v->attr.ctime_ns = v->attr.atime_ns = (int64_t)wall_ns;
-    virtual_reply_entry(fs, r, v, false);
+    virtual_reply_entry(r, v, false);
 }
 
-static void on_key_history(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_key_history(struct request *r, int code, struct cursor *body)
 {
-    struct virtual_node *parent = virtual_find(fs, r->ino);
+    struct virtual_table *virtuals = r->core->virtuals;
+    struct virtual_node *parent = virtual_find(virtuals, r->ino);
     struct version_row row = {0};
     uint32_t count, i;
     bool more;
 
     if (code != 0 || parent == NULL) {
-        fail_version(fs, r, code != 0 ? code : KV_E_STALE);
+        fail_version(r, code != 0 ? code : KV_E_STALE);
         return;
     }
     more = cursor_u8(body) != 0;
@@ -207,36 +210,37 @@ static void on_key_history(struct fs *fs, struct request *r, int code, struct cu
         if (is_version(&row) && r->offset == 0)
             r->offset = row.wall_ns;
         if (!row.deleted) {
-            reply_key(fs, r, r->offset != 0 ? r->offset : row.wall_ns, &row);
+            reply_key(r, r->offset != 0 ? r->offset : row.wall_ns, &row);
             return;
         }
     }
     if (body->failed)
-        request_error(fs, r, EIO);
+        request_error(r, EIO);
     else if (more && count > 0)
-        send_history(fs, r, parent->directory, r->name, row.revision, on_key_history);
+        send_history(r, parent->directory, r->name, row.revision, on_key_history);
     else if (r->offset != 0)
-        reply_key(fs, r, r->offset, &row); /* nothing but deletions is left */
+        reply_key(r, r->offset, &row); /* nothing but deletions is left */
     else
-        request_error(fs, r, ENOENT);
+        request_error(r, ENOENT);
 }
 
-static void lookup_key(struct fs *fs, struct request *r, struct virtual_node *parent)
+static void lookup_key(struct request *r, struct virtual_node *parent)
 {
     r->ino = parent->id;
-    send_history(fs, r, parent->directory, r->name, 0, on_key_history);
+    send_history(r, parent->directory, r->name, 0, on_key_history);
 }
 
-static void on_versions(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_versions(struct request *r, int code, struct cursor *body)
 {
-    struct virtual_node *v = virtual_find(fs, r->ino);
+    struct virtual_table *virtuals = r->core->virtuals;
+    struct virtual_node *v = virtual_find(virtuals, r->ino);
     struct version_row row = {0};
     char name[VERSION_NAME_MAX];
     uint32_t count, i;
     bool more;
 
     if (code != 0 || v == NULL) {
-        fail_version(fs, r, code != 0 ? code : KV_E_STALE);
+        fail_version(r, code != 0 ? code : KV_E_STALE);
         return;
     }
     more = cursor_u8(body) != 0;
@@ -255,17 +259,17 @@ static void on_versions(struct fs *fs, struct request *r, int code, struct curso
         buffer_put_bytes(&r->data, name, strlen(name) + 1);
     }
     if (body->failed)
-        request_error(fs, r, EIO);
+        request_error(r, EIO);
     else if (more && count > 0)
-        send_history(fs, r, v->directory, v->name, row.revision, on_versions);
+        send_history(r, v->directory, v->name, row.revision, on_versions);
     else
-        open_directory_reply_list(fs, r, &r->data, true);
+        open_directory_reply_list(r, &r->data, true);
 }
 
-static void list_versions(struct fs *fs, struct request *r, struct virtual_node *v)
+static void list_versions(struct request *r, struct virtual_node *v)
 {
     r->ino = v->id;
-    send_history(fs, r, v->directory, v->name, 0, on_versions);
+    send_history(r, v->directory, v->name, 0, on_versions);
 }
 
 /* N */
@@ -279,23 +283,24 @@ static uint16_t version_mode(const struct version_row *row, uint16_t needs)
 }
 
 /* needs: the node's word on who may read it; of a deletion, which is empty, the row's own. */
-static void reply_version(struct fs *fs, struct request *r, const struct version_row *row, uint16_t needs)
+static void reply_version(struct request *r, const struct version_row *row, uint16_t needs)
 {
-    struct virtual_node *parent = virtual_find(fs, r->ino);
+    struct virtual_table *virtuals = r->core->virtuals;
+    struct virtual_node *parent = virtual_find(virtuals, r->ino);
     struct virtual_node *v;
     char key[96 + KV_NAME_MAX];
 
     if (parent == NULL) {
-        request_error(fs, r, ESTALE);
+        request_error(r, ESTALE);
         return;
     }
     snprintf(key, sizeof key, "%s/%" PRIu64 "/%" PRIu64 "/%s", row->deleted ? "deletion" : "version",
              parent->directory, row->version, parent->name);
-    v = virtual_get(fs, key);
+    v = virtual_get(virtuals, key);
     if (v != NULL && v->name == NULL)
         v->name = strdup(parent->name);
     if (v == NULL || v->name == NULL) {
-        request_error(fs, r, ENOMEM);
+        request_error(r, ENOMEM);
         return;
     }
     v->ops = &version_ops;
@@ -312,7 +317,7 @@ static void reply_version(struct fs *fs, struct request *r, const struct version
                             .ctime_ns = (int64_t)row->wall_ns,
                             .atime_ns = (int64_t)row->wall_ns,
                             .btime_ns = (int64_t)row->wall_ns};
-    virtual_reply_entry(fs, r, v, false); /* who may read it changes with the key */
+    virtual_reply_entry(r, v, false); /* who may read it changes with the key */
 }
 
 /* One row, newest first, against the name that is looked for. 1: this one; 0: go on; -1: there is none. */
@@ -347,14 +352,14 @@ static void put_version(struct request *r, uint64_t directory, const char *key, 
     buffer_put_u32(&r->payload, (uint32_t)len);
 }
 
-static void on_numbered(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_numbered(struct request *r, int code, struct cursor *body)
 {
     struct version_row row;
     uint16_t needs;
     size_t len;
 
     if (code != 0) {
-        fail_version(fs, r, code);
+        fail_version(r, code);
         return;
     }
     version_row_decode(body, &row);
@@ -363,22 +368,23 @@ static void on_numbered(struct fs *fs, struct request *r, int code, struct curso
     row.uid = cursor_u32(body);
     row.gid = cursor_u32(body);
     if (body->failed)
-        request_error(fs, r, EIO);
+        request_error(r, EIO);
     else
-        reply_version(fs, r, &row, needs);
+        reply_version(r, &row, needs);
 }
 
-static void send_version(struct fs *fs, struct request *r, const struct virtual_node *parent, uint64_t number)
+static void send_version(struct request *r, const struct virtual_node *parent, uint64_t number)
 {
     buffer_clear(&r->payload);
-    request_progress(fs, r);
+    request_progress(r);
     put_version(r, parent->directory, parent->name, number, 0, 0);
-    link_send(fs, r, MESSAGE_VERSION, on_numbered);
+    link_send(r, MESSAGE_VERSION, on_numbered);
 }
 
-static void on_search(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_search(struct request *r, int code, struct cursor *body)
 {
-    struct virtual_node *parent = virtual_find(fs, r->ino);
+    struct virtual_table *virtuals = r->core->virtuals;
+    struct virtual_node *parent = virtual_find(virtuals, r->ino);
     struct version_row row = {0};
     struct version_name want;
     uint32_t count, i;
@@ -386,7 +392,7 @@ static void on_search(struct fs *fs, struct request *r, int code, struct cursor 
     int found = 0;
 
     if (code != 0 || parent == NULL || !version_name_parse(r->name, &want)) {
-        fail_version(fs, r, code != 0 ? code : KV_E_STALE);
+        fail_version(r, code != 0 ? code : KV_E_STALE);
         return;
     }
     more = cursor_u8(body) != 0;
@@ -396,41 +402,41 @@ static void on_search(struct fs *fs, struct request *r, int code, struct cursor 
         found = body->failed ? 0 : match(r, &want, &row);
     }
     if (body->failed)
-        request_error(fs, r, EIO);
+        request_error(r, EIO);
     else if (found > 0 && row.deleted)
-        reply_version(fs, r, &row, row.mode);
+        reply_version(r, &row, row.mode);
     else if (found > 0)
-        send_version(fs, r, parent, row.version);
+        send_version(r, parent, row.version);
     else if (found == 0 && more && count > 0)
-        send_history(fs, r, parent->directory, parent->name, row.revision, on_search);
+        send_history(r, parent->directory, parent->name, row.revision, on_search);
     else
-        request_error(fs, r, ENOENT);
+        request_error(r, ENOENT);
 }
 
-static void lookup_version(struct fs *fs, struct request *r, struct virtual_node *parent)
+static void lookup_version(struct request *r, struct virtual_node *parent)
 {
     struct version_name want;
 
     r->ino = parent->id;
     if (!version_name_parse(r->name, &want)) {
-        request_error(fs, r, ENOENT);
+        request_error(r, ENOENT);
     } else if (want.kind == VERSION_NUMBER) {
-        send_version(fs, r, parent, want.number);
+        send_version(r, parent, want.number);
     } else {
-        send_history(fs, r, parent->directory, parent->name, 0, on_search);
+        send_history(r, parent->directory, parent->name, 0, on_search);
     }
 }
 
-static void open_version(struct fs *fs, struct request *r, struct virtual_node *v)
+static void open_version(struct request *r, struct virtual_node *v)
 {
     r->fi.fh = 0;
     r->fi.keep_cache = 1;
     r->fi.noflush = 1;
     fuse_reply_open(r->fuse, &r->fi);
-    request_end(fs, r);
+    request_end(r);
 }
 
-static void on_content(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_content(struct request *r, int code, struct cursor *body)
 {
     struct version_row row;
     const uint8_t *data;
@@ -438,28 +444,28 @@ static void on_content(struct fs *fs, struct request *r, int code, struct cursor
 
     if (code != 0) {
         /* Dropped by retention since it was opened. */
-        request_fail(fs, r, code == KV_E_NOVERSION || code == KV_E_NOENT ? KV_E_STALE : code);
+        request_fail(r, code == KV_E_NOVERSION || code == KV_E_NOENT ? KV_E_STALE : code);
         return;
     }
     version_row_decode(body, &row);
     data = cursor_string(body, READ_LENGTH_MAX, &len);
     if (data == NULL)
-        request_error(fs, r, EIO);
+        request_error(r, EIO);
     else
-        reply_data(fs, r, data, len < r->size ? len : r->size);
+        reply_data(r, data, len < r->size ? len : r->size);
 }
 
-static void read_version(struct fs *fs, struct request *r, struct virtual_node *v)
+static void read_version(struct request *r, struct virtual_node *v)
 {
     if (v->deleted) {
-        reply_data(fs, r, NULL, 0);
+        reply_data(r, NULL, 0);
         return;
     }
     put_version(r, v->directory, v->name, v->number, r->offset, r->size);
-    link_send(fs, r, MESSAGE_VERSION, on_content);
+    link_send(r, MESSAGE_VERSION, on_content);
 }
 
-static void on_link(struct fs *fs, struct request *r, int code, struct cursor *body)
+static void on_link(struct request *r, int code, struct cursor *body)
 {
     char target[KV_PATH_MAX + 1];
     struct version_row row;
@@ -467,23 +473,23 @@ static void on_link(struct fs *fs, struct request *r, int code, struct cursor *b
     size_t len = 0;
 
     if (code != 0) {
-        fail_version(fs, r, code);
+        fail_version(r, code);
         return;
     }
     version_row_decode(body, &row);
     data = cursor_string(body, KV_PATH_MAX, &len);
     if (data == NULL) {
-        request_error(fs, r, EIO);
+        request_error(r, EIO);
         return;
     }
     memcpy(target, data, len);
     target[len] = '\0';
     fuse_reply_readlink(r->fuse, target);
-    request_end(fs, r);
+    request_end(r);
 }
 
-static void read_link(struct fs *fs, struct request *r, struct virtual_node *v)
+static void read_link(struct request *r, struct virtual_node *v)
 {
     put_version(r, v->directory, v->name, v->number, 0, KV_PATH_MAX);
-    link_send(fs, r, MESSAGE_VERSION, on_link);
+    link_send(r, MESSAGE_VERSION, on_link);
 }

@@ -215,9 +215,9 @@ static void serve(struct fake_node *n, int fd)
             break;
         in.len += (size_t)got;
         while (open && (used = frame_parse(in.data, in.len, &frame)) > 0) {
-            pthread_mutex_lock(&fake_fixture->fs.lock);
+            pthread_mutex_lock(&fake_fixture->fs.core.lock);
             open = on_frame(n, fd, &frame);
-            pthread_mutex_unlock(&fake_fixture->fs.lock);
+            pthread_mutex_unlock(&fake_fixture->fs.core.lock);
             buffer_consume(&in, (size_t)used);
         }
     }
@@ -266,8 +266,8 @@ static int setup_nodes(void **state, unsigned n, bool read_local)
     pthread_cond_init(&f->answered, NULL);
     assert_int_equal(fs_init(&f->fs, &f->options), 0);
     assert_int_equal(pthread_create(&f->node.thread, NULL, run_node, &f->node), 0);
-    assert_int_equal(link_open(&f->fs, NULL, error, sizeof error), 0);
-    assert_int_equal(link_start(&f->fs), 0);
+    assert_int_equal(link_open(&f->fs.core, NULL, error, sizeof error), 0);
+    assert_int_equal(link_start(&f->fs.core), 0);
     *state = f;
     return 0;
 }
@@ -292,10 +292,10 @@ int fake_teardown(void **state)
 {
     struct fixture *f = *state;
 
-    link_stop(&f->fs);
+    link_stop(&f->fs.core);
     f->node.stop = true;
     pthread_join(f->node.thread, NULL);
-    notifier_stop(&f->fs);
+    notifier_stop(&f->fs.cache);
     fs_deinit(&f->fs);
     close(f->node.listener);
     unlink(f->node.path);
@@ -304,19 +304,19 @@ int fake_teardown(void **state)
     return 0;
 }
 
-void fake_on_answer(struct fs *fs, struct request *r, int code, struct cursor *body)
+void fake_on_answer(struct request *r, int code, struct cursor *body)
 {
     fake_fixture->code = code;
     fake_fixture->n_answers++;
-    request_end(fs, r);
+    request_end(r);
     pthread_cond_broadcast(&fake_fixture->answered);
 }
 
 void fake_set_timeout(struct fixture *f, unsigned ms)
 {
-    pthread_mutex_lock(&f->fs.lock);
+    pthread_mutex_lock(&f->fs.core.lock);
     f->options.timeout_ms = ms;
-    pthread_mutex_unlock(&f->fs.lock);
+    pthread_mutex_unlock(&f->fs.core.lock);
 }
 
 void fake_start_write(struct fixture *f)
@@ -324,11 +324,11 @@ void fake_start_write(struct fixture *f)
     struct command_body body = {.parent = 1, .name = (const uint8_t *)"x", .name_len = 1};
     struct request *r;
 
-    pthread_mutex_lock(&f->fs.lock);
-    r = request_begin(&f->fs, NULL);
+    pthread_mutex_lock(&f->fs.core.lock);
+    r = request_begin(&f->fs.core, NULL);
     assert_non_null(r);
-    link_write(&f->fs, r, COMMAND_UNLINK, &body, fake_on_answer);
-    pthread_mutex_unlock(&f->fs.lock);
+    link_write(r, COMMAND_UNLINK, &body, fake_on_answer);
+    pthread_mutex_unlock(&f->fs.core.lock);
 }
 
 /* Waits for n answers in all; the last one's code. */
@@ -336,22 +336,22 @@ int fake_wait_answers(struct fixture *f, unsigned n)
 {
     int code;
 
-    pthread_mutex_lock(&f->fs.lock);
+    pthread_mutex_lock(&f->fs.core.lock);
     while (f->n_answers < n)
-        pthread_cond_wait(&f->answered, &f->fs.lock);
+        pthread_cond_wait(&f->answered, &f->fs.core.lock);
     code = f->code;
-    pthread_mutex_unlock(&f->fs.lock);
+    pthread_mutex_unlock(&f->fs.core.lock);
     return code;
 }
 
 struct file *fake_file(struct fixture *f, uint64_t ino)
 {
-    struct inode *inode = inode_get(&f->fs, ino);
+    struct inode *inode = inode_get(&f->fs.cache, ino);
     struct file *file;
 
     assert_non_null(inode);
     inode->nlookup = 1;
-    file = file_get(&f->fs, inode);
+    file = file_get(&f->fs.files, inode);
     assert_non_null(file);
     file->attr = (struct attr){.ino = ino, .type = INODE_FILE, .content_revision = 40, .revision = 40};
     return file;
@@ -360,34 +360,34 @@ struct file *fake_file(struct fixture *f, uint64_t ino)
 void fake_stage_text(struct fixture *f, struct file *file, const char *text)
 {
     assert_int_equal(stage_append(&file->stage, text, strlen(text)), 0);
-    file_touched(&f->fs, file, NULL, 0);
+    file_touched(&f->fs.files, file, NULL, 0);
 }
 
 void fake_wait_for_file(struct fixture *f, uint64_t ino)
 {
-    struct request *r = request_begin(&f->fs, NULL);
+    struct request *r = request_begin(&f->fs.core, NULL);
 
     assert_non_null(r);
     r->ino = ino;
-    publish_wait(&f->fs, inode_find(&f->fs, ino), r, fake_on_answer);
+    publish_wait(inode_find(&f->fs.cache, ino), r, fake_on_answer);
 }
 
 /* Writes to the file and waits, as close(2) would. */
 void fake_start_publication(struct fixture *f, const char *text)
 {
-    pthread_mutex_lock(&f->fs.lock);
+    pthread_mutex_lock(&f->fs.core.lock);
     fake_stage_text(f, fake_file(f, FILE_INO), text);
     fake_wait_for_file(f, FILE_INO);
-    pthread_mutex_unlock(&f->fs.lock);
+    pthread_mutex_unlock(&f->fs.core.lock);
 }
 
 static unsigned n_writes(struct fixture *f)
 {
     unsigned n;
 
-    pthread_mutex_lock(&f->fs.lock);
+    pthread_mutex_lock(&f->fs.core.lock);
     n = f->node.n_writes;
-    pthread_mutex_unlock(&f->fs.lock);
+    pthread_mutex_unlock(&f->fs.core.lock);
     return n;
 }
 
@@ -405,9 +405,9 @@ bool fake_is_dirty(struct fixture *f)
 {
     bool dirty;
 
-    pthread_mutex_lock(&f->fs.lock);
-    dirty = file_is_dirty(inode_find(&f->fs, FILE_INO)->file);
-    pthread_mutex_unlock(&f->fs.lock);
+    pthread_mutex_lock(&f->fs.core.lock);
+    dirty = file_is_dirty(inode_find(&f->fs.cache, FILE_INO)->file);
+    pthread_mutex_unlock(&f->fs.core.lock);
     return dirty;
 }
 

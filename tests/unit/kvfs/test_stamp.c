@@ -6,7 +6,7 @@
 #include <cmocka.h>
 
 #include "kvfs/link/stamp.h"
-#include "kvfs/ops/fs.h"
+#include "kvfs/link/stat.h"
 
 #define SECOND INT64_C(1000000000)
 #define NOON (INT64_C(1800000000) * SECOND)
@@ -65,18 +65,17 @@ static void times_are_cut_to_what_can_be_stored(void **state)
 {
     static const int64_t last = INT64_MAX / SECOND - 1;
     struct timespec t = {.tv_sec = -315619200, .tv_nsec = 999999999};
-    struct attr attr = {.mtime_ns = fs_time_ns(t)};
+    struct attr attr = {.mtime_ns = stat_time_ns(t)};
     struct options options = {0};
-    struct fs fs = {.options = &options};
     struct stat st;
 
-    fs_stat(&fs, &attr, &st);
+    stat_of(&options, &attr, &st);
     assert_int_equal(st.st_mtim.tv_sec, t.tv_sec);
     assert_int_equal(st.st_mtim.tv_nsec, t.tv_nsec);
-    assert_int_equal(fs_time_ns((struct timespec){INT64_C(1) << 32, 7}), (SECOND << 32) + 7);
-    assert_int_equal(fs_time_ns((struct timespec){INT64_MAX, 7}), last * SECOND);
-    assert_int_equal(fs_time_ns((struct timespec){INT64_MIN, 7}), -last * SECOND);
-    assert_int_equal(fs_time_ns((struct timespec){-1, 999999999}), -1);
+    assert_int_equal(stat_time_ns((struct timespec){INT64_C(1) << 32, 7}), (SECOND << 32) + 7);
+    assert_int_equal(stat_time_ns((struct timespec){INT64_MAX, 7}), last * SECOND);
+    assert_int_equal(stat_time_ns((struct timespec){INT64_MIN, 7}), -last * SECOND);
+    assert_int_equal(stat_time_ns((struct timespec){-1, 999999999}), -1);
 }
 
 int main(void)

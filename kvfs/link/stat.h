@@ -1,0 +1,17 @@
+/* Attributes as the kernel knows them. Pure. */
+#ifndef KVFS_KVFS_LINK_STAT_H
+#define KVFS_KVFS_LINK_STAT_H
+
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "kvfs/link/options.h"
+#include "sync/wire/attr.h"
+
+/* As stat(2) shows them on a mount with these options. */
+void stat_of(const struct options *options, const struct attr *attr, struct stat *st_out);
+struct timespec stat_timespec(int64_t ns);
+/* A time in the unit of attributes; beyond their range the last second within it. */
+int64_t stat_time_ns(struct timespec t);
+
+#endif
