@@ -166,6 +166,16 @@ void buffer_set_u64(struct buffer *b, size_t at, uint64_t v)
     memcpy(b->data + at, &v, sizeof v);
 }
 
+struct bytes bytes_of(const void *data, size_t len)
+{
+    return (struct bytes){data, len};
+}
+
+struct bytes bytes_text(const char *text)
+{
+    return bytes_of(text, strlen(text));
+}
+
 struct cursor cursor_of(const void *data, size_t len)
 {
     return (struct cursor){data, len, false};

@@ -43,6 +43,15 @@ void buffer_put_text(struct buffer *b, const char *text); /* string without its 
 void buffer_set_u32(struct buffer *b, size_t at, uint32_t v);
 void buffer_set_u64(struct buffer *b, size_t at, uint64_t v);
 
+/* Bytes of somebody else's. */
+struct bytes {
+    const uint8_t *data; /* borrowed */
+    size_t len;
+};
+
+struct bytes bytes_of(const void *data, size_t len);
+struct bytes bytes_text(const char *text); /* without its NUL */
+
 struct cursor {
     const uint8_t *data; /* borrowed; the next byte */
     size_t len;          /* bytes left */

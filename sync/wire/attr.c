@@ -4,43 +4,34 @@
 #include <string.h>
 
 #include "sync/base/error.h"
+#include "sync/wire/layout.h"
+
+static const struct layout_field fields[] = {
+    {FIELD(attr, ino)},
+    {FIELD(attr, type)},
+    {FIELD(attr, mode)},
+    {FIELD(attr, uid)},
+    {FIELD(attr, gid)},
+    {FIELD(attr, nlink)},
+    {FIELD(attr, size)},
+    {FIELD(attr, mtime_ns)},
+    {FIELD(attr, ctime_ns)},
+    {FIELD(attr, version)},
+    {FIELD(attr, revision)},
+    {FIELD(attr, content_revision)},
+    {FIELD(attr, atime_ns), .since = PROTOCOL_TIMES},
+    {FIELD(attr, btime_ns), .since = PROTOCOL_TIMES},
+};
+const struct layout attr_layout = LAYOUT("attr", attr, fields);
 
 void attr_encode(struct buffer *b, const struct attr *a, uint16_t protocol)
 {
-    buffer_put_u64(b, a->ino);
-    buffer_put_u8(b, a->type);
-    buffer_put_u16(b, a->mode);
-    buffer_put_u32(b, a->uid);
-    buffer_put_u32(b, a->gid);
-    buffer_put_u32(b, a->nlink);
-    buffer_put_u64(b, a->size);
-    buffer_put_u64(b, (uint64_t)a->mtime_ns);
-    buffer_put_u64(b, (uint64_t)a->ctime_ns);
-    buffer_put_u64(b, a->version);
-    buffer_put_u64(b, a->revision);
-    buffer_put_u64(b, a->content_revision);
-    if (protocol < PROTOCOL_TIMES)
-        return;
-    buffer_put_u64(b, (uint64_t)a->atime_ns);
-    buffer_put_u64(b, (uint64_t)a->btime_ns);
+    layout_encode(b, &attr_layout, a, protocol);
 }
 
 void attr_decode(struct cursor *c, struct attr *a_out)
 {
-    a_out->ino = cursor_u64(c);
-    a_out->type = cursor_u8(c);
-    a_out->mode = cursor_u16(c);
-    a_out->uid = cursor_u32(c);
-    a_out->gid = cursor_u32(c);
-    a_out->nlink = cursor_u32(c);
-    a_out->size = cursor_u64(c);
-    a_out->mtime_ns = (int64_t)cursor_u64(c);
-    a_out->ctime_ns = (int64_t)cursor_u64(c);
-    a_out->version = cursor_u64(c);
-    a_out->revision = cursor_u64(c);
-    a_out->content_revision = cursor_u64(c);
-    a_out->atime_ns = (int64_t)cursor_u64(c);
-    a_out->btime_ns = (int64_t)cursor_u64(c);
+    layout_decode(c, &attr_layout, a_out);
 }
 
 static bool name_is(const void *name, size_t len, const char *word)

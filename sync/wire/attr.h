@@ -7,6 +7,8 @@
 
 #include "sync/base/buffer.h"
 
+struct layout; /* layout.h */
+
 #define KV_NAME_MAX 255  /* bytes in a name */
 #define KV_PATH_MAX 4095 /* bytes in a path */
 #define KV_CHUNK_SIZE 65536
@@ -30,10 +32,10 @@ struct attr {
     uint64_t content_revision; /* log index of the last change of the content */
 };
 
-/* The form of a protocol: from PROTOCOL_TIMES on atime and btime follow the rest,
- * ATTR_TIMES_LEN bytes. */
+/* From PROTOCOL_TIMES on atime and btime follow the rest, ATTR_TIMES_LEN bytes. */
 #define PROTOCOL_TIMES 2
 #define ATTR_TIMES_LEN 16
+extern const struct layout attr_layout;
 void attr_encode(struct buffer *b, const struct attr *a, uint16_t protocol);
 /* The form of PROTOCOL_TIMES. */
 void attr_decode(struct cursor *c, struct attr *a_out);

@@ -67,36 +67,31 @@ int client_socket_path(const char *node, char *path_out, size_t size)
 static int hello(struct client *c, enum client_kind kind, const char *name, uint64_t after,
                  unsigned timeout_ms, struct client_node *node_out)
 {
-    struct buffer *b = client_queue(c, MESSAGE_HELLO, HELLO_ID);
-    struct client_node ignored;
+    const union request_body request = {.hello = {.magic = bytes_text(MESSAGE_MAGIC),
+                                                  .kind = (uint8_t)kind,
+                                                  .name = bytes_text(name),
+                                                  .after = after,
+                                                  .has_protocol = true,
+                                                  .protocol = MESSAGE_PROTOCOL}};
+    union answer_body answer;
     struct cursor body;
-    const uint8_t *text;
-    size_t len;
     int rv;
 
-    buffer_put_text(b, MESSAGE_MAGIC);
-    buffer_put_u8(b, (uint8_t)kind);
-    buffer_put_text(b, name);
-    buffer_put_u64(b, after);
-    buffer_put_u16(b, MESSAGE_PROTOCOL);
-    client_queue_end(c);
+    client_ask(c, MESSAGE_HELLO, HELLO_ID, &request);
     rv = client_call(c, HELLO_ID, timeout_ms, &body, NULL, 0);
     if (rv != 0)
         return rv;
-    if (node_out == NULL)
-        node_out = &ignored;
-    *node_out = (struct client_node){0};
-    text = cursor_string(&body, COMMAND_NODE_MAX, &len);
-    if (text != NULL)
-        memcpy(node_out->name, text, len);
-    node_out->cluster_id = cursor_u64(&body);
-    node_out->applied = cursor_u64(&body);
-    node_out->part_size = cursor_u32(&body);
-    node_out->value_limit = cursor_u64(&body);
-    node_out->trusted = cursor_u8(&body) != 0;
-    if (cursor_u16(&body) != MESSAGE_PROTOCOL || body.failed || node_out->part_size == 0 ||
-        node_out->part_size > COMMAND_PART_SIZE)
+    if (!body_decode_answer(MESSAGE_HELLO, &body, &answer) || answer.hello.protocol != MESSAGE_PROTOCOL ||
+        answer.hello.part_size == 0 || answer.hello.part_size > COMMAND_PART_SIZE)
         return -EPROTO;
+    if (node_out == NULL)
+        return 0;
+    *node_out = (struct client_node){.cluster_id = answer.hello.cluster_id,
+                                     .applied = answer.hello.applied,
+                                     .part_size = answer.hello.part_size,
+                                     .value_limit = answer.hello.value_limit,
+                                     .trusted = answer.hello.trusted != 0};
+    memcpy(node_out->name, answer.hello.name, sizeof node_out->name);
     return 0;
 }
 
@@ -168,6 +163,12 @@ struct buffer *client_queue(struct client *c, enum message_type type, uint64_t i
 void client_queue_end(struct client *c)
 {
     frame_end(&c->out, c->open_frame);
+}
+
+void client_ask(struct client *c, enum message_type type, uint64_t id, const union request_body *body)
+{
+    body_encode_request(client_queue(c, type, id), (uint8_t)type, body);
+    client_queue_end(c);
 }
 
 int client_flush(struct client *c)

@@ -6,7 +6,7 @@
 #ifndef KVFS_SYNC_WIRE_CLIENT_H
 #define KVFS_SYNC_WIRE_CLIENT_H
 
-#include "sync/wire/message.h"
+#include "sync/wire/body.h"
 
 struct client;
 
@@ -36,8 +36,10 @@ int client_open(const char *socket_path, enum client_kind kind, const char *name
 void client_close(struct client *c); /* NULL is ignored */
 int client_fd(const struct client *c);
 
-/* Starts a request: the caller puts the body into the returned buffer, then
- * calls client_queue_end(). Nothing is sent before client_flush(). */
+/* A request; nothing is sent before client_flush(). body: NULL if it has none. */
+void client_ask(struct client *c, enum message_type type, uint64_t id, const union request_body *body);
+/* Starts one that ends with bytes of the caller's (WRITE): he puts them and the body before into the
+ * returned buffer, then calls client_queue_end(). */
 struct buffer *client_queue(struct client *c, enum message_type type, uint64_t id);
 void client_queue_end(struct client *c);
 /* Writes what the socket takes. 0: all written; 1: some is left (wait for

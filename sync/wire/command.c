@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "sync/base/error.h"
+#include "sync/wire/layout.h"
 
 void command_encode(struct buffer *b, const struct command *cmd)
 {
@@ -352,27 +353,20 @@ int edit_next(struct cursor *c, struct edit *e_out)
     return c->failed ? -EPROTO : 1;
 }
 
+static const struct layout_field result_fields[] = {
+    {FIELD(command_result, code)},          {FIELD(command_result, created)},
+    {FIELD(command_result, revision)},      {FIELD(command_result, base_version)},
+    {FIELD(command_result, base_revision)}, {FIELD(command_result, session)},
+    {FIELD(command_result, removed)},       {STRUCT(command_result, attr, &attr_layout)},
+};
+const struct layout command_result_layout = LAYOUT("command_result", command_result, result_fields);
+
 void command_result_encode(struct buffer *b, const struct command_result *r, uint16_t protocol)
 {
-    buffer_put_u16(b, r->code);
-    buffer_put_u8(b, r->created);
-    buffer_put_u64(b, r->revision);
-    buffer_put_u64(b, r->base_version);
-    buffer_put_u64(b, r->base_revision);
-    buffer_put_u64(b, r->session);
-    buffer_put_u64(b, r->removed);
-    attr_encode(b, &r->attr, protocol);
+    layout_encode(b, &command_result_layout, r, protocol);
 }
 
 void command_result_decode(struct cursor *c, struct command_result *r_out)
 {
-    *r_out = (struct command_result){0};
-    r_out->code = cursor_u16(c);
-    r_out->created = cursor_u8(c);
-    r_out->revision = cursor_u64(c);
-    r_out->base_version = cursor_u64(c);
-    r_out->base_revision = cursor_u64(c);
-    r_out->session = cursor_u64(c);
-    r_out->removed = cursor_u64(c);
-    attr_decode(c, &r_out->attr);
+    layout_decode(c, &command_result_layout, r_out);
 }

@@ -198,6 +198,7 @@ struct command_result {
     struct attr attr; /* of the inode concerned; ino 0: none */
 };
 
+extern const struct layout command_result_layout;
 /* The attributes come last, in the form of the protocol (attr.h); decoded is the newest. */
 void command_result_encode(struct buffer *b, const struct command_result *r, uint16_t protocol);
 void command_result_decode(struct cursor *c, struct command_result *r_out);

@@ -1,104 +1,82 @@
 #include "sync/wire/message.h"
 
-#include <string.h>
-
 #include "sync/base/error.h"
+#include "sync/wire/layout.h"
+
+static const struct layout_field event_fields[] = {
+    {FIELD(event, revision)},
+    {FIELD(event, wall_ns)},
+    {FIELD(event, session)},
+    {FIELD(event, seq)},
+    {FIELD(event, kind)},
+    {FIELD(event, op)},
+    {FIELD(event, last)},
+    {FIELD(event, ino)},
+    {FIELD(event, parent)},
+    {FIELD(event, new_parent)},
+    {FIELD(event, base_revision)},
+    {STRING(event, name, KV_NAME_MAX)},
+    {STRING(event, new_name, KV_NAME_MAX)},
+    {STRUCT(event, attr, &attr_layout)},
+};
+const struct layout event_layout = LAYOUT("event", event, event_fields);
+
+static const struct layout_field version_row_fields[] = {
+    {FIELD(version_row, version)},
+    {FIELD(version_row, revision)},
+    {FIELD(version_row, wall_ns)},
+    {FIELD(version_row, size)},
+    {FIELD(version_row, mode)},
+    {FIELD(version_row, uid)},
+    {FIELD(version_row, gid)},
+    {FIELD(version_row, type)},
+    {FIELD(version_row, deleted)},
+    {FIELD(version_row, current)},
+    {FIELD(version_row, attributes_only)},
+    {FIELD(version_row, op)},
+    {FIELD(version_row, restored)},
+    {FIELD(version_row, author_uid)},
+    {FIELD(version_row, author_node)},
+};
+const struct layout version_row_layout = LAYOUT("version_row", version_row, version_row_fields);
+
+static const struct layout_field log_row_fields[] = {
+    {STRUCT(log_row, row, &version_row_layout)},
+    {STRING(log_row, key, 2 * KV_PATH_MAX)},
+    {STRING(log_row, from, 2 * KV_PATH_MAX)},
+};
+const struct layout log_row_layout = LAYOUT("log_row", log_row, log_row_fields);
 
 void event_encode(struct buffer *b, const struct event *e, uint16_t protocol)
 {
-    buffer_put_u64(b, e->revision);
-    buffer_put_u64(b, e->wall_ns);
-    buffer_put_u64(b, e->session);
-    buffer_put_u64(b, e->seq);
-    buffer_put_u8(b, e->kind);
-    buffer_put_u8(b, e->op);
-    buffer_put_u8(b, e->last);
-    buffer_put_u64(b, e->ino);
-    buffer_put_u64(b, e->parent);
-    buffer_put_u64(b, e->new_parent);
-    buffer_put_u64(b, e->base_revision);
-    buffer_put_string(b, e->name, e->name_len);
-    buffer_put_string(b, e->new_name, e->new_name_len);
-    attr_encode(b, &e->attr, protocol);
+    layout_encode(b, &event_layout, e, protocol);
 }
 
 int event_decode(struct cursor *c, struct event *e_out)
 {
-    e_out->revision = cursor_u64(c);
-    e_out->wall_ns = cursor_u64(c);
-    e_out->session = cursor_u64(c);
-    e_out->seq = cursor_u64(c);
-    e_out->kind = cursor_u8(c);
-    e_out->op = cursor_u8(c);
-    e_out->last = cursor_u8(c);
-    e_out->ino = cursor_u64(c);
-    e_out->parent = cursor_u64(c);
-    e_out->new_parent = cursor_u64(c);
-    e_out->base_revision = cursor_u64(c);
-    e_out->name = cursor_string(c, KV_NAME_MAX, &e_out->name_len);
-    e_out->new_name = cursor_string(c, KV_NAME_MAX, &e_out->new_name_len);
-    attr_decode(c, &e_out->attr);
-    if (c->failed || e_out->kind < EVENT_CREATE || e_out->kind > EVENT_NOTHING)
+    if (!layout_decode(c, &event_layout, e_out) || e_out->kind < EVENT_CREATE || e_out->kind > EVENT_NOTHING)
         return KV_E_PROTOCOL;
     return KV_OK;
 }
 
 void version_row_encode(struct buffer *b, const struct version_row *r)
 {
-    buffer_put_u64(b, r->version);
-    buffer_put_u64(b, r->revision);
-    buffer_put_u64(b, r->wall_ns);
-    buffer_put_u64(b, r->size);
-    buffer_put_u16(b, r->mode);
-    buffer_put_u32(b, r->uid);
-    buffer_put_u32(b, r->gid);
-    buffer_put_u8(b, r->type);
-    buffer_put_u8(b, r->deleted);
-    buffer_put_u8(b, r->current);
-    buffer_put_u8(b, r->attributes_only);
-    buffer_put_u8(b, r->op);
-    buffer_put_u64(b, r->restored);
-    buffer_put_u32(b, r->author_uid);
-    buffer_put_text(b, r->author_node);
+    layout_encode(b, &version_row_layout, r, MESSAGE_PROTOCOL);
 }
 
 void version_row_decode(struct cursor *c, struct version_row *r_out)
 {
-    const uint8_t *node;
-    size_t len;
-
-    *r_out = (struct version_row){0};
-    r_out->version = cursor_u64(c);
-    r_out->revision = cursor_u64(c);
-    r_out->wall_ns = cursor_u64(c);
-    r_out->size = cursor_u64(c);
-    r_out->mode = cursor_u16(c);
-    r_out->uid = cursor_u32(c);
-    r_out->gid = cursor_u32(c);
-    r_out->type = cursor_u8(c);
-    r_out->deleted = cursor_u8(c);
-    r_out->current = cursor_u8(c);
-    r_out->attributes_only = cursor_u8(c);
-    r_out->op = cursor_u8(c);
-    r_out->restored = cursor_u64(c);
-    r_out->author_uid = cursor_u32(c);
-    node = cursor_string(c, COMMAND_NODE_MAX, &len);
-    if (node != NULL)
-        memcpy(r_out->author_node, node, len);
+    layout_decode(c, &version_row_layout, r_out);
 }
 
 void log_row_encode(struct buffer *b, const struct log_row *r)
 {
-    version_row_encode(b, &r->row);
-    buffer_put_string(b, r->key, r->key_len);
-    buffer_put_string(b, r->from, r->from_len);
+    layout_encode(b, &log_row_layout, r, MESSAGE_PROTOCOL);
 }
 
 void log_row_decode(struct cursor *c, struct log_row *r_out)
 {
-    version_row_decode(c, &r_out->row);
-    r_out->key = cursor_string(c, 2 * KV_PATH_MAX, &r_out->key_len);
-    r_out->from = cursor_string(c, 2 * KV_PATH_MAX, &r_out->from_len);
+    layout_decode(c, &log_row_layout, r_out);
 }
 
 const char *command_op_name(uint8_t op)

@@ -10,17 +10,18 @@
  * some moment after the request was sent (ReadIndex, Raft thesis §6.4).
  */
 /* clang-format off */
-/* Bodies, request → answer (RFC 4251 types):
+/* Bodies, request → answer (RFC 4251 types; parentheses explain). body.c encodes and decodes them, and a test
+ * compares it with this.
  *
- * HELLO     string magic "kvfs", u8 kind (enum client_kind), string name, u64 revision that must be applied first
- *           (0: none), u16 protocol (may be left out: 1)
- *           → string node name, u64 cluster id, u64 applied revision, u32 part size, u64 value limit, u8 trusted,
- *             u16 protocol that the node will use
- * WRITE     u8 has_owner, u32 uid, u32 gid, then a command (command.h; uid, gid, groups, node, clocks are
+ * HELLO     string magic ("kvfs"), u8 kind (enum client_kind), string name, u64 after (revision that must be
+ *           applied first; 0: none), optionally u16 protocol (left out: 1)
+ *           → string name (of the node), u64 cluster_id, u64 applied (revision), u32 part_size, u64 value_limit,
+ *             u8 trusted, u16 protocol (that the node will use)
+ * WRITE     u8 has_owner, u32 uid, u32 gid, command (command.h, up to the end; uid, gid, groups, node, clocks are
  *           overwritten by the node; has_owner only from a trusted peer)
  *           → command_result (also for codes other than 0: an answered command carries its code inside; the
  *             outer code tells of refusals before the log)
- * BARRIER   → u64 applied revision (linearizable)
+ * BARRIER   → u64 revision (that is applied; linearizable)
  * LOOKUP    at, u64 parent, string name → attr
  * GETATTR   at, u64 ino → attr
  * READLINK  at, u64 ino → string target
@@ -28,33 +29,47 @@
  * READDIR   at, u64 ino, u64 cookie (0: from the start), u32 n (entries at most)
  *           → u8 eof, u32 count, count × (u64 cookie, string name, attr)
  * OPEN      at, u64 ino, u8 access (1 read | 2 write), optionally u32 uid (in whose name: from a trusted peer)
- *           → attr; the value stays readable on this connection after its last name has gone, until CLOSE
+ *           → attr (the value stays readable on this connection after its last name has gone, until CLOSE)
  * CLOSE     u64 ino →
  * STATFS    → u64 keys, u64 bytes, u64 max_keys, u64 max_bytes
- * RESOLVE   at, string path → attr, u64 parent, string last name
+ * RESOLVE   at, string path → attr, u64 parent, string name (the last of the path)
  * GET       at, string path, u64 offset, u32 length, u64 content_revision (0: any; else KV_E_STALE if another)
  *           → attr, string data
  * HISTORY   u64 directory, string name, u64 before (revision; 0: newest), u32 n
- *           → u8 more, u32 count, count × version_row, newest first
+ *           → u8 more, u32 count, count × version_row (newest first)
  * VERSION   u64 directory, string name, u64 version, u64 offset, u32 length
  *           → version_row, string data, u16 mode, u32 uid, u32 gid (what a reader needs: see PROTOCOL.md)
  * NAMES     u64 directory, string after, u32 n
- *           → u8 more, u32 count, count × (string name, u64 last version, u8 deleted): names with history, in
- *             byte order
- * LOG       u64 after revision, u32 n, optionally string cursor (empty, or from an answer; then `after` does not
+ *           → u8 more, u32 count, count × (string name, u64 version, u8 deleted) (names with history and their
+ *             last version, in byte order)
+ * LOG       u64 after (revision), u32 n, optionally string cursor (empty, or from an answer; then `after` does not
  *           count)
- *           → u8 more, u32 count, count × log_row, oldest first, string cursor, u64 gap after, u64 gap until (of
- *             the rows behind the place asked from, some of revisions above the first, up to the second, are no
- *             longer kept; 0, 0: all are. Not from older nodes)
- * SUBSCRIBE u64 after revision
- *           → u64 revision from which events follow (larger than asked + 1: a gap; drop all caches); then EVENT
- *             frames with the request's id, for as long as the connection lives
- * STATUS    → string JSON
- * SETTINGS  → string JSON
- * ADMIN     string JSON {"command": …} → string JSON
+ *           → u8 more, u32 count, count × log_row (oldest first), string cursor, optionally u64 gap_after,
+ *             optionally u64 gap_until (of the rows behind the place asked from, some of revisions above the
+ *             first, up to the second, are no longer kept; 0, 0: all are. Not from older nodes)
+ * SUBSCRIBE u64 after (revision)
+ *           → u64 revision (from which events follow; larger than asked + 1: a gap; drop all caches. Then EVENT
+ *             frames with the request's id, for as long as the connection lives)
+ * STATUS    → string json
+ * SETTINGS  → string json
+ * ADMIN     string json ({"command": …}) → string json
  * RESERVE   u64 held, u64 least, u64 wanted
- *           → u64 granted: room for what the client will publish (kvnode/group/reserve.h); granted < least: there
- *             is none. It ends with the connection
+ *           → u64 granted (room for what the client will publish, kvnode/group/reserve.h; granted < least: there
+ *             is none. It ends with the connection)
+ *
+ * An EVENT is an event, see below. What the words above stand for:
+ *
+ * at             u8 (enum read_at)
+ * attr           u64 ino, u8 type, u16 mode, u32 uid, u32 gid, u32 nlink, u64 size, u64 mtime_ns, u64 ctime_ns,
+ *                u64 version, u64 revision, u64 content_revision, u64 atime_ns, u64 btime_ns (attr.h; the last
+ *                two not in protocol 1. Times are signed)
+ * command_result u16 code, u8 created, u64 revision, u64 base_version, u64 base_revision, u64 session, u64 removed,
+ *                attr (command.h)
+ * version_row    u64 version, u64 revision, u64 wall_ns, u64 size, u16 mode, u32 uid, u32 gid, u8 type, u8 deleted,
+ *                u8 current, u8 attributes_only, u8 op, u64 restored, u32 author_uid, string author_node
+ * log_row        version_row, string key, string from
+ * event          u64 revision, u64 wall_ns, u64 session, u64 seq, u8 kind, u8 op, u8 last, u64 ino, u64 parent,
+ *                u64 new_parent, u64 base_revision, string name, string new_name, attr
  */
 /* clang-format on */
 #ifndef KVFS_SYNC_WIRE_MESSAGE_H
@@ -132,6 +147,7 @@ struct event {
     struct attr attr;
 };
 
+extern const struct layout event_layout;
 /* The attributes come last, in the form of the protocol. */
 void event_encode(struct buffer *b, const struct event *e, uint16_t protocol);
 /* The form of MESSAGE_PROTOCOL. 0 or KV_E_PROTOCOL; names borrow from the cursor's bytes. */
@@ -155,6 +171,7 @@ struct version_row {
     char author_node[COMMAND_NODE_MAX + 1];
 };
 
+extern const struct layout version_row_layout;
 void version_row_encode(struct buffer *b, const struct version_row *r);
 void version_row_decode(struct cursor *c, struct version_row *r_out);
 
@@ -167,6 +184,7 @@ struct log_row {
     size_t from_len;
 };
 
+extern const struct layout log_row_layout;
 void log_row_encode(struct buffer *b, const struct log_row *r);
 void log_row_decode(struct cursor *c, struct log_row *r_out);
 

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "sync/wire/message.h"
+#include "sync/wire/body.h"
 
 /* A non-blocking connection, or -1. */
 int raw_open(const char *socket_path);

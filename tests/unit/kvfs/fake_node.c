@@ -17,6 +17,7 @@
 #include "kvfs/file/publish.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
+#include "sync/wire/body.h"
 #include "tests/lib/look_again.h"
 
 struct fixture *fake_fixture;
@@ -29,28 +30,31 @@ static void trace(struct fake_node *n, char what)
     n->trace[len] = what;
 }
 
-static void send_answer(int fd, uint64_t id, int code, const struct buffer *body)
+static void send_frame(int fd, struct buffer *b)
+{
+    assert_int_equal(send(fd, b->data, b->len, MSG_NOSIGNAL), b->len);
+    buffer_deinit(b);
+}
+
+/* body: of code 0; NULL: empty. */
+static void send_answer(int fd, const struct frame *question, int code, const union answer_body *body)
 {
     struct buffer b = BUFFER_INIT;
-    size_t at = frame_begin(&b, MESSAGE_ANSWER, 0, id);
+    size_t at = frame_begin(&b, MESSAGE_ANSWER, 0, question->id);
 
     buffer_put_u16(&b, (uint16_t)code);
     if (code != 0)
         buffer_put_text(&b, "");
     else if (body != NULL)
-        buffer_put_bytes(&b, body->data, body->len);
+        body_encode_answer(&b, question->type, body, MESSAGE_PROTOCOL);
     frame_end(&b, at);
-    assert_int_equal(send(fd, b.data, b.len, MSG_NOSIGNAL), b.len);
-    buffer_deinit(&b);
+    send_frame(fd, &b);
 }
 
 void fake_send_result(int fd, uint64_t id, const struct command_result *result)
 {
-    struct buffer body = BUFFER_INIT;
-
-    command_result_encode(&body, result, MESSAGE_PROTOCOL);
-    send_answer(fd, id, 0, &body);
-    buffer_deinit(&body);
+    send_answer(fd, &(struct frame){.type = MESSAGE_WRITE, .id = id}, 0,
+                &(union answer_body){.write = *result});
 }
 
 /* False: the connection ends here. */
@@ -58,9 +62,11 @@ static bool on_write(struct fake_node *n, int fd, const struct frame *frame)
 {
     struct command_result result = {.revision = 100 + n->n_writes};
     struct command command;
+    union request_body in;
     enum act act;
 
-    assert_int_equal(command_decode(frame->payload + 9, frame->len - 9, &command), 0);
+    assert_int_equal(body_decode_request(MESSAGE_WRITE, frame->payload, frame->len, &in), 0);
+    assert_int_equal(command_decode(in.write.command.data, in.write.command.len, &command), 0);
     if (command.op == COMMAND_REGISTER) {
         n->n_registered++;
         result.session = ++n->last_session;
@@ -69,8 +75,7 @@ static bool on_write(struct fake_node *n, int fd, const struct frame *frame)
     }
     assert_true(n->n_writes < WRITES_MAX);
     act = n->acts[n->n_writes];
-    command.uid = (uint32_t)frame->payload[1] << 24 | (uint32_t)frame->payload[2] << 16 |
-                  (uint32_t)frame->payload[3] << 8 | frame->payload[4]; /* in whose name */
+    command.uid = in.write.uid; /* in whose name */
     n->writes[n->n_writes++] = command;
     if (command.op == COMMAND_PUBLISH && n->size > 0)
         result.attr = (struct attr){.ino = FILE_INO,
@@ -88,13 +93,13 @@ static bool on_write(struct fake_node *n, int fd, const struct frame *frame)
         trace(n, 'H');
         return false;
     case ACT_UNAVAILABLE:
-        send_answer(fd, frame->id, KV_E_UNAVAILABLE, NULL);
+        send_answer(fd, frame, KV_E_UNAVAILABLE, NULL);
         return true;
     case ACT_FULL:
-        send_answer(fd, frame->id, KV_E_NOSPC, NULL);
+        send_answer(fd, frame, KV_E_NOSPC, NULL);
         return true;
     case ACT_SESSION:
-        send_answer(fd, frame->id, KV_E_SESSION, NULL);
+        send_answer(fd, frame, KV_E_SESSION, NULL);
         return true;
     case ACT_REFUSE:
         result.code = KV_E_EXIST;
@@ -112,7 +117,7 @@ static bool on_write(struct fake_node *n, int fd, const struct frame *frame)
         result.code = KV_E_VERSION;
         break;
     case ACT_BUSY:
-        send_answer(fd, frame->id, KV_E_BUSY, NULL);
+        send_answer(fd, frame, KV_E_BUSY, NULL);
         return true;
     case ACT_WAIT:
         n->waiting = frame->id;
@@ -143,36 +148,35 @@ static void send_event(int fd, const struct command *done, uint64_t ino, uint64_
 
     event_encode(&b, &e, MESSAGE_PROTOCOL);
     frame_end(&b, at);
-    assert_int_equal(send(fd, b.data, b.len, MSG_NOSIGNAL), b.len);
-    buffer_deinit(&b);
+    send_frame(fd, &b);
 }
 
 static bool on_frame(struct fake_node *n, int fd, const struct frame *frame)
 {
-    struct buffer body = BUFFER_INIT;
-    struct cursor c = cursor_of(frame->payload, frame->len);
+    union request_body in;
+    union answer_body out;
 
+    memset(&out, 0, sizeof out);
+    assert_int_equal(body_decode_request(frame->type, frame->payload, frame->len, &in), 0);
     switch (frame->type) {
     case MESSAGE_HELLO:
-        buffer_put_text(&body, "fake");
-        buffer_put_u64(&body, 1);
-        buffer_put_u64(&body, 50); /* applied */
-        buffer_put_u32(&body, COMMAND_PART_SIZE);
-        buffer_put_u64(&body, 1 << 20);
-        buffer_put_u8(&body, 1);
-        buffer_put_u16(&body, MESSAGE_PROTOCOL);
+        out.hello = (struct hello_answer){.name = "fake",
+                                          .cluster_id = 1,
+                                          .applied = 50,
+                                          .part_size = COMMAND_PART_SIZE,
+                                          .value_limit = 1 << 20,
+                                          .trusted = 1,
+                                          .protocol = MESSAGE_PROTOCOL};
         break;
     case MESSAGE_SUBSCRIBE:
-        n->subscribed_after = cursor_u64(&c);
-        buffer_put_u64(&body, n->subscribed_after + 1);
+        n->subscribed_after = in.subscribe.after;
+        out.subscribe.revision = n->subscribed_after + 1;
+        send_answer(fd, frame, 0, &out);
         if (n->missed >= 0) {
-            send_answer(fd, frame->id, 0, &body);
             send_event(fd, &n->writes[n->missed], FILE_INO, 120);
             n->missed = -1;
-            buffer_deinit(&body);
-            return true;
         }
-        break;
+        return true;
     case MESSAGE_WRITE:
         return on_write(n, fd, frame);
     case MESSAGE_OPEN:
@@ -181,18 +185,16 @@ static bool on_frame(struct fake_node *n, int fd, const struct frame *frame)
     case MESSAGE_CLOSE:
         trace(n, 'C');
         break;
-    case MESSAGE_RESERVE: {
-        uint64_t held = cursor_u64(&c), least = cursor_u64(&c), wanted = cursor_u64(&c);
-
+    case MESSAGE_RESERVE:
         n->n_reserves++;
-        buffer_put_u64(&body, wanted <= n->room ? wanted : least <= n->room ? n->room : held);
+        out.reserve.granted = in.reserve.wanted <= n->room  ? in.reserve.wanted
+                              : in.reserve.least <= n->room ? n->room
+                                                            : in.reserve.held;
         break;
-    }
     default:
         break;
     }
-    send_answer(fd, frame->id, 0, &body);
-    buffer_deinit(&body);
+    send_answer(fd, frame, 0, &out);
     return true;
 }
 

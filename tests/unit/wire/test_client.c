@@ -30,13 +30,15 @@ static void put_hello_answer(struct buffer *b)
     size_t at = frame_begin(b, MESSAGE_ANSWER, 0, 0);
 
     buffer_put_u16(b, KV_OK);
-    buffer_put_text(b, "n1");
-    buffer_put_u64(b, 42);
-    buffer_put_u64(b, 7);
-    buffer_put_u32(b, COMMAND_PART_SIZE);
-    buffer_put_u64(b, 64 << 20);
-    buffer_put_u8(b, 1);
-    buffer_put_u16(b, MESSAGE_PROTOCOL);
+    body_encode_answer(b, MESSAGE_HELLO,
+                       &(union answer_body){.hello = {.name = "n1",
+                                                      .cluster_id = 42,
+                                                      .applied = 7,
+                                                      .part_size = COMMAND_PART_SIZE,
+                                                      .value_limit = 64 << 20,
+                                                      .trusted = 1,
+                                                      .protocol = MESSAGE_PROTOCOL}},
+                       MESSAGE_PROTOCOL);
     frame_end(b, at);
 }
 
