@@ -9,7 +9,6 @@
 
 #include "kvnode/disk/state_db_internal.h"
 #include "kvnode/state/value.h"
-#include "sync/base/digest.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
 
@@ -26,7 +25,7 @@ static const char *const texts[ST_COUNT] = {
                " ORDER BY revision, directory, name",
     [ST_DROPPED] = "SELECT " DROPPED_COLUMNS " FROM dropped",
     [ST_NAMES] = "SELECT name FROM entry WHERE directory=?1 AND name>?2 AND flags&4<>0 ORDER BY name",
-    [ST_CHUNK] = "SELECT checksum, data FROM chunk WHERE id=?",
+    [ST_CHUNK] = CHUNK_SQL,
     /* The newest row says whether the key lives, and the number that is current. */
     [ST_CURRENT] = "SELECT directory, name, version, deleted, (SELECT max(revision) FROM version WHERE "
                    "directory=?1 AND name=?2 AND"
@@ -210,8 +209,7 @@ static int read_chunk(struct history_reader *r, uint64_t id, uint32_t len, uint3
                       struct buffer *out)
 {
     sqlite3_stmt *st = r->st[ST_CHUNK];
-    const uint8_t *data;
-    size_t stored;
+    struct stored_chunk stored;
     int code, rv = KV_OK;
 
     if (id == 0) {
@@ -221,17 +219,13 @@ static int read_chunk(struct history_reader *r, uint64_t id, uint32_t len, uint3
         }
         return KV_OK;
     }
-    code = state_db_step(st, state_db_bind_number(st, SQLITE_OK, 1, id));
-    if (code != SQLITE_ROW) {
+    code = stored_chunk_read(st, id, len, &stored);
+    if (code != SQLITE_ROW)
         rv = code == SQLITE_DONE ? damaged(r, "missing chunk", id) : fail(r, code);
-    } else {
-        data = sqlite3_column_blob(st, 1);
-        stored = (size_t)sqlite3_column_bytes(st, 1);
-        if (stored < len || digest64(id, data, stored) != (uint64_t)sqlite3_column_int64(st, 0))
-            rv = damaged(r, "chunk", id);
-        else
-            buffer_put_bytes(out, data + at, n);
-    }
+    else if (!stored.good)
+        rv = damaged(r, "chunk", id);
+    else
+        buffer_put_bytes(out, stored.data + at, n);
     sqlite3_reset(st);
     return rv;
 }

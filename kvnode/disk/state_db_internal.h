@@ -35,6 +35,18 @@ int state_db_fail(sqlite3 *db, int code, const char *path, const char *what, cha
 int state_db_damaged(const char *path, char error[STATE_DB_ERROR_MAX], const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* A file that is being read, and where to say what is wrong with it. All borrowed. */
+struct state_file {
+    sqlite3 *db;
+    const char *path;
+    char *error; /* STATE_DB_ERROR_MAX */
+};
+int state_file_fail(const struct state_file *f, int code); /* state_db_fail(): cannot read */
+int state_file_damaged(const struct state_file *f, const char *what, uint64_t number);
+
+/* What a query gives that has one number; 0: no row. A code. */
+int state_db_read_number(sqlite3 *db, const char *sql, int64_t *number_out);
+
 enum state_db_mode {
     STATE_DB_READ,    /* -ENOENT if it is missing */
     STATE_DB_RECOVER, /* the same, for the one who may write: takes over what a crash left in the WAL */
@@ -74,13 +86,75 @@ int history_row_bind(sqlite3_stmt *st, const struct history_row *row, const stru
 bool session_row_read(sqlite3_stmt *st, struct session_row *row_out);
 int session_row_bind(sqlite3_stmt *st, const struct session_row *row);
 
-/* The newest revision of which a row of history was dropped with its name; no row: none was. */
+/* The newest revision of which a row of history was dropped with its name, up to where the operation
+ * log may have gaps; no row: none was. It is not part of the digest. Of what was dropped before there
+ * was that table (format 6) nothing is known. */
 #define DROPPED_TABLE                                                                                        \
     "CREATE TABLE IF NOT EXISTS dropped(id INTEGER PRIMARY KEY CHECK(id = 1), revision INTEGER, checksum "   \
     "INTEGER);"
 #define DROPPED_COLUMNS "revision, checksum"
 uint64_t dropped_checksum(uint64_t revision);
 bool dropped_row_read(sqlite3_stmt *st, uint64_t *revision_out);
+
+/* The tables of the state, all but version and chunk, which are of history and values, in an
+ * order in which each row finds those that it refers to. */
+enum state_table {
+    STATE_SETTING,
+    STATE_INODE,
+    STATE_ENTRY,
+    STATE_SESSION,
+    STATE_RESULT,
+    STATE_PART,
+    STATE_DROPPED
+};
+#define STATE_TABLES (STATE_DROPPED + 1)
+
+/* A row of one of them; pointers are borrowed from the statement, until its next step. */
+struct state_row {
+    union {
+        struct {
+            const char *name, *value;
+        } setting;
+        struct inode_row inode;
+        struct entry_row entry;
+        struct session_row session;
+        struct {
+            uint64_t session, seq;
+            struct command_result result;
+        } result;
+        struct {
+            uint64_t session, seq;
+            uint32_t number;
+            const void *bytes;
+            size_t len;
+        } part;
+    } u;
+    uint64_t number;    /* what tells it from others, in messages; DROPPED: the revision */
+    struct id_list ids; /* INODE: of its value; owned */
+};
+
+const char *state_table_name(enum state_table t);
+/* A statement over all of its rows. A code. */
+int state_table_open(sqlite3 *db, enum state_table t, sqlite3_stmt **st_out);
+/* The row on which a statement over the table's columns stands; *row zeros at first, and
+ * id_list_deinit(&row->ids) in the end. False: damaged, and row->number says which. */
+bool state_row_read(enum state_table t, sqlite3_stmt *st, struct state_row *row);
+/* What it adds to the state's digest. */
+uint64_t state_row_digest(enum state_table t, const struct state_row *row);
+/* Gives `each` every row of the table until it returns other than 0, which it then returns. A
+ * row that is damaged by itself is not given, but -EUCLEAN returned, with f->error. */
+typedef int state_row_each(void *arg, enum state_table t, const struct state_row *row);
+int state_table_each(const struct state_file *f, enum state_table t, void *arg, state_row_each *each);
+
+/* A chunk's row, through CHUNK_SQL, which the caller resets. SQLITE_ROW: it is there, and good if it
+ * is as its checksum says and has len bytes at least; another code: SQLITE_DONE, or why not. */
+#define CHUNK_SQL "SELECT checksum, data FROM chunk WHERE id=?"
+struct stored_chunk {
+    const uint8_t *data;
+    size_t len;
+    bool good;
+};
+int stored_chunk_read(sqlite3_stmt *st, uint64_t id, uint64_t len, struct stored_chunk *out);
 
 /* -ENODATA: it is nobody's yet. */
 int state_db_read_owner(sqlite3 *db, const char *path, struct state_owner *out,

@@ -6,116 +6,82 @@
 
 #include "kvnode/disk/state_db_internal.h"
 #include "kvnode/state/store_internal.h"
-#include "sync/base/digest.h"
 
 struct load {
     struct store *s;
-    sqlite3 *db;
-    const char *path;
-    char *error; /* STATE_DB_ERROR_MAX */
+    struct state_file file;
     sqlite3_stmt *chunk;
-    struct id_list ids;
     struct dentry **dead; /* owned */
     size_t n_dead, cap_dead;
 };
 
-static int fail(struct load *l, int code)
+static int no_memory(const struct load *l)
 {
-    return state_db_fail(l->db, code, l->path, "cannot read", l->error);
+    return state_file_fail(&l->file, SQLITE_NOMEM);
 }
 
-static int no_memory(struct load *l)
+static int damaged(const struct load *l, const char *what, uint64_t number)
 {
-    return fail(l, SQLITE_NOMEM);
+    return state_file_damaged(&l->file, what, number);
 }
 
-static int damaged(struct load *l, const char *what, uint64_t number)
+static int load_setting(struct load *l, const struct state_row *row)
 {
-    return state_db_damaged(l->path, l->error, "%s %llu", what, (unsigned long long)number);
-}
-
-/* Runs `each` on the rows of a query. */
-static int for_rows(struct load *l, const char *sql, int (*each)(struct load *l, sqlite3_stmt *st))
-{
-    sqlite3_stmt *st;
-    int rv = 0, code = sqlite3_prepare_v2(l->db, sql, -1, &st, NULL);
-
-    if (code != SQLITE_OK)
-        return fail(l, code);
-    while (rv == 0 && (code = sqlite3_step(st)) == SQLITE_ROW)
-        rv = each(l, st);
-    if (rv == 0 && code != SQLITE_DONE)
-        rv = fail(l, code);
-    sqlite3_finalize(st);
-    return rv;
-}
-
-static int load_setting(struct load *l, sqlite3_stmt *st)
-{
-    const char *name = (const char *)sqlite3_column_text(st, 0);
-    const char *value = (const char *)sqlite3_column_text(st, 1);
-    enum setting i = name != NULL ? setting_find(name, strlen(name)) : SETTING_COUNT;
+    const char *name = row->u.setting.name, *value = row->u.setting.value;
+    enum setting i = setting_find(name, strlen(name));
 
     if (i == SETTING_COUNT)
-        return state_db_damaged(l->path, l->error, "unknown setting %.64s", name != NULL ? name : "NULL");
-    if (value == NULL)
-        value = "";
+        return state_db_damaged(l->file.path, l->file.error, "unknown setting %.64s", name);
     if (settings_set(&l->s->settings, i, value, strlen(value)) != KV_OK)
-        return state_db_damaged(l->path, l->error, "bad value of setting %s", name);
-    l->s->digest += setting_row_digest(name, value);
+        return state_db_damaged(l->file.path, l->file.error, "bad value of setting %s", name);
+    l->s->digest += state_row_digest(STATE_SETTING, row);
     return 0;
 }
 
 /* The first len bytes of a stored chunk. */
 static int load_chunk(struct load *l, uint64_t id, uint32_t len, struct chunk **chunk_out)
 {
+    struct stored_chunk stored;
     struct chunk *c;
-    const void *data;
-    size_t stored;
     int code, rv = 0;
 
     *chunk_out = NULL;
     if (id == 0)
         return 0;
-    code = state_db_step(l->chunk, state_db_bind_number(l->chunk, SQLITE_OK, 1, id));
+    code = stored_chunk_read(l->chunk, id, len, &stored);
     if (code != SQLITE_ROW) {
-        rv = code == SQLITE_DONE ? damaged(l, "no chunk", id) : fail(l, code);
+        rv = code == SQLITE_DONE ? damaged(l, "no chunk", id) : state_file_fail(&l->file, code);
+    } else if (!stored.good || stored.len > KV_CHUNK_SIZE) {
+        rv = damaged(l, "chunk", id);
+    } else if ((c = chunk_new(id, len)) == NULL) {
+        rv = no_memory(l);
     } else {
-        data = sqlite3_column_blob(l->chunk, 1);
-        stored = (size_t)sqlite3_column_bytes(l->chunk, 1);
-        if (stored < len || stored > KV_CHUNK_SIZE ||
-            digest64(id, data, stored) != (uint64_t)sqlite3_column_int64(l->chunk, 0)) {
-            rv = damaged(l, "chunk", id);
-        } else if ((c = chunk_new(id, len)) == NULL) {
-            rv = no_memory(l);
-        } else {
-            memcpy(c->data, data, len);
-            c->used = len;
-            c->queued = (uint32_t)stored;
-            c->superseded = stored > len; /* somebody else's bytes follow */
-            c->history = true;
-            *chunk_out = c;
-        }
+        memcpy(c->data, stored.data, len);
+        c->used = len;
+        c->queued = (uint32_t)stored.len;
+        c->superseded = stored.len > len; /* somebody else's bytes follow */
+        c->history = true;
+        *chunk_out = c;
     }
     sqlite3_reset(l->chunk);
     return rv;
 }
 
-static int load_value(struct load *l, struct inode *in, uint64_t size)
+static int load_value(struct load *l, struct inode *in, uint64_t size, const struct id_list *ids)
 {
     struct value v = {0};
     struct chunk **list = &v.c.one;
     int rv = 0;
 
-    if (l->ids.n > 1) {
-        list = calloc(l->ids.n, sizeof *list);
+    if (ids->n > 1) {
+        list = calloc(ids->n, sizeof *list);
         if (list == NULL)
             return no_memory(l);
         v.c.list = list;
     }
     v.size = size;
-    for (size_t i = 0; i < l->ids.n && rv == 0; i++)
-        rv = load_chunk(l, l->ids.ids[i], value_chunk_len(size, i), &list[i]);
+    for (size_t i = 0; i < ids->n && rv == 0; i++)
+        rv = load_chunk(l, ids->ids[i], value_chunk_len(size, i), &list[i]);
     if (rv < 0) {
         value_deinit(&v);
         return rv;
@@ -141,17 +107,24 @@ static int load_directory_inode(struct load *l, const struct inode_row *row, str
     return 0;
 }
 
-static int load_inode(struct load *l, sqlite3_stmt *st)
+/* The digest is that of what is in memory, its value included. */
+static void add_inode(struct load *l, const struct inode *in)
 {
     struct inode_row row;
+
+    inode_row(in, &row);
+    l->s->digest += inode_row_digest(&row);
+}
+
+static int load_inode(struct load *l, const struct state_row *of_file)
+{
+    struct inode_row row = of_file->u.inode;
     struct inode *in;
     int rv;
 
-    if (!inode_row_read(st, &row) || !id_list_read(&l->ids, st, INODE_CHUNKS))
-        return damaged(l, "inode", row.ino);
     if (row.ino == KV_ROOT_INO && row.type != INODE_DIRECTORY)
         return damaged(l, "inode", row.ino);
-    if (row.size > INT64_MAX || l->ids.n != value_chunks(row.size) ||
+    if (row.size > INT64_MAX || of_file->ids.n != value_chunks(row.size) ||
         (row.size > 0 && (row.type == INODE_DIRECTORY || row.fresh)))
         return damaged(l, "size of inode", row.ino);
     in = row.ino == KV_ROOT_INO ? l->s->root : inode_new(l->s, row.ino, row.type);
@@ -170,15 +143,13 @@ static int load_inode(struct load *l, sqlite3_stmt *st)
     if (row.type == INODE_DIRECTORY)
         rv = load_directory_inode(l, &row, in);
     else
-        rv = load_value(l, in, row.size);
+        rv = load_value(l, in, row.size, &of_file->ids);
     if (rv == 0 && row.fresh) {
         in->flags |= INODE_FRESH;
         in->c.creation = row.creation;
     }
-    if (rv == 0) {
-        inode_row(in, &row);
-        l->s->digest += inode_row_digest(&row);
-    }
+    if (rv == 0)
+        add_inode(l, in);
     return rv;
 }
 
@@ -226,40 +197,39 @@ static int load_dead(struct load *l, const struct entry_row *row, struct dentry 
     return 0;
 }
 
-static int load_entry(struct load *l, sqlite3_stmt *st)
+static int load_entry(struct load *l, const struct state_row *of_file)
 {
-    struct entry_row row;
+    const struct entry_row *row = &of_file->u.entry;
+    struct entry_row loaded;
     struct directory *dir;
     struct dentry *d;
     struct inode *in;
     int rv;
 
-    if (!entry_row_read(st, &row))
-        return damaged(l, "an entry of directory", row.directory);
-    rv = need_directory(l, row.directory, &dir);
+    rv = need_directory(l, row->directory, &dir);
     if (rv < 0)
         return rv;
-    d = dentry_new(l->s, dir, row.name, row.name_len);
+    d = dentry_new(l->s, dir, row->name, row->name_len);
     if (d == NULL)
         return no_memory(l);
-    d->number = row.number;
-    d->last_version = row.last_version;
-    d->history_digest = row.history_digest;
-    if ((row.flags & ENTRY_DEAD) != 0) {
-        rv = load_dead(l, &row, d);
+    d->number = row->number;
+    d->last_version = row->last_version;
+    d->history_digest = row->history_digest;
+    if ((row->flags & ENTRY_DEAD) != 0) {
+        rv = load_dead(l, row, d);
     } else {
-        in = inode_find(l->s, row.ino);
+        in = inode_find(l->s, row->ino);
         if (in == NULL || in->name != NULL || in == l->s->root || dir->inode == NULL ||
-            (row.flags & (ENTRY_PAST | ENTRY_ASIDE)) != 0)
-            return damaged(l, "entry of inode", row.ino);
-        d->flags = row.flags;
+            (row->flags & (ENTRY_PAST | ENTRY_ASIDE)) != 0)
+            return damaged(l, "entry of inode", row->ino);
+        d->flags = row->flags;
         if (RB_FIND(dentry_tree, &dir->living, d) != NULL)
-            return damaged(l, "entry", row.number);
+            return damaged(l, "entry", row->number);
         dentry_attach(l->s, d, in);
     }
     if (rv == 0) {
-        dentry_row(d, &row);
-        l->s->digest += entry_row_digest(&row);
+        dentry_row(d, &loaded);
+        l->s->digest += entry_row_digest(&loaded);
     }
     return rv;
 }
@@ -303,50 +273,36 @@ static int settle(struct load *l)
     return 0;
 }
 
-static int load_session(struct load *l, sqlite3_stmt *st)
+static int load_session(struct load *l, const struct state_row *row)
 {
-    struct session_row row;
-
-    if (!session_row_read(st, &row) || session_find(l->s, row.id) != NULL)
-        return damaged(l, "session", row.id);
-    l->s->digest += session_row_digest(&row);
-    return session_new(l->s, &row) != NULL ? 0 : no_memory(l);
+    if (session_find(l->s, row->u.session.id) != NULL)
+        return damaged(l, "session", row->u.session.id);
+    l->s->digest += state_row_digest(STATE_SESSION, row);
+    return session_new(l->s, &row->u.session) != NULL ? 0 : no_memory(l);
 }
 
-static int load_result(struct load *l, sqlite3_stmt *st)
+static int load_result(struct load *l, const struct state_row *row)
 {
-    struct session *ss = session_find(l->s, (uint64_t)sqlite3_column_int64(st, 0));
-    uint64_t seq = (uint64_t)sqlite3_column_int64(st, 1);
-    struct cursor c = cursor_of(sqlite3_column_blob(st, 2), (size_t)sqlite3_column_bytes(st, 2));
-    struct command_result result;
+    struct session *ss = session_find(l->s, row->u.result.session);
 
-    command_result_decode(&c, &result);
-    if (ss == NULL || !cursor_done(&c))
-        return damaged(l, "result", seq);
-    l->s->digest += result_row_digest(ss->id, seq, &result);
-    return session_add_result(ss, seq, &result, true) == 0 ? 0 : no_memory(l);
+    if (ss == NULL)
+        return damaged(l, "result", row->u.result.seq);
+    l->s->digest += state_row_digest(STATE_RESULT, row);
+    return session_add_result(ss, row->u.result.seq, &row->u.result.result, true) == 0 ? 0 : no_memory(l);
 }
 
-static int load_part(struct load *l, sqlite3_stmt *st)
+/* session_add_part() adds it to the digest. */
+static int load_part(struct load *l, const struct state_row *row)
 {
-    struct session *ss = session_find(l->s, (uint64_t)sqlite3_column_int64(st, 0));
-    uint64_t seq = (uint64_t)sqlite3_column_int64(st, 1);
-    uint32_t number = (uint32_t)sqlite3_column_int64(st, 2);
-    const struct upload *up = ss != NULL ? session_upload(ss, seq) : NULL;
+    struct session *ss = session_find(l->s, row->u.part.session);
+    const struct upload *up = ss != NULL ? session_upload(ss, row->u.part.seq) : NULL;
 
-    if (ss == NULL || number != (up != NULL ? up->n_parts : 0))
-        return damaged(l, "part of command", seq);
-    return session_add_part(l->s, ss, seq, number, sqlite3_column_blob(st, 3),
-                            (size_t)sqlite3_column_bytes(st, 3), true) == 0
+    if (ss == NULL || row->u.part.number != (up != NULL ? up->n_parts : 0))
+        return damaged(l, "part of command", row->u.part.seq);
+    return session_add_part(l->s, ss, row->u.part.seq, row->u.part.number, row->u.part.bytes, row->u.part.len,
+                            true) == 0
                ? 0
                : no_memory(l);
-}
-
-static int mark_one(struct load *l, sqlite3_stmt *st)
-{
-    if (!id_list_read(&l->ids, st, 0))
-        return damaged(l, "chunks of version row", (uint64_t)sqlite3_column_int64(st, 1));
-    return 0;
 }
 
 /* A value under a name without history may still share chunks with rows of
@@ -354,13 +310,14 @@ static int mark_one(struct load *l, sqlite3_stmt *st)
 static int mark_history(struct load *l)
 {
     struct dentry *d, *next_d;
+    struct id_list ids = {0};
     sqlite3_stmt *st;
-    int bound,
-        rv = 0,
-        code = sqlite3_prepare_v2(l->db, "SELECT chunks, revision FROM version WHERE ino=?", -1, &st, NULL);
+    int bound, rv = 0,
+               code = sqlite3_prepare_v2(l->file.db, "SELECT chunks, revision FROM version WHERE ino=?", -1,
+                                         &st, NULL);
 
     if (code != SQLITE_OK)
-        return fail(l, code);
+        return state_file_fail(&l->file, code);
     STORE_EACH(l->s->dentries, d, next_d)
     {
         struct value v;
@@ -373,70 +330,73 @@ static int mark_history(struct load *l)
                 value_list(&v)[i]->history = false;
         bound = state_db_bind_number(st, SQLITE_OK, 1, d->u.inode->ino);
         while (rv == 0 && (code = state_db_step(st, bound)) == SQLITE_ROW) {
-            rv = mark_one(l, st);
-            for (size_t i = 0; rv == 0 && i < value_chunks(v.size) && i < l->ids.n; i++)
-                if (value_list(&v)[i] != NULL && value_list(&v)[i]->id == l->ids.ids[i])
+            if (!id_list_read(&ids, st, 0))
+                rv = damaged(l, "chunks of version row", (uint64_t)sqlite3_column_int64(st, 1));
+            for (size_t i = 0; rv == 0 && i < value_chunks(v.size) && i < ids.n; i++)
+                if (value_list(&v)[i] != NULL && value_list(&v)[i]->id == ids.ids[i])
                     value_list(&v)[i]->history = true;
         }
         sqlite3_reset(st);
         if (rv == 0 && code != SQLITE_DONE)
-            rv = fail(l, code);
+            rv = state_file_fail(&l->file, code);
         if (rv < 0)
             break;
     }
     sqlite3_finalize(st);
+    id_list_deinit(&ids);
     return rv;
 }
 
-static int load_counter(struct load *l, sqlite3_stmt *st)
+static int load_row(void *arg, enum state_table t, const struct state_row *row)
 {
-    l->s->next_chunk = (uint64_t)sqlite3_column_int64(st, 0) + 1;
-    return 0;
-}
+    static int (*const loads[STATE_TABLES])(struct load * l, const struct state_row *row) = {
+        [STATE_SETTING] = load_setting, [STATE_INODE] = load_inode,   [STATE_ENTRY] = load_entry,
+        [STATE_SESSION] = load_session, [STATE_RESULT] = load_result, [STATE_PART] = load_part,
+    };
 
-static int count_inodes(struct load *l, sqlite3_stmt *st)
-{
-    return sqlite3_column_int64(st, 0) == 0
-               ? -ENOENT
-               : damaged(l, "no meta row, inodes:", (uint64_t)sqlite3_column_int64(st, 0));
+    return loads[t](arg, row);
 }
 
 static int load_tables(struct load *l)
 {
-    static const struct {
-        const char *sql;
-        int (*each)(struct load *l, sqlite3_stmt *st);
-    } tables[] = {
-        {"SELECT name, value FROM setting", load_setting},
-        {"SELECT " INODE_COLUMNS " FROM inode", load_inode},
-        {"SELECT " ENTRY_COLUMNS " FROM entry", load_entry},
-        {"SELECT " SESSION_COLUMNS " FROM session ORDER BY seen, id", load_session},
-        {"SELECT session, seq, result FROM result ORDER BY session, seq", load_result},
-        {"SELECT session, seq, number, data FROM part ORDER BY session, seq, number", load_part},
-        {"SELECT max(id) FROM chunk", load_counter},
-    };
-    int rv = 0;
+    int64_t newest_chunk;
+    int code, rv = 0;
 
-    for (size_t i = 0; i < sizeof tables / sizeof tables[0] && rv == 0; i++)
-        rv = for_rows(l, tables[i].sql, tables[i].each);
-    if (rv == 0)
-        rv = settle(l);
+    for (enum state_table t = 0; t < STATE_TABLES && rv == 0; t++)
+        if (t != STATE_DROPPED) /* history_log() reads it when it is asked */
+            rv = state_table_each(&l->file, t, l, load_row);
+    if (rv == 0) {
+        code = state_db_read_number(l->file.db, "SELECT max(id) FROM chunk", &newest_chunk);
+        l->s->next_chunk = (uint64_t)newest_chunk + 1;
+        rv = code == SQLITE_OK ? settle(l) : state_file_fail(&l->file, code);
+    }
     if (rv == 0)
         rv = mark_history(l);
     return rv;
+}
+
+/* Nothing was written yet, or the row is lost. */
+static int no_meta(struct load *l)
+{
+    int64_t inodes;
+    int code = state_db_read_number(l->file.db, "SELECT count(*) FROM inode", &inodes);
+
+    if (code != SQLITE_OK)
+        return state_file_fail(&l->file, code);
+    return inodes == 0 ? -ENOENT : damaged(l, "no meta row, inodes:", (uint64_t)inodes);
 }
 
 static int load_all(struct load *l)
 {
     struct meta_record meta;
     struct state_owner owner;
-    int rv = state_db_read_owner(l->db, l->path, &owner, l->error);
+    int rv = state_db_read_owner(l->file.db, l->file.path, &owner, l->file.error);
 
     if (rv < 0 && rv != -ENODATA)
         return rv;
-    rv = state_db_read_meta(l->db, l->path, &meta, l->error);
+    rv = state_db_read_meta(l->file.db, l->file.path, &meta, l->file.error);
     if (rv == -ENOENT)
-        return for_rows(l, "SELECT count(*) FROM inode", count_inodes);
+        return no_meta(l);
     if (rv < 0)
         return rv;
     if (meta.group != l->s->group)
@@ -457,22 +417,20 @@ static int load_all(struct load *l)
 
 int state_db_load(const char *path, struct store *s, char error[STATE_DB_ERROR_MAX])
 {
-    struct load l = {.s = s, .path = path, .error = error};
-    int code, rv = state_db_open(path, STATE_DB_RECOVER, &l.db, error);
+    struct load l = {.s = s, .file = {.path = path, .error = error}};
+    int code, rv = state_db_open(path, STATE_DB_RECOVER, &l.file.db, error);
 
     if (rv < 0)
         return rv;
     /* Rows come almost in the file's order. A large cache is no faster, and its pages,
      * freed between the store's own memory, stay with the process. */
-    code = sqlite3_exec(l.db, "PRAGMA cache_size=-1024; BEGIN", NULL, NULL, NULL);
+    code = sqlite3_exec(l.file.db, "PRAGMA cache_size=-1024; BEGIN", NULL, NULL, NULL);
     if (code == SQLITE_OK)
-        code = sqlite3_prepare_v3(l.db, "SELECT checksum, data FROM chunk WHERE id=?", -1,
-                                  SQLITE_PREPARE_PERSISTENT, &l.chunk, NULL);
-    rv = code == SQLITE_OK ? load_all(&l) : fail(&l, code);
+        code = sqlite3_prepare_v3(l.file.db, CHUNK_SQL, -1, SQLITE_PREPARE_PERSISTENT, &l.chunk, NULL);
+    rv = code == SQLITE_OK ? load_all(&l) : state_file_fail(&l.file, code);
     sqlite3_finalize(l.chunk);
-    sqlite3_exec(l.db, "ROLLBACK", NULL, NULL, NULL);
-    sqlite3_close(l.db);
-    id_list_deinit(&l.ids);
+    sqlite3_exec(l.file.db, "ROLLBACK", NULL, NULL, NULL);
+    sqlite3_close(l.file.db);
     free(l.dead);
     return rv;
 }

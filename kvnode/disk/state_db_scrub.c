@@ -11,7 +11,6 @@
 #include "kvnode/disk/state_db_internal.h"
 #include "kvnode/state/store_internal.h"
 #include "sync/base/clock.h"
-#include "sync/base/digest.h"
 
 /* A step ends after so many bytes, or so much time on a disk that has to seek. A row
  * without a value counts as ROW_COST. */
@@ -32,7 +31,7 @@ enum statement {
 
 static const char *const sqls[ST_COUNT] = {
     [ST_INODE] = "SELECT " INODE_COLUMNS " FROM inode WHERE ino > ? ORDER BY ino LIMIT 1",
-    [ST_CHUNK] = "SELECT checksum, data FROM chunk WHERE id = ?",
+    [ST_CHUNK] = CHUNK_SQL,
     [ST_CHUNKS] = "SELECT id FROM chunk WHERE id > ? ORDER BY id",
     [ST_LENGTH] = "SELECT length(data) FROM chunk WHERE id = ?",
     [ST_ENTRY] = "SELECT " ENTRY_COLUMNS
@@ -42,22 +41,22 @@ static const char *const sqls[ST_COUNT] = {
 };
 
 struct state_scrub {
-    sqlite3 *db;
-    char *path;  /* owned */
-    char *error; /* borrowed */
+    struct state_file file;
+    char *path; /* owned */
     sqlite3_stmt *st[ST_COUNT];
     int (*phase)(struct state_scrub *s);
     uint64_t cost, until_ns; /* of this step */
     struct state_scrub_progress progress;
 
+    struct state_row row; /* the one that is looked at; of a value the ids only */
+
     /* rows */
-    sqlite3_stmt *table;
-    size_t tables_done;
+    sqlite3_stmt *rows; /* of `table` */
+    enum state_table table;
     struct meta_record meta;
     uint64_t sum;
 
     /* values */
-    struct id_list ids;
     uint64_t ino;
     uint64_t size, content;
     size_t at; /* the value's next chunk */
@@ -68,23 +67,24 @@ struct state_scrub {
     uint64_t chunk;
 
     /* history */
+    struct id_list version; /* of a row of history */
     uint64_t directory, number, history_digest;
     uint8_t name[KV_NAME_MAX];
     size_t name_len;
     bool in_history;
 };
 
-static int fail(struct state_scrub *s, int code)
+static int fail(const struct state_scrub *s, int code)
 {
-    int rv = state_db_fail(s->db, code, s->path, "cannot read", s->error);
+    int rv = state_file_fail(&s->file, code);
 
     /* What the disk does not give back is as good as lost. */
     return code == SQLITE_IOERR_READ || code == SQLITE_IOERR_SHORT_READ ? -EUCLEAN : rv;
 }
 
-static int damaged(struct state_scrub *s, const char *what, uint64_t number)
+static int damaged(const struct state_scrub *s, const char *what, uint64_t number)
 {
-    return state_db_damaged(s->path, s->error, "%s %llu", what, (unsigned long long)number);
+    return state_file_damaged(&s->file, what, number);
 }
 
 static bool step_full(const struct state_scrub *s)
@@ -94,97 +94,17 @@ static bool step_full(const struct state_scrub *s)
 
 /* ---- rows ---- */
 
-static bool inode_term(struct state_scrub *s, sqlite3_stmt *st)
-{
-    struct inode_row row;
-    bool good = inode_row_read(st, &row) && id_list_read(&s->ids, st, INODE_CHUNKS);
-
-    s->sum += inode_row_digest(&row);
-    return good;
-}
-
-static bool entry_term(struct state_scrub *s, sqlite3_stmt *st)
-{
-    struct entry_row row;
-
-    if (!entry_row_read(st, &row))
-        return false;
-    s->sum += entry_row_digest(&row);
-    return true;
-}
-
-static bool session_term(struct state_scrub *s, sqlite3_stmt *st)
-{
-    struct session_row row;
-
-    if (!session_row_read(st, &row))
-        return false;
-    s->sum += session_row_digest(&row);
-    return true;
-}
-
-static bool result_term(struct state_scrub *s, sqlite3_stmt *st)
-{
-    struct cursor c = cursor_of(sqlite3_column_blob(st, 2), (size_t)sqlite3_column_bytes(st, 2));
-    struct command_result result;
-
-    command_result_decode(&c, &result);
-    s->sum += result_row_digest((uint64_t)sqlite3_column_int64(st, 0), (uint64_t)sqlite3_column_int64(st, 1),
-                                &result);
-    return cursor_done(&c);
-}
-
-static bool part_term(struct state_scrub *s, sqlite3_stmt *st)
-{
-    size_t len = (size_t)sqlite3_column_bytes(st, 3);
-
-    s->sum += part_row_digest((uint64_t)sqlite3_column_int64(st, 0), (uint64_t)sqlite3_column_int64(st, 1),
-                              (uint32_t)sqlite3_column_int64(st, 2), sqlite3_column_blob(st, 3), len);
-    s->cost += len;
-    return true;
-}
-
-static bool setting_term(struct state_scrub *s, sqlite3_stmt *st)
-{
-    const char *name = (const char *)sqlite3_column_text(st, 0),
-               *value = (const char *)sqlite3_column_text(st, 1);
-
-    s->sum += setting_row_digest(name != NULL ? name : "", value != NULL ? value : "");
-    return true;
-}
-
-static bool dropped_term(struct state_scrub *s, sqlite3_stmt *st)
-{
-    uint64_t revision;
-
-    (void)s;
-    return dropped_row_read(st, &revision);
-}
-
-static const struct {
-    const char *name, *sql;
-    bool (*term)(struct state_scrub *s, sqlite3_stmt *st);
-} tables[] = {
-    {"inode", "SELECT " INODE_COLUMNS " FROM inode", inode_term},
-    {"entry", "SELECT " ENTRY_COLUMNS " FROM entry", entry_term},
-    {"session", "SELECT " SESSION_COLUMNS " FROM session", session_term},
-    {"result", "SELECT session, seq, result FROM result", result_term},
-    {"part", "SELECT session, seq, number, data FROM part", part_term},
-    {"setting", "SELECT name, value FROM setting", setting_term},
-    {"dropped", "SELECT " DROPPED_COLUMNS " FROM dropped", dropped_term},
-};
-#define N_TABLES (sizeof tables / sizeof tables[0])
-
 static int begin(struct state_scrub *s)
 {
-    int code = sqlite3_get_autocommit(s->db) ? sqlite3_exec(s->db, "BEGIN", NULL, NULL, NULL) : SQLITE_OK;
+    int code =
+        sqlite3_get_autocommit(s->file.db) ? sqlite3_exec(s->file.db, "BEGIN", NULL, NULL, NULL) : SQLITE_OK;
 
     return code == SQLITE_OK ? 0 : fail(s, code);
 }
 
 static int end(struct state_scrub *s)
 {
-    int code = sqlite3_exec(s->db, "COMMIT", NULL, NULL, NULL);
+    int code = sqlite3_exec(s->file.db, "COMMIT", NULL, NULL, NULL);
 
     return code == SQLITE_OK ? 0 : fail(s, code);
 }
@@ -207,34 +127,42 @@ static int finish_rows(struct state_scrub *s)
     return 1;
 }
 
+static int check_row(struct state_scrub *s)
+{
+    s->cost += ROW_COST;
+    if (!state_row_read(s->table, s->rows, &s->row))
+        return state_db_damaged(s->file.path, s->file.error, "a row of table %s: %lld",
+                                state_table_name(s->table), (long long)sqlite3_column_int64(s->rows, 0));
+    s->sum += state_row_digest(s->table, &s->row);
+    if (s->table == STATE_PART)
+        s->cost += s->row.u.part.len;
+    return 0;
+}
+
 static int rows(struct state_scrub *s)
 {
-    int code = SQLITE_OK;
+    int code, rv = 0;
 
-    while (!step_full(s)) {
-        if (s->table == NULL) {
-            if (s->tables_done == N_TABLES)
+    while (rv == 0 && !step_full(s)) {
+        if (s->rows == NULL) {
+            if (s->table == STATE_TABLES)
                 return finish_rows(s);
-            code = sqlite3_prepare_v2(s->db, tables[s->tables_done].sql, -1, &s->table, NULL);
+            code = state_table_open(s->file.db, s->table, &s->rows);
             if (code != SQLITE_OK)
                 return fail(s, code);
         }
-        code = sqlite3_step(s->table);
+        code = sqlite3_step(s->rows);
         if (code == SQLITE_ROW) {
-            s->cost += ROW_COST;
-            if (!tables[s->tables_done].term(s, s->table))
-                return state_db_damaged(s->path, s->error, "a row of table %s: %lld",
-                                        tables[s->tables_done].name,
-                                        (long long)sqlite3_column_int64(s->table, 0));
+            rv = check_row(s);
             continue;
         }
         if (code != SQLITE_DONE)
             return fail(s, code);
-        sqlite3_finalize(s->table);
-        s->table = NULL;
-        s->tables_done++;
+        sqlite3_finalize(s->rows);
+        s->rows = NULL;
+        s->table++;
     }
-    return 1;
+    return rv < 0 ? rv : 1;
 }
 
 /* The first phase: everything is as of one transaction. */
@@ -243,7 +171,7 @@ static int start(struct state_scrub *s)
     int rv = begin(s);
 
     if (rv == 0)
-        rv = state_db_read_meta(s->db, s->path, &s->meta, s->error);
+        rv = state_db_read_meta(s->file.db, s->file.path, &s->meta, s->file.error);
     if (rv == -ENOENT)
         return 0; /* nothing was written yet */
     if (rv < 0)
@@ -257,18 +185,15 @@ static int start(struct state_scrub *s)
 /* The chunk's row in ST_CHUNK, which the caller resets; at least `len` long. */
 static int check_chunk(struct state_scrub *s, uint64_t id, uint64_t len, const uint8_t **data_out)
 {
-    sqlite3_stmt *st = s->st[ST_CHUNK];
-    size_t stored;
-    int code;
+    struct stored_chunk stored;
+    int code = stored_chunk_read(s->st[ST_CHUNK], id, len, &stored);
 
-    code = state_db_step(st, state_db_bind_number(st, SQLITE_OK, 1, id));
     if (code != SQLITE_ROW)
         return code == SQLITE_DONE ? damaged(s, "no chunk", id) : fail(s, code);
-    *data_out = sqlite3_column_blob(st, 1);
-    stored = (size_t)sqlite3_column_bytes(st, 1);
-    s->cost += LOOKUP_COST + stored;
-    if (stored < len || digest64(id, *data_out, stored) != (uint64_t)sqlite3_column_int64(st, 0))
+    s->cost += LOOKUP_COST + stored.len;
+    if (!stored.good)
         return damaged(s, "chunk", id);
+    *data_out = stored.data;
     return 0;
 }
 
@@ -299,21 +224,21 @@ static int chunks(struct state_scrub *s);
 /* The next inode into s; 0: there is none. */
 static int next_value(struct state_scrub *s)
 {
+    const struct inode_row *row = &s->row.u.inode;
     sqlite3_stmt *st = s->st[ST_INODE];
-    struct inode_row row;
     int code, rv = 1;
 
     code = state_db_step(st, state_db_bind_number(st, SQLITE_OK, 1, s->ino));
     s->cost += ROW_COST;
     if (code != SQLITE_ROW) {
         rv = code == SQLITE_DONE ? 0 : fail(s, code);
-    } else if (!inode_row_read(st, &row) || !id_list_read(&s->ids, st, INODE_CHUNKS) ||
-               row.size > INT64_MAX || s->ids.n != value_chunks(row.size)) {
+    } else if (!state_row_read(STATE_INODE, st, &s->row) || row->size > INT64_MAX ||
+               s->row.ids.n != value_chunks(row->size)) {
         rv = damaged(s, "inode", (uint64_t)sqlite3_column_int64(st, 0));
     } else {
-        s->ino = row.ino;
-        s->size = row.size;
-        s->content = row.content_digest;
+        s->ino = row->ino;
+        s->size = row->size;
+        s->content = row->content_digest;
         s->sum = 0;
         s->at = 0;
         s->in_value = true;
@@ -324,7 +249,7 @@ static int next_value(struct state_scrub *s)
 
 static int value_step(struct state_scrub *s)
 {
-    uint64_t id = s->ids.ids[s->at];
+    uint64_t id = s->row.ids.ids[s->at];
     uint32_t len = value_chunk_len(s->size, s->at);
     const uint8_t *data = NULL;
     int rv = 0;
@@ -358,9 +283,9 @@ static int values(struct state_scrub *s)
                 return rv;
             rv = 0;
         }
-        while (rv == 0 && s->at < s->ids.n && !step_full(s))
+        while (rv == 0 && s->at < s->row.ids.n && !step_full(s))
             rv = value_step(s);
-        if (rv == 0 && s->at == s->ids.n) {
+        if (rv == 0 && s->at == s->row.ids.n) {
             s->in_value = false;
             if (s->sum != s->content)
                 return damaged(s, "content of inode", s->ino);
@@ -412,21 +337,21 @@ static int bind_name(const struct state_scrub *s, sqlite3_stmt *st)
 static int next_entry(struct state_scrub *s)
 {
     sqlite3_stmt *st = s->st[ST_ENTRY];
-    struct entry_row row;
+    const struct entry_row *row = &s->row.u.entry;
     int code, rv = 1;
 
     code = state_db_step(st, bind_name(s, st));
     s->cost += ROW_COST;
     if (code != SQLITE_ROW) {
         rv = code == SQLITE_DONE ? 0 : fail(s, code);
-    } else if (!entry_row_read(st, &row)) {
+    } else if (!state_row_read(STATE_ENTRY, st, &s->row)) {
         rv = damaged(s, "an entry of directory", (uint64_t)sqlite3_column_int64(st, 0));
     } else {
-        s->directory = row.directory;
-        s->name_len = row.name_len;
-        memcpy(s->name, row.name, row.name_len);
-        s->number = row.number;
-        s->history_digest = row.history_digest;
+        s->directory = row->directory;
+        s->name_len = row->name_len;
+        memcpy(s->name, row->name, row->name_len);
+        s->number = row->number;
+        s->history_digest = row->history_digest;
         s->sum = 0;
         s->in_history = true;
         code = bind_name(s, s->st[ST_VERSIONS]);
@@ -462,13 +387,13 @@ static int check_version(struct state_scrub *s, sqlite3_stmt *st)
     int rv = 0;
 
     s->cost += ROW_COST;
-    if (!history_row_read(st, &row, &s->ids))
+    if (!history_row_read(st, &row, &s->version))
         return damaged(s, "row of history of revision", (uint64_t)sqlite3_column_int64(st, 2));
     size = row.row.type == INODE_DIRECTORY ? 0 : row.row.size;
-    if (size > INT64_MAX || s->ids.n != value_chunks(size))
+    if (size > INT64_MAX || s->version.n != value_chunks(size))
         return damaged(s, "size in revision", row.row.revision);
-    for (size_t i = 0; rv == 0 && i < s->ids.n; i++)
-        rv = check_presence(s, s->ids.ids[i], value_chunk_len(size, i));
+    for (size_t i = 0; rv == 0 && i < s->version.n; i++)
+        rv = check_presence(s, s->version.ids[i], value_chunk_len(size, i));
     s->sum += history_row_digest(&row);
     return rv;
 }
@@ -516,11 +441,11 @@ int state_scrub_open(const char *path, struct state_scrub **out, char error[STAT
         free(s);
         return state_db_fail(NULL, code, path, "cannot open", error);
     }
-    s->error = error;
+    s->file = (struct state_file){.path = s->path, .error = error};
     s->phase = start;
-    rv = state_db_open(path, STATE_DB_READ, &s->db, error);
+    rv = state_db_open(path, STATE_DB_READ, &s->file.db, error);
     for (int i = 0; rv == 0 && i < ST_COUNT; i++) {
-        code = sqlite3_prepare_v2(s->db, sqls[i], -1, &s->st[i], NULL);
+        code = sqlite3_prepare_v2(s->file.db, sqls[i], -1, &s->st[i], NULL);
         if (code != SQLITE_OK)
             rv = fail(s, code);
     }
@@ -550,9 +475,10 @@ void state_scrub_close(struct state_scrub *s)
         return;
     for (int i = 0; i < ST_COUNT; i++)
         sqlite3_finalize(s->st[i]);
-    sqlite3_finalize(s->table);
-    sqlite3_close(s->db);
-    id_list_deinit(&s->ids);
+    sqlite3_finalize(s->rows);
+    sqlite3_close(s->file.db);
+    id_list_deinit(&s->row.ids);
+    id_list_deinit(&s->version);
     free(s->seen);
     free(s->path);
     free(s);

@@ -7,7 +7,6 @@
 
 #include "kvnode/disk/state_db_internal.h"
 #include "kvnode/state/store_internal.h"
-#include "sync/base/digest.h"
 
 /* What the first len bytes of a chunk add to a value's digest. A chunk stands
  * at one place in the values of one inode, so that is the same everywhere. */
@@ -20,59 +19,36 @@ struct term {
 };
 
 struct verify {
-    sqlite3 *db;
-    const char *path;
-    char *error;
+    struct state_file file;
     sqlite3_stmt *chunk, *versions;
     bool version_waits; /* versions stands on a row that no entry has claimed */
     struct term *terms; /* owned */
-    struct id_list ids;
+    struct id_list ids; /* of row */
     struct history_row row;
     uint64_t sum;
 };
 
-static int fail(struct verify *v, int code)
+static int fail(const struct verify *v, int code)
 {
-    return state_db_fail(v->db, code, v->path, "cannot read", v->error);
+    return state_file_fail(&v->file, code);
 }
 
-static int damaged(struct verify *v, const char *what, uint64_t number)
+static int damaged(const struct verify *v, const char *what, uint64_t number)
 {
-    return state_db_damaged(v->path, v->error, "%s %llu", what, (unsigned long long)number);
-}
-
-static int for_rows(struct verify *v, const char *sql, int (*each)(struct verify *v, sqlite3_stmt *st))
-{
-    sqlite3_stmt *st;
-    int rv = 0, code = sqlite3_prepare_v2(v->db, sql, -1, &st, NULL);
-
-    if (code != SQLITE_OK)
-        return fail(v, code);
-    while (rv == 0 && (code = sqlite3_step(st)) == SQLITE_ROW)
-        rv = each(v, st);
-    if (rv == 0 && code != SQLITE_DONE)
-        rv = fail(v, code);
-    sqlite3_finalize(st);
-    return rv;
+    return state_file_damaged(&v->file, what, number);
 }
 
 static int read_term(struct verify *v, size_t i, uint64_t id, uint32_t len, uint64_t *term_out)
 {
-    const uint8_t *data;
-    size_t stored;
-    int code, rv = 0;
+    struct stored_chunk stored;
+    int code = stored_chunk_read(v->chunk, id, len, &stored), rv = 0;
 
-    code = state_db_step(v->chunk, state_db_bind_number(v->chunk, SQLITE_OK, 1, id));
-    if (code != SQLITE_ROW) {
+    if (code != SQLITE_ROW)
         rv = code == SQLITE_DONE ? damaged(v, "missing chunk", id) : fail(v, code);
-    } else {
-        data = sqlite3_column_blob(v->chunk, 1);
-        stored = (size_t)sqlite3_column_bytes(v->chunk, 1);
-        if (stored < len || digest64(id, data, stored) != (uint64_t)sqlite3_column_int64(v->chunk, 0))
-            rv = damaged(v, "chunk", id);
-        else
-            *term_out = chunk_term(i, data, len);
-    }
+    else if (!stored.good)
+        rv = damaged(v, "chunk", id);
+    else
+        *term_out = chunk_term(i, stored.data, len);
     sqlite3_reset(v->chunk);
     return rv;
 }
@@ -107,31 +83,25 @@ static int chunk_digest(struct verify *v, size_t i, uint64_t id, uint32_t len, u
     return 0;
 }
 
-/* Digest of the content that v->ids lists. */
-static int content_digest(struct verify *v, uint64_t size, uint64_t *digest_out)
+static int content_digest(struct verify *v, uint64_t size, const struct id_list *ids, uint64_t *digest_out)
 {
     int rv = 0;
 
     *digest_out = 0;
-    if (size > INT64_MAX || v->ids.n != value_chunks(size))
+    if (size > INT64_MAX || ids->n != value_chunks(size))
         return damaged(v, "a value of size", size);
-    for (size_t i = 0; rv == 0 && i < v->ids.n; i++)
-        rv = chunk_digest(v, i, v->ids.ids[i], value_chunk_len(size, i), digest_out);
+    for (size_t i = 0; rv == 0 && i < ids->n; i++)
+        rv = chunk_digest(v, i, ids->ids[i], value_chunk_len(size, i), digest_out);
     return rv;
 }
 
-static int verify_inode(struct verify *v, sqlite3_stmt *st)
+static int verify_inode(struct verify *v, const struct state_row *row)
 {
-    struct inode_row row;
     uint64_t digest;
-    int rv;
+    int rv = content_digest(v, row->u.inode.size, &row->ids, &digest);
 
-    if (!inode_row_read(st, &row) || !id_list_read(&v->ids, st, INODE_CHUNKS))
-        return damaged(v, "inode", row.ino);
-    rv = content_digest(v, row.size, &digest);
-    if (rv == 0 && digest != row.content_digest)
-        rv = damaged(v, "content of inode", row.ino);
-    v->sum += inode_row_digest(&row);
+    if (rv == 0 && digest != row->u.inode.content_digest)
+        rv = damaged(v, "content of inode", row->u.inode.ino);
     return rv;
 }
 
@@ -149,89 +119,50 @@ static int next_version(struct verify *v)
         return fail(v, code);
     if (!history_row_read(v->versions, &v->row, &v->ids))
         return damaged(v, "row of history of revision", v->row.row.revision);
-    rv = content_digest(v, v->row.row.type == INODE_DIRECTORY ? 0 : v->row.row.size, &digest);
+    rv = content_digest(v, v->row.row.type == INODE_DIRECTORY ? 0 : v->row.row.size, &v->ids, &digest);
     if (rv == 0 && digest != v->row.content_digest)
         rv = damaged(v, "content of revision", v->row.row.revision);
     return rv;
 }
 
-static int verify_entry(struct verify *v, sqlite3_stmt *st)
+static int verify_entry(struct verify *v, const struct entry_row *row)
 {
-    struct entry_row row;
     uint64_t sum = 0;
     int rv = 0;
 
-    if (!entry_row_read(st, &row))
-        return damaged(v, "an entry of directory", row.directory);
-    while (rv == 0 && v->version_waits && v->row.directory == row.directory &&
-           v->row.name_len == row.name_len && memcmp(v->row.name, row.name, row.name_len) == 0) {
+    while (rv == 0 && v->version_waits && v->row.directory == row->directory &&
+           v->row.name_len == row->name_len && memcmp(v->row.name, row->name, row->name_len) == 0) {
         sum += history_row_digest(&v->row);
         rv = next_version(v);
     }
-    if (rv == 0 && sum != row.history_digest)
-        rv = damaged(v, "history of entry", row.number);
-    v->sum += entry_row_digest(&row);
+    if (rv == 0 && sum != row->history_digest)
+        rv = damaged(v, "history of entry", row->number);
     return rv;
 }
 
-static int verify_session(struct verify *v, sqlite3_stmt *st)
+/* Beside its own digest, which the sum has, a row is right as far as its table knows. */
+static int verify_row(void *arg, enum state_table t, const struct state_row *row)
 {
-    struct session_row row;
+    struct verify *v = arg;
 
-    if (!session_row_read(st, &row))
-        return damaged(v, "session", row.id);
-    v->sum += session_row_digest(&row);
-    return 0;
+    v->sum += state_row_digest(t, row);
+    if (t == STATE_INODE)
+        return verify_inode(v, row);
+    return t == STATE_ENTRY ? verify_entry(v, &row->u.entry) : 0;
 }
 
-static int verify_result(struct verify *v, sqlite3_stmt *st)
-{
-    uint64_t seq = (uint64_t)sqlite3_column_int64(st, 1);
-    struct cursor c = cursor_of(sqlite3_column_blob(st, 2), (size_t)sqlite3_column_bytes(st, 2));
-    struct command_result result;
-
-    command_result_decode(&c, &result);
-    if (!cursor_done(&c))
-        return damaged(v, "result", seq);
-    v->sum += result_row_digest((uint64_t)sqlite3_column_int64(st, 0), seq, &result);
-    return 0;
-}
-
-static int verify_part(struct verify *v, sqlite3_stmt *st)
-{
-    v->sum += part_row_digest((uint64_t)sqlite3_column_int64(st, 0), (uint64_t)sqlite3_column_int64(st, 1),
-                              (uint32_t)sqlite3_column_int64(st, 2), sqlite3_column_blob(st, 3),
-                              (size_t)sqlite3_column_bytes(st, 3));
-    return 0;
-}
-
-static int verify_setting(struct verify *v, sqlite3_stmt *st)
-{
-    const char *name = (const char *)sqlite3_column_text(st, 0),
-               *value = (const char *)sqlite3_column_text(st, 1);
-
-    v->sum += setting_row_digest(name != NULL ? name : "", value != NULL ? value : "");
-    return 0;
-}
-
-static int verify_dropped(struct verify *v, sqlite3_stmt *st)
-{
-    uint64_t revision;
-
-    return dropped_row_read(st, &revision) ? 0 : damaged(v, "history dropped up to revision", revision);
-}
-
+/* History beside the entries, both in the order of their names. */
 static int verify_entries(struct verify *v)
 {
     int rv, code = sqlite3_prepare_v2(
-                v->db, "SELECT " VERSION_COLUMNS " FROM version ORDER BY directory, name, revision", -1,
+                v->file.db, "SELECT " VERSION_COLUMNS " FROM version ORDER BY directory, name, revision", -1,
                 &v->versions, NULL);
 
     if (code != SQLITE_OK)
         return fail(v, code);
     rv = next_version(v);
     if (rv == 0)
-        rv = for_rows(v, "SELECT " ENTRY_COLUMNS " FROM entry ORDER BY directory, name", verify_entry);
+        rv = state_table_each(&v->file, STATE_ENTRY, v, verify_row);
     if (rv == 0 && v->version_waits)
         rv = damaged(v, "history without an entry, revision", v->row.row.revision);
     return rv;
@@ -240,24 +171,12 @@ static int verify_entries(struct verify *v)
 static int verify_all(struct verify *v, uint64_t *index_out, uint64_t *digest_out)
 {
     struct meta_record meta;
-    int rv = state_db_read_meta(v->db, v->path, &meta, v->error);
+    int rv = state_db_read_meta(v->file.db, v->file.path, &meta, v->file.error);
 
     if (rv == -ENOENT)
         return damaged(v, "no meta row, format", STATE_DB_USER_VERSION);
-    if (rv == 0)
-        rv = for_rows(v, "SELECT " INODE_COLUMNS " FROM inode", verify_inode);
-    if (rv == 0)
-        rv = verify_entries(v);
-    if (rv == 0)
-        rv = for_rows(v, "SELECT " SESSION_COLUMNS " FROM session", verify_session);
-    if (rv == 0)
-        rv = for_rows(v, "SELECT session, seq, result FROM result", verify_result);
-    if (rv == 0)
-        rv = for_rows(v, "SELECT session, seq, number, data FROM part", verify_part);
-    if (rv == 0)
-        rv = for_rows(v, "SELECT name, value FROM setting", verify_setting);
-    if (rv == 0)
-        rv = for_rows(v, "SELECT " DROPPED_COLUMNS " FROM dropped", verify_dropped);
+    for (enum state_table t = 0; t < STATE_TABLES && rv == 0; t++)
+        rv = t == STATE_ENTRY ? verify_entries(v) : state_table_each(&v->file, t, v, verify_row);
     if (rv < 0)
         return rv;
     v->sum += meta_row_digest(&meta.row);
@@ -269,19 +188,19 @@ static int verify_all(struct verify *v, uint64_t *index_out, uint64_t *digest_ou
 int state_db_verify(const char *path, uint64_t *index_out, uint64_t *digest_out,
                     char error[STATE_DB_ERROR_MAX])
 {
-    struct verify v = {.path = path, .error = error};
+    struct verify v = {.file = {.path = path, .error = error}};
     struct term *t, *next;
-    int code, rv = state_db_open(path, STATE_DB_READ, &v.db, error);
+    int code, rv = state_db_open(path, STATE_DB_READ, &v.file.db, error);
 
     if (rv < 0)
         return rv;
-    code = sqlite3_exec(v.db, "BEGIN", NULL, NULL, NULL);
+    code = sqlite3_exec(v.file.db, "BEGIN", NULL, NULL, NULL);
     if (code == SQLITE_OK)
-        code = sqlite3_prepare_v2(v.db, "SELECT checksum, data FROM chunk WHERE id=?", -1, &v.chunk, NULL);
+        code = sqlite3_prepare_v2(v.file.db, CHUNK_SQL, -1, &v.chunk, NULL);
     rv = code == SQLITE_OK ? verify_all(&v, index_out, digest_out) : fail(&v, code);
     sqlite3_finalize(v.chunk);
     sqlite3_finalize(v.versions);
-    sqlite3_close(v.db);
+    sqlite3_close(v.file.db);
     id_list_deinit(&v.ids);
     HASH_ITER(hh, v.terms, t, next)
     {

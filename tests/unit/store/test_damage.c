@@ -1,0 +1,227 @@
+/* A row of each kind that is not what was written: what loading, verifying and the scrub
+ * say of it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <unistd.h>
+
+#include <sqlite3.h>
+
+#include "kvnode/disk/state_db_scrub.h"
+#include "tests/unit/store/place.h"
+
+#define WHOLE "(whole)"
+#define DIGEST "the digest is not that of index 11"
+
+struct damage {
+    const char *sql;
+    const char *load, *verify, *scrub; /* behind "damaged: "; WHOLE: nothing is found */
+};
+
+static const struct damage damages[] = {
+    {"UPDATE inode SET type=9 WHERE ino=3", "inode 3", "inode 3", "a row of table inode: 3"},
+    {"UPDATE inode SET chunks='x' WHERE ino=3", "inode 3", "inode 3", "a row of table inode: 3"},
+    {"UPDATE inode SET size=size+70000 WHERE ino=3", "size of inode 3", "a value of size 70006", DIGEST},
+    {"UPDATE inode SET size=-1 WHERE ino=3", "size of inode 3", "a value of size 18446744073709551615",
+     DIGEST},
+    {"UPDATE inode SET mode=mode+1 WHERE ino=3", DIGEST, DIGEST, DIGEST},
+    {"UPDATE inode SET type=1 WHERE ino=1", "inode 1", DIGEST, DIGEST},
+    {"UPDATE inode SET history=7 WHERE ino=1", "history id of the root: 7", DIGEST, DIGEST},
+    {"UPDATE inode SET history=1 WHERE ino=2", "history id of directory 2", DIGEST, DIGEST},
+    {"UPDATE inode SET content=content+1 WHERE ino=3", WHOLE, "content of inode 3", DIGEST},
+    {"DELETE FROM inode WHERE ino=3", "entry of inode 3", DIGEST, DIGEST},
+    {"UPDATE entry SET flags=64 WHERE name='a'", "an entry of directory 2", "an entry of directory 2",
+     "a row of table entry: 2"},
+    {"UPDATE entry SET number=number+1000 WHERE name='a'", DIGEST, DIGEST, DIGEST},
+    {"UPDATE entry SET ino=77 WHERE name='a'", "entry of inode 77", DIGEST, DIGEST},
+    {"UPDATE entry SET history_digest=history_digest+1 WHERE name='a'", DIGEST, "history of entry 2", DIGEST},
+    {"UPDATE entry SET name='' WHERE name='a'", "an entry of directory 2", "an entry of directory 2",
+     "a row of table entry: 2"},
+    {"UPDATE entry SET ino=3 WHERE flags&1=1", "dead entry 8", DIGEST, DIGEST},
+    {"DELETE FROM entry WHERE name='a'", "no name for inode 3", "history of entry 3", DIGEST},
+    {"DELETE FROM entry WHERE name='d'", "no name for inode 2", "history of entry 4", DIGEST},
+    {"UPDATE session SET nonce=x'00' WHERE id=(SELECT max(id) FROM session)", "session 10", "session 10",
+     "a row of table session: 10"},
+    {"UPDATE session SET owner=5 WHERE id=(SELECT max(id) FROM session)", DIGEST, DIGEST, DIGEST},
+    {"UPDATE result SET result=x'00' WHERE seq=(SELECT max(seq) FROM result)", "result 8", "result 8",
+     "a row of table result: 1"},
+    {"UPDATE result SET session=12345 WHERE seq=(SELECT max(seq) FROM result)", "result 8", DIGEST, DIGEST},
+    {"UPDATE result SET seq=1000 WHERE seq=(SELECT max(seq) FROM result)", DIGEST, DIGEST, DIGEST},
+    {"UPDATE part SET number=2", "part of command 1", DIGEST, DIGEST},
+    {"UPDATE part SET data=x'00'", DIGEST, DIGEST, DIGEST},
+    {"UPDATE part SET session=12345", "part of command 1", DIGEST, DIGEST},
+    {"UPDATE setting SET name='nonsense' WHERE name='max_dead_names'", "unknown setting nonsense", DIGEST,
+     DIGEST},
+    {"UPDATE setting SET value='-1' WHERE name='max_dead_names'", "bad value of setting max_dead_names",
+     DIGEST, DIGEST},
+    {"UPDATE setting SET value='2' WHERE name='max_dead_names'", DIGEST, DIGEST, DIGEST},
+    {"DELETE FROM setting", DIGEST, DIGEST, DIGEST},
+    {"UPDATE dropped SET revision=revision+1", WHOLE, "history dropped up to revision 9",
+     "a row of table dropped: 9"},
+    {"UPDATE version SET mode=mode+1 WHERE name='a' AND version=1", WHOLE, "row of history of revision 2",
+     "row of history of revision 2"},
+    {"UPDATE version SET chunks=NULL WHERE name='a' AND version=1", WHOLE, "row of history of revision 2",
+     "row of history of revision 2"},
+    {"UPDATE version SET name='other' WHERE name='a' AND version=1", WHOLE, "history of entry 2",
+     "history of entry 2"},
+    {"DELETE FROM version WHERE name='a' AND version=1", WHOLE, "history of entry 2", "history of entry 2"},
+    {"DELETE FROM chunk WHERE id=(SELECT chunks FROM inode WHERE ino=3)", "no chunk 2", "missing chunk 2",
+     "no chunk 2"},
+    {"UPDATE chunk SET data=x'00' WHERE id=(SELECT chunks FROM inode WHERE ino=3)", "chunk 2", "chunk 2",
+     "chunk 2"},
+    {"DELETE FROM chunk WHERE id=(SELECT chunks FROM version WHERE name='a' AND version=1)", WHOLE,
+     "missing chunk 1", "no chunk 1"},
+    {"UPDATE chunk SET data=x'00' WHERE id=(SELECT chunks FROM version WHERE name='a' AND version=1)", WHOLE,
+     "chunk 1", "chunk 1"},
+    {"UPDATE chunk SET checksum=checksum+1 WHERE id=(SELECT chunks FROM version WHERE name='a' AND "
+     "version=1)",
+     WHOLE, "chunk 1", "chunk 1"},
+    {"UPDATE meta SET digest=digest+1", DIGEST, DIGEST, DIGEST},
+    {"UPDATE meta SET wall=wall+1", DIGEST, DIGEST, DIGEST},
+    {"DELETE FROM meta", "no meta row, inodes: 5", "no meta row, format 7", WHOLE},
+};
+
+static int setup(void **state)
+{
+    struct place *p = malloc(sizeof *p);
+
+    place_init(p);
+    *state = p;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct place *p = *state;
+
+    place_deinit(p);
+    free(p);
+    return 0;
+}
+
+/* Rows in every table. */
+static void fill(struct place *p)
+{
+    static char big[100000];
+    struct buffer part = BUFFER_INIT;
+    uint64_t session;
+
+    memset(big, 'b', sizeof big);
+    assert_int_equal(world_set(&p->w, "d/a", "first"), KV_OK);
+    assert_int_equal(world_set(&p->w, "d/a", "second"), KV_OK);
+    assert_int_equal(world_set_bytes(&p->w, "d/big", big, sizeof big, 0, 0), KV_OK);
+    assert_int_equal(world_setting(&p->w, "max_dead_names", "1"), KV_OK);
+    assert_int_equal(world_set(&p->w, "gone/1", "x"), KV_OK);
+    assert_int_equal(world_set(&p->w, "gone/2", "x"), KV_OK);
+    assert_int_equal(world_del(&p->w, "gone/1", false), KV_OK);
+    assert_int_equal(world_del(&p->w, "gone/2", false), KV_OK);
+    assert_int_equal(world_register(&p->w, "0123456789abcdef", &session), KV_OK);
+    buffer_put_u32(&part, 0);
+    buffer_put_string(&part, "part", 4);
+    assert_int_equal(world_raw(&p->w, COMMAND_PART, session, 1, part.data, part.len), KV_OK);
+    buffer_deinit(&part);
+    place_flush(p);
+}
+
+static void change(const char *path, const char *sql)
+{
+    sqlite3 *db;
+
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    if (sqlite3_exec(db, sql, NULL, NULL, NULL) != SQLITE_OK)
+        fail_msg("%s: %s", sql, sqlite3_errmsg(db));
+    if (sqlite3_changes(db) == 0)
+        fail_msg("%s: changes nothing", sql);
+    sqlite3_close(db);
+}
+
+static int load(const char *path, char error[STATE_DB_ERROR_MAX])
+{
+    struct store *s = store_new(0, NULL, NULL);
+    int rv = state_db_load(path, s, error);
+
+    store_free(s);
+    return rv;
+}
+
+static int verify(const char *path, char error[STATE_DB_ERROR_MAX])
+{
+    uint64_t index, digest;
+
+    return state_db_verify(path, &index, &digest, error);
+}
+
+static int scrub(const char *path, char error[STATE_DB_ERROR_MAX])
+{
+    struct state_scrub_progress progress;
+    struct state_scrub *s;
+    int rv = state_scrub_open(path, &s, error);
+
+    while (rv == 0 && (rv = state_scrub_step(s, &progress)) == 1)
+        rv = 0;
+    state_scrub_close(s);
+    return rv;
+}
+
+static const char *said(int rv, const char *error)
+{
+    static char text[STATE_DB_ERROR_MAX];
+    const char *at = strstr(error, "damaged: "), *end;
+
+    if (rv == 0)
+        return WHOLE;
+    if (rv != -EUCLEAN || at == NULL || (end = strstr(at, "; ")) == NULL)
+        return error;
+    at += strlen("damaged: ");
+    snprintf(text, sizeof text, "%.*s", (int)(end - at), at);
+    return text;
+}
+
+static void each_kind_of_row_is_told_as_what_it_is(void **state)
+{
+    struct place *p = *state;
+    char path[128], error[STATE_DB_ERROR_MAX];
+    uint64_t index;
+    int n_wrong = 0;
+
+    fill(p);
+    snprintf(path, sizeof path, "%s/copy", p->dir);
+    for (size_t i = 0; i < sizeof damages / sizeof damages[0]; i++) {
+        const struct damage *d = &damages[i];
+        static const struct {
+            const char *what;
+            int (*look)(const char *path, char error[STATE_DB_ERROR_MAX]);
+        } looks[] = {{"verify", verify}, {"scrub", scrub}, {"load", load}};
+        const char *const expect[] = {d->verify, d->scrub, d->load};
+
+        assert_int_equal(state_db_snapshot(p->path, path, &index, error), 0);
+        change(path, d->sql);
+        for (int k = 0; k < 3; k++) {
+            const char *text;
+
+            error[0] = '\0';
+            text = said(looks[k].look(path, error), error);
+            if (strcmp(text, expect[k]) != 0) {
+                print_message("%s: %s says \"%s\", not \"%s\"\n", d->sql, looks[k].what, text, expect[k]);
+                n_wrong++;
+            }
+        }
+        unlink(path);
+    }
+    assert_int_equal(n_wrong, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(each_kind_of_row_is_told_as_what_it_is, setup, teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
