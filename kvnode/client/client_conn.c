@@ -56,7 +56,7 @@ static size_t answer_bound(const struct client_conn *c, const struct frame *fram
         cursor_u8(&in);
         ino = cursor_u64(&in);
         cursor_u64(&in);
-        if (store_getattr(c->node->store, ino, &attr) == KV_OK)
+        if (store_getattr(c->node->group->store, ino, &attr) == KV_OK)
             bound += smaller(cursor_u32(&in), attr.size);
         break;
     case MESSAGE_GET:
@@ -64,7 +64,7 @@ static size_t answer_bound(const struct client_conn *c, const struct frame *fram
         path = cursor_string(&in, KV_PATH_MAX + 1, &len);
         cursor_u64(&in);
         if (path != NULL &&
-            store_resolve(c->node->store, &c->who, path, len, &attr, &ino, &name, &ignored) == KV_OK)
+            store_resolve(c->node->group->store, &c->who, path, len, &attr, &ino, &name, &ignored) == KV_OK)
             bound += smaller(cursor_u32(&in), attr.size);
         break;
     case MESSAGE_VERSION:

@@ -39,7 +39,7 @@ static json_t *links(const struct node *n, const struct health *h)
     size_t i;
 
     for (i = 0; i < h->n_links; i++)
-        json_array_append_new(list, json_string(node_member_name(n, h->links[i])));
+        json_array_append_new(list, json_string(config_member_name(n->config, h->links[i])));
     return list;
 }
 
@@ -59,7 +59,7 @@ static void emit_health(const struct node *n, json_t *o, const struct member *m)
     json_object_set_new(o, "disk_total", json_u64(h->disk_total));
     json_object_set_new(o, "rss_bytes", json_u64(h->rss));
     json_object_set_new(o, "follows",
-                        h->leader != 0 ? json_string(node_member_name(n, h->leader)) : json_null());
+                        h->leader != 0 ? json_string(config_member_name(n->config, h->leader)) : json_null());
     json_object_set_new(o, "hears", links(n, h));
 }
 
@@ -117,8 +117,12 @@ static json_t *clocks(struct node *n)
     json_object_set_new(o, "own_unix_ms", json_integer(now / 1000000));
     json_object_set_new(o, "majority_unix_ms",
                         v->agreed ? json_integer((now + v->majority_ns) / 1000000) : json_null());
-    json_object_set_new(o, "stored_unix_ms", json_integer((json_int_t)(store_wall_ns(n->store) / 1000000)));
-    json_object_set_new(o, "ahead_ms", json_integer((json_int_t)(clock_watch_ahead_ns(n) / 1000000)));
+    json_object_set_new(o, "stored_unix_ms",
+                        json_integer((json_int_t)(store_wall_ns(n->group->store) / 1000000)));
+    json_object_set_new(
+        o, "ahead_ms",
+        json_integer(
+            (json_int_t)(clock_watch_ahead_ns(&n->clock, store_wall_ns(n->group->store)) / 1000000)));
     return o;
 }
 
@@ -131,7 +135,7 @@ static json_t *scrub(struct node *n, json_t *warnings)
     struct scrub_view v;
     json_t *o = json_object();
 
-    scrub_look(n->scrub, &v);
+    scrub_look(n->group->scrub, &v);
     json_object_set_new(o, "interval_s", json_integer(n->config->scrub_interval_s));
     json_object_set_new(o, "running", json_boolean(v.state == SCRUB_RUNNING));
     json_object_set_new(o, "last", v.last != SCRUB_NONE ? json_string(states[v.last]) : json_null());
@@ -144,7 +148,7 @@ static json_t *scrub(struct node *n, json_t *warnings)
     json_object_set_new(o, "took_ms", json_integer((json_int_t)v.took_ms));
     json_object_set_new(o, "read_bytes", json_integer((json_int_t)v.last_read));
     json_object_set_new(o, "error", v.error[0] != '\0' ? json_string(v.error) : json_null());
-    json_object_set_new(o, "mending", json_boolean(n->mending));
+    json_object_set_new(o, "mending", json_boolean(n->group->mending));
     if (v.damaged || v.last == SCRUB_FAILED)
         json_array_append_new(warnings, json_string(v.error));
     return o;
@@ -179,37 +183,39 @@ static json_t *way_back(const struct node *n)
 static json_t *status(struct node *n)
 {
     struct members members;
-    uint64_t leader = consensus_leader(n->consensus);
+    uint64_t leader = consensus_leader(n->group->consensus);
     struct store_usage usage;
     struct rlimit files;
     char revision[40];
     json_t *o = json_object(), *warned;
 
-    store_usage(n->store, &usage);
+    store_usage(n->group->store, &usage);
     members_look(n, &members);
-    snprintf(revision, sizeof revision, "%u-%" PRIu64, NODE_GROUP, store_applied(n->store));
+    snprintf(revision, sizeof revision, "%u-%" PRIu64, NODE_GROUP, store_applied(n->group->store));
     json_object_set_new(o, "node", json_string(n->config->name));
     json_object_set_new(o, "id", json_integer(n->config->id));
     json_object_set_new(o, "cluster_id", hex64(n->config->cluster_id));
     json_object_set_new(o, "role",
-                        json_string(consensus_is_leader(n->consensus)      ? "leader"
-                                    : consensus_is_candidate(n->consensus) ? "candidate"
-                                                                           : "follower"));
-    json_object_set_new(o, "leader", leader != 0 ? json_string(node_member_name(n, leader)) : json_null());
-    json_object_set_new(
-        o, "ready",
-        json_boolean(leader != 0 && (leader != n->config->id || consensus_leader_ready(n->consensus))));
-    json_object_set_new(o, "term", json_integer((json_int_t)consensus_term(n->consensus)));
+                        json_string(consensus_is_leader(n->group->consensus)      ? "leader"
+                                    : consensus_is_candidate(n->group->consensus) ? "candidate"
+                                                                                  : "follower"));
+    json_object_set_new(o, "leader",
+                        leader != 0 ? json_string(config_member_name(n->config, leader)) : json_null());
+    json_object_set_new(o, "ready",
+                        json_boolean(leader != 0 && (leader != n->config->id ||
+                                                     consensus_leader_ready(n->group->consensus))));
+    json_object_set_new(o, "term", json_integer((json_int_t)consensus_term(n->group->consensus)));
     json_object_set_new(o, "revision", json_string(revision));
-    json_object_set_new(o, "applied", json_integer((json_int_t)store_applied(n->store)));
-    json_object_set_new(o, "commit", json_integer((json_int_t)consensus_commit(n->consensus)));
-    json_object_set_new(o, "last_index", json_integer((json_int_t)consensus_last(n->consensus)));
-    json_object_set_new(o, "log_first", json_integer((json_int_t)consensus_first(n->consensus)));
-    json_object_set_new(
-        o, "durable",
-        json_integer(n->writeback != NULL ? (json_int_t)writeback_durable_index(n->writeback) : 0));
-    json_object_set_new(o, "digest", hex64(store_digest(n->store)));
-    json_object_set_new(o, "digest_index", json_integer((json_int_t)store_applied(n->store)));
+    json_object_set_new(o, "applied", json_integer((json_int_t)store_applied(n->group->store)));
+    json_object_set_new(o, "commit", json_integer((json_int_t)consensus_commit(n->group->consensus)));
+    json_object_set_new(o, "last_index", json_integer((json_int_t)consensus_last(n->group->consensus)));
+    json_object_set_new(o, "log_first", json_integer((json_int_t)consensus_first(n->group->consensus)));
+    json_object_set_new(o, "durable",
+                        json_integer(n->group->writeback != NULL
+                                         ? (json_int_t)writeback_durable_index(n->group->writeback)
+                                         : 0));
+    json_object_set_new(o, "digest", hex64(store_digest(n->group->store)));
+    json_object_set_new(o, "digest_index", json_integer((json_int_t)store_applied(n->group->store)));
     json_object_set_new(o, "uptime_ms", json_u64(clock_boot_ms() - n->started_ms));
     json_object_set_new(o, "pid", json_integer(getpid()));
     json_object_set_new(o, "version", json_string(KVFS_VERSION));
@@ -220,25 +226,25 @@ static json_t *status(struct node *n)
     json_object_set_new(o, "usable", json_integer(members.usable));
     json_object_set_new(o, "failures_tolerated", json_integer(members.tolerated));
     json_object_set_new(o, "leaderless_ms", leader == 0 ? json_u64(members.leaderless_ms) : json_null());
-    json_object_set_new(o, "minority", json_boolean(node_in_minority(n)));
+    json_object_set_new(o, "minority", json_boolean(group_in_minority(n->group)));
     json_object_set_new(o, "no_service",
                         node_no_service(n) != NULL ? json_string(node_no_service(n)) : json_null());
     json_object_set_new(o, "way_back", way_back(n));
     json_object_set_new(o, "leader_elsewhere",
-                        members.elsewhere != 0 ? json_string(node_member_name(n, members.elsewhere))
+                        members.elsewhere != 0 ? json_string(config_member_name(n->config, members.elsewhere))
                                                : json_null());
     json_object_set_new(o, "keys", json_integer((json_int_t)usage.keys));
     json_object_set_new(o, "bytes", json_integer((json_int_t)usage.bytes));
     json_object_set_new(o, "max_keys", json_integer((json_int_t)usage.max_keys));
     json_object_set_new(o, "max_bytes", json_integer((json_int_t)usage.max_bytes));
     json_object_set_new(o, "value_limit", json_integer((json_int_t)usage.value_limit));
-    json_object_set_new(o, "feature_level", json_u64(store_level(n->store)));
+    json_object_set_new(o, "feature_level", json_u64(store_level(n->group->store)));
     json_object_set_new(o, "sessions", json_integer((json_int_t)usage.sessions));
     json_object_set_new(o, "memory_bytes", json_integer((json_int_t)usage.memory));
     if (getrlimit(RLIMIT_NOFILE, &files) == 0)
         json_object_set_new(o, "open_files_limit", json_u64(files.rlim_cur));
     json_object_set_new(o, "clients", json_integer((json_int_t)serve_clients(n->serve)));
-    json_object_set_new(o, "subscribers", json_integer((json_int_t)events_subscribers(n->events)));
+    json_object_set_new(o, "subscribers", json_integer((json_int_t)events_subscribers(n->group->events)));
     json_object_set_new(o, "clock", clocks(n));
     json_object_set_new(o, "turn_us", turns(&n->turn));
     json_object_set_new(o, "members", member_list(n, &members));
@@ -261,14 +267,14 @@ static json_t *settings(struct node *n)
 {
     json_t *o = json_object();
 
-    store_settings(n->store, o, emit_setting);
+    store_settings(n->group->store, o, emit_setting);
     return o;
 }
 
 /* The leader itself refuses what it cannot do; what is passed on is seen by its outcome. */
 static int transfer(struct node *n, const char *to)
 {
-    uint64_t id = 0, leader = consensus_leader(n->consensus);
+    uint64_t id = 0, leader = consensus_leader(n->group->consensus);
     struct buffer *b;
 
     if (to != NULL) {
@@ -278,10 +284,10 @@ static int transfer(struct node *n, const char *to)
             return KV_E_NOENT;
         id = peer != NULL ? peer->id : n->config->id;
     }
-    if (node_in_minority(n))
+    if (group_in_minority(n->group))
         return KV_E_ROFS;
-    if (consensus_is_leader(n->consensus))
-        return id == n->config->id ? KV_E_INVAL : consensus_transfer(n->consensus, id);
+    if (consensus_is_leader(n->group->consensus))
+        return id == n->config->id ? KV_E_INVAL : consensus_transfer(n->group->consensus, id);
     b = leader != 0 ? peers_begin(n->peers, leader, PEER_TRANSFER, 0) : NULL;
     if (b == NULL)
         return KV_E_UNAVAILABLE;
@@ -312,7 +318,7 @@ static int verify(struct node *n, json_t *request, char **text_out)
 
     if (run <= 0 || rate < 0)
         return KV_E_INVAL;
-    rv = verify_poll(n->verify, (uint64_t)run, (uint64_t)rate, &answer);
+    rv = verify_poll(n->group->verify, (uint64_t)run, (uint64_t)rate, &answer);
     if (rv != KV_OK) {
         *text_out = strdup("another verify is under way");
         return rv;

@@ -222,7 +222,7 @@ static void on_work(uv_work_t *work)
 
     if (p->worker_reopen || p->reader == NULL) {
         history_close(p->reader);
-        p->reader = history_open(p->node->state_path);
+        p->reader = history_open(p->node->group->state_path);
     }
     STAILQ_FOREACH(q, &p->working, link)
     {
@@ -250,7 +250,7 @@ static void put_path(struct node *n, const struct history_place *place, struct b
     struct buffer path = BUFFER_INIT;
 
     if (place->directory != 0) {
-        int rv = store_history_path(n->store, place->directory, &path);
+        int rv = store_history_path(n->group->store, place->directory, &path);
 
         if (rv != KV_OK || path.len + 1 + place->name_len > KV_PATH_MAX) {
             buffer_clear(&path);
@@ -317,7 +317,7 @@ static void put_gap(struct buffer *out, const struct question *q)
 /* u8 more, u32 count, rows, the cursor behind the last row that was looked at, the gap. */
 static void put_log(struct node *n, struct question *q, struct buffer *out)
 {
-    struct sight sight = {.store = n->store, .who = &q->request->conn->who};
+    struct sight sight = {.store = n->group->store, .who = &q->request->conn->who};
     struct cursor in = cursor_of(q->rows.data, q->rows.len);
     struct history_place key = {.directory = WHOLE};
     size_t at = out->len;
@@ -379,7 +379,7 @@ static void put_names(struct node *n, struct question *q, struct buffer *out)
         uint64_t version;
         bool deleted;
 
-        if (name == NULL || store_past_name(n->store, q->ino, name, len, &version, &deleted) != KV_OK)
+        if (name == NULL || store_past_name(n->group->store, q->ino, name, len, &version, &deleted) != KV_OK)
             continue;
         buffer_put_string(out, name, len);
         buffer_put_u64(out, version);
@@ -414,7 +414,7 @@ static int may_read_version(struct past *p, struct question *q)
     uint32_t i;
     int rv = KV_OK;
 
-    if (store_lookup(p->node->store, NULL, q->ino, q->name, q->name_len, &attr) == KV_OK) {
+    if (store_lookup(p->node->group->store, NULL, q->ino, q->name, q->name_len, &attr) == KV_OK) {
         const struct access now = {attr.uid, attr.gid, attr.mode};
 
         /* Of a name that keeps no history at present there is no row with that. */
@@ -483,14 +483,15 @@ static void work_next(struct past *p)
     struct node *n = p->node;
     struct question *q = STAILQ_FIRST(&p->waiting);
 
-    if (q == NULL || p->busy || n->writeback == NULL || n->stopping)
+    if (q == NULL || p->busy || n->group->writeback == NULL || n->stopping)
         return;
-    if (writeback_flushed_index(n->writeback) < q->flushed) {
-        if (writeback_flush(n->writeback) != 0)
-            node_die("out of memory");
+    if (writeback_flushed_index(n->group->writeback) < q->flushed) {
+        if (writeback_flush(n->group->writeback) != 0)
+            group_die("out of memory");
         return; /* past_flushed() goes on */
     }
-    while ((q = STAILQ_FIRST(&p->waiting)) != NULL && writeback_flushed_index(n->writeback) >= q->flushed) {
+    while ((q = STAILQ_FIRST(&p->waiting)) != NULL &&
+           writeback_flushed_index(n->group->writeback) >= q->flushed) {
         STAILQ_REMOVE_HEAD(&p->waiting, link);
         STAILQ_INSERT_TAIL(&p->working, q, link);
     }
@@ -513,7 +514,7 @@ void past_flushed(struct past *p)
 static int may_look(struct past *p, struct question *q)
 {
     const struct caller *who = &q->request->conn->who;
-    struct store *s = p->node->store;
+    struct store *s = p->node->group->store;
     int rv;
 
     if (q->request->type == MESSAGE_LOG || client_has_open(q->request->conn, q->ino, OPEN_READ))
@@ -530,17 +531,18 @@ static void on_current(void *arg, int code)
     if (code == KV_OK)
         code = may_look(p, q);
     if (code == KV_OK && q->request->type != MESSAGE_LOG)
-        code = store_history_id(p->node->store, q->ino, &q->directory);
+        code = store_history_id(p->node->group->store, q->ino, &q->directory);
     if (code != KV_OK) {
         q->code = code;
         answer(p, q);
         question_free(q);
         return;
     }
-    q->flushed = store_applied(p->node->store);
+    q->flushed = store_applied(p->node->group->store);
     /* What a full disk keeps from being written is not waited for. */
-    if (q->local && p->node->writeback != NULL && writeback_state(p->node->writeback) != WRITEBACK_OK)
-        q->flushed = writeback_flushed_index(p->node->writeback);
+    if (q->local && p->node->group->writeback != NULL &&
+        writeback_state(p->node->group->writeback) != WRITEBACK_OK)
+        q->flushed = writeback_flushed_index(p->node->group->writeback);
     STAILQ_INSERT_TAIL(&p->waiting, q, link);
     work_next(p);
 }
@@ -610,7 +612,7 @@ int past_request(struct past *p, struct client_conn *conn, const struct frame *f
         if (q->local)
             on_current(q, KV_OK);
         else
-            reads_start(p->node->reads, on_current, q);
+            reads_start(p->node->group->reads, on_current, q);
     }
     return 0;
 }

@@ -53,7 +53,7 @@ static void close_inodes(struct client_conn *c)
         client_user_open(o->user, -1);
         client_user_put(o->user);
         while (o->count-- > 0)
-            store_unpin(c->node->store, o->ino);
+            store_unpin(c->node->group->store, o->ino);
         free(o);
     }
 }
@@ -73,9 +73,9 @@ static void on_closed(void *arg, int reason)
     if (reason != 0 && reason != -ECANCELED && reason != -ECONNRESET && reason != -EPIPE)
         log_info("client %s: %s", c->name, strerror(-reason));
     c->stream = NULL;
-    events_unsubscribe(c->node->events, c->subscriber);
+    events_unsubscribe(c->node->group->events, c->subscriber);
     c->subscriber = NULL;
-    reserve_drop(&c->node->reserve, &c->reservation);
+    reserve_drop(&c->node->group->reserve, &c->reservation);
     close_inodes(c);
     client_conn_put(c);
 }
@@ -243,8 +243,8 @@ void serve_beat(struct serve *s, uint64_t now_ms)
     if (s == NULL)
         return;
     listen_on(s, true);
-    store_usage(s->node->store, &usage);
-    client_users_release(&s->users, s->node->store, usage.max_bytes);
+    store_usage(s->node->group->store, &usage);
+    client_users_release(&s->users, s->node->group->store, usage.max_bytes);
     for (c = s->clients; c != NULL; c = c->next) {
         if (c->stream == NULL)
             continue;

@@ -18,7 +18,7 @@ static int may_look(struct client_conn *c, uint64_t ino)
 {
     if (c->who.trusted || client_has_open(c, ino, 0))
         return KV_OK;
-    return store_reach(c->node->store, &c->who, ino);
+    return store_reach(c->node->group->store, &c->who, ino);
 }
 
 static int may_read(struct client_conn *c, uint64_t ino)
@@ -27,15 +27,15 @@ static int may_read(struct client_conn *c, uint64_t ino)
 
     if (c->who.trusted || client_has_open(c, ino, OPEN_READ))
         return KV_OK;
-    rv = store_reach(c->node->store, &c->who, ino);
-    return rv == KV_OK ? store_access(c->node->store, &c->who, ino, 4) : rv;
+    rv = store_reach(c->node->group->store, &c->who, ino);
+    return rv == KV_OK ? store_access(c->node->group->store, &c->who, ino, 4) : rv;
 }
 
 static int read_barrier(struct client_conn *c, struct cursor *in, struct buffer *out)
 {
     if (!cursor_done(in))
         return KV_E_PROTOCOL;
-    buffer_put_u64(out, store_applied(c->node->store));
+    buffer_put_u64(out, store_applied(c->node->group->store));
     return KV_OK;
 }
 
@@ -49,7 +49,7 @@ static int read_lookup(struct client_conn *c, struct cursor *in, struct buffer *
 
     if (!cursor_done(in))
         return KV_E_PROTOCOL;
-    rv = store_lookup(c->node->store, &c->who, parent, name, len, &attr);
+    rv = store_lookup(c->node->group->store, &c->who, parent, name, len, &attr);
     if (rv == KV_OK)
         attr_encode(out, &attr, c->protocol);
     return rv;
@@ -65,7 +65,7 @@ static int read_getattr(struct client_conn *c, struct cursor *in, struct buffer 
         return KV_E_PROTOCOL;
     rv = may_look(c, ino);
     if (rv == KV_OK)
-        rv = store_getattr(c->node->store, ino, &attr);
+        rv = store_getattr(c->node->group->store, ino, &attr);
     if (rv == KV_OK)
         attr_encode(out, &attr, c->protocol);
     return rv;
@@ -82,7 +82,7 @@ static int read_readlink(struct client_conn *c, struct cursor *in, struct buffer
     buffer_put_u32(out, 0);
     rv = may_look(c, ino);
     if (rv == KV_OK)
-        rv = store_readlink(c->node->store, ino, out);
+        rv = store_readlink(c->node->group->store, ino, out);
     if (rv == KV_OK)
         buffer_set_u32(out, at, (uint32_t)(out->len - at - sizeof(uint32_t)));
     return rv;
@@ -100,7 +100,7 @@ static int put_value(struct client_conn *c, const struct attr *attr, uint64_t of
     attr_encode(out, attr, c->protocol);
     at = out->len;
     buffer_put_u32(out, 0);
-    rv = store_read(c->node->store, attr->ino, offset, len, out);
+    rv = store_read(c->node->group->store, attr->ino, offset, len, out);
     if (rv == KV_OK)
         buffer_set_u32(out, at, (uint32_t)(out->len - at - sizeof(uint32_t)));
     return rv;
@@ -115,7 +115,7 @@ static int put_removed(struct client_conn *c, uint64_t ino, uint64_t offset, uin
 
     if (len > READ_LENGTH_MAX)
         return KV_E_INVAL;
-    rv = store_read_removed(c->node->store, &c->who, ino, offset, len, &attr, &data);
+    rv = store_read_removed(c->node->group->store, &c->who, ino, offset, len, &attr, &data);
     if (rv == KV_OK) {
         attr_encode(out, &attr, c->protocol);
         buffer_put_string(out, data.data, data.len);
@@ -136,7 +136,7 @@ static int read_read(struct client_conn *c, struct cursor *in, struct buffer *ou
         return KV_E_PROTOCOL;
     rv = may_read(c, ino);
     if (rv == KV_OK)
-        rv = store_getattr(c->node->store, ino, &attr);
+        rv = store_getattr(c->node->group->store, ino, &attr);
     if (rv == KV_OK)
         rv = put_value(c, &attr, offset, len, out);
     return rv == KV_E_STALE ? put_removed(c, ino, offset, len, out) : rv;
@@ -196,9 +196,9 @@ static int read_readdir(struct client_conn *c, struct cursor *in, struct buffer 
     if (!cursor_done(in))
         return KV_E_PROTOCOL;
     rv = may_read(c, ino);
-    l.names_only = rv == KV_OK && store_access(c->node->store, &c->who, ino, 1) != KV_OK;
+    l.names_only = rv == KV_OK && store_access(c->node->group->store, &c->who, ino, 1) != KV_OK;
     if (rv == KV_OK)
-        rv = store_readdir(c->node->store, ino, cookie, &l, emit_entry);
+        rv = store_readdir(c->node->group->store, ino, cookie, &l, emit_entry);
     return put_listing(&l, rv, &body, out);
 }
 
@@ -246,14 +246,14 @@ static int read_open(struct client_conn *c, struct cursor *in, struct buffer *ou
 
     if (!cursor_done(in) || access == 0 || access > (OPEN_READ | OPEN_WRITE))
         return KV_E_PROTOCOL;
-    rv = store_getattr(c->node->store, ino, &attr);
+    rv = store_getattr(c->node->group->store, ino, &attr);
     if (rv != KV_OK)
         return rv == KV_E_NOENT ? KV_E_STALE : rv;
     /* The owner could change the mode anyway, and a mount that comes back after
      * losing its node opens again what it had open (git writes on in a 0444 file). */
     rv = may_look(c, ino);
     if (rv == KV_OK && !c->who.trusted && attr.uid != c->who.uid)
-        rv = store_access(c->node->store, &c->who, ino, mask);
+        rv = store_access(c->node->group->store, &c->who, ino, mask);
     if (rv != KV_OK)
         return rv;
     HASH_FIND(hh, c->open, &ino, sizeof ino, o);
@@ -262,7 +262,7 @@ static int read_open(struct client_conn *c, struct cursor *in, struct buffer *ou
         o = add_open(c, ino, uid);
     if (o == NULL)
         return KV_E_BUSY;
-    rv = store_pin(c->node->store, ino);
+    rv = store_pin(c->node->group->store, ino);
     if (rv != KV_OK) {
         if (o->count == 0)
             forget_open(c, o);
@@ -288,7 +288,7 @@ static int read_close(struct client_conn *c, struct cursor *in, struct buffer *o
     if (o == NULL)
         return KV_E_STALE;
     if (o->count > 0) { /* else it was let go of */
-        store_unpin(c->node->store, ino);
+        store_unpin(c->node->group->store, ino);
         o->count--;
     }
     if (o->count == 0)
@@ -302,7 +302,7 @@ static int read_statfs(struct client_conn *c, struct cursor *in, struct buffer *
 
     if (!cursor_done(in))
         return KV_E_PROTOCOL;
-    store_usage(c->node->store, &usage);
+    store_usage(c->node->group->store, &usage);
     buffer_put_u64(out, usage.keys);
     buffer_put_u64(out, usage.bytes);
     buffer_put_u64(out, usage.max_keys);
@@ -320,7 +320,7 @@ static int read_resolve(struct client_conn *c, struct cursor *in, struct buffer 
 
     if (!cursor_done(in))
         return KV_E_PROTOCOL;
-    rv = store_resolve(c->node->store, &c->who, path, len, &attr, &parent, &name, &name_len);
+    rv = store_resolve(c->node->group->store, &c->who, path, len, &attr, &parent, &name, &name_len);
     if (rv == KV_OK) {
         attr_encode(out, &attr, c->protocol);
         buffer_put_u64(out, parent);
@@ -341,7 +341,7 @@ static int read_get(struct client_conn *c, struct cursor *in, struct buffer *out
 
     if (!cursor_done(in))
         return KV_E_PROTOCOL;
-    rv = store_resolve(c->node->store, &c->who, path, len, &attr, &parent, &name, &name_len);
+    rv = store_resolve(c->node->group->store, &c->who, path, len, &attr, &parent, &name, &name_len);
     if (rv == KV_OK && attr.type == INODE_DIRECTORY)
         rv = KV_E_ISDIR;
     if (rv == KV_OK)

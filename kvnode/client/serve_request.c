@@ -22,10 +22,10 @@ static void on_hello_ready(void *arg, int code)
 
     out = answer_begin(c, r->id, &at);
     if (out != NULL) {
-        store_usage(n->store, &usage);
+        store_usage(n->group->store, &usage);
         buffer_put_text(out, n->config->name);
         buffer_put_u64(out, n->config->cluster_id);
-        buffer_put_u64(out, store_applied(n->store));
+        buffer_put_u64(out, store_applied(n->group->store));
         buffer_put_u32(out, COMMAND_PART_SIZE);
         buffer_put_u64(out, usage.value_limit);
         buffer_put_u8(out, c->who.trusted);
@@ -63,7 +63,7 @@ static int on_hello(struct client_conn *c, const struct frame *frame)
     r = request_new(c, frame);
     if (r == NULL)
         return -ENOMEM;
-    reads_after(c->node->reads, after, on_hello_ready, r);
+    reads_after(c->node->group->reads, after, on_hello_ready, r);
     return 0;
 }
 
@@ -113,7 +113,7 @@ static int on_read(struct client_conn *c, const struct frame *frame)
     r = request_new(c, frame);
     if (r == NULL)
         return -ENOMEM;
-    reads_start(c->node->reads, on_read_ready, r);
+    reads_start(c->node->group->reads, on_read_ready, r);
     return 0;
 }
 
@@ -128,8 +128,8 @@ static int on_subscribe(struct client_conn *c, const struct frame *frame)
         answer_code(c, frame->id, KV_E_PROTOCOL, "one subscription a connection");
         return -EPROTO;
     }
-    c->subscriber = events_subscribe(c->node->events, c->stream, c->protocol, frame->id, after,
-                                     store_applied(c->node->store), &from);
+    c->subscriber = events_subscribe(c->node->group->events, c->stream, c->protocol, frame->id, after,
+                                     store_applied(c->node->group->store), &from);
     if (c->subscriber == NULL)
         return -ENOMEM;
     if (!c->who.trusted && c->who.uid != 0)
@@ -139,7 +139,7 @@ static int on_subscribe(struct client_conn *c, const struct frame *frame)
         return 0;
     buffer_put_u64(out, from);
     answer_end(c, at, KV_OK, NULL);
-    events_replay(c->node->events, c->subscriber);
+    events_replay(c->node->group->events, c->subscriber);
     return 0;
 }
 
@@ -174,10 +174,10 @@ static int on_reserve(struct client_conn *c, const struct frame *frame)
         answer_code(c, frame->id, KV_E_PROTOCOL, "malformed request");
         return -EPROTO;
     }
-    store_usage(c->node->store, &usage);
+    store_usage(c->node->group->store, &usage);
     c->reservation.uid = c->who.uid;
     c->reservation.trusted = c->who.trusted;
-    code = reserve_set(&c->node->reserve, &c->reservation, &usage, held, least, wanted, &granted);
+    code = reserve_set(&c->node->group->reserve, &c->reservation, &usage, held, least, wanted, &granted);
     out = answer_begin(c, frame->id, &at);
     if (out != NULL) {
         buffer_put_u64(out, granted);

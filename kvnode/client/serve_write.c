@@ -53,7 +53,7 @@ static bool is_own_session(struct client_conn *c, uint64_t session)
 {
     uint32_t owner;
 
-    return store_session_owner(c->node->store, session, &owner) == KV_OK && owner == c->who.uid;
+    return store_session_owner(c->node->group->store, session, &owner) == KV_OK && owner == c->who.uid;
 }
 
 /* What a client that is not trusted may not write; 0 if it may. */
@@ -86,7 +86,7 @@ static int check_untrusted(struct client_conn *c, const struct command *cmd, boo
 static int check_bounds(struct client_conn *c, const struct client_user *user, const struct command *cmd,
                         char text[DETAIL_ROOM], const char **why_out)
 {
-    const struct store *s = c->node->store;
+    const struct store *s = c->node->group->store;
     struct command_body body;
 
     *why_out = client_user_refuses_write(user, cmd->body_len);
@@ -127,7 +127,7 @@ int serve_write(struct client_conn *c, const struct frame *frame)
     uint8_t has_owner = cursor_u8(&in);
     uint32_t uid = cursor_u32(&in), gid = cursor_u32(&in);
     uint32_t groups[COMMAND_GROUPS_MAX];
-    struct command_result here = {.revision = store_applied(c->node->store)};
+    struct command_result here = {.revision = store_applied(c->node->group->store)};
     const char *detail = NULL;
     char text[DETAIL_ROOM];
     struct client_user *user;
@@ -181,7 +181,7 @@ int serve_write(struct client_conn *c, const struct frame *frame)
         on_written(r, KV_OK, &here);
         return 0;
     }
-    rv = removal_start(c->node, &cmd, on_written, r);
+    rv = removal_start(c->node->group, &cmd, on_written, r);
     if (rv > 0)
         on_written(r, rv, NULL);
     return rv < 0 ? rv : 0;

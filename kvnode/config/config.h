@@ -119,6 +119,8 @@ const struct config_peer *config_peer_by_name(const struct config *config, const
 /* Whether a cluster can have so many nodes: 1, 3, 5 or 7. */
 bool config_number_fits(size_t n);
 const struct config_peer *config_peer_by_id(const struct config *config, uint16_t id);
+/* The name of a member, this node's own too, by its id: "n2", or "-". Borrowed. */
+const char *config_member_name(const struct config *config, uint64_t id);
 
 /* Every setting with its value and source ("file:12", "default",
  * "KVNODE_RAFT_ELECTION_MS", "flag"), in the file's order; peers come after.

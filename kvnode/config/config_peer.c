@@ -32,6 +32,16 @@ const struct config_peer *config_peer_by_id(const struct config *config, uint16_
     return NULL;
 }
 
+const char *config_member_name(const struct config *config, uint64_t id)
+{
+    const struct config_peer *peer;
+
+    if (id == config->id)
+        return config->name;
+    peer = id <= UINT16_MAX ? config_peer_by_id(config, (uint16_t)id) : NULL;
+    return peer != NULL ? peer->name : "-";
+}
+
 int config_peer_begin(struct config *c, const char *name, unsigned line, char *why, size_t size)
 {
     if (!identity_peer_name_valid(name)) {

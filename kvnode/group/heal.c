@@ -1,7 +1,7 @@
 #include "kvnode/group/heal.h"
 
 #include "kvnode/group/snapshots.h"
-#include "kvnode/node/node_state.h"
+#include "kvnode/group/group.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
 
@@ -41,84 +41,84 @@ static void search_peer(void *arg, const struct peer_glance *view)
     }
 }
 
-static struct search search(const struct node *n)
+static struct search search(const struct group *g)
 {
-    struct search found = {.leader = consensus_leader(n->consensus), .first = consensus_first(n->consensus)};
+    struct search found = {.leader = consensus_leader(g->consensus), .first = consensus_first(g->consensus)};
 
-    n->links.each(n->links.arg, &found, search_peer);
+    g->owner->links->each(g->owner->links->arg, &found, search_peer);
     return found;
 }
 
-static void hand_over(struct node *n, uint64_t to /* 0: to any */)
+static void hand_over(struct group *g, uint64_t to /* 0: to any */)
 {
-    if (consensus_transfer(n->consensus, to) == KV_E_NOENT) /* it does not vote */
-        consensus_transfer(n->consensus, 0);
+    if (consensus_transfer(g->consensus, to) == KV_E_NOENT) /* it does not vote */
+        consensus_transfer(g->consensus, 0);
 }
 
 /* A transfer that stands still was given up by its sender. */
-static bool is_coming(struct node *n)
+static bool is_coming(struct group *g)
 {
     uint64_t received;
 
-    if (snapshots_incoming(n->snapshots, &received) != SNAPSHOTS_COMING || received == n->heal.received)
+    if (snapshots_incoming(g->snapshots, &received) != SNAPSHOTS_COMING || received == g->heal.received)
         return false;
-    n->heal.received = received;
+    g->heal.received = received;
     return true;
 }
 
-static bool ask(struct node *n, uint64_t leader)
+static bool ask(struct group *g, uint64_t leader)
 {
-    if (n->links.begin(n->links.arg, leader, PEER_WANT_STATE, 0) == NULL)
+    if (g->owner->links->begin(g->owner->links->arg, leader, PEER_WANT_STATE, 0) == NULL)
         return false;
-    n->links.end(n->links.arg, leader);
+    g->owner->links->end(g->owner->links->arg, leader);
     return true;
 }
 
-static bool is_due(const struct node *n, uint64_t now_ms)
+static bool is_due(const struct group *g, uint64_t now_ms)
 {
     uint64_t received;
 
-    return now_ms >= n->heal.ask_at && snapshots_incoming(n->snapshots, &received) != SNAPSHOTS_INSTALLING &&
-           consensus_leader(n->consensus) != 0;
+    return now_ms >= g->heal.ask_at && snapshots_incoming(g->snapshots, &received) != SNAPSHOTS_INSTALLING &&
+           consensus_leader(g->consensus) != 0;
 }
 
-void heal_state(struct node *n, uint64_t now_ms)
+void heal_state(struct group *g, uint64_t now_ms)
 {
     struct search found;
 
-    if (!is_due(n, now_ms))
+    if (!is_due(g, now_ms))
         return;
-    found = search(n);
-    if (consensus_is_leader(n->consensus)) {
+    found = search(g);
+    if (consensus_is_leader(g->consensus)) {
         /* Another one has to give the state. If we know of none that can, another node
          * may; if all have lost theirs, nobody can. */
         log_warn("this node leads and has no state of its own: it hands over to one that may have");
-        hand_over(n, found.whole != 0 ? found.whole : found.serving);
-    } else if (!is_coming(n) && !ask(n, found.leader)) {
+        hand_over(g, found.whole != 0 ? found.whole : found.serving);
+    } else if (!is_coming(g) && !ask(g, found.leader)) {
         return;
     }
-    n->heal.ask_at = now_ms + STATE_ASK_MS;
+    g->heal.ask_at = now_ms + STATE_ASK_MS;
 }
 
-void heal_file(struct node *n, uint64_t now_ms)
+void heal_file(struct group *g, uint64_t now_ms)
 {
     struct search found;
 
-    if (!is_due(n, now_ms))
+    if (!is_due(g, now_ms))
         return;
-    found = search(n);
-    if (is_coming(n)) {
-        n->heal.ask_at = now_ms + FILE_ASK_MS;
-    } else if (consensus_is_leader(n->consensus)) {
+    found = search(g);
+    if (is_coming(g)) {
+        g->heal.ask_at = now_ms + FILE_ASK_MS;
+    } else if (consensus_is_leader(g->consensus)) {
         if (found.whole != 0) {
             log_warn("this node leads and its state.db is damaged: it hands over to one that can mend it");
-            hand_over(n, found.whole);
+            hand_over(g, found.whole);
         }
-        n->heal.ask_at = now_ms + (found.whole != 0 ? STATE_ASK_MS : FILE_ASK_MS);
-    } else if (found.leader_whole && ask(n, found.leader)) {
-        n->heal.pause_ms = n->heal.pause_ms == 0 ? FILE_ASK_MS : 2 * n->heal.pause_ms;
-        if (n->heal.pause_ms > FILE_ASK_MAX_MS)
-            n->heal.pause_ms = FILE_ASK_MAX_MS;
-        n->heal.ask_at = now_ms + n->heal.pause_ms;
+        g->heal.ask_at = now_ms + (found.whole != 0 ? STATE_ASK_MS : FILE_ASK_MS);
+    } else if (found.leader_whole && ask(g, found.leader)) {
+        g->heal.pause_ms = g->heal.pause_ms == 0 ? FILE_ASK_MS : 2 * g->heal.pause_ms;
+        if (g->heal.pause_ms > FILE_ASK_MAX_MS)
+            g->heal.pause_ms = FILE_ASK_MAX_MS;
+        g->heal.ask_at = now_ms + g->heal.pause_ms;
     }
 }

@@ -6,20 +6,20 @@
 
 #include <stdint.h>
 
-struct node;
+struct group;
 
-/* In struct node; zeros at the start. */
+/* In struct group; zeros at the start. */
 struct heal {
     uint64_t ask_at;   /* when to ask the leader again */
     uint64_t received; /* bytes of the file that were there at the last look */
     uint64_t pause_ms; /* mending: between two questions; 0 when a file was put in force */
 };
 
-/* Every heartbeat while node->healing is set: state.db is damaged, and the log does
+/* Every heartbeat while group->healing is set: state.db is damaged, and the log does
  * not reach back to the beginning. Nothing is applied, nobody is served. */
-void heal_state(struct node *n, uint64_t now_ms);
-/* Every heartbeat while node->mending is set: state.db is damaged, memory is not,
+void heal_state(struct group *g, uint64_t now_ms);
+/* Every heartbeat while group->mending is set: state.db is damaged, memory is not,
  * and the node goes on serving until all of a good file is there. */
-void heal_file(struct node *n, uint64_t now_ms);
+void heal_file(struct group *g, uint64_t now_ms);
 
 #endif

@@ -7,15 +7,15 @@
 #include <stddef.h>
 
 struct command;
-struct node;
+struct group;
 
 /* Whether the cluster is, as far as this node knows, at the level of this command. */
-bool level_has(const struct node *n, const struct command *cmd);
+bool level_has(const struct group *g, const struct command *cmd);
 /* As leader: whether this encoded command would raise the level, and a member is not heard or
  * has not said that it knows the new one. */
-bool level_forbids(const struct node *n, const void *bytes, size_t len);
+bool level_forbids(const struct group *g, const void *bytes, size_t len);
 /* Every beat: a cluster in which nothing was written yet is given the highest level that all
  * members know. */
-void level_beat(struct node *n);
+void level_beat(struct group *g);
 
 #endif

@@ -7,7 +7,7 @@
 #include <bsd/sys/tree.h>
 
 #include "kvnode/loop/turn.h"
-#include "kvnode/node/node_state.h"
+#include "kvnode/group/group.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
@@ -50,7 +50,7 @@ struct question {
 };
 
 struct reads {
-    struct node *node; /* borrowed */
+    struct group *group; /* borrowed */
     uint64_t next_token;
     struct waiter_list gathering; /* not asked yet */
     TAILQ_HEAD(question_list, question) asked;
@@ -61,13 +61,13 @@ struct reads {
     bool hold; /* the leader was not ready: ask again at the next beat */
 };
 
-struct reads *reads_new(struct node *node)
+struct reads *reads_new(struct group *group)
 {
     struct reads *r = calloc(1, sizeof *r);
 
     if (r == NULL)
         return NULL;
-    r->node = node;
+    r->group = group;
     r->next_token = clock_boot_ns(); /* answers to an earlier life match nothing */
     STAILQ_INIT(&r->gathering);
     RB_INIT(&r->applying);
@@ -141,7 +141,7 @@ static struct waiter *waiter_new(reads_done *done, void *arg, uint64_t index)
     w->done = done;
     w->arg = arg;
     w->index = index;
-    w->deadline_ms = clock_boot_ms() + NODE_REQUEST_MS;
+    w->deadline_ms = clock_boot_ms() + GROUP_REQUEST_MS;
     return w;
 }
 
@@ -149,7 +149,7 @@ void reads_start(struct reads *r, reads_done *done, void *arg)
 {
     struct waiter *w;
 
-    if (node_in_minority(r->node)) {
+    if (group_in_minority(r->group)) {
         done(arg, KV_E_UNAVAILABLE);
         return;
     }
@@ -165,7 +165,7 @@ void reads_after(struct reads *r, uint64_t revision, reads_done *done, void *arg
 {
     struct waiter *w;
 
-    if (store_applied(r->node->store) >= revision) {
+    if (store_applied(r->group->store) >= revision) {
         done(arg, KV_OK);
         return;
     }
@@ -210,25 +210,25 @@ static void regather(struct reads *r, struct question *q)
 
 void reads_turn_end(struct reads *r)
 {
-    struct node *n = r->node;
-    const struct peer_links *links = &n->links;
+    struct group *g = r->group;
+    const struct peer_links *links = g->owner->links;
     struct question *q;
     uint64_t leader;
 
     if (STAILQ_EMPTY(&r->gathering) || r->hold)
         return;
-    leader = consensus_leader(n->consensus);
-    if (!consensus_is_leader(n->consensus) && (leader == 0 || !links->up(links->arg, leader)))
+    leader = consensus_leader(g->consensus);
+    if (!consensus_is_leader(g->consensus) && (leader == 0 || !links->up(links->arg, leader)))
         return;
     q = question_new(r);
     if (q == NULL)
         return;
     STAILQ_CONCAT(&q->waiters, &r->gathering);
-    if (consensus_is_leader(n->consensus)) {
+    if (consensus_is_leader(g->consensus)) {
         uint64_t token = q->token;
         int rv;
 
-        rv = consensus_read_index(n->consensus, token);
+        rv = consensus_read_index(g->consensus, token);
         if (rv != 0) {
             regather(r, q);
             r->hold = true;
@@ -244,7 +244,7 @@ void reads_turn_end(struct reads *r)
 
 static void answer_peer(struct reads *r, uint64_t peer, uint64_t token, int code, uint64_t index)
 {
-    const struct peer_links *links = &r->node->links;
+    const struct peer_links *links = r->group->owner->links;
     struct buffer *b = links->begin(links->arg, peer, PEER_READ_ANSWER, token);
 
     if (b == NULL)
@@ -260,11 +260,11 @@ static void serve_applied(struct reads *r)
 {
     struct waiter *w;
 
-    while ((w = RB_MIN(waiter_tree, &r->applying)) != NULL && w->index <= store_applied(r->node->store)) {
+    while ((w = RB_MIN(waiter_tree, &r->applying)) != NULL && w->index <= store_applied(r->group->store)) {
         if (r->until_ns == 0) {
             r->until_ns = clock_boot_ns() + TURN_READS_NS;
         } else if (turn_time_is_up(r->until_ns)) {
-            node_turn_again(r->node);
+            group_turn_again(r->group);
             break;
         }
         finish_applying(r, w, KV_OK);
@@ -275,7 +275,7 @@ bool reads_wait_for_time(const struct reads *r)
 {
     struct waiter *w = RB_MIN(waiter_tree, (struct waiter_tree *)&r->applying);
 
-    return w != NULL && w->index <= store_applied(r->node->store);
+    return w != NULL && w->index <= store_applied(r->group->store);
 }
 
 static void index_known(struct reads *r, struct question *q, uint64_t index)
@@ -311,11 +311,11 @@ void reads_answered(struct reads *r, uint64_t token, uint64_t index, int code)
 
 void reads_peer_asks(struct reads *r, uint64_t peer, uint64_t token)
 {
-    struct node *n = r->node;
+    struct group *g = r->group;
     struct question *q;
     int rv;
 
-    if (!consensus_is_leader(n->consensus)) {
+    if (!consensus_is_leader(g->consensus)) {
         answer_peer(r, peer, token, KV_E_NOTLEADER, 0);
         return;
     }
@@ -326,7 +326,7 @@ void reads_peer_asks(struct reads *r, uint64_t peer, uint64_t token)
     }
     q->peer = peer;
     q->peer_token = token;
-    rv = consensus_read_index(n->consensus, q->token);
+    rv = consensus_read_index(g->consensus, q->token);
     if (rv != 0) {
         answer_peer(r, peer, token, rv, 0);
         question_free(r, q);
@@ -397,10 +397,10 @@ void reads_beat(struct reads *r, uint64_t now_ms)
     r->hold = false;
     expire(&r->gathering, now_ms);
     /* With a full disk nothing is applied here: another node can tell. */
-    expire_applying(r, node_disk_full(r->node) ? UINT64_MAX : now_ms);
+    expire_applying(r, group_disk_full(r->group) ? UINT64_MAX : now_ms);
     for (q = TAILQ_FIRST(&r->asked); q != NULL; q = next) {
         next = TAILQ_NEXT(q, link);
-        if (q->peer != 0 && now_ms - q->asked_ms > NODE_REQUEST_MS)
+        if (q->peer != 0 && now_ms - q->asked_ms > GROUP_REQUEST_MS)
             question_free(r, q);
         else if (q->remote && now_ms - q->asked_ms > ASK_AGAIN_MS)
             regather(r, q);

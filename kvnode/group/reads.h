@@ -10,13 +10,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct node;
+struct group;
 struct reads;
 
-/* code 0: read from memory now. KV_E_UNAVAILABLE: no leader within NODE_REQUEST_MS. */
+/* code 0: read from memory now. KV_E_UNAVAILABLE: no leader within GROUP_REQUEST_MS. */
 typedef void reads_done(void *arg, int code);
 
-struct reads *reads_new(struct node *node);
+struct reads *reads_new(struct group *group);
 /* The node stops: everything that waits is answered with KV_E_UNAVAILABLE. */
 void reads_stop(struct reads *r);
 void reads_free(struct reads *r); /* calls nobody */

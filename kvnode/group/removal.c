@@ -2,14 +2,14 @@
 
 #include <stdlib.h>
 
-#include "kvnode/node/node_state.h"
+#include "kvnode/group/group.h"
 #include "sync/base/error.h"
 
 /* Steps under way at once, so that the log's fsync is not waited for each time. */
 #define STEPS 4
 
 struct removal {
-    struct node *node;   /* borrowed */
+    struct group *group; /* borrowed */
     struct buffer bytes; /* the client's command, encoded */
     struct command cmd;  /* borrows from bytes */
     struct buffer step;  /* body of a step */
@@ -48,7 +48,7 @@ static void finish(struct removal *m, int code, const struct command_result *res
 
 static bool is_large(const struct removal *m)
 {
-    return store_below(m->node->store, m->path, m->path_len, STORE_DEL_MAX + 1) > STORE_DEL_MAX;
+    return store_below(m->group->store, m->path, m->path_len, STORE_DEL_MAX + 1) > STORE_DEL_MAX;
 }
 
 static void on_last(void *arg, int code, const struct command_result *result)
@@ -106,7 +106,7 @@ static int start_step(struct removal *m)
     cmd.body = m->step.data;
     cmd.body_len = m->step.len;
     m->under_way++;
-    rv = writes_start(m->node->writes, &cmd, on_step, m);
+    rv = writes_start(m->group->writes, &cmd, on_step, m);
     if (rv != 0)
         m->under_way--;
     return rv;
@@ -124,14 +124,14 @@ static void go_on(struct removal *m)
     if (m->under_way > 0)
         return;
     if (m->code == 0)
-        rv = writes_start(m->node->writes, &m->cmd, on_last, m);
+        rv = writes_start(m->group->writes, &m->cmd, on_last, m);
     if (m->code != 0 && m->refusal.code != 0)
         finish(m, KV_OK, &m->refusal);
     else if (m->code != 0 || rv != 0)
         finish(m, m->code != 0 ? m->code : rv, NULL);
 }
 
-int removal_start(struct node *node, const struct command *cmd, writes_done *done, void *arg)
+int removal_start(struct group *group, const struct command *cmd, writes_done *done, void *arg)
 {
     struct command_result ignored;
     struct command_body body;
@@ -139,12 +139,12 @@ int removal_start(struct node *node, const struct command *cmd, writes_done *don
 
     if (cmd->op != COMMAND_DEL || (cmd->flags & COMMAND_PARTS) != 0 ||
         command_body_decode(cmd->op, cmd->body, cmd->body_len, &body) != KV_OK || body.flags == 0 ||
-        (cmd->session != 0 && store_session_result(node->store, cmd->session, cmd->seq, &ignored) != 0))
-        return writes_start(node->writes, cmd, done, arg);
+        (cmd->session != 0 && store_session_result(group->store, cmd->session, cmd->seq, &ignored) != 0))
+        return writes_start(group->writes, cmd, done, arg);
     m = calloc(1, sizeof *m);
     if (m == NULL)
         return KV_E_BUSY;
-    *m = (struct removal){.node = node, .done = done, .arg = arg};
+    *m = (struct removal){.group = group, .done = done, .arg = arg};
     command_encode(&m->bytes, cmd);
     if (m->bytes.failed || command_decode(m->bytes.data, m->bytes.len, &m->cmd) != KV_OK ||
         command_body_decode(COMMAND_DEL, m->cmd.body, m->cmd.body_len, &body) != KV_OK) {

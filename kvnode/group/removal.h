@@ -14,7 +14,7 @@
 
 /* Like writes_start(), for every command; `removed` of the result counts all steps. What
  * was done partly has a result, too: its code says why not all of it, and `removed` is
- * how many names are gone. Each step has NODE_REQUEST_MS. */
-int removal_start(struct node *node, const struct command *cmd, writes_done *done, void *arg);
+ * how many names are gone. Each step has GROUP_REQUEST_MS. */
+int removal_start(struct group *group, const struct command *cmd, writes_done *done, void *arg);
 
 #endif

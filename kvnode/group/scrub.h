@@ -14,7 +14,7 @@
 
 #include "kvnode/disk/state_db.h"
 
-struct node;
+struct group;
 struct scrub;
 
 enum scrub_state {
@@ -37,7 +37,7 @@ struct scrub_view {
 };
 
 /* Begins nothing yet. NULL: out of memory, or no thread. */
-struct scrub *scrub_new(struct node *node);
+struct scrub *scrub_new(struct group *group);
 void scrub_free(struct scrub *s); /* NULL is ignored */
 /* A pass from the beginning, also if one is under way. 0: the configured rate. */
 void scrub_begin(struct scrub *s, uint64_t bytes_per_s);

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "kvnode/group/events.h"
-#include "kvnode/node/node_state.h"
+#include "kvnode/group/group.h"
 #include "kvnode/group/reads.h"
 #include "kvnode/group/writes.h"
 #include "kvnode/loop/turn.h"
@@ -47,8 +47,8 @@ enum file_state { FILE_NONE, FILE_MAKING, FILE_READY };
 enum receive_state { RECEIVE_STREAM, RECEIVE_SYNCING, RECEIVE_INSTALLING };
 
 struct snapshots {
-    struct node *node; /* borrowed */
-    uv_async_t wake;   /* work is left for another turn */
+    struct group *group; /* borrowed */
+    uv_async_t wake;     /* work is left for another turn */
 
     /* The outgoing file. */
     TAILQ_HEAD(, sending) sendings;
@@ -89,22 +89,22 @@ static void on_wake(uv_async_t *wake)
     (void)wake; /* the end of this turn goes on streaming */
 }
 
-struct snapshots *snapshots_new(struct node *node)
+struct snapshots *snapshots_new(struct group *group)
 {
     struct snapshots *s = calloc(1, sizeof *s);
 
     if (s == NULL)
         return NULL;
-    s->node = node;
+    s->group = group;
     TAILQ_INIT(&s->sendings);
-    snprintf(s->out_path, sizeof s->out_path, "%s/" OUTGOING_NAME, node->group_dir);
-    snprintf(s->in_path, sizeof s->in_path, "%s/" INCOMING_NAME, node->group_dir);
+    snprintf(s->out_path, sizeof s->out_path, "%s/" OUTGOING_NAME, group->dir);
+    snprintf(s->in_path, sizeof s->in_path, "%s/" INCOMING_NAME, group->dir);
     unlink(s->out_path);
     if (snapshot_receiver_new(s->in_path, &s->receiver) != 0) {
         free(s);
         return NULL;
     }
-    uv_async_init(&node->loop, &s->wake, on_wake);
+    uv_async_init(group->owner->loop, &s->wake, on_wake);
     s->make.data = s->work.data = s;
     return s;
 }
@@ -164,7 +164,7 @@ static void remove_file(struct snapshots *s, const char *path)
     unlink(path);
     if (x != NULL) {
         *x = (struct last_close){.work.data = x, .fd = fd};
-        if (uv_queue_work(&s->node->loop, &x->work, on_last_close, on_last_closed) == 0)
+        if (uv_queue_work(s->group->owner->loop, &x->work, on_last_close, on_last_closed) == 0)
             return;
     }
     free(x);
@@ -177,7 +177,7 @@ static void remove_file(struct snapshots *s, const char *path)
 static void file_drop(struct snapshots *s)
 {
     if (s->pinned != 0)
-        consensus_unpin_log(s->node->consensus, s->pinned);
+        consensus_unpin_log(s->group->consensus, s->pinned);
     s->pinned = 0;
     s->digest_known = false;
     snapshot_meta_deinit(&s->meta);
@@ -190,10 +190,11 @@ static void sending_end(struct snapshots *s, struct sending *x, bool sent)
     if (x->sender != NULL && snapshot_sender_digest(x->sender, &s->digest))
         s->digest_known = true;
     if (x->for_engine && sent)
-        consensus_snapshot_sent(s->node->consensus, x->peer);
+        consensus_snapshot_sent(s->group->consensus, x->peer);
     else if (x->for_engine)
-        consensus_snapshot_failed(s->node->consensus, x->peer);
-    log_info("state for %s: %s", node_member_name(s->node, x->peer), sent ? "delivered" : "given up");
+        consensus_snapshot_failed(s->group->consensus, x->peer);
+    log_info("state for %s: %s", config_member_name(s->group->owner->config, x->peer),
+             sent ? "delivered" : "given up");
     TAILQ_REMOVE(&s->sendings, x, link);
     snapshot_sender_free(x->sender);
     free(x);
@@ -210,11 +211,12 @@ static void begin_stream(struct snapshots *s, struct sending *x)
         if (getrandom(&id, sizeof id, 0) != (ssize_t)sizeof id)
             id = clock_boot_ns();
     x->progress_ms = clock_boot_ms();
-    if (fd < 0 || snapshot_sender_new(fd, id, consensus_term(s->node->consensus), &s->meta,
+    if (fd < 0 || snapshot_sender_new(fd, id, consensus_term(s->group->consensus), &s->meta,
                                       s->digest_known ? &s->digest : NULL, &x->sender) != 0)
         x->sender = NULL;
     else
-        log_info("state for %s: %llu bytes as of revision %llu", node_member_name(s->node, x->peer),
+        log_info("state for %s: %llu bytes as of revision %llu",
+                 config_member_name(s->group->owner->config, x->peer),
                  (unsigned long long)snapshot_sender_size(x->sender), (unsigned long long)s->meta.index);
 }
 
@@ -223,7 +225,7 @@ static void on_make(uv_work_t *work) /* a worker */
     struct snapshots *s = work->data;
     uint64_t index, digest;
 
-    s->made = state_db_snapshot(s->node->state_path, s->out_path, &s->made_index, s->made_error);
+    s->made = state_db_snapshot(s->group->state_path, s->out_path, &s->made_index, s->made_error);
     /* Loading did not look at old versions; what is bad in them must not spread. */
     if (s->made == 0)
         s->made = state_db_verify(s->out_path, &index, &digest, s->made_error);
@@ -232,7 +234,7 @@ static void on_make(uv_work_t *work) /* a worker */
 static void on_made(uv_work_t *work, int status)
 {
     struct snapshots *s = work->data;
-    struct consensus *c = s->node->consensus;
+    struct consensus *c = s->group->consensus;
     struct sending *x, *next;
     bool ok = status == 0 && s->made == 0;
 
@@ -243,7 +245,7 @@ static void on_made(uv_work_t *work, int status)
     if (status == 0 && s->made == -EUCLEAN) {
         log_error("%s is damaged: another node shall lead and give its state. Stop this one, delete the file "
                   "and start again: it is fetched from another node",
-                  s->node->state_path);
+                  s->group->state_path);
         consensus_transfer(c, 0);
     }
     if (ok && consensus_snapshot_meta(c, s->made_index, &s->meta) == KV_OK) {
@@ -281,13 +283,13 @@ static void on_made(uv_work_t *work, int status)
 /* At the end of the turn, outside of the engine's call. */
 static void make_file(struct snapshots *s)
 {
-    uint64_t index = writeback_durable_index(s->node->writeback);
+    uint64_t index = writeback_durable_index(s->group->writeback);
 
-    if (consensus_pin_log(s->node->consensus, index) == KV_OK)
+    if (consensus_pin_log(s->group->consensus, index) == KV_OK)
         s->pinned = index;
     remove_file(s, s->out_path);
     s->file = FILE_MAKING;
-    if (uv_queue_work(&s->node->loop, &s->make, on_make, on_made) != 0)
+    if (uv_queue_work(s->group->owner->loop, &s->make, on_make, on_made) != 0)
         on_made(&s->make, UV_ENOMEM);
 }
 
@@ -303,7 +305,7 @@ static void want(struct snapshots *s, uint64_t peer, bool for_engine)
     }
     x = calloc(1, sizeof *x);
     if (x == NULL)
-        node_die("out of memory");
+        group_die("out of memory");
     x->peer = peer;
     x->for_engine = for_engine;
     x->progress_ms = clock_boot_ms();
@@ -318,15 +320,15 @@ void snapshots_send(struct snapshots *s, uint64_t peer)
 
 void snapshots_wanted(struct snapshots *s, uint64_t peer)
 {
-    if (consensus_is_leader(s->node->consensus))
+    if (consensus_is_leader(s->group->consensus))
         want(s, peer, false);
 }
 
 /* At least one step. */
 static bool stream_on(struct snapshots *s, struct sending *x, uint64_t until_ns)
 {
-    struct node *n = s->node;
-    const struct peer_links *links = &n->links;
+    struct group *g = s->group;
+    const struct peer_links *links = g->owner->links;
     struct buffer piece = BUFFER_INIT;
     bool again = false, first = true;
 
@@ -351,7 +353,7 @@ static bool stream_on(struct snapshots *s, struct sending *x, uint64_t until_ns)
             break;
         } else if (rv != SNAPSHOT_AGAIN) {
             if (rv < 0)
-                log_error("state for %s: %s", node_member_name(n, x->peer), strerror(-rv));
+                log_error("state for %s: %s", config_member_name(g->owner->config, x->peer), strerror(-rv));
             sending_end(s, x, rv == SNAPSHOT_DONE);
             break;
         }
@@ -372,7 +374,7 @@ void snapshots_turn_end(struct snapshots *s)
         install_begin(s);
     if (TAILQ_EMPTY(&s->sendings))
         return;
-    if (s->file == FILE_NONE && s->node->writeback != NULL && now >= s->make_at)
+    if (s->file == FILE_NONE && s->group->writeback != NULL && now >= s->make_at)
         make_file(s);
     for (x = TAILQ_FIRST(&s->sendings); x != NULL; x = next) {
         next = TAILQ_NEXT(x, link);
@@ -390,7 +392,7 @@ void snapshots_turn_end(struct snapshots *s)
             x->acked = snapshot_sender_acked(x->sender);
             x->progress_ms = now;
         }
-        if (!consensus_is_leader(s->node->consensus) || now - x->progress_ms > STALL_MS)
+        if (!consensus_is_leader(s->group->consensus) || now - x->progress_ms > STALL_MS)
             sending_end(s, x, false);
         else
             again |= stream_on(s, x, until_ns);
@@ -429,7 +431,7 @@ bool snapshots_busy(const struct snapshots *s)
 
 static void reply(struct snapshots *s, uint64_t peer, const struct buffer *bytes)
 {
-    const struct peer_links *links = &s->node->links;
+    const struct peer_links *links = s->group->owner->links;
     struct buffer *out;
 
     if (bytes->len == 0)
@@ -464,7 +466,7 @@ static void take_held(struct snapshots *s)
  * could not be brought up to date, now or after a crash. */
 static bool log_follows(const struct snapshots *s, const struct snapshot_meta *meta)
 {
-    return consensus_first(s->node->consensus) <= meta->index + 1;
+    return consensus_first(s->group->consensus) <= meta->index + 1;
 }
 
 static void on_synced(uv_work_t *work, int status)
@@ -484,13 +486,13 @@ static void on_synced(uv_work_t *work, int status)
     meta = snapshot_receiver_meta(s->receiver, &term);
     /* A state beyond the log's end must not come without a log that follows it: the
      * engine installs it then as for any laggard. */
-    if ((s->node->healing || s->node->mending) && !log_follows(s, meta)) {
+    if ((s->group->healing || s->group->mending) && !log_follows(s, meta)) {
         remove_file(s, s->in_path); /* a newer one is asked for */
-    } else if ((s->node->healing || s->node->mending) &&
-               consensus_applied(s->node->consensus) >= meta->index) {
+    } else if ((s->group->healing || s->group->mending) &&
+               consensus_applied(s->group->consensus) >= meta->index) {
         snapshots_install(s, meta);
         s->behind_engine = true;
-    } else if (!consensus_snapshot_received(s->node->consensus, s->from, term, meta)) {
+    } else if (!consensus_snapshot_received(s->group->consensus, s->from, term, meta)) {
         remove_file(s, s->in_path); /* not needed after all */
     }
     snapshot_receiver_finish(s->receiver, &answer);
@@ -531,7 +533,7 @@ int snapshots_receive(struct snapshots *s, uint64_t peer, const void *data, size
         log_error("%s: %s", s->in_path, rv < 0 ? strerror(-rv) : error_text(rv));
     if (snapshot_receiver_state(s->receiver) == SNAPSHOT_RECEIVER_VERIFIED) {
         s->receiving = RECEIVE_SYNCING;
-        if (uv_queue_work(&s->node->loop, &s->work, on_sync, on_synced) != 0) {
+        if (uv_queue_work(s->group->owner->loop, &s->work, on_sync, on_synced) != 0) {
             s->receiving = RECEIVE_STREAM;
             snapshot_receiver_drop(s->receiver);
         }
@@ -581,49 +583,49 @@ static void on_install(uv_work_t *work) /* a worker */
     dropped_free(&s->dropped);
     s->worked = state_db_claim(s->in_path, &s->owner, s->work_error);
     if (s->worked == 0)
-        s->worked = state_db_install(s->node->group_dir, s->in_path, &index, s->work_error);
+        s->worked = state_db_install(s->group->dir, s->in_path, &index, s->work_error);
     if (s->worked == 0)
-        s->worked = state_db_load(s->node->state_path, s->new_store, s->work_error);
+        s->worked = state_db_load(s->group->state_path, s->new_store, s->work_error);
     if (s->worked == 0)
-        s->worked = node_start_writeback(s->node, &s->owner, s->new_journal, s->new_store, &s->new_writeback,
-                                         s->work_error);
+        s->worked = group_start_writeback(s->group, &s->owner, s->new_journal, s->new_store,
+                                          &s->new_writeback, s->work_error);
 }
 
 static void on_installed(uv_work_t *work, int status)
 {
     struct snapshots *s = work->data;
-    struct node *n = s->node;
+    struct group *g = s->group;
     uint64_t since = clock_boot_ns();
 
     if (status != 0 || s->worked != 0) {
         log_error("installing a state file: %s", s->work_error);
-        node_die(
+        group_die(
             s->worked == -EPROTO
                 ? "the state that a peer sent is of a newer version of kvnode: start this node with that one"
                 : "the state that a peer sent cannot be put in force; the next start asks for it again");
     }
     log_info("state as of revision %llu installed", (unsigned long long)store_applied(s->new_store));
-    node_store_replace(n, s->new_journal, s->new_store, s->new_writeback);
+    group_store_replace(g, s->new_journal, s->new_store, s->new_writeback);
     s->new_writeback = NULL;
     s->new_journal = NULL;
     s->new_store = NULL;
     s->receiving = RECEIVE_STREAM;
     s->install_wanted = false;
-    s->node->heal.pause_ms = 0;
+    s->group->heal.pause_ms = 0;
     if (s->behind_engine) {
-        node_healed(n);
+        group_healed(g);
     } else {
-        n->healing = n->stateless = false;
-        consensus_reset_log(n->consensus, &s->install_meta);
+        g->healing = g->stateless = false;
+        consensus_reset_log(g->consensus, &s->install_meta);
     }
     snapshot_meta_deinit(&s->install_meta);
     take_held(s);
-    turn_part(&n->turn, since, "an installed state", "", 0);
+    turn_part(g->owner->turn, since, "an installed state", "", 0);
 }
 
 static void install_begin(struct snapshots *s)
 {
-    struct node *n = s->node;
+    struct group *g = s->group;
     uint64_t since = clock_boot_ns();
 
     /* The log may have been trimmed since the file came; from here on it is not. */
@@ -636,16 +638,16 @@ static void install_begin(struct snapshots *s)
     }
     s->receiving = RECEIVE_INSTALLING;
     /* A healed state leaves the log alone, so nothing has to be completed later. */
-    if ((!s->behind_engine && write_meta(n->group_dir, &s->install_meta) != 0) ||
-        node_store_new(n, &s->new_journal, &s->new_store) != 0)
-        node_die("a state file cannot be installed: no space or memory");
-    turn_waited(&n->turn, since); /* the meta is durable */
+    if ((!s->behind_engine && write_meta(g->dir, &s->install_meta) != 0) ||
+        group_store_new(g, &s->new_journal, &s->new_store) != 0)
+        group_die("a state file cannot be installed: no space or memory");
+    turn_waited(g->owner->turn, since); /* the meta is durable */
     if (s->behind_engine)
-        n->healing = true; /* mending: from here on it is the same */
-    s->owner = node_state_owner(n);
-    node_store_drop(n, &s->dropped);
-    if (uv_queue_work(&n->loop, &s->work, on_install, on_installed) != 0)
-        node_die("a state file cannot be installed: no thread");
+        g->healing = true; /* mending: from here on it is the same */
+    s->owner = group_state_owner(g);
+    group_store_drop(g, &s->dropped);
+    if (uv_queue_work(g->owner->loop, &s->work, on_install, on_installed) != 0)
+        group_die("a state file cannot be installed: no thread");
 }
 
 enum snapshots_incoming snapshots_incoming(const struct snapshots *s, uint64_t *received_out)

@@ -11,11 +11,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct node;
+struct group;
 struct snapshot_meta;
 struct snapshots;
 
-struct snapshots *snapshots_new(struct node *node); /* NULL: out of memory */
+struct snapshots *snapshots_new(struct group *group); /* NULL: out of memory */
 /* A worker thread is at it: not the moment to free anything. */
 bool snapshots_busy(const struct snapshots *s);
 void snapshots_free(struct snapshots *s);

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "kvnode/group/scrub.h"
-#include "kvnode/node/node_state.h"
+#include "kvnode/group/group.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 
@@ -33,7 +33,7 @@ struct answer {
 };
 
 struct verify {
-    struct node *node; /* borrowed */
+    struct group *group; /* borrowed */
 
     /* As the one that is asked by a client. */
     uint64_t run, rate, index, polled_ms;
@@ -46,12 +46,12 @@ struct verify {
     } served[NODES_MAX];
 };
 
-struct verify *verify_new(struct node *node)
+struct verify *verify_new(struct group *group)
 {
     struct verify *v = calloc(1, sizeof *v);
 
     if (v != NULL)
-        v->node = node;
+        v->group = group;
     return v;
 }
 
@@ -74,23 +74,23 @@ static void serve_run(struct verify *v, uint64_t peer, uint64_t run, uint64_t ra
         return;
     v->served[i].peer = peer;
     v->served[i].run = run;
-    scrub_begin(v->node->scrub, rate);
+    scrub_begin(v->group->scrub, rate);
 }
 
 static void look(struct verify *v, uint64_t index, struct answer *a)
 {
-    struct node *n = v->node;
+    struct group *g = v->group;
     struct scrub_view scrub;
 
-    scrub_look(n->scrub, &scrub);
+    scrub_look(g->scrub, &scrub);
     a->index = index;
     a->digest = 0;
-    if (n->stateless)
+    if (g->stateless)
         a->place = PLACE_STATELESS;
-    else if (store_applied(n->store) < index)
+    else if (store_applied(g->store) < index)
         a->place = PLACE_BEFORE;
     else
-        a->place = digest_ring_find(&n->digests, index, &a->digest) ? PLACE_THERE : PLACE_FORGOTTEN;
+        a->place = digest_ring_find(&g->digests, index, &a->digest) ? PLACE_THERE : PLACE_FORGOTTEN;
     a->state = (uint8_t)scrub.state;
     a->read = scrub.read;
     a->size = scrub.size;
@@ -100,7 +100,7 @@ static void look(struct verify *v, uint64_t index, struct answer *a)
 
 void verify_peer_asks(struct verify *v, uint64_t peer, uint64_t run, uint64_t index, uint64_t rate)
 {
-    const struct peer_links *links = &v->node->links;
+    const struct peer_links *links = v->group->owner->links;
     struct answer a = {0};
     struct buffer *b;
 
@@ -177,14 +177,14 @@ static void begin_run(struct verify *v, uint64_t run, uint64_t rate)
 {
     v->run = run;
     v->rate = rate;
-    v->index = store_applied(v->node->store);
+    v->index = store_applied(v->group->store);
     v->n = 0;
-    consensus_members(v->node->consensus, v, add_member);
+    consensus_members(v->group->consensus, v, add_member);
 }
 
 static bool is_self(const struct verify *v, const struct answer *a)
 {
-    return a->id == v->node->config->id;
+    return a->id == v->group->owner->config->id;
 }
 
 static bool is_final(const struct answer *a)
@@ -194,7 +194,7 @@ static bool is_final(const struct answer *a)
 
 static void ask(struct verify *v, struct answer *a)
 {
-    const struct peer_links *links = &v->node->links;
+    const struct peer_links *links = v->group->owner->links;
     struct buffer *b;
 
     if (is_self(v, a)) {
@@ -262,7 +262,7 @@ static json_t *show(const struct verify *v, const struct answer *a, bool up, boo
     json_t *o = json_object();
     char hex[17];
 
-    json_object_set_new(o, "node", json_string(node_member_name(v->node, a->id)));
+    json_object_set_new(o, "node", json_string(config_member_name(v->group->owner->config, a->id)));
     json_object_set_new(o, "state", json_string(verdict(v, a, up, common, digest)));
     json_object_set_new(o, "final", json_boolean(!up || is_final(a)));
     json_object_set_new(o, "index", json_integer((json_int_t)v->index));
@@ -280,7 +280,7 @@ int verify_poll(struct verify *v, uint64_t run, uint64_t rate, json_t **answer_o
 {
     uint64_t now = clock_boot_ms(), digest = 0;
     bool forgotten = false, done = true, common;
-    const struct peer_links *links = &v->node->links;
+    const struct peer_links *links = v->group->owner->links;
     json_t *o, *nodes;
     size_t i;
 
@@ -293,7 +293,7 @@ int verify_poll(struct verify *v, uint64_t run, uint64_t rate, json_t **answer_o
     for (i = 0; i < v->n; i++)
         forgotten |= v->answers[i].known && v->answers[i].place == PLACE_FORGOTTEN;
     if (forgotten) {
-        v->index = store_applied(v->node->store);
+        v->index = store_applied(v->group->store);
         for (i = 0; i < v->n; i++)
             v->answers[i].known = false;
     }

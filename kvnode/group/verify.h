@@ -16,11 +16,11 @@
 
 #include "sync/base/buffer.h"
 
-struct node;
+struct group;
 struct verify;
 
-struct verify *verify_new(struct node *node); /* NULL: out of memory */
-void verify_free(struct verify *v);           /* NULL is ignored */
+struct verify *verify_new(struct group *group); /* NULL: out of memory */
+void verify_free(struct verify *v);             /* NULL is ignored */
 /* What a client's poll gets: {"index": N, "done": bool, "nodes": [{"name", "state", …}]}.
  * run: chosen by the client, not 0; rate: bytes a second, 0: as configured. KV_OK,
  * or KV_E_BUSY while another client's run is polled. */

@@ -10,7 +10,7 @@
 #include "kvnode/group/level.h"
 #include "kvnode/group/own_session.h"
 #include "kvnode/group/stamps.h"
-#include "kvnode/node/node_state.h"
+#include "kvnode/group/group.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "sync/base/hash.h"
@@ -60,7 +60,7 @@ struct peer_pending {
 };
 
 struct writes {
-    struct node *node; /* borrowed */
+    struct group *group; /* borrowed */
     struct write *by_key;
     TAILQ_HEAD(write_list, write) all;
     struct fair_queue queue; /* goes out at the end of the turn */
@@ -87,17 +87,17 @@ struct writes {
 
 static own_session_start start_own;
 
-struct writes *writes_new(struct node *node)
+struct writes *writes_new(struct group *group)
 {
     struct writes *w = calloc(1, sizeof *w);
 
     if (w == NULL)
         return NULL;
-    w->node = node;
+    w->group = group;
     TAILQ_INIT(&w->all);
     fair_queue_init(&w->queue);
     large_room_init(&w->room);
-    own_session_init(&w->own, node->config->name, NODE_REQUEST_MS, start_own, w);
+    own_session_init(&w->own, group->owner->config->name, GROUP_REQUEST_MS, start_own, w);
     return w;
 }
 
@@ -213,7 +213,7 @@ static void refuse(struct writes *w, uint64_t peer, const void *bytes, size_t le
     struct command cmd;
 
     if (command_decode(bytes, len, &cmd) == KV_OK)
-        send_refusal(&w->node->links, peer,
+        send_refusal(w->group->owner->links, peer,
                      &(struct peer_refused){.session = cmd.session, .seq = cmd.seq, .part = part_of(&cmd)});
 }
 
@@ -226,7 +226,7 @@ int writes_forwarded(struct writes *w, uint64_t peer, const void *bytes, size_t 
 
     if (command_decode(bytes, len, &cmd) != KV_OK || (cmd.session == 0 && cmd.op != COMMAND_REGISTER))
         return KV_E_PROTOCOL;
-    if (consensus_is_leader(w->node->consensus) && level_has(w->node, &cmd) && pending != NULL &&
+    if (consensus_is_leader(w->group->consensus) && level_has(w->group, &cmd) && pending != NULL &&
         pending->n < PEER_PENDING_MAX && pending->bytes < PEER_BYTES_MAX)
         e = entry_new(ENTRY_COMMAND, bytes, len);
     if (e != NULL)
@@ -273,8 +273,8 @@ static void sent(struct writes *w, struct write *x, enum write_state state)
     set_state(w, x, state);
     x->sent_ms = clock_boot_ms();
     x->sent++;
-    x->term = consensus_term(w->node->consensus);
-    x->to = consensus_leader(w->node->consensus);
+    x->term = consensus_term(w->group->consensus);
+    x->to = consensus_leader(w->group->consensus);
 }
 
 static void submitted(struct writes *w, struct write *x)
@@ -297,7 +297,7 @@ static void batch_refused(struct writes *w)
 
 static uint64_t elapsed_now(const struct writes *w)
 {
-    uint64_t stored = store_elapsed_ms(w->node->store);
+    uint64_t stored = store_elapsed_ms(w->group->store);
     uint64_t mine = w->base_elapsed_ms + w->available_ms;
 
     return mine > stored ? mine : stored;
@@ -305,19 +305,22 @@ static uint64_t elapsed_now(const struct writes *w)
 
 static uint64_t wall_now(struct writes *w)
 {
-    struct node *n = w->node;
-    uint64_t stored = store_applied(n->store) >= w->stamps_from ? store_wall_ns(n->store) : 0;
+    struct group *g = w->group;
+    uint64_t stored = store_applied(g->store) >= w->stamps_from ? store_wall_ns(g->store) : 0;
 
-    return stamps_next(&w->stamps, clock_watch_wall_ns(n), clock_boot_ns(), stored);
+    return stamps_next(&w->stamps, clock_watch_wall_ns(g->owner->clock, store_wall_ns(g->store)),
+                       clock_boot_ns(), stored);
 }
 
 /* Not shared with anybody before it is in the log: it may still be stamped. */
 static void stamp(struct writes *w, struct entry *e, uint64_t elapsed)
 {
     bool sets_back = e->data[COMMAND_OP_AT] == COMMAND_CLOCK;
-    uint64_t wall = sets_back ? clock_watch_set_back_ns(w->node) : wall_now(w);
+    uint64_t wall = sets_back
+                        ? clock_watch_set_back_ns(w->group->owner->clock, store_wall_ns(w->group->store))
+                        : wall_now(w);
 
-    if (e->data[COMMAND_OP_AT] == COMMAND_SETTING && level_forbids(w->node, e->data, e->len))
+    if (e->data[COMMAND_OP_AT] == COMMAND_SETTING && level_forbids(w->group, e->data, e->len))
         wall = 0;
     if (sets_back && wall != 0)
         stamps_setting_back(&w->stamps);
@@ -325,22 +328,22 @@ static void stamp(struct writes *w, struct entry *e, uint64_t elapsed)
 }
 
 /* A leader without a state is about to hand over. */
-static uint64_t applied_here(const struct node *n)
+static uint64_t applied_here(const struct group *g)
 {
-    return n->stateless ? consensus_commit(n->consensus) : store_applied(n->store);
+    return g->stateless ? consensus_commit(g->consensus) : store_applied(g->store);
 }
 
 /* more: what the batch that is being made has of them. */
 static bool may_large(struct writes *w, bool leads, size_t more, uint64_t now)
 {
-    const struct node *n = w->node;
+    const struct group *g = w->group;
 
-    if (large_room_link_is_full(&w->room, n->links.pending_most(n->links.arg), now))
+    if (large_room_link_is_full(&w->room, g->owner->links->pending_most(g->owner->links->arg), now))
         return false;
     if (!leads) /* the leader shares the time out */
         return w->large_out < w->room.room;
     return large_room_has(&w->room, more, now) &&
-           (n->writeback == NULL || writeback_pending_bytes(n->writeback) < LARGE_WRITEBACK_MAX);
+           (g->writeback == NULL || writeback_pending_bytes(g->writeback) < LARGE_WRITEBACK_MAX);
 }
 
 /* ---- out ---- */
@@ -348,7 +351,7 @@ static bool may_large(struct writes *w, bool leads, size_t more, uint64_t now)
 /* One batch into the log. False: nothing more may go. */
 static bool propose(struct writes *w, uint64_t now)
 {
-    struct node *n = w->node;
+    struct group *g = w->group;
     struct fair_item *items[SUBMIT_BATCH];
     struct entry *batch[SUBMIT_BATCH];
     uint64_t elapsed = elapsed_now(w);
@@ -356,10 +359,10 @@ static bool propose(struct writes *w, uint64_t now)
     int rv;
 
     w->batch++;
-    if (consensus_last(n->consensus) - applied_here(n) > IN_FLIGHT_MAX ||
-        (n->writeback != NULL && writeback_pending_bytes(n->writeback) > WRITEBACK_PENDING_MAX))
+    if (consensus_last(g->consensus) - applied_here(g) > IN_FLIGHT_MAX ||
+        (g->writeback != NULL && writeback_pending_bytes(g->writeback) > WRITEBACK_PENDING_MAX))
         return false; /* the disk or the peers are behind: let them catch up */
-    large_room_applied(&w->room, applied_here(n), now);
+    large_room_applied(&w->room, applied_here(g), now);
     while (k < SUBMIT_BATCH) {
         bool large_too = may_large(w, true, large, now);
         struct fair_item *item;
@@ -388,9 +391,9 @@ static bool propose(struct writes *w, uint64_t now)
     }
     if (k == 0)
         return false;
-    rv = consensus_submit(n->consensus, batch, k); /* may answer, and so end, any of ours */
+    rv = consensus_submit(g->consensus, batch, k); /* may answer, and so end, any of ours */
     if (rv == 0)
-        large_room_proposed(&w->room, consensus_last(n->consensus), large, now);
+        large_room_proposed(&w->room, consensus_last(g->consensus), large, now);
     for (i = 0; i < k; i++) {
         if (items[i]->peer != 0 && rv != 0)
             refuse(w, items[i]->peer, batch[i]->data, batch[i]->len);
@@ -404,11 +407,11 @@ static bool propose(struct writes *w, uint64_t now)
 /* One command to the leader. False: nothing more may go. */
 static bool forward(struct writes *w, uint64_t leader, uint64_t now)
 {
-    struct node *n = w->node;
+    struct group *g = w->group;
     struct fair_item *item;
     struct write *x;
 
-    if (!n->links.can_send(n->links.arg, leader))
+    if (!g->owner->links->can_send(g->owner->links->arg, leader))
         return false;
     item = fair_queue_take(&w->queue, false);
     if (item == NULL && may_large(w, false, 0, now))
@@ -422,7 +425,7 @@ static bool forward(struct writes *w, uint64_t leader, uint64_t now)
     if (item->peer != 0) { /* it came while this node led */
         forwarded_out(w, item);
         refuse(w, item->peer, item->entry->data, item->entry->len);
-    } else if (send_command(&n->links, leader, item->entry)) {
+    } else if (send_command(g->owner->links, leader, item->entry)) {
         sent(w, item->own, WRITE_FORWARDED);
     } else {
         x = item->own; /* tried again at the next beat */
@@ -435,7 +438,7 @@ static bool forward(struct writes *w, uint64_t leader, uint64_t now)
 
 uint64_t writes_turn_end(struct writes *w)
 {
-    struct node *n = w->node;
+    struct group *g = w->group;
     uint64_t now = clock_boot_ms(), leader, pause;
     struct write *x;
 
@@ -446,11 +449,11 @@ uint64_t writes_turn_end(struct writes *w)
                 enqueue(w, x);
         }
     }
-    if (consensus_is_leader(n->consensus)) {
+    if (consensus_is_leader(g->consensus)) {
         while (propose(w, now))
             ;
     } else {
-        leader = consensus_leader(n->consensus);
+        leader = consensus_leader(g->consensus);
         while (leader != 0 && forward(w, leader, now))
             ;
     }
@@ -545,13 +548,14 @@ int writes_start(struct writes *w, const struct command *cmd, writes_done *done,
     struct command_body body;
     int rv;
 
-    if (node_in_minority(w->node))
+    if (group_in_minority(w->group))
         return KV_E_ROFS;
-    if (node_disk_full(w->node))
+    if (group_disk_full(w->group))
         return KV_E_NOSPC;
     /* What raises the level may be on its way. */
-    if (!level_has(w->node, cmd))
-        return applied_here(w->node) < consensus_commit(w->node->consensus) ? KV_E_UNAVAILABLE : KV_E_NOTSUP;
+    if (!level_has(w->group, cmd))
+        return applied_here(w->group) < consensus_commit(w->group->consensus) ? KV_E_UNAVAILABLE
+                                                                              : KV_E_NOTSUP;
     if (w->n + w->own.n >= PENDING_MAX || w->bytes + w->own.bytes >= PENDING_BYTES_MAX)
         return KV_E_BUSY;
     if (cmd->op == COMMAND_REGISTER) {
@@ -566,7 +570,7 @@ int writes_start(struct writes *w, const struct command *cmd, writes_done *done,
     } else if (own_session_is(&w->own, cmd->session)) {
         return KV_E_SESSION; /* the node's own is lent through 0 only: its numbers are counted here */
     } else if (cmd->op != COMMAND_PART) {
-        rv = store_session_result(w->node->store, cmd->session, cmd->seq, &result);
+        rv = store_session_result(w->group->store, cmd->session, cmd->seq, &result);
         if (rv == KV_E_DUPLICATE)
             return rv;
         if (rv == 1) {
@@ -574,7 +578,7 @@ int writes_start(struct writes *w, const struct command *cmd, writes_done *done,
             return 0;
         }
     }
-    return start(w, &copy, clock_boot_ms() + NODE_REQUEST_MS, done, arg);
+    return start(w, &copy, clock_boot_ms() + GROUP_REQUEST_MS, done, arg);
 }
 
 /* The node's own session has ended (it was idle for long), or somebody else has
@@ -643,8 +647,8 @@ void writes_refused(struct writes *w, uint64_t session, uint64_t seq, uint64_t p
 
 void writes_retry(struct writes *w, bool new_link)
 {
-    uint64_t term = consensus_term(w->node->consensus), leader = consensus_leader(w->node->consensus);
-    bool leads = consensus_is_leader(w->node->consensus);
+    uint64_t term = consensus_term(w->group->consensus), leader = consensus_leader(w->group->consensus);
+    bool leads = consensus_is_leader(w->group->consensus);
     struct write *x;
 
     TAILQ_FOREACH (x, &w->all, order) {
@@ -670,7 +674,7 @@ void writes_recheck(struct writes *w)
         next = TAILQ_NEXT(x, order);
         if (x->key.session == 0 || x->key.part != 0)
             continue; /* asked again; the nonce and the part's number tell duplicates */
-        rv = store_session_result(w->node->store, x->key.session, x->key.seq, &result);
+        rv = store_session_result(w->group->store, x->key.session, x->key.seq, &result);
         if (rv == 1)
             answer(w, x, KV_OK, &result);
         else if (rv != 0)
@@ -693,22 +697,22 @@ static void refuse_unsent(struct writes *w)
 
 void writes_beat(struct writes *w, uint64_t now_ms)
 {
-    struct node *n = w->node;
-    bool full = node_disk_full(n); /* their results would never be seen here */
-    bool minority = node_in_minority(n);
+    struct group *g = w->group;
+    bool full = group_disk_full(g); /* their results would never be seen here */
+    bool minority = group_in_minority(g);
     struct write *x;
 
     /* Time counts only while a majority confirms this leader. */
-    if (!consensus_is_leader(n->consensus)) {
+    if (!consensus_is_leader(g->consensus)) {
         w->term = 0;
-    } else if (w->term != consensus_term(n->consensus)) {
-        w->term = consensus_term(n->consensus);
-        w->base_elapsed_ms = store_elapsed_ms(n->store);
+    } else if (w->term != consensus_term(g->consensus)) {
+        w->term = consensus_term(g->consensus);
+        w->base_elapsed_ms = store_elapsed_ms(g->store);
         w->available_ms = 0;
         w->stamps = (struct stamps){0};
-        w->stamps_from = consensus_last(n->consensus);
-    } else if (consensus_lease_valid(n->consensus)) {
-        uint64_t beat = n->config->heartbeat_ms, passed = now_ms - w->last_beat_ms;
+        w->stamps_from = consensus_last(g->consensus);
+    } else if (consensus_lease_valid(g->consensus)) {
+        uint64_t beat = g->owner->config->heartbeat_ms, passed = now_ms - w->last_beat_ms;
 
         w->available_ms += passed < 2 * beat ? passed : beat;
     }

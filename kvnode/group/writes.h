@@ -18,7 +18,7 @@
 
 #include "sync/wire/command.h"
 
-struct node;
+struct group;
 struct writes;
 
 /* Called once a write: code 0 and the result, or why there is none
@@ -26,14 +26,14 @@ struct writes;
  * full; KV_E_UNKNOWN; KV_E_ROFS; KV_E_BUSY). */
 typedef void writes_done(void *arg, int code, const struct command_result *result);
 
-struct writes *writes_new(struct node *node); /* NULL: out of memory */
+struct writes *writes_new(struct group *group); /* NULL: out of memory */
 /* The node stops: everything that waits is answered, as after its deadline. */
 void writes_stop(struct writes *w);
 void writes_free(struct writes *w); /* calls nobody */
 
 /* Starts the write of a command whose author fields are set. Session 0: the
  * node's. 0: done is called once, perhaps from inside this call, at the latest
- * after NODE_REQUEST_MS; else a refusal, and done is not called. */
+ * after GROUP_REQUEST_MS; else a refusal, and done is not called. */
 int writes_start(struct writes *w, const struct command *cmd, writes_done *done, void *arg);
 
 /* A peer forwards a command to this node as the leader. KV_E_PROTOCOL: close the

@@ -1,5 +1,5 @@
 /* Starting, order matters: the lock on the folder, what an interrupted install
- * left, state.db, log.db, the parts in memory, the peers' socket and sshd, the
+ * left, log.db, the group's state and log, the peers' socket and sshd, the
  * engine, and last the clients' socket: whoever can connect is served.
  * Stopping goes the other way round. */
 #include "kvnode/node/node.h"
@@ -21,13 +21,6 @@
 
 #include "kvnode/client/past.h"
 #include "kvnode/client/serve.h"
-#include "kvnode/disk/state_db_internal.h"
-#include "kvnode/group/events.h"
-#include "kvnode/group/reads.h"
-#include "kvnode/group/scrub.h"
-#include "kvnode/group/snapshots.h"
-#include "kvnode/group/verify.h"
-#include "kvnode/group/writes.h"
 #include "kvnode/loop/turn_malloc.h"
 #include "kvnode/node/node_state.h"
 #include "kvnode/peer/door.h"
@@ -44,7 +37,6 @@
 #define WHY_MAX 512
 /* A leader that stops waits this long for somebody to take over. */
 #define HAND_OVER_MS 1500
-#define FLUSH_MS 30000
 #define LOCK_WAIT_MS 2000
 
 struct running {
@@ -80,18 +72,8 @@ static void on_beat(uv_timer_t *timer)
 
     health_beat(n, clock_boot_ms());
     node_beat(n);
-    scrub_beat(n->scrub, clock_boot_ms());
-    if (n->stopping && (!consensus_is_leader(n->consensus) || clock_boot_ms() >= n->stop_deadline_ms))
+    if (n->stopping && (!consensus_is_leader(n->group->consensus) || clock_boot_ms() >= n->stop_deadline_ms))
         stop_loop(n);
-}
-
-static void on_writeback_wake(uv_async_t *wake)
-{
-    struct node *n = wake->data;
-    uint64_t since = clock_boot_ns();
-
-    node_written_behind(n);
-    turn_part(&n->turn, since, "what is written behind", "", 0);
 }
 
 static void on_stop_signal(uv_signal_t *handle, int signum)
@@ -105,8 +87,8 @@ static void on_stop_signal(uv_signal_t *handle, int signum)
     log_info("%s: stopping", strsignal(signum));
     n->stopping = true;
     n->stop_deadline_ms = clock_boot_ms() + HAND_OVER_MS;
-    if (!consensus_is_leader(n->consensus) || consensus_voters(n->consensus) < 2 ||
-        consensus_transfer(n->consensus, 0) != 0)
+    if (!consensus_is_leader(n->group->consensus) || consensus_voters(n->group->consensus) < 2 ||
+        consensus_transfer(n->group->consensus, 0) != 0)
         stop_loop(n);
 }
 
@@ -166,16 +148,16 @@ static int lock_folder(struct running *r)
     return 0;
 }
 
-static int make_folders(struct running *r)
+/* group_out: the folder of the group. */
+static int make_folders(struct running *r, char *group_out, size_t size)
 {
     struct node *n = &r->node;
     char groups[4000];
     int rv = 0;
 
     snprintf(groups, sizeof groups, "%s/groups", n->config->data_dir);
-    snprintf(n->group_dir, sizeof n->group_dir, "%s/groups/%u", n->config->data_dir, NODE_GROUP);
-    snprintf(n->state_path, sizeof n->state_path, "%s/" STATE_DB_NAME, n->group_dir);
-    if ((mkdir(groups, 0700) != 0 && errno != EEXIST) || (mkdir(n->group_dir, 0700) != 0 && errno != EEXIST))
+    snprintf(group_out, size, "%s/groups/%u", n->config->data_dir, NODE_GROUP);
+    if ((mkdir(groups, 0700) != 0 && errno != EEXIST) || (mkdir(group_out, 0700) != 0 && errno != EEXIST))
         rv = -errno;
     /* The way to the data, before anything is promised of it: also what `init` or a copy
      * has just made. */
@@ -186,7 +168,7 @@ static int make_folders(struct running *r)
     if (rv == 0)
         rv = disk_sync_directory(groups);
     if (rv < 0)
-        snprintf(r->why, WHY_MAX, "%.300s: %s", n->group_dir, strerror(-rv));
+        snprintf(r->why, WHY_MAX, "%.300s: %s", group_out, strerror(-rv));
     return rv;
 }
 
@@ -271,7 +253,7 @@ static int found_cluster(struct running *r)
         }
         last = id;
     }
-    rv = consensus_found(r->node.consensus, &founders, 1, 0);
+    rv = consensus_found(r->node.group->consensus, &founders, 1, 0);
     if (rv != 0)
         return rv;
     door_founded(r->node.door);
@@ -279,100 +261,27 @@ static int found_cluster(struct running *r)
     return 0;
 }
 
-/* A damaged state.db is kept under another name, and an empty state takes its
- * place: the log or the leader fills it. */
-static int set_aside(struct running *r)
-{
-    static const char *const suffixes[] = {"", "-wal", "-shm"};
-    struct node *n = &r->node;
-    char from[4200], to[4300];
-    size_t i;
-
-    for (i = 0; i < 3; i++) {
-        snprintf(from, sizeof from, "%s%s", n->state_path, suffixes[i]);
-        snprintf(to, sizeof to, "%s.damaged%s", n->state_path, suffixes[i]);
-        if (rename(from, to) != 0 && errno != ENOENT) {
-            snprintf(r->why, WHY_MAX, "%.300s: %s", to, strerror(errno));
-            return -errno;
-        }
-    }
-    log_warn("%s is kept as %s.damaged; the state is made anew from log.db%s", n->state_path, n->state_path,
-             n->config->n_peers > 0 ? ", or fetched from another node: there is nothing to do"
-                                    : ", if that reaches back to the beginning");
-    store_free(n->store);
-    journal_free(n->journal);
-    n->store = NULL;
-    n->journal = NULL;
-    return node_store_new(n, &n->journal, &n->store);
-}
-
-static int open_state(struct running *r)
+/* log.db, the group's state and log, and who this node is by them. */
+static int open_files(struct running *r)
 {
     struct node *n = &r->node;
-    char *mend;
-    int rv;
-
-    rv = state_db_recover(n->group_dir, r->why);
-    if (rv != 0)
-        return rv;
-    rv = node_store_new(n, &n->journal, &n->store);
-    if (rv != 0)
-        return rv;
-    rv = state_db_load(n->state_path, n->store, r->why);
-    if (rv == -ENOENT)
-        return 0;
-    if (rv != -EUCLEAN)
-        return rv;
-    /* What to do about it is for those who find it in a running node. */
-    mend = strstr(r->why, "; " STATE_DB_MEND);
-    if (mend != NULL)
-        *mend = '\0';
-    log_error("%s", r->why);
-    return set_aside(r);
-}
-
-static int open_log(struct running *r)
-{
-    struct node *n = &r->node;
-    struct consensus_callbacks callbacks = node_consensus_callbacks(n);
-    struct consensus_config cc = {.group = NODE_GROUP,
-                                  .id = n->config->id,
-                                  .election_ms = n->config->election_ms,
-                                  .heartbeat_ms = n->config->heartbeat_ms,
-                                  .keep_entries = n->config->log_keep_entries,
-                                  .keep_bytes = n->config->log_keep_bytes};
-    struct snapshot_meta meta = {0};
     char path[4200];
     bool exists;
     int rv;
 
+    rv = door_discard(n->config, r->why);
+    if (rv != 0)
+        return rv;
     snprintf(path, sizeof path, "%s/log.db", n->config->data_dir);
     rv = shared_log_open(path, &n->loop, &n->turn, &n->log, r->why);
     if (rv != 0)
         return rv;
-    cc.log = n->log;
-    rv = consensus_open(&cc, &n->loop, &callbacks, &n->consensus, &exists, r->why);
+    n->owner.log = n->log;
+    rv = group_open(n->group, &exists, r->why);
     if (rv == 0)
         rv = door_open(n, exists, &n->door, r->why);
-    if (rv != 0)
-        return rv;
-    if (exists)
-        rv = snapshots_recover(n->group_dir, store_applied(n->store), &meta);
-    if (rv < 0)
-        snprintf(r->why, WHY_MAX, "%.300s/install.meta: %s: check the disk and the permissions", n->group_dir,
-                 strerror(-rv));
-    if (rv == 1) {
-        rv = consensus_finish_install(n->consensus, &meta);
-        snapshot_meta_deinit(&meta);
-    }
     if (rv == 0)
-        snapshots_installed(n->group_dir);
-    if (rv == 0 && !exists && store_applied(n->store) > 0) {
-        log_warn("%s is there without its log: it is not used", n->state_path);
-        rv = set_aside(r);
-        events_reset(n->events, store_applied(n->store));
-        digest_ring_reset(&n->digests, store_applied(n->store), store_digest(n->store));
-    }
+        rv = group_recover(n->group, r->why);
     if (rv == 0 && !exists && door_standing(n->door) == STANDING_WAITING)
         rv = check_numbers(r);
     /* Only the first node founds; the others wait until a member lets them in. */
@@ -382,21 +291,10 @@ static int open_log(struct running *r)
     if (rv != 0)
         return rv;
     unlink(n->config->founding);
-    if (door_standing(n->door) != STANDING_MEMBER) {
+    if (door_standing(n->door) != STANDING_MEMBER)
         log_warn("%s%s%s", door_text(n->door),
                  door_standing(n->door) == STANDING_GONE_BACK ? ". The way back: " : "",
                  door_way_back(n->door));
-        return 0;
-    }
-    n->healing = n->stateless = store_applied(n->store) < consensus_log_begins_behind(n->consensus);
-    if (n->healing && n->config->n_peers == 0) {
-        snprintf(
-            r->why, WHY_MAX,
-            "%.300s is missing or damaged and log.db does not reach back to the beginning: put a backup of "
-            "state.db in its place",
-            n->state_path);
-        return -EUCLEAN;
-    }
     return 0;
 }
 
@@ -445,17 +343,15 @@ static void start_handles(struct running *r)
 {
     struct node *n = &r->node;
 
-    uv_async_init(&n->loop, &n->writeback_wake, on_writeback_wake);
     uv_timer_init(&n->loop, &n->later);
     uv_timer_init(&n->loop, &n->beat);
     uv_timer_init(&n->loop, &r->sshd_timer);
     uv_prepare_init(&n->loop, &n->turn_end);
-    uv_idle_init(&n->loop, &n->behind);
     uv_signal_init(&n->loop, &n->sigterm);
     uv_signal_init(&n->loop, &n->sigint);
     uv_signal_init(&n->loop, &n->sighup);
     uv_signal_init(&n->loop, &n->sigchld);
-    n->writeback_wake.data = n->later.data = n->beat.data = n->turn_end.data = n->behind.data = n;
+    n->later.data = n->beat.data = n->turn_end.data = n;
     n->sigterm.data = n->sigint.data = n->sighup.data = n->sigchld.data = n;
     uv_signal_start(&n->sighup, on_hangup, SIGHUP);
     r->sshd_timer.data = r;
@@ -464,58 +360,35 @@ static void start_handles(struct running *r)
 static int start(struct running *r)
 {
     struct node *n = &r->node;
-    struct state_owner own;
+    char group_dir[4000];
     int rv;
 
     rv = lock_folder(r);
     if (rv != 0)
         return rv;
-    rv = make_folders(r);
+    rv = make_folders(r, group_dir, sizeof group_dir);
     if (rv == 0)
         rv = write_identities(r);
     if (rv != 0)
         return rv;
     n->streams.turn = &n->turn;
     start_handles(r);
-    n->events = events_new();
+    node_owns_group(n);
+    rv = group_new(NODE_GROUP, group_dir, &n->owner, &n->group);
+    if (rv != 0)
+        return rv;
     n->past = past_new(n);
-    n->reads = reads_new(n);
-    n->writes = writes_new(n);
-    n->snapshots = snapshots_new(n);
-    n->verify = verify_new(n);
-    if (n->events == NULL || n->past == NULL || n->reads == NULL || n->writes == NULL ||
-        n->snapshots == NULL || n->verify == NULL)
+    if (n->past == NULL)
         return -ENOMEM;
-    rv = door_discard(n->config, r->why);
+    rv = open_files(r);
     if (rv == 0)
-        rv = open_state(r);
-    if (rv != 0)
-        return rv;
-    events_reset(n->events, store_applied(n->store));
-    digest_ring_reset(&n->digests, store_applied(n->store), store_digest(n->store));
-    rv = open_log(r);
-    if (rv != 0)
-        return rv;
-    own = node_state_owner(n);
-    rv = node_start_writeback(n, &own, n->journal, n->store, &n->writeback, r->why);
-    if (rv != 0)
-        return rv;
-    n->scrub = scrub_new(n);
-    if (n->scrub == NULL)
-        return -ENOMEM;
-    rv = start_sshd(r);
-    if (rv != 0)
-        return rv;
-    rv = peers_start(n, &n->peers, r->why);
+        rv = start_sshd(r);
+    if (rv == 0)
+        rv = peers_start(n, &n->peers, r->why);
     if (rv != 0)
         return rv;
     n->links = peers_links(n->peers);
-    if (n->healing)
-        log_warn("the state is asked for at the leader; until it has come this node serves nobody");
-    if (door_standing(n->door) == STANDING_MEMBER)
-        rv = consensus_start(n->consensus,
-                             n->healing ? consensus_log_begins_behind(n->consensus) : store_applied(n->store),
-                             r->why);
+    rv = group_start(n->group, door_standing(n->door) == STANDING_MEMBER, r->why);
     if (rv == 0)
         rv = serve_start(n, &n->serve, r->why);
     if (rv != 0)
@@ -545,10 +418,10 @@ static void stop(struct running *r)
 {
     struct node *n = &r->node;
 
-    if (n->reads != NULL && n->writes != NULL && n->serve != NULL) {
-        reads_stop(n->reads);
-        writes_stop(n->writes);
-    }
+    bool idle = true;
+
+    if (n->group != NULL)
+        group_end_requests(n->group);
     serve_stop(n->serve);
     peers_stop(n->peers);
     sshd_free(r->sshd);
@@ -557,25 +430,16 @@ static void stop(struct running *r)
         streams_flush_last(&n->streams);
         turn_deinit(&n->turn);
     }
-    consensus_close(n->consensus);
+    if (n->group != NULL)
+        idle = group_stop(n->group);
     shared_log_close(n->log);
-    if (n->scrub != NULL)
-        scrub_pause(n->scrub);
-    if (n->writeback != NULL && !writeback_free(n->writeback, true, FLUSH_MS))
-        log_warn("state.db is not up to date; the next start replays log.db");
-    n->writeback = NULL;
-    scrub_free(n->scrub);
-    verify_free(n->verify);
-    if (n->snapshots != NULL && snapshots_busy(n->snapshots)) {
+    if (!idle) {
         log_info("stopped while a state file was being made or installed; the next start goes on");
         _exit(n->anew); /* who was readmitted is to be started again */
     }
-    snapshots_free(n->snapshots);
-    close_handle((uv_handle_t *)&n->writeback_wake);
     close_handle((uv_handle_t *)&n->later);
     close_handle((uv_handle_t *)&n->beat);
     close_handle((uv_handle_t *)&n->turn_end);
-    close_handle((uv_handle_t *)&n->behind);
     close_handle((uv_handle_t *)&n->sigterm);
     close_handle((uv_handle_t *)&n->sigint);
     close_handle((uv_handle_t *)&n->sighup);
@@ -586,11 +450,7 @@ static void stop(struct running *r)
     past_free(n->past);
     serve_free(n->serve);
     peers_free(n->peers);
-    writes_free(n->writes);
-    reads_free(n->reads);
-    store_free(n->store);
-    journal_free(n->journal);
-    events_free(n->events);
+    group_free(n->group);
     door_free(n->door);
     uv_loop_close(&n->loop);
     if (r->lock_fd >= 0)
@@ -629,9 +489,9 @@ static int live(const struct config *config, bool *anew_out)
     if (rv != 0) {
         log_error("cannot start: %s", r->why[0] != '\0' ? r->why : strerror(-rv));
     } else {
-        if (!r->node.healing)
+        if (!r->node.group->healing)
             log_info("serves clients at %s; revision %llu", config->socket,
-                     (unsigned long long)store_applied(r->node.store));
+                     (unsigned long long)store_applied(r->node.group->store));
         tell_ready();
         uv_run(&r->node.loop, UV_RUN_DEFAULT);
     }

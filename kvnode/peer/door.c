@@ -61,7 +61,7 @@ static struct incarnation *own(const struct door *d)
 
 static const char *name_of(const struct door *d, uint64_t id)
 {
-    return node_member_name(d->node, id);
+    return config_member_name(d->node->config, id);
 }
 
 /* ---- the note ---- */
@@ -144,7 +144,7 @@ static void go_back(struct door *d, enum incarnation_fault fault, const char *wh
     if (d->standing == STANDING_GONE_BACK)
         return;
     d->standing = STANDING_GONE_BACK;
-    consensus_freeze(d->node->consensus);
+    consensus_freeze(d->node->group->consensus);
     if (empty) {
         snprintf(d->text, sizeof d->text,
                  "this node's log is empty, but %s knows id %" PRIu64
@@ -204,9 +204,9 @@ static void judge_self(struct door *d, const struct incarnation *said, uint64_t 
 /* Beside a log that is there; without one it is set aside. */
 static int check_state(const struct node *n, char *why)
 {
-    struct state_owner owner = node_state_owner(n);
+    struct state_owner owner = group_state_owner(n->group);
     char text[STATE_DB_ERROR_MAX];
-    int rv = state_db_check_owner(n->state_path, &owner, text);
+    int rv = state_db_check_owner(n->group->state_path, &owner, text);
 
     if (rv != 0)
         snprintf(why, 512, "%.380s%s", text,
@@ -240,7 +240,7 @@ int door_open(struct node *n, bool has_log, struct door **out, char *why)
     self->past[0] = self->nonce;
     if (getrandom(&self->nonce, sizeof self->nonce, 0) != (ssize_t)sizeof self->nonce)
         return -EIO;
-    consensus_stored_end(n->consensus, &self->born_index, &self->born_term);
+    consensus_stored_end(n->group->consensus, &self->born_index, &self->born_term);
     if (has_log && self->index == 0)
         self->index = 1; /* the founding is committed */
     if (self->born_term > self->term)
@@ -256,7 +256,7 @@ int door_open(struct node *n, bool has_log, struct door **out, char *why)
                        "votes nor serves"
                      : "this node's data have gone back: it neither votes nor serves");
     }
-    consensus_set_voting(n->consensus, d->gate == 0);
+    consensus_set_voting(n->group->consensus, d->gate == 0);
     note_encode(d, &b);
     rv = b.failed ? -ENOMEM : shared_log_save_note(n->log, b.data, b.len);
     buffer_deinit(&b);
@@ -479,9 +479,10 @@ static bool may_let_in(const struct door *d, bool *leads_out)
 {
     struct node *n = d->node;
 
-    *leads_out = consensus_leader_ready(n->consensus);
-    return d->standing == STANDING_MEMBER && (*leads_out || (d->founder && consensus_started(n->consensus) &&
-                                                             consensus_last(n->consensus) == 1));
+    *leads_out = consensus_leader_ready(n->group->consensus);
+    return d->standing == STANDING_MEMBER &&
+           (*leads_out || (d->founder && consensus_started(n->group->consensus) &&
+                           consensus_last(n->group->consensus) == 1));
 }
 
 static void let_in(struct door *d, struct guest *g, bool leads)
@@ -494,9 +495,9 @@ static void let_in(struct door *d, struct guest *g, bool leads)
 
     if (known != NULL && (known->index != 0 || known->gone))
         return;
-    if (consensus_match(n->consensus, g->id) != 0)
+    if (consensus_match(n->group->consensus, g->id) != 0)
         return; /* it still counts for what it had: see leave_office() */
-    first = consensus_first_entry(n->consensus, g->id);
+    first = consensus_first_entry(n->group->consensus, g->id);
     if (first == NULL)
         return;
     if (known == NULL)
@@ -508,13 +509,13 @@ static void let_in(struct door *d, struct guest *g, bool leads)
         /* From here on it counts as a node that may have promised something. */
         b = put_note(d, true) ? n->links.begin(n->links.arg, g->id, PEER_ADMISSION, 0) : NULL;
         if (b != NULL) {
-            peer_admission_encode(b,
-                                  &(struct peer_admission){.era = life.era,
-                                                           .term = leads ? consensus_term(n->consensus) : 1,
-                                                           .vote = leads ? d->id : 0,
-                                                           .gate = leads ? consensus_last(n->consensus) : 0,
-                                                           .configuration = first->data,
-                                                           .len = first->len});
+            peer_admission_encode(
+                b, &(struct peer_admission){.era = life.era,
+                                            .term = leads ? consensus_term(n->group->consensus) : 1,
+                                            .vote = leads ? d->id : 0,
+                                            .gate = leads ? consensus_last(n->group->consensus) : 0,
+                                            .configuration = first->data,
+                                            .len = first->len});
             n->links.end(n->links.arg, g->id);
             log_info("%s is let in", name_of(d, g->id));
         }
@@ -524,7 +525,7 @@ static void let_in(struct door *d, struct guest *g, bool leads)
 
 void door_leads(struct door *d, uint64_t token)
 {
-    struct guest *g = find_guest(d, token & ~DOOR_TOKEN);
+    struct guest *g = find_guest(d, token & ~GROUP_OWNER_TOKEN);
     bool leads;
 
     if (g != NULL && g->heard && !g->shut && g->said.index == 0 && may_let_in(d, &leads) && leads)
@@ -547,18 +548,18 @@ bool door_take_admission(struct door *d, uint64_t peer, struct cursor *in)
     d->gate = a.gate;
     /* Whatever it may have voted before its files were lost: in the leader's term it is
      * for the leader, in earlier ones it cannot vote any more. */
-    if (!put_note(d, true) || consensus_found(n->consensus, &conf, a.term, a.vote) != 0) {
+    if (!put_note(d, true) || consensus_found(n->group->consensus, &conf, a.term, a.vote) != 0) {
         log_error("let in by %s, but the disk is full: make room", name_of(d, peer));
         return true;
     }
     self->index = 1;
     self->born_index = self->index;
     self->term = self->born_term = a.term;
-    consensus_set_voting(n->consensus, a.gate == 0);
+    consensus_set_voting(n->group->consensus, a.gate == 0);
     put_note(d, true);
     d->standing = STANDING_MEMBER;
-    if (consensus_start(n->consensus, 0, why) != 0)
-        node_die(why);
+    if (consensus_start(n->group->consensus, 0, why) != 0)
+        group_die(why);
     log_info("let in by %s: a member of a cluster of %u nodes", name_of(d, peer), conf.n);
     return true;
 }
@@ -572,7 +573,7 @@ int door_readmit(struct door *d, uint64_t id)
 
     if (d->standing != STANDING_MEMBER)
         return KV_E_UNAVAILABLE;
-    first = consensus_first_entry(d->node->consensus, id);
+    first = consensus_first_entry(d->node->group->consensus, id);
     if (first == NULL || id == d->id) {
         entry_put(first);
         return id == d->id ? KV_E_EXIST : KV_E_NOENT;
@@ -581,7 +582,7 @@ int door_readmit(struct door *d, uint64_t id)
     if (known == NULL || (!known->gone && (g == NULL || !g->shut)))
         return KV_E_EXIST;
     if (!may_let_in(d, &leads) || !leads) {
-        uint64_t leader = consensus_leader(d->node->consensus);
+        uint64_t leader = consensus_leader(d->node->group->consensus);
         struct buffer *b = leader != 0 && leader != d->id
                                ? d->node->links.begin(d->node->links.arg, leader, PEER_READMIT, 0)
                                : NULL;
@@ -604,7 +605,7 @@ int door_readmit(struct door *d, uint64_t id)
  * not be looked at again. A leader of another term begins with nothing. */
 static void leave_office(struct door *d, uint64_t now_ms)
 {
-    struct consensus *c = d->node->consensus;
+    struct consensus *c = d->node->group->consensus;
     uint64_t to = 0, most = 0;
     bool wanted = false;
 
@@ -630,7 +631,7 @@ static void leave_office(struct door *d, uint64_t now_ms)
 
 static void note_own_progress(struct door *d)
 {
-    struct consensus *c = d->node->consensus;
+    struct consensus *c = d->node->group->consensus;
     struct incarnation *self = own(d);
     uint64_t applied = consensus_applied(c), stored = consensus_stored(c);
 
@@ -685,7 +686,7 @@ void door_beat(struct door *d, uint64_t now_ms)
             g->offered_ms = now_ms;
             /* A leader may have been followed by another and not have heard of it: it asks a majority. */
             if (leads)
-                consensus_read_index(d->node->consensus, DOOR_TOKEN | g->id);
+                consensus_read_index(d->node->group->consensus, GROUP_OWNER_TOKEN | g->id);
             else
                 let_in(d, g, false);
         }

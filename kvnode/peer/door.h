@@ -50,9 +50,8 @@ void door_put_hello(struct door *d, struct buffer *b);
 bool door_take_lives(struct door *d, uint64_t peer, bool hello, struct cursor *in);
 /* A member lets this node in. False: malformed. */
 bool door_take_admission(struct door *d, uint64_t peer, struct cursor *in);
-/* A read that this asked consensus for with a token of its own (DOOR_TOKEN is set in it): this
+/* A read that this asked consensus for with a token of its own (GROUP_OWNER_TOKEN is set in it): this
  * node was the leader when it asked. */
-#define DOOR_TOKEN (UINT64_C(1) << 63)
 void door_leads(struct door *d, uint64_t token);
 /* Leader: the peer refuses what it has acknowledged. */
 void door_log_shorter(struct door *d, uint64_t peer, uint64_t index, uint64_t match);

@@ -16,13 +16,13 @@ static uint64_t flags_of(const struct node *n)
 {
     uint64_t flags = 0;
 
-    if (consensus_disk_full(n->consensus))
+    if (consensus_disk_full(n->group->consensus))
         flags |= HEALTH_LOG_FULL;
-    if (n->writeback != NULL && writeback_state(n->writeback) == WRITEBACK_FULL)
+    if (n->group->writeback != NULL && writeback_state(n->group->writeback) == WRITEBACK_FULL)
         flags |= HEALTH_STATE_FULL;
-    if (n->mending)
+    if (n->group->mending)
         flags |= HEALTH_DAMAGED;
-    if (n->stateless)
+    if (n->group->stateless)
         flags |= HEALTH_STATELESS;
     if (door_standing(n->door) == STANDING_GONE_BACK)
         flags |= HEALTH_GONE_BACK;
@@ -49,12 +49,13 @@ void health_look(const struct node *n, struct health *out)
 {
     struct store_usage usage;
 
-    store_usage(n->store, &usage);
+    store_usage(n->group->store, &usage);
     *out = (struct health){.flags = flags_of(n),
-                           .commit = consensus_commit(n->consensus),
-                           .last_index = consensus_last(n->consensus),
-                           .first = consensus_first(n->consensus),
-                           .durable = n->writeback != NULL ? writeback_durable_index(n->writeback) : 0,
+                           .commit = consensus_commit(n->group->consensus),
+                           .last_index = consensus_last(n->group->consensus),
+                           .first = consensus_first(n->group->consensus),
+                           .durable =
+                               n->group->writeback != NULL ? writeback_durable_index(n->group->writeback) : 0,
                            .wall_ns = (int64_t)clock_wall_ns(),
                            .uptime_ms = clock_boot_ms() - n->started_ms,
                            .keys = usage.keys,
@@ -65,7 +66,7 @@ void health_look(const struct node *n, struct health *out)
                            .disk_total = n->probe.disk_total,
                            .rss = n->probe.rss,
                            .level = FEATURE_LEVEL,
-                           .leader = consensus_leader(n->consensus)};
+                           .leader = consensus_leader(n->group->consensus)};
     snprintf(out->version, sizeof out->version, "%s", KVFS_VERSION);
     peers_each(n->peers, out, add_link);
 }

@@ -121,11 +121,11 @@ static void look_at_self(const struct look *l, struct member *m)
              n->config->listen_host, n->config->listen_port);
     health_look(n, &m->health);
     m->last_seen_ms = l->now;
-    m->applied = m->digest_index = store_applied(n->store);
-    m->digest = store_digest(n->store);
-    m->role = consensus_is_leader(n->consensus)      ? PEER_LEADER
-              : consensus_is_candidate(n->consensus) ? PEER_CANDIDATE
-                                                     : PEER_FOLLOWER;
+    m->applied = m->digest_index = store_applied(n->group->store);
+    m->digest = store_digest(n->group->store);
+    m->role = consensus_is_leader(n->group->consensus)      ? PEER_LEADER
+              : consensus_is_candidate(n->group->consensus) ? PEER_CANDIDATE
+                                                            : PEER_FOLLOWER;
     m->lag_ms = progress_lag_ms(progress, l->now);
     m->state = state_of(m, progress, l->now);
 }
@@ -133,9 +133,9 @@ static void look_at_self(const struct look *l, struct member *m)
 /* What the peer said last may be a heartbeat old; who leads this node knows itself. */
 static uint8_t peer_role(const struct node *n, const struct peer_view *v)
 {
-    if (v->id == consensus_leader(n->consensus))
+    if (v->id == consensus_leader(n->group->consensus))
         return PEER_LEADER;
-    return v->role == PEER_LEADER && v->term < consensus_term(n->consensus) ? PEER_FOLLOWER : v->role;
+    return v->role == PEER_LEADER && v->term < consensus_term(n->group->consensus) ? PEER_FOLLOWER : v->role;
 }
 
 static void look_at_peer(const struct look *l, struct member *m)
@@ -175,8 +175,10 @@ static void add_member(void *arg, uint64_t id, const char *address, bool voter)
     if (l->out->n == MEMBERS_MAX)
         return;
     l->out->n++;
-    *m = (struct member){
-        .id = id, .voter = voter, .name = node_member_name(l->node, id), .state = MEMBER_UNREACHABLE};
+    *m = (struct member){.id = id,
+                         .voter = voter,
+                         .name = config_member_name(l->node->config, id),
+                         .state = MEMBER_UNREACHABLE};
     snprintf(m->address, sizeof m->address, "%s", address);
     if (id == l->node->config->id)
         look_at_self(l, m);
@@ -266,16 +268,17 @@ static void judge(struct look *l)
 
 void members_look(const struct node *n, struct members *out)
 {
-    struct look l = {.node = n, .out = out, .newest = consensus_commit(n->consensus), .now = clock_boot_ms()};
+    struct look l = {
+        .node = n, .out = out, .newest = consensus_commit(n->group->consensus), .now = clock_boot_ms()};
 
     memset(out, 0, sizeof *out);
-    if (store_applied(n->store) > l.newest)
-        l.newest = store_applied(n->store);
+    if (store_applied(n->group->store) > l.newest)
+        l.newest = store_applied(n->group->store);
     peers_each(n->peers, &l, find_newest);
-    out->leader = consensus_leader(n->consensus);
-    if (out->leader == 0 && n->leaderless_since_ms != 0)
-        out->leaderless_ms = l.now - n->leaderless_since_ms;
-    consensus_members(n->consensus, &l, add_member);
+    out->leader = consensus_leader(n->group->consensus);
+    if (out->leader == 0 && n->group->leaderless_since_ms != 0)
+        out->leaderless_ms = l.now - n->group->leaderless_since_ms;
+    consensus_members(n->group->consensus, &l, add_member);
     if (out->n == 0) { /* no member yet: whom it is to be one with */
         size_t i;
 

@@ -263,16 +263,17 @@ static void send_status(struct peer *peer, const struct health *health)
 {
     struct node *n = peer->peers->node;
     struct buffer *b = begin(peer, PEER_STATUS, 0);
-    uint8_t role = consensus_is_leader(n->consensus)      ? PEER_LEADER
-                   : consensus_is_candidate(n->consensus) ? PEER_CANDIDATE
-                                                          : PEER_FOLLOWER;
+    uint8_t role = consensus_is_leader(n->group->consensus)      ? PEER_LEADER
+                   : consensus_is_candidate(n->group->consensus) ? PEER_CANDIDATE
+                                                                 : PEER_FOLLOWER;
 
     buffer_put_u8(b, role);
-    buffer_put_u64(b, consensus_term(n->consensus));
-    buffer_put_u64(b, store_applied(n->store));
-    buffer_put_u64(b, store_applied(n->store));
-    buffer_put_u64(b, store_digest(n->store));
-    buffer_put_u8(b, (n->mending ? PEER_FLAG_DAMAGED : 0) | (n->stateless ? PEER_FLAG_STATELESS : 0));
+    buffer_put_u64(b, consensus_term(n->group->consensus));
+    buffer_put_u64(b, store_applied(n->group->store));
+    buffer_put_u64(b, store_applied(n->group->store));
+    buffer_put_u64(b, store_digest(n->group->store));
+    buffer_put_u8(b, (n->group->mending ? PEER_FLAG_DAMAGED : 0) |
+                         (n->group->stateless ? PEER_FLAG_STATELESS : 0));
     health_encode(b, health);
     end(peer);
 }
@@ -340,9 +341,9 @@ static int on_hello(struct connection *c, struct cursor *in)
     log_info("linked with %s", peer->config->name);
     health_look(c->peers->node, &health);
     send_status(peer, &health);
-    reads_retry(c->peers->node->reads);
-    writes_retry(c->peers->node->writes, true);
-    snapshots_linked(c->peers->node->snapshots, peer->view.id);
+    reads_retry(c->peers->node->group->reads);
+    writes_retry(c->peers->node->group->writes, true);
+    snapshots_linked(c->peers->node->group->snapshots, peer->view.id);
     return 0;
 }
 
@@ -393,50 +394,50 @@ static int on_frame(void *arg, const struct frame *frame)
     case PEER_HELLO:
         return c->hello ? -EPROTO : on_hello(c, &in);
     case PEER_RAFT:
-        rv = consensus_receive(n->consensus, peer->view.id, frame->payload, frame->len);
+        rv = consensus_receive(n->group->consensus, peer->view.id, frame->payload, frame->len);
         break;
     case PEER_COMMAND:
-        rv = writes_forwarded(n->writes, peer->view.id, frame->payload, frame->len);
+        rv = writes_forwarded(n->group->writes, peer->view.id, frame->payload, frame->len);
         break;
     case PEER_REFUSED:
         if (peer_refused_decode(&in, &refused))
-            writes_refused(n->writes, refused.session, refused.seq, refused.part);
+            writes_refused(n->group->writes, refused.session, refused.seq, refused.part);
         break;
     case PEER_READ:
-        reads_peer_asks(n->reads, peer->view.id, frame->id);
+        reads_peer_asks(n->group->reads, peer->view.id, frame->id);
         break;
     case PEER_READ_ANSWER:
         code = cursor_u16(&in);
         if (peer_numbers_decode(&in, numbers, 1))
-            reads_peer_answers(n->reads, frame->id, code, numbers[0]);
+            reads_peer_answers(n->group->reads, frame->id, code, numbers[0]);
         break;
     case PEER_STATUS:
         rv = on_status(peer, &in);
         break;
     case PEER_SNAPSHOT:
-        rv = snapshots_receive(n->snapshots, peer->view.id, frame->payload, frame->len);
+        rv = snapshots_receive(n->group->snapshots, peer->view.id, frame->payload, frame->len);
         break;
     case PEER_SNAPSHOT_ACK:
-        rv = snapshots_acked(n->snapshots, peer->view.id, frame->payload, frame->len);
+        rv = snapshots_acked(n->group->snapshots, peer->view.id, frame->payload, frame->len);
         break;
     case PEER_WANT_STATE:
-        snapshots_wanted(n->snapshots, peer->view.id);
+        snapshots_wanted(n->group->snapshots, peer->view.id);
         break;
     case PEER_VERIFY:
         if (peer_numbers_decode(&in, numbers, 2))
-            verify_peer_asks(n->verify, peer->view.id, frame->id, numbers[0], numbers[1]);
+            verify_peer_asks(n->group->verify, peer->view.id, frame->id, numbers[0], numbers[1]);
         break;
     case PEER_VERIFY_ANSWER:
-        verify_peer_answers(n->verify, peer->view.id, frame->id, &in);
+        verify_peer_answers(n->group->verify, peer->view.id, frame->id, &in);
         break;
     case PEER_TRANSFER: /* who asked looks at the outcome */
-        if (peer_numbers_decode(&in, numbers, 1) && consensus_is_leader(n->consensus)) {
+        if (peer_numbers_decode(&in, numbers, 1) && consensus_is_leader(n->group->consensus)) {
             log_info("%s passes on that this node is to hand leadership over", peer->config->name);
-            consensus_transfer(n->consensus, numbers[0]);
+            consensus_transfer(n->group->consensus, numbers[0]);
         }
         break;
     case PEER_READMIT: /* who asked looks at the outcome */
-        if (peer_numbers_decode(&in, numbers, 1) && consensus_is_leader(n->consensus))
+        if (peer_numbers_decode(&in, numbers, 1) && consensus_is_leader(n->group->consensus))
             door_readmit(n->door, numbers[0]);
         break;
     case PEER_LIVES:
@@ -738,7 +739,7 @@ static void note_progress(struct peers *p, uint64_t now_ms, uint64_t commit)
     for (i = 0; i < p->n; i++)
         if (is_up(&p->all[i]) && p->all[i].view.health.commit > newest)
             newest = p->all[i].view.health.commit;
-    progress_note(&p->own, now_ms, newest, store_applied(p->node->store));
+    progress_note(&p->own, now_ms, newest, store_applied(p->node->group->store));
     for (i = 0; i < p->n; i++)
         if (is_up(&p->all[i]))
             progress_note(&p->all[i].progress, now_ms, newest, p->all[i].view.applied);

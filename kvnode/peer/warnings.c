@@ -58,12 +58,12 @@ static void about_disks(struct node *n, const struct members *members, json_t *l
             add(list, "the disk of %s has %s of %s left", m->name, free_text, total);
         }
     }
-    if (n->writeback == NULL) {
+    if (n->group->writeback == NULL) {
         add(list, "a state file from a peer is being installed");
-    } else if (writeback_state(n->writeback) != WRITEBACK_OK) {
+    } else if (writeback_state(n->group->writeback) != WRITEBACK_OK) {
         char text[STATE_DB_ERROR_MAX];
 
-        writeback_error(n->writeback, text);
+        writeback_error(n->group->writeback, text);
         add(list, "%s", text);
     }
 }
@@ -122,7 +122,8 @@ void warnings_rival(const struct node *n, size_t i, char *out, size_t size)
     snprintf(out, size,
              "%s belongs to cluster %016" PRIx64 ", this node to %016" PRIx64
              ": take its [peer] section out, or make one of the two anew: kvnode init --cluster ID",
-             node_member_name(n, n->rivals.all[i].id), n->rivals.all[i].cluster, n->config->cluster_id);
+             config_member_name(n->config, n->rivals.all[i].id), n->rivals.all[i].cluster,
+             n->config->cluster_id);
 }
 
 /* All have been upgraded: what the new version brings waits for somebody's word. */
@@ -130,11 +131,11 @@ static void about_level(const struct node *n, const struct members *members, jso
 {
     uint64_t known = members_level(members);
 
-    if (!n->stateless && known > store_level(n->store))
+    if (!n->group->stateless && known > store_level(n->group->store))
         add(list,
             "all nodes know feature level %" PRIu64 ", the cluster is at %u: kvnode config --cluster "
             "feature_level=%" PRIu64 " puts it in force, and no earlier version can be used from then on",
-            known, store_level(n->store), known);
+            known, store_level(n->group->store), known);
 }
 
 static void about_rivals(const struct node *n, json_t *list)
@@ -170,7 +171,7 @@ static void about_sections(const struct node *n, const struct members *members, 
 
 static void about_clocks(struct node *n, const struct members *members, json_t *list)
 {
-    uint64_t ahead = clock_watch_ahead_ns(n);
+    uint64_t ahead = clock_watch_ahead_ns(&n->clock, store_wall_ns(n->group->store));
     size_t i;
 
     for (i = 0; i < members->n; i++)

@@ -135,7 +135,7 @@ static void write_on(uint64_t seed)
             writeback_error(wb, error);
             if (strstr(error, "state.db") == NULL)
                 die(error);
-            _exit(EXIT_FATAL); /* as node_die() */
+            _exit(EXIT_FATAL); /* as group_die() */
         }
         shared->durable = writeback_durable_index(wb);
         shared->at = store_applied(s);

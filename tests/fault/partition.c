@@ -24,7 +24,7 @@
 
 #define NODES 3
 #define GO_ON_MS 8000   /* until the majority writes again: silence is noticed, somebody is elected */
-#define ANSWER_MS 11000 /* a node gives up after 9.5 s (kvnode/node/node_state.h) */
+#define ANSWER_MS 11000 /* a node gives up after 9.5 s (kvnode/group/group.h) */
 #define KNOW_MS 8000    /* until a node alone knows that it is */
 #define HEAL_MS 20000   /* redialling has pauses of up to 5 s (sync/ssh/link.h) */
 

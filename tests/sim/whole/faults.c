@@ -70,10 +70,10 @@ static void damage(struct host *h)
 /* As if its scrub had found bad old versions: memory is good, and the file loads. */
 static void find_damage(struct host *h)
 {
-    if (!h->up || h->node.stateless || h->node.mending)
+    if (!h->up || h->node.group->stateless || h->node.group->mending)
         return;
     trace("n%d: its state.db is to be mended", h->id);
-    h->node.mending = true;
+    h->node.group->mending = true;
 }
 
 static void crash_one(struct host *h, bool power_cut)
@@ -188,7 +188,7 @@ static void hand_over(struct host *h, void *arg, uint64_t number)
 {
     counters.transfers++;
     trace("n%d hands leadership over", h->id);
-    consensus_transfer(h->node.consensus, 0);
+    consensus_transfer(h->node.group->consensus, 0);
 }
 
 static void transfer(struct host *none, void *arg, uint64_t number)

@@ -12,6 +12,7 @@
 #include "kvnode/group/reads.h"
 #include "kvnode/group/scrub.h"
 #include "kvnode/group/snapshots.h"
+#include "kvnode/group/verify.h"
 #include "kvnode/group/writes.h"
 #include "kvnode/peer/door.h"
 #include "sync/base/clock.h"
@@ -24,11 +25,6 @@ struct events {
 };
 
 /* ---- finding hosts, and their clocks ---- */
-
-static struct host *host_of_node(const struct node *n)
-{
-    return (struct host *)((char *)n - offsetof(struct host, node));
-}
 
 struct host *host_of_loop(const uv_loop_t *loop)
 {
@@ -61,7 +57,7 @@ int64_t host_when_ms(const struct host *h, uint64_t boot_ms)
 
 bool host_leads(const struct host *h)
 {
-    return h->up && consensus_is_leader(h->node.consensus);
+    return h->up && consensus_is_leader(h->node.group->consensus);
 }
 
 bool host_takes_part(const struct host *h)
@@ -71,10 +67,27 @@ bool host_takes_part(const struct host *h)
 
 bool host_serves(const struct host *h)
 {
-    return host_takes_part(h) && !h->node.stateless;
+    return host_takes_part(h) && !h->node.group->stateless;
 }
 
 /* ---- parts of kvnode that have no part in this ---- */
+
+struct events *events_new(void)
+{
+    struct events *e = calloc(1, sizeof *e);
+
+    if (e == NULL)
+        abort();
+    e->host = world.current;
+    return e;
+}
+
+void events_free(struct events *e)
+{
+    if (e != NULL)
+        buffer_deinit(&e->scratch);
+    free(e);
+}
 
 void events_add(struct events *e, const struct event *event)
 {
@@ -86,6 +99,29 @@ void events_add(struct events *e, const struct event *event)
 }
 
 void events_reset(struct events *e, uint64_t revision)
+{
+}
+
+/* Something that is there. */
+struct scrub *scrub_new(struct group *g)
+{
+    return (struct scrub *)g;
+}
+
+void scrub_free(struct scrub *s)
+{
+}
+
+void scrub_beat(struct scrub *s, uint64_t now_ms)
+{
+}
+
+struct verify *verify_new(struct group *g)
+{
+    return (struct verify *)g;
+}
+
+void verify_free(struct verify *v)
 {
 }
 
@@ -121,12 +157,12 @@ void streams_flush(struct streams *all)
 {
 }
 
-const struct config_peer *config_peer_by_id(const struct config *config, uint16_t id)
+const char *config_member_name(const struct config *config, uint64_t id)
 {
     for (size_t i = 0; i < config->n_peers; i++)
         if (config->peers[i].id == id)
-            return &config->peers[i];
-    return NULL;
+            return config->peers[i].name;
+    return config->name;
 }
 
 /* ---- what a dead process leaves in memory ---- */
@@ -223,7 +259,7 @@ void __wrap_store_skip(struct store *s, uint64_t index)
 void __wrap_writes_applied(struct writes *w, const struct command *cmd, const struct command_result *result)
 {
     struct host *h = world.current;
-    uint64_t term = consensus_term(h->node.consensus);
+    uint64_t term = consensus_term(h->node.group->consensus);
     bool lose = options.plant == PLANT_LOST_RESULT && h->applied_term != term;
 
     h->applied_term = term;
@@ -233,31 +269,45 @@ void __wrap_writes_applied(struct writes *w, const struct command *cmd, const st
 
 /* ---- callbacks of consensus, seen on their way to the node ---- */
 
-uint64_t __real_clock_watch_set_back_ns(struct node *n);
-uint64_t __wrap_clock_watch_set_back_ns(struct node *n);
+uint64_t __real_clock_watch_set_back_ns(struct clock_watch *w, uint64_t stored_ns);
+uint64_t __wrap_clock_watch_set_back_ns(struct clock_watch *w, uint64_t stored_ns);
 
-uint64_t __wrap_clock_watch_set_back_ns(struct node *n)
+uint64_t __wrap_clock_watch_set_back_ns(struct clock_watch *w, uint64_t stored_ns)
 {
-    return options.plant == PLANT_ANY_CLOCK ? clock_wall_ns() : __real_clock_watch_set_back_ns(n);
+    return options.plant == PLANT_ANY_CLOCK ? clock_wall_ns() : __real_clock_watch_set_back_ns(w, stored_ns);
 }
 
 static void on_leadership(void *arg)
 {
-    struct node *n = arg;
-    struct host *h = host_of_node(n);
+    struct group *g = arg;
+    struct host *h = world.current;
 
-    if (consensus_is_leader(n->consensus))
-        truth_leads(h, consensus_term(n->consensus));
+    if (consensus_is_leader(g->consensus))
+        truth_leads(h, consensus_term(g->consensus));
     if (options.plant != PLANT_LOST_RETRY)
-        h->callbacks.on_leadership(n);
+        h->callbacks.on_leadership(g);
+}
+
+int __real_consensus_open(const struct consensus_config *config, uv_loop_t *loop,
+                          const struct consensus_callbacks *callbacks, struct consensus **out,
+                          bool *exists_out, char *why);
+int __wrap_consensus_open(const struct consensus_config *config, uv_loop_t *loop,
+                          const struct consensus_callbacks *callbacks, struct consensus **out,
+                          bool *exists_out, char *why);
+
+int __wrap_consensus_open(const struct consensus_config *config, uv_loop_t *loop,
+                          const struct consensus_callbacks *callbacks, struct consensus **out,
+                          bool *exists_out, char *why)
+{
+    struct host *h = world.current;
+    struct consensus_callbacks watched = *callbacks;
+
+    h->callbacks = *callbacks;
+    watched.on_leadership = on_leadership;
+    return __real_consensus_open(config, loop, &watched, out, exists_out, why);
 }
 
 /* ---- life ---- */
-
-static void on_writeback_wake(uv_async_t *wake)
-{
-    node_written_behind(wake->data);
-}
 
 static void found_cluster(struct host *h)
 {
@@ -269,106 +319,58 @@ static void found_cluster(struct host *h)
         snprintf(name, sizeof name, "n%d", i);
         configuration_add(&founders, (uint64_t)i, name, SERVER_VOTER);
     }
-    if (consensus_found(h->node.consensus, &founders, 1, 0) != 0)
+    if (consensus_found(h->node.group->consensus, &founders, 1, 0) != 0)
         violation("n%d cannot be founded", h->id);
     door_founded(h->node.door);
     h->founding = false;
 }
 
-static void open_state(struct host *h)
+static void open_files(struct host *h)
 {
     struct node *n = &h->node;
-    char why[STATE_DB_ERROR_MAX];
-    int rv;
-
-    if (node_store_new(n, &n->journal, &n->store) != 0)
-        abort();
-    rv = state_db_load(n->state_path, n->store, why);
-    if (rv == -EUCLEAN) {
-        store_free(n->store);
-        journal_free(n->journal);
-        if (node_store_new(n, &n->journal, &n->store) != 0)
-            abort();
-    }
-}
-
-static void open_log(struct host *h)
-{
-    struct node *n = &h->node;
-    struct consensus_callbacks callbacks = node_consensus_callbacks(n);
     char path[256], why[512];
-    struct consensus_config cc = {.group = NODE_GROUP,
-                                  .id = h->config.id,
-                                  .election_ms = h->config.election_ms,
-                                  .heartbeat_ms = h->config.heartbeat_ms,
-                                  .keep_entries = h->config.log_keep_entries,
-                                  .keep_bytes = h->config.log_keep_bytes};
-    struct snapshot_meta meta = {0};
-    bool exists, damaged = h->state.damaged || h->state.lost;
-    int rv;
+    bool exists;
 
-    h->callbacks = callbacks;
-    callbacks.on_leadership = on_leadership;
     snprintf(path, sizeof path, "%s/log.db", h->dir);
-    shared_log_open(path, &n->loop, &n->turn, &n->log, why);
-    cc.log = n->log;
-    consensus_open(&cc, &n->loop, &callbacks, &n->consensus, &exists, why);
+    if (shared_log_open(path, &n->loop, &n->turn, &n->log, why) != 0)
+        abort();
+    n->owner.log = n->log;
+    if (group_open(n->group, &exists, why) != 0)
+        violation("n%d cannot open its files: %s", h->id, why);
     if (door_open(n, exists, &n->door, why) != 0) {
         if (h->disk.failed)
-            node_die(why);
+            group_die(why);
         violation("n%d: %s", h->id, why);
     }
-    rv = snapshots_recover(n->group_dir, store_applied(n->store), &meta);
-    if (rv == 1) {
-        trace("n%d: an install is completed at %lu", h->id, meta.index);
-        rv = consensus_finish_install(n->consensus, &meta);
-        exists = true;
-        snapshot_meta_deinit(&meta);
-    }
-    if (rv != 0)
+    if (group_recover(n->group, why) != 0)
         violation("n%d: what an install left cannot be completed", h->id);
-    snapshots_installed(n->group_dir);
     /* With the door open, as it was without one: whoever has no log founds. */
     if (!exists && (h->founding || options.plant == PLANT_DOOR_OPEN))
         found_cluster(h);
-    if (!host_takes_part(h))
-        return;
-    n->healing = n->stateless = store_applied(n->store) < consensus_log_begins_behind(n->consensus);
-    if (n->healing && !damaged)
-        violation("n%d: log.db begins behind %lu, state.db ends at %lu", h->id,
-                  consensus_log_begins_behind(n->consensus), store_applied(n->store));
-    counters.heals += n->healing;
 }
 
 static void start(struct host *h, void *arg, uint64_t number)
 {
+    bool damaged = h->state.damaged || h->state.lost;
     struct node *n = &h->node;
-    struct state_owner own;
     char why[512] = "";
+    uint64_t behind;
 
-    uv_async_init(&n->loop, &n->writeback_wake, on_writeback_wake);
-    n->writeback_wake.data = n;
     uv_timer_init(&n->loop, &n->later);
-    n->events = calloc(1, sizeof *n->events);
-    if (n->events == NULL)
+    node_owns_group(n);
+    if (group_new(NODE_GROUP, h->dir, &n->owner, &n->group) != 0)
         abort();
-    n->events->host = h;
-    n->reads = reads_new(n);
-    n->writes = writes_new(n);
-    n->snapshots = snapshots_new(n);
-    open_state(h);
-    open_log(h);
-    own = node_state_owner(n);
-    if (node_start_writeback(n, &own, n->journal, n->store, &n->writeback, why) != 0)
-        abort();
+    open_files(h);
     network_start(h);
-    trace("n%d starts: state %lu, log %lu..%lu%s", h->id, store_applied(n->store), h->disk.start_index,
-          disk_last(&h->disk), n->healing ? ", healing" : "");
-    if (host_takes_part(h) &&
-        consensus_start(n->consensus,
-                        n->healing ? consensus_log_begins_behind(n->consensus) : store_applied(n->store),
-                        why) != 0)
+    behind = consensus_log_begins_behind(n->group->consensus);
+    if (group_start(n->group, host_takes_part(h), why) != 0)
         violation("n%d cannot start: %s", h->id, why);
+    if (n->group->healing && !damaged)
+        violation("n%d: log.db begins behind %lu, state.db ends at %lu", h->id, behind,
+                  store_applied(n->group->store));
+    counters.heals += n->group->healing;
+    trace("n%d starts: state %lu, log %lu..%lu%s", h->id, store_applied(n->group->store), h->disk.start_index,
+          disk_last(&h->disk), n->group->healing ? ", healing" : "");
 }
 
 /* The loop does not sleep while there is more to apply; it may take its time. */
@@ -505,8 +507,6 @@ void host_start(struct host *h)
     memset(n, 0, sizeof *n);
     n->config = &h->config;
     n->loop.data = h;
-    snprintf(n->group_dir, sizeof n->group_dir, "%s", h->dir);
-    snprintf(n->state_path, sizeof n->state_path, "%s/" STATE_DB_NAME, h->dir);
     h->up = true;
     h->epoch++;
     h->lives++;
@@ -534,18 +534,17 @@ void host_crash(struct host *h, bool power_cut)
     state_crash(h, power_cut);
     clients_host_crashed(h);
     network_crash(h, power_cut);
-    consensus_close(n->consensus);
+    consensus_close(n->group->consensus);
     shared_log_close(n->log);
-    writeback_free(n->writeback, false, 0);
-    snapshots_free(n->snapshots);
-    writes_free(n->writes);
-    reads_free(n->reads);
+    writeback_free(n->group->writeback, false, 0);
+    snapshots_free(n->group->snapshots);
     door_free(n->door);
     for (int i = 0; i < 4; i++) {
         store_free(h->stores[i]);
         journal_free(h->journals[i]);
     }
-    buffer_deinit(&n->events->scratch);
-    free(n->events);
+    n->group->store = NULL;
+    n->group->journal = NULL;
+    group_free(n->group);
     memset(n, 0, sizeof *n);
 }

@@ -91,6 +91,12 @@ static void run_timer(struct host *h, void *arg, uint64_t number)
         t->timer_cb(t);
 }
 
+int uv_idle_init(uv_loop_t *loop, uv_idle_t *handle)
+{
+    handle->loop = loop;
+    return 0;
+}
+
 int uv_timer_init(uv_loop_t *loop, uv_timer_t *handle)
 {
     handle->loop = loop;

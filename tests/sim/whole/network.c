@@ -196,7 +196,7 @@ static void send_status(struct host *h, int peer)
 
     if (b == NULL)
         return;
-    buffer_put_u64(b, store_applied(h->node.store));
+    buffer_put_u64(b, store_applied(h->node.group->store));
     buffer_put_u64(b, clock_wall_ns());
     peers_end(h->node.peers, (uint64_t)peer);
 }
@@ -222,9 +222,9 @@ static void on_hello(struct host *h, int from, const struct frame_in_flight *f)
     counters.links++;
     trace("n%d is linked with n%d", h->id, from);
     send_status(h, from);
-    reads_retry(h->node.reads);
-    writes_retry(h->node.writes, true);
-    snapshots_linked(h->node.snapshots, (uint64_t)from);
+    reads_retry(h->node.group->reads);
+    writes_retry(h->node.group->writes, true);
+    snapshots_linked(h->node.group->snapshots, (uint64_t)from);
 }
 
 /* As in kvnode/peer/peers.c. */
@@ -243,33 +243,33 @@ static void on_frame(struct host *h, uint64_t from, const struct frame_in_flight
         skew_hear(&n->clock.skew, from, (int64_t)(cursor_u64(&in) - clock_wall_ns()), clock_boot_ms());
         break;
     case PEER_RAFT:
-        rv = consensus_receive(n->consensus, from, f->payload.data, f->payload.len);
+        rv = consensus_receive(n->group->consensus, from, f->payload.data, f->payload.len);
         break;
     case PEER_COMMAND:
-        rv = writes_forwarded(n->writes, from, f->payload.data, f->payload.len);
+        rv = writes_forwarded(n->group->writes, from, f->payload.data, f->payload.len);
         break;
     case PEER_REFUSED:
         a = cursor_u64(&in);
         b = cursor_u64(&in);
         c = cursor_u64(&in);
-        writes_refused(n->writes, a, b, c);
+        writes_refused(n->group->writes, a, b, c);
         break;
     case PEER_READ:
-        reads_peer_asks(n->reads, from, f->id);
+        reads_peer_asks(n->group->reads, from, f->id);
         break;
     case PEER_READ_ANSWER:
         a = cursor_u16(&in);
         b = cursor_u64(&in);
-        reads_peer_answers(n->reads, f->id, (int)a, b);
+        reads_peer_answers(n->group->reads, f->id, (int)a, b);
         break;
     case PEER_SNAPSHOT:
-        rv = snapshots_receive(n->snapshots, from, f->payload.data, f->payload.len);
+        rv = snapshots_receive(n->group->snapshots, from, f->payload.data, f->payload.len);
         break;
     case PEER_SNAPSHOT_ACK:
-        rv = snapshots_acked(n->snapshots, from, f->payload.data, f->payload.len);
+        rv = snapshots_acked(n->group->snapshots, from, f->payload.data, f->payload.len);
         break;
     case PEER_WANT_STATE:
-        snapshots_wanted(n->snapshots, from);
+        snapshots_wanted(n->group->snapshots, from);
         break;
     case PEER_LIVES:
         rv = door_take_lives(n->door, from, false, &in) ? 0 : KV_E_PROTOCOL;
@@ -280,7 +280,7 @@ static void on_frame(struct host *h, uint64_t from, const struct frame_in_flight
         break;
     case PEER_READMIT:
         a = cursor_u64(&in);
-        if (consensus_is_leader(n->consensus))
+        if (consensus_is_leader(n->group->consensus))
             door_readmit(n->door, a);
         break;
     default:
@@ -418,9 +418,9 @@ static void link_each(void *arg, void *to, void (*emit)(void *to, const struct p
         if (peer.up && world.hosts[i].up) {
             const struct node *other = &world.hosts[i].node;
 
-            peer.damaged = other->mending;
-            peer.stateless = other->stateless;
-            peer.applied = store_applied(other->store);
+            peer.damaged = other->group->mending;
+            peer.stateless = other->group->stateless;
+            peer.applied = store_applied(other->group->store);
             peer.useless = door_standing(other->door) != STANDING_MEMBER;
         }
         emit(to, &peer);

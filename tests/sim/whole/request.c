@@ -157,7 +157,7 @@ void op_body(const struct op *op, struct buffer *body, uint8_t *command_out)
 
 void op_read(struct host *h, const struct op *op, uint64_t *content_out, struct attr *attr_out)
 {
-    struct store *s = h->node.store;
+    struct store *s = h->node.group->store;
     struct buffer b = BUFFER_INIT;
     struct cursor c;
     const uint8_t *name;

@@ -92,7 +92,7 @@ static void on_readable(void *arg, int code)
 
     if (code == KV_OK) {
         op_read(r->host, r->op, &a->content, &a->attr);
-        a->applied = store_applied(r->host->node.store);
+        a->applied = store_applied(r->host->node.group->store);
         if (r->client->attempt == r->attempt && a->applied < r->client->floor &&
             options.plant != PLANT_STALE_READ) /* that one is left to the checker */
             violation("a stale read: n%d serves it at %lu, %lu was acknowledged before it was asked",
@@ -133,7 +133,7 @@ static void write_at(struct host *h, struct request *r)
         cmd.body = part.data;
         cmd.body_len = part.len;
     }
-    rv = writes_start(h->node.writes, &cmd, on_written, r);
+    rv = writes_start(h->node.group->writes, &cmd, on_written, r);
     buffer_deinit(&part);
     if (rv != 0)
         send_answer(r, answer_new(r, rv));
@@ -152,7 +152,7 @@ static void at_node(struct host *h, void *arg, uint64_t number)
     else if (c->op != NULL && c->op->kind == OP_GET && options.plant == PLANT_STALE_READ)
         on_readable(r, KV_OK);
     else if (c->op != NULL && c->op->kind == OP_GET)
-        reads_start(h->node.reads, on_readable, r);
+        reads_start(h->node.group->reads, on_readable, r);
     else
         write_at(h, r);
 }

@@ -169,7 +169,7 @@ int writeback_start(const char *path, struct journal *j, struct store *s,
  * arg: the life of the write-behind, as a number. */
 static void written(struct host *h, void *arg, uint64_t number)
 {
-    struct writeback *wb = h->node.writeback;
+    struct writeback *wb = h->node.group->writeback;
 
     if (wb == NULL || wb->life != (uintptr_t)arg)
         return; /* an install has taken its place */

@@ -119,7 +119,7 @@ static void note_execution(struct host *h, uint64_t index, const void *bytes, si
     op = op_by_id(op_of(&cmd));
     if (options.plant == PLANT_NO_SESSION && op != NULL && op->executed_at != 0) {
         op->executions++;
-    } else if (store_session_result(h->node.store, cmd.session, cmd.seq, &result) != 1 ||
+    } else if (store_session_result(h->node.group->store, cmd.session, cmd.seq, &result) != 1 ||
                result.revision != index || op == NULL) {
         return;
     } else {
@@ -169,7 +169,7 @@ static void add(struct host *h, uint64_t index, const void *bytes, size_t len)
             abort();
     }
     r = &history[++n_log];
-    *r = (struct record){.len = len, .term = term_of(h, index), .digest = store_digest(h->node.store)};
+    *r = (struct record){.len = len, .term = term_of(h, index), .digest = store_digest(h->node.group->store)};
     if (bytes != NULL) {
         r->bytes = malloc(len + 1);
         if (r->bytes == NULL)
@@ -220,9 +220,9 @@ void truth_applied(struct host *h, uint64_t index, const void *bytes, size_t len
     if ((bytes == NULL) != (r->bytes == NULL) ||
         (bytes != NULL && (len != r->len || memcmp(bytes, r->bytes, len) != 0)))
         violation("n%d applies another entry at %lu than the first that did", h->id, index);
-    if (store_digest(h->node.store) != r->digest)
+    if (store_digest(h->node.group->store) != r->digest)
         violation("n%d has digest %016lx at %lu, the first that applied it %016lx", h->id,
-                  store_digest(h->node.store), index, r->digest);
+                  store_digest(h->node.group->store), index, r->digest);
     check_events(h, index);
 }
 
@@ -319,13 +319,13 @@ void truth_check_end(void)
 
         if (!h->up || !host_serves(h))
             violation("liveness: n%d does not serve at the end", i);
-        if (store_applied(h->node.store) > last)
-            last = store_applied(h->node.store);
+        if (store_applied(h->node.group->store) > last)
+            last = store_applied(h->node.group->store);
     }
     for (int i = 1; i <= world.n; i++)
-        if (store_applied(world.hosts[i].node.store) != last)
+        if (store_applied(world.hosts[i].node.group->store) != last)
             violation("liveness: n%d has applied %lu at the end, another one %lu", i,
-                      store_applied(world.hosts[i].node.store), last);
+                      store_applied(world.hosts[i].node.group->store), last);
     if (last != n_log)
         violation("%lu of %zu entries that were applied are left", last, n_log);
 }

@@ -7,7 +7,7 @@
  *   queue.c      what happens next, random numbers, the trace
  *   loop.c       libuv as far as the nodes use it, clocks, random bytes, the end of a process
  *   defaults.c   settings of the engine that kvnode does not offer
- *   host.c       one machine: starting a node like node/node.c, crashes, what a node's callbacks report
+ *   host.c       one machine: starting a node like node/node.c, crashes, what a group's callbacks report
  *   disk.c       log_store.h: log.db with writes in flight, torn by crashes, slow, full, failing
  *   state.c      state_db.h and writeback.h: state.db is an index; loading it applies the log up to there
  *   network.c    peers.h: links that are slow, one-way, cut, and made anew
@@ -144,7 +144,7 @@ struct host {
     bool rebuilding;                      /* the store is being loaded: nothing that it reports is news */
     unsigned state_life;                  /* of the write-behind */
     void *stores[4], *journals[4];        /* alive in its memory */
-    struct consensus_callbacks callbacks; /* the node's own */
+    struct consensus_callbacks callbacks; /* the group's own */
     uint64_t applied_term;                /* PLANT_LOST_RESULT: in which it applied last */
     bool founding;                        /* it was made to found the cluster, and has not */
     bool forgetful;                       /* its files went back or were lost, and it is not whole again */

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
+#include "kvnode/group/group.h"
 #include "kvnode/group/removal.h"
-#include "kvnode/node/node_state.h"
 #include "tests/unit/store/world.h"
 
 #define KEYS 1300
@@ -25,7 +25,7 @@ struct started {
 
 struct fixture {
     struct world w;
-    struct node node;
+    struct group group;
     struct started queue[QUEUE];
     unsigned n_queued, n_writes; /* n_writes: that were executed */
     unsigned refuse_after;       /* so many are taken */
@@ -90,7 +90,7 @@ static int setup(void **state)
     char path[32];
 
     world_init(&f->w, false);
-    f->node.store = f->w.s;
+    f->group.store = f->w.s;
     f->refuse_after = UINT32_MAX;
     for (int i = 0; i < KEYS; i++) {
         snprintf(path, sizeof path, "tree/a/%04d", i);
@@ -129,7 +129,7 @@ static void del(struct fixture *f)
     command_body_encode(&b, COMMAND_DEL, &body);
     cmd.body = b.data;
     cmd.body_len = b.len;
-    assert_int_equal(removal_start(&f->node, &cmd, on_done, f), 0);
+    assert_int_equal(removal_start(&f->group, &cmd, on_done, f), 0);
     buffer_deinit(&b);
 }
 

@@ -30,12 +30,14 @@ static struct member member(const char *name, uint64_t id, enum member_state sta
  * but that of a node without a state.db, which these have. */
 static bool told(const struct members *members, const struct store_usage *usage, const char *text)
 {
-    struct node n = {.config = &config};
+    struct group_owner owner = {.config = &config};
+    struct group group = {.owner = &owner};
+    struct node n = {.config = &config, .group = &group};
     struct journal *journal = NULL;
     json_t *list;
     bool found = false;
 
-    assert_int_equal(node_store_new(&n, &journal, &n.store), 0);
+    assert_int_equal(group_store_new(&group, &journal, &group.store), 0);
     list = warnings(&n, members, usage);
     for (size_t i = 0; i < json_array_size(list); i++) {
         const char *line = json_string_value(json_array_get(list, i));
@@ -43,7 +45,7 @@ static bool told(const struct members *members, const struct store_usage *usage,
         found |= text != NULL ? strstr(line, text) != NULL : strstr(line, "is being installed") == NULL;
     }
     json_decref(list);
-    store_free(n.store);
+    store_free(group.store);
     journal_free(journal);
     return text != NULL ? found : !found;
 }
