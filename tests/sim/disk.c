@@ -191,6 +191,7 @@ void disk_finish(struct node *n)
                 violation("node %d installs a snapshot at %lu over a state at %lu", n->id, o.file.applied,
                           n->state.applied);
             truth_on_state_file(n, &n->state);
+            lease_on_state(n);
             node_check(n, engine_snapshot_installed(n->engine, node_clock(n)), "snapshot_installed");
         }
         operation_free(&o);

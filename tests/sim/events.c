@@ -63,9 +63,8 @@ void events_reset(uint64_t seed)
     random_state = seed * 7919 + 12345;
 }
 
-void events_push(int64_t t, enum event_type type, int node, void *data)
+static void push(struct event e)
 {
-    struct event e = {t, next_seq++, type, node, world.nodes[node].epoch, data};
     size_t i;
 
     if (n_heap == cap_heap) {
@@ -80,6 +79,20 @@ void events_push(int64_t t, enum event_type type, int node, void *data)
         i = (i - 1) / 2;
     }
     heap[i] = e;
+}
+
+void events_push(int64_t t, enum event_type type, int node, void *data)
+{
+    push((struct event){t, next_seq++, type, node, world.nodes[node].epoch, data});
+}
+
+void events_push_again(const struct event *e, int64_t t)
+{
+    struct event later = *e;
+
+    later.t = t;
+    later.seq = next_seq++;
+    push(later);
 }
 
 bool events_next(int64_t *t_out)

@@ -11,7 +11,7 @@ static int64_t quiet_until; /* nobody submits before that */
 static void each_leader(void (*act)(struct node *n))
 {
     for (int i = 1; i <= MAX_NODES; i++)
-        if (node_leads(&world.nodes[i]))
+        if (node_leads(&world.nodes[i]) && world.nodes[i].paused_until <= world.now)
             act(&world.nodes[i]);
 }
 
@@ -147,6 +147,26 @@ static void forget(struct node *n)
     events_push(world.now + rnd_range(0, 20), EVENT_RESTART, n->id, NULL);
 }
 
+static void look_somewhere(void)
+{
+    int id = (int)rnd_range(1, MAX_NODES);
+
+    for (int i = 0; i < MAX_NODES && world.nodes[id].lives == 0; i++)
+        id = id % MAX_NODES + 1;
+    lease_look(&world.nodes[id]);
+}
+
+static void pause_some(void)
+{
+    struct node *n = &world.nodes[rnd_range(1, MAX_NODES)];
+
+    if (!n->up)
+        return;
+    n->paused_until = world.now + rnd_range(20, 1500);
+    counters.pauses++;
+    trace("node %d is stopped for %ld ms", n->id, n->paused_until - world.now);
+}
+
 static void crash_some(void)
 {
     int id = (int)rnd_range(1, MAX_NODES);
@@ -191,6 +211,8 @@ static void heal(void)
     memset(world.cut, 0, sizeof world.cut);
     trace("no more faults");
     for (int i = 1; i <= MAX_NODES; i++)
+        world.nodes[i].paused_until = 0;
+    for (int i = 1; i <= MAX_NODES; i++)
         if (!world.nodes[i].up && world.nodes[i].lives > 0)
             node_start(&world.nodes[i]);
 }
@@ -225,6 +247,8 @@ void faults_begin(void)
     events_push(rnd_range(20, 600), EVENT_STATE_DURABLE, 0, NULL);
     events_push(options.fault_ms, EVENT_HEAL, 0, NULL);
     events_push(options.fault_ms + options.heal_ms - 10000, EVENT_MARK, 0, NULL);
+    if (options.leases)
+        events_push(rnd_range(1, 300), EVENT_LOOK, 0, NULL);
     if (!options.no_change)
         events_push(rnd_range(2000, 6000), EVENT_CHANGE, 0, NULL);
     if (!options.no_transfer)
@@ -235,6 +259,10 @@ void faults_begin(void)
     }
     network_random();
     events_push(rnd_range(500, 4000), EVENT_NETWORK, 0, NULL);
+    if (options.leases) {
+        events_push(rnd_range(100, 3000), EVENT_DISTURB, 0, NULL);
+        events_push(rnd_range(500, 5000), EVENT_PAUSE, 0, NULL);
+    }
     events_push(rnd_range(500, 5000), EVENT_SLOW, 0, NULL);
     if (!options.no_crash)
         events_push(rnd_range(500, 5000), EVENT_CRASH, 0, NULL);
@@ -251,6 +279,25 @@ void faults_on_event(struct event *e)
     case EVENT_READ:
         each_leader(read_index);
         events_push(world.now + rnd_range(1, 60), EVENT_READ, 0, NULL);
+        break;
+    case EVENT_LOOK:
+        look_somewhere();
+        events_push(world.now + rnd_range(1, 6), EVENT_LOOK, 0, NULL);
+        break;
+    case EVENT_LETTER:
+        lease_on_letter(&world.nodes[e->node]);
+        break;
+    case EVENT_DISTURB:
+        if (world.healed)
+            break;
+        lease_disturb(&world.nodes[rnd_range(1, MAX_NODES)]);
+        events_push(world.now + rnd_range(100, 3000), EVENT_DISTURB, 0, NULL);
+        break;
+    case EVENT_PAUSE:
+        if (world.healed)
+            break;
+        pause_some();
+        events_push(world.now + rnd_range(300, 5000), EVENT_PAUSE, 0, NULL);
         break;
     case EVENT_CHANGE:
         each_leader(change);

@@ -94,6 +94,7 @@ static void send_snapshot(void *ctx, uint64_t peer)
 static int apply(void *ctx, uint64_t index, struct entry *e)
 {
     truth_on_apply(ctx, index, e);
+    lease_on_apply(ctx, index, e);
     return 0;
 }
 
@@ -128,6 +129,7 @@ void node_check(struct node *n, int result, const char *what)
     truth_check(n);
     if (!n->up || rnd_chance(0.15)) /* the turn of a loop holds more than one event */
         return;
+    lease_turn(n);
     result = engine_flush(n->engine, node_clock(n));
     if (result != 0)
         violation("node %d: flush gives %d (%s)", n->id, result, engine_failure(n->engine));
@@ -151,6 +153,7 @@ void node_start(struct node *n)
     };
     struct engine_config config = world.base;
     struct engine_stored stored;
+    int result;
 
     if (n->disk.half_installed)
         disk_complete_install(&n->disk);
@@ -158,6 +161,7 @@ void node_start(struct node *n)
     config.seed = (uint32_t)rnd();
     config.knobs = &options.knobs;
     n->up = true;
+    n->paused_until = 0;
     n->epoch++;
     n->lives++;
     n->state = n->disk.state;
@@ -177,7 +181,9 @@ void node_start(struct node *n)
         .n_entries = n->disk.n,
         .applied_index = n->state.applied,
     };
-    node_check(n, engine_start(n->engine, node_clock(n), &stored), "start");
+    result = engine_start(n->engine, node_clock(n), &stored);
+    lease_on_start(n);
+    node_check(n, result, "start");
 }
 
 void node_crash(struct node *n)
@@ -187,6 +193,7 @@ void node_crash(struct node *n)
     trace("node %d crashes with %zu writes in flight", n->id, n->n_queue);
     disk_crash(n);
     n->up = false;
+    n->paused_until = 0;
     n->epoch++;
     engine_free(n->engine);
     n->engine = NULL;

@@ -9,7 +9,7 @@
 
 #include "tests/sim/sim.h"
 
-struct options options = {.drift = 10, .fault_ms = 60000, .heal_ms = 40000};
+struct options options = {.drift = 10, .real_drift = -1, .fault_ms = 60000, .heal_ms = 40000};
 struct world world;
 struct counters counters;
 
@@ -24,10 +24,13 @@ static const struct {
     {                                                                                                        \
 #name, offsetof(struct engine_knobs, name)                                                           \
     }
-    GUARD(no_init_fix),     GUARD(no_trim),         GUARD(no_solo_guard),  GUARD(no_split),
-    GUARD(no_barrier),      GUARD(raw_commit),      GUARD(no_prevote_fix), GUARD(no_vote_fix),
-    GUARD(no_change_guard), GUARD(no_stale_filter), GUARD(no_fast_back),   GUARD(no_start_guard),
-    GUARD(no_install_hold), GUARD(no_write_clip),   GUARD(no_agreement),   GUARD(double_lease),
+    GUARD(no_init_fix),       GUARD(no_trim),          GUARD(no_solo_guard),    GUARD(no_split),
+    GUARD(no_barrier),        GUARD(raw_commit),       GUARD(no_prevote_fix),   GUARD(no_vote_fix),
+    GUARD(no_change_guard),   GUARD(no_stale_filter),  GUARD(no_fast_back),     GUARD(no_start_guard),
+    GUARD(no_install_hold),   GUARD(no_write_clip),    GUARD(no_agreement),     GUARD(double_lease),
+    GUARD(no_lease_hold),     GUARD(no_lease_promise), GUARD(lease_ungated),    GUARD(lease_from_receipt),
+    GUARD(lease_log_end),     GUARD(lease_too_long),   GUARD(lease_short_hold), GUARD(lease_fast_transfer),
+    GUARD(lease_fast_change), GUARD(lease_early),
 #undef GUARD
 };
 
@@ -108,6 +111,8 @@ static void random_config(void)
     c->keep_bytes = rnd_chance(0.5) ? UINT64_C(1) << 30 : (uint64_t)rnd_range(1000, 30000);
     c->trim_step = (uint32_t)rnd_range(1, 30);
     c->drift_permille = (uint32_t)options.drift;
+    if (options.leases)
+        c->lease_ms = c->election_ms == 300 ? 150 : rnd_chance(0.5) ? 200 : 400;
 }
 
 static void build_cluster(void)
@@ -129,7 +134,8 @@ static void build_cluster(void)
 
         n->id = i;
         n->clock_offset = rnd_range(1000, 1000000);
-        n->drift = (int)rnd_range(-options.drift, options.drift);
+        n->drift = options.real_drift >= 0 ? (int)rnd_range(-options.real_drift, options.real_drift)
+                                           : (int)rnd_range(-options.drift, options.drift);
         disk_format(n, i <= voters ? first : NULL);
     }
     truth_on_committed(1, first, 0, 1);
@@ -151,6 +157,8 @@ static struct node *next_timer(int64_t *t_out)
         if (!n->up)
             continue;
         t = node_when(n, engine_timeout(n->engine)) + n->tick_jitter;
+        if (t < n->paused_until)
+            t = n->paused_until;
         if (options.early_ticks && t > (world.now / 10 + 1) * 10)
             t = (world.now / 10 + 1) * 10;
         if (t < world.now)
@@ -163,14 +171,39 @@ static struct node *next_timer(int64_t *t_out)
     return first;
 }
 
+/* Whose process takes it: it waits for one that is stopped. */
+static const struct node *event_for(const struct event *e)
+{
+    switch (e->type) {
+    case EVENT_DISK:
+        return &world.nodes[e->node];
+    case EVENT_MESSAGE:
+        return &world.nodes[((struct engine_message *)e->data)->to];
+    case EVENT_SNAPSHOT_FILE:
+    case EVENT_SNAPSHOT_FINISHED:
+    case EVENT_SNAPSHOT_FAILED:
+        return &world.nodes[((struct transfer *)e->data)->from];
+    case EVENT_SNAPSHOT_ARRIVES:
+        return &world.nodes[((struct transfer *)e->data)->to];
+    default:
+        return NULL;
+    }
+}
+
 static void run_one_event(void)
 {
     struct event e = events_pop();
     struct node *n = &world.nodes[e.node];
+    const struct node *waits;
 
     if (e.t > world.now)
         world.now = e.t;
     counters.events++;
+    waits = event_for(&e);
+    if (waits != NULL && waits->paused_until > world.now) {
+        events_push_again(&e, waits->paused_until);
+        return;
+    }
     if (e.type == EVENT_DISK) {
         if (n->up && e.epoch == n->epoch && n->n_queue > 0)
             disk_finish(n);
@@ -210,6 +243,7 @@ static bool run(uint64_t seed)
     events_reset(seed);
     network_reset();
     truth_reset();
+    lease_reset();
     if (setjmp(leave_run) != 0)
         return false;
     random_config();
@@ -231,15 +265,18 @@ static bool run(uint64_t seed)
 
 /* ---- the command ---- */
 
-static const char usage[] = "usage: sim [OPTION]... FIRST_SEED [COUNT]\n"
-                            "  -v, -vv           trace what happens / messages too\n"
-                            "  -k                go on after a failure\n"
-                            "  --for TIME        run seeds from FIRST_SEED on for 90s, 30m or 8h\n"
-                            "  --nodes N         voters at the beginning (1 to 7)\n"
-                            "  --without GUARD   switch a guard of the engine off: something must be found\n"
-                            "  --seconds N       of faults (60); --heal N: without them, afterwards (40)\n"
-                            "  --no-faults --no-crash --no-change --no-transfer --in-order --early-ticks\n"
-                            "  --no-acknowledge-check\n";
+static const char usage[] =
+    "usage: sim [OPTION]... FIRST_SEED [COUNT]\n"
+    "  -v, -vv           trace what happens / messages too\n"
+    "  -k                go on after a failure\n"
+    "  --for TIME        run seeds from FIRST_SEED on for 90s, 30m or 8h\n"
+    "  --nodes N         voters at the beginning (1 to 7)\n"
+    "  --without GUARD   switch a guard of the engine off: something must be found\n"
+    "  --seconds N       of faults (60); --heal N: without them, afterwards (40)\n"
+    "  --no-faults --no-crash --no-change --no-transfer --in-order --early-ticks\n"
+    "  --no-acknowledge-check\n"
+    "  --leases          read leases; with one of these bugs: --no-pending --no-invalidation\n"
+    "  --real-drift N    of the clocks, in permille: beyond 10 something must be found\n";
 
 static void fail_usage(const char *text)
 {
@@ -292,6 +329,9 @@ static int parse_option(int argc, char **argv, int at, bool *keep_going, double 
         {"--no-crash", &options.no_crash},
         {"--no-change", &options.no_change},
         {"--no-transfer", &options.no_transfer},
+        {"--leases", &options.leases},
+        {"--no-pending", &options.no_pending},
+        {"--no-invalidation", &options.no_invalidation},
         {"--in-order", &options.fifo},
         {"--early-ticks", &options.early_ticks},
         {"--no-acknowledge-check", &options.no_acknowledge_check},
@@ -322,6 +362,8 @@ static int parse_option(int argc, char **argv, int at, bool *keep_going, double 
         options.nodes = atoi(value);
     else if (strcmp(o, "--without") == 0)
         switch_off(value);
+    else if (strcmp(o, "--real-drift") == 0)
+        options.real_drift = atoi(value);
     else if (strcmp(o, "--seconds") == 0)
         options.fault_ms = atoll(value) * 1000;
     else if (strcmp(o, "--heal") == 0)
@@ -354,6 +396,9 @@ static void report(uint64_t first, uint64_t count, uint64_t failed, double secon
            count, first, failed, seconds, c->events, c->messages, c->lost, c->commits, c->elections,
            c->starts, c->crashes, c->trims, c->transfers_begun, c->installs, c->changes, c->leader_transfers,
            c->reads, c->reads_failed, c->lease_yes, c->lease_yes + c->lease_no);
+    if (options.leases)
+        printf("leases: %lu reads, %lu of them from caches, %lu not possible, %lu pauses\n", c->lease_reads,
+               c->lease_cached, c->lease_without, c->pauses);
 }
 
 int main(int argc, char **argv)

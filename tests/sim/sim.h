@@ -8,6 +8,7 @@
  *   disk.c     the stored log and state, writes in flight, torn by crashes
  *   network.c  messages, cuts, loss, repetition, disorder; snapshot transfers
  *   node.c     one node around its engine: start, crash, operations
+ *   lease.c    read leases: owners, mounts that cache, readers
  *   faults.c   what goes wrong, and what clients and administrators ask */
 #ifndef KVFS_TESTS_SIM_SIM_H
 #define KVFS_TESTS_SIM_SIM_H
@@ -30,8 +31,10 @@ struct options {
     int nodes;   /* voters at the beginning, 0: 3 or 5 */
     bool no_change, no_transfer, no_crash, no_faults, fifo;
     bool no_acknowledge_check;
-    bool early_ticks; /* call engine_tick() every 10 ms: must not matter */
-    int drift;        /* permille */
+    bool leases, no_pending, no_invalidation; /* read leases; two bugs of their owners */
+    int real_drift;                           /* permille, of the clocks; -1: drift */
+    bool early_ticks;                         /* call engine_tick() every 10 ms: must not matter */
+    int drift;                                /* permille */
     int64_t fault_ms, heal_ms;
     struct engine_knobs knobs;
 };
@@ -57,6 +60,10 @@ enum event_type {
     EVENT_NETWORK,  /* another network */
     EVENT_SLOW,     /* a disk becomes slow for a while */
     EVENT_READ,
+    EVENT_LOOK,              /* somebody reads at a node or from its mount's cache */
+    EVENT_LETTER,            /* something arrives at a mount */
+    EVENT_DISTURB,           /* a mount becomes slow, or idle */
+    EVENT_PAUSE,             /* a process is stopped for a while */
     EVENT_STATE_DURABLE,     /* write-behind of a state machine */
     EVENT_SNAPSHOT_FILE,     /* a state file is made; data: struct transfer, in these four */
     EVENT_SNAPSHOT_ARRIVES,  /* it is complete at the receiver */
@@ -77,6 +84,8 @@ struct event {
 
 void events_reset(uint64_t seed);
 void events_push(int64_t t, enum event_type type, int node, void *data);
+/* The same event, later: as if it had come then. */
+void events_push_again(const struct event *e, int64_t t);
 bool events_next(int64_t *t_out); /* false: none */
 struct event events_pop(void);
 void events_free_data(struct event *e);
@@ -139,6 +148,7 @@ struct node {
     size_t n_queue, cap_queue;
     bool disk_busy;
     int64_t slow_until;
+    int64_t paused_until;
     struct state state;
     int64_t clock_offset;
     int drift;
@@ -187,6 +197,17 @@ void network_request_snapshot(struct node *from, uint64_t to);
 void network_on_event(struct event *e);
 void transfer_free(struct transfer *t);
 
+/* ---- read leases ---- */
+
+void lease_reset(void);
+void lease_on_start(struct node *n);
+void lease_on_state(struct node *n);
+void lease_on_apply(struct node *n, uint64_t index, const struct entry *e);
+void lease_turn(struct node *n);
+void lease_look(struct node *n);
+void lease_on_letter(struct node *n);
+void lease_disturb(struct node *n);
+
 /* ---- faults and clients ---- */
 
 void faults_begin(void);
@@ -215,7 +236,8 @@ void truth_check(struct node *n);
 
 struct counters {
     uint64_t events, messages, lost, commits, elections, crashes, starts, trims, transfers_begun, installs,
-        changes, leader_transfers, reads, reads_failed, lease_yes, lease_no, notices;
+        changes, leader_transfers, reads, reads_failed, lease_yes, lease_no, notices, lease_reads,
+        lease_cached, lease_without, pauses;
 };
 extern struct counters counters;
 

@@ -227,11 +227,12 @@ int engine_start(struct engine *e, uint64_t now, const struct engine_stored *sto
      * follower that needs a snapshot to commit anything. */
     e->fsm_index = s.applied_index;
     e->commit = s.applied_index > e->snapshot.index ? s.applied_index : e->snapshot.index;
+    lease_start(e);
     result = engine_check(e, core_start(e->core, now, &s, &u), "start");
     if (result == 0)
         result = step_update(e, &u, NULL);
-    if (result == 0 && core_commit_index(e->core) > e->commit)
-        e->commit = core_commit_index(e->core);
+    if (result == 0)
+        lease_started(e);
     return result != 0 ? result : step_advance(e);
 }
 
@@ -263,6 +264,8 @@ uint64_t engine_core_timeout(const struct engine *e)
 
     /* The core can name a time in the past for ever; pace the ticks, but by the
      * last tick, not by the last event, which would starve them under load. */
+    if (e->role != ENGINE_LEADER && at < e->lease.promise_ms) /* of a candidacy */
+        at = e->lease.promise_ms;
     return at > e->ticked_ms ? at : e->ticked_ms + 1;
 }
 
@@ -270,8 +273,10 @@ uint64_t engine_timeout(const struct engine *e)
 {
     uint64_t core_at = engine_core_timeout(e);
     uint64_t reads_at = reads_timeout(e);
+    uint64_t lease_at = lease_timeout(e);
+    uint64_t at = reads_at < core_at ? reads_at : core_at;
 
-    return reads_at < core_at ? reads_at : core_at;
+    return lease_at < at ? lease_at : at;
 }
 
 int engine_tick(struct engine *e, uint64_t now)
@@ -291,6 +296,8 @@ int engine_tick(struct engine *e, uint64_t now)
     }
     if (result == 0 && now >= reads_timeout(e))
         result = reads_flush(e);
+    if (result == 0 && now >= lease_timeout(e))
+        result = lease_tick(e);
     return result != 0 ? result : step_advance(e);
 }
 
@@ -305,10 +312,18 @@ int engine_submit(struct engine *e, uint64_t now, struct entry *const *entries, 
     for (size_t i = 0; i < n; i++)
         if (entries[i]->type != ENTRY_COMMAND)
             return KV_E_INVAL;
-    if (e->role != ENGINE_LEADER || core_transferee(e->core) != 0)
+    if (e->role != ENGINE_LEADER || engine_transferring(e))
         return KV_E_NOTLEADER;
     /* Nothing commits before it is durable somewhere else: no step_advance(). */
     return step_submit(e, entries, n, first_index_out);
+}
+
+static bool is_other_voter(const struct engine *e, uint64_t id)
+{
+    for (unsigned i = 0; i < core_n_servers(e->core); i++)
+        if (core_server_id(e->core, i) == id)
+            return id != e->config.id && core_server_votes(e->core, i);
+    return false;
 }
 
 int engine_transfer(struct engine *e, uint64_t now, uint64_t id)
@@ -321,9 +336,13 @@ int engine_transfer(struct engine *e, uint64_t now, uint64_t id)
     e->now = now;
     if (e->role != ENGINE_LEADER)
         return KV_E_NOTLEADER;
-    if (core_transferee(e->core) != 0)
+    if (engine_transferring(e))
         return KV_E_BUSY;
     e->transferred = true; /* no lease for the rest of this term: TimeoutNow can arrive late */
+    if (id != 0 && !is_other_voter(e, id))
+        return KV_E_NOENT;
+    if (lease_delays_transfer(e, id))
+        return 0;
     result = engine_check(e, core_transfer(e->core, now, id, &u), "transfer");
     if (result == 0)
         result = step_update(e, &u, NULL);
@@ -364,7 +383,7 @@ bool engine_leader_ready(const struct engine *e)
 
 bool engine_transferring(const struct engine *e)
 {
-    return core_transferee(e->core) != 0;
+    return core_transferee(e->core) != 0 || e->lease.transfer_waits;
 }
 
 uint64_t engine_commit_index(const struct engine *e)

@@ -108,11 +108,12 @@ struct engine_config {
     bool pre_vote;
     /* What of the log stays for laggards: as much as fits both budgets, but
      * never less than `trailing` entries behind the durable state. */
-    uint32_t keep_entries;            /* 100,000 */
-    uint64_t keep_bytes;              /* 1 GiB, payload and 64 bytes an entry */
-    uint32_t trailing;                /* at least 2,048 in production */
-    uint32_t trim_step;               /* do not trim for fewer entries than this; 1,024 */
-    uint32_t drift_permille;          /* bound on the clocks' difference in speed, for leases; 10 */
+    uint32_t keep_entries;   /* 100,000 */
+    uint64_t keep_bytes;     /* 1 GiB, payload and 64 bytes an entry */
+    uint32_t trailing;       /* at least 2,048 in production */
+    uint32_t trim_step;      /* do not trim for fewer entries than this; 1,024 */
+    uint32_t drift_permille; /* bound on the clocks' difference in speed, for leases; 10 */
+    uint32_t lease_ms;       /* length of a read lease, below election_ms; 0: none are given or asked for */
     const struct engine_knobs *knobs; /* NULL, but in tests; borrowed for the engine's life */
 };
 
@@ -169,13 +170,14 @@ int engine_submit(struct engine *e, uint64_t now, struct entry *const *entries, 
                   uint64_t *first_index_out);
 /* Leader: hand leadership to `id` (0: to the most advanced voter). Submits are
  * refused until another leader appears or election_ms have passed.
- * KV_E_NOTLEADER, KV_E_BUSY (one is under way), KV_E_NOENT (no such voter). */
+ * KV_E_NOTLEADER, KV_E_BUSY (one is under way), KV_E_NOENT (no such voter).
+ * While read leases run it begins when they are over. */
 int engine_transfer(struct engine *e, uint64_t now, uint64_t id);
 /* Leader: replaces the configuration; one server at a time (Raft §4.1).
- * KV_E_NOTLEADER; KV_E_BUSY: a change is under way, or no entry of this term is
- * committed yet: try again; KV_E_INVAL: more than one voter differs, or it
- * would demote or remove this leader (transfer first). Add a server as standby
- * and make it a voter when engine_match_index() is near engine_last_index(). */
+ * KV_E_NOTLEADER; KV_E_BUSY: a change is under way, no entry of this term is
+ * committed yet, or read leases run (none is renewed for a while then): try again; KV_E_INVAL: more than one
+ * voter differs, or it would demote or remove this leader (transfer first). Add a server as standby and make
+ * it a voter when engine_match_index() is near engine_last_index(). */
 int engine_change(struct engine *e, uint64_t now, const struct configuration *c);
 
 /* Leader: a linearizable read (Raft §6.4); on_read answers. Reads that arrive
@@ -186,6 +188,29 @@ int engine_read_index(struct engine *e, uint64_t now, uint64_t token);
  * engine_commit_index() until another call (Raft §6.4.1). Serve reads at that
  * index without a round trip. */
 bool engine_lease_valid(const struct engine *e, uint64_t now);
+
+/* ---- read leases (lease.c) ----
+ *
+ * With config.lease_ms every server, the leader included, may hold one. While it does, nothing becomes
+ * visible anywhere (is applied, reported to followers, answered to a read) before its owner has said, by
+ * engine_invalidated(), that everything which the entry touches is forgotten there. So what the owner serves
+ * from its memory, and what others have cached of that, is linearizable, if
+ *  - engine_lease_until() is not over: a time on this server's clock, which must not stand still while
+ * others' run;
+ *  - no entry in (applied, engine_accepted_index()], as the owner has looked at them, touches it: then the
+ * answer waits until that one is applied, or is given and nobody keeps it;
+ *  - caches are dropped before that time, and from when an entry is looked at.
+ * When the term changes the owner looks at the entries behind engine_applied_index() again. */
+
+/* Wants one from now on, or gives it back: then the caches are dropped already. */
+int engine_want_lease(struct engine *e, uint64_t now, bool want);
+/* Up to here the log is the present leader's; what is behind may be replaced. Falls back with the term. */
+uint64_t engine_accepted_index(const struct engine *e);
+/* The owner has had forgotten what entries up to index touch, as far as they are accepted. At the end of a
+ * turn. */
+int engine_invalidated(struct engine *e, uint64_t now, uint64_t index);
+/* 0: none. */
+uint64_t engine_lease_until(const struct engine *e);
 
 /* ---- snapshots ---- */
 

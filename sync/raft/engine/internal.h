@@ -19,6 +19,12 @@ struct peer {
     uint64_t told_commit;  /* the commit index that our messages let it reach */
     uint64_t snapshot_ms;  /* when its transfer ended; repeats are dropped for install_ms, 0: none did */
     bool snapshot_running; /* send_snapshot() was called and not answered yet */
+    /* Its read lease, as we count it: until when (0: none), and up to where it has invalidated. */
+    uint64_t lease_until, lease_invalidated;
+    uint64_t lease_sent_ms;    /* its clock, of the newest message about that */
+    uint64_t late_since_ms;    /* what is stored waits for its invalidation; 0: no */
+    uint64_t shunned_until_ms; /* it gets no lease */
+    uint64_t shun_ms;          /* the last time for so long */
 };
 
 /* A write handed to save_entries and not yet durable. A truncation shortens
@@ -50,6 +56,22 @@ struct reads {
     uint64_t seq;     /* of the newest round */
     uint64_t index;   /* commit index when the round started */
     uint64_t sent_ms; /* when it was last asked */
+};
+
+/* lease.c. The holder's side, a leader's own lease included, and what a leader promised. */
+struct lease {
+    bool wanted;
+    uint64_t term;        /* that accepted, invalidated, told and until belong to */
+    uint64_t accepted;    /* follower: our log is the leader's up to here, at least */
+    uint64_t invalidated; /* up to here the owner has had everything forgotten */
+    uint64_t told;        /* what of that the leader was told */
+    uint64_t until;       /* 0: no lease */
+    uint64_t since_ms;    /* what was asked before says nothing of us as we are now */
+    uint64_t asked_ms;
+    uint64_t promise_ms; /* until then: no vote, no candidacy, and nothing more is shown */
+    uint64_t pause_ms;   /* leader: grants nothing before, so that a change gets its turn */
+    bool transfer_waits; /* leader: for the leases to run out */
+    uint64_t transfer_to;
 };
 
 struct engine {
@@ -85,6 +107,8 @@ struct engine {
     struct peer peers[MAX_PEERS];
     unsigned n_peers;
     struct reads reads;
+    struct lease lease;
+    uint64_t leased_ms; /* of the last lease_tick() */
 
     int dead; /* negative errno, 0: alive */
     char failure[256];
@@ -119,6 +143,32 @@ void reads_on_pong(struct engine *e, const struct engine_message *m);
 int reads_flush(struct engine *e);
 uint64_t reads_timeout(const struct engine *e); /* UINT64_MAX: none */
 void reads_deinit(struct reads *r);
+/* The length of the leader's own lease, counted from the sending of what a majority accepted. */
+uint64_t reads_lease_ms(const struct engine *e);
+
+/* lease.c */
+void lease_start(struct engine *e);   /* before the core's */
+void lease_started(struct engine *e); /* and behind it */
+/* Role or term may have changed in the core: before anything of the update is carried out. */
+void lease_follow(struct engine *e);
+/* Our log was replaced by a state file: what was accepted, asked and granted before is void. */
+void lease_void(struct engine *e);
+/* An AppendEntries went through the core. */
+void lease_accept(struct engine *e, const struct engine_message *m);
+/* Brings the commit index up to what may be shown. */
+void lease_show(struct engine *e);
+/* What of this commit index may be told to others. */
+uint64_t lease_announce(const struct engine *e, uint64_t commit);
+bool lease_forbids_vote(const struct engine *e); /* and any candidacy */
+void lease_on_request(struct engine *e, const struct engine_message *m);
+void lease_on_grant(struct engine *e, const struct engine_message *m);
+void lease_flush(struct engine *e); /* end of a turn */
+/* Leases run: the transfer is made when they are over. */
+bool lease_delays_transfer(struct engine *e, uint64_t to);
+/* Leases run: none is renewed for a while, and then it may be asked again. */
+bool lease_delays_change(struct engine *e);
+uint64_t lease_timeout(const struct engine *e); /* UINT64_MAX: none */
+int lease_tick(struct engine *e);
 
 /* snapshot.c */
 int snapshot_note_configuration(struct engine *e, uint64_t index, struct entry *change);

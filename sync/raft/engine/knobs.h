@@ -22,6 +22,17 @@ struct engine_knobs {
     bool no_agreement;    /* a leader without a committed entry is followed */
     bool no_write_clip;   /* a write whose entries were replaced counts as theirs */
     bool double_lease;    /* a lease twice as long as is safe */
+    /* Read leases (lease.c). */
+    bool no_lease_hold;       /* entries are shown before the holders have invalidated them */
+    bool no_lease_promise;    /* a leader that steps down votes, stands and shows at once */
+    bool lease_ungated;       /* used before what the leader shows is invalidated */
+    bool lease_from_receipt;  /* counted from the answer */
+    bool lease_log_end;       /* what stands in the log counts as the leader's */
+    bool lease_too_long;      /* beyond the leader's own */
+    bool lease_short_hold;    /* the leader's end comes before the holder's */
+    bool lease_fast_transfer; /* leadership is handed over while leases run */
+    bool lease_fast_change;   /* voters change while leases run */
+    bool lease_early;         /* a restarted holder asks while its last life's may run */
 };
 
 #endif

@@ -77,6 +77,8 @@ int engine_change(struct engine *e, uint64_t now, const struct configuration *c)
      * block elections for ever. */
     if (!e->knobs.no_solo_guard && !self_stays_voter(e, c))
         return KV_E_INVAL;
+    if (lease_delays_change(e))
+        return KV_E_BUSY;
     change = configuration_encode(c);
     if (change == NULL)
         return KV_E_INVAL;

@@ -116,6 +116,14 @@ void message_encode(const struct engine_message *m, struct buffer *out)
         buffer_put_u64(out, m->ping.seq);
         buffer_put_u64(out, m->ping.peer_term);
         break;
+    case RAFT_MESSAGE_LEASE:
+        buffer_put_u8(out, (uint8_t)m->lease.kind);
+        buffer_put_u64(out, m->lease.invalidated);
+        break;
+    case RAFT_MESSAGE_GRANT:
+        buffer_put_u32(out, m->grant.length_ms);
+        buffer_put_u64(out, m->grant.visible);
+        break;
     case RAFT_MESSAGE_ECHO:
     case RAFT_MESSAGE_INSTALL:
         break;
@@ -187,6 +195,8 @@ static int decode_append(struct cursor *c, struct engine_message *m)
 
 static int decode_body(struct cursor *c, struct engine_message *m)
 {
+    uint8_t kind;
+
     switch (m->type) {
     case RAFT_MESSAGE_APPEND:
         return decode_append(c, m);
@@ -217,6 +227,15 @@ static int decode_body(struct cursor *c, struct engine_message *m)
         return 0;
     case RAFT_MESSAGE_ECHO:
         return 0;
+    case RAFT_MESSAGE_LEASE:
+        kind = cursor_u8(c);
+        m->lease.kind = (enum lease_kind)kind;
+        m->lease.invalidated = cursor_u64(c);
+        return kind > LEASE_RETURN || m->lease.invalidated >= MESSAGE_MAX_INDEX ? KV_E_PROTOCOL : 0;
+    case RAFT_MESSAGE_GRANT:
+        m->grant.length_ms = cursor_u32(c);
+        m->grant.visible = cursor_u64(c);
+        return m->grant.visible >= MESSAGE_MAX_INDEX ? KV_E_PROTOCOL : 0;
     case RAFT_MESSAGE_INSTALL:
         break;
     }
@@ -300,6 +319,17 @@ void message_format(const struct engine_message *m, char *text, size_t len)
         break;
     case RAFT_MESSAGE_ECHO:
         snprintf(text, len, "echo term %" PRIu64 " sent %" PRIu64, m->term, m->sent_ms);
+        break;
+    case RAFT_MESSAGE_LEASE:
+        snprintf(text, len, "lease term %" PRIu64 " %s invalidated %" PRIu64 " sent %" PRIu64, m->term,
+                 m->lease.kind == LEASE_REQUEST  ? "request"
+                 : m->lease.kind == LEASE_RETURN ? "return"
+                                                 : "index",
+                 m->lease.invalidated, m->sent_ms);
+        break;
+    case RAFT_MESSAGE_GRANT:
+        snprintf(text, len, "grant term %" PRIu64 " for %u ms from %" PRIu64 " visible %" PRIu64, m->term,
+                 m->grant.length_ms, m->sent_ms, m->grant.visible);
         break;
     }
 }

@@ -31,14 +31,18 @@ enum raft_message_kind {
     RAFT_MESSAGE_TIMEOUT_NOW, /* leader -> its successor (Raft §3.10) */
     RAFT_MESSAGE_PING = 16,   /* leader -> voters: is your term above mine? (ReadIndex, Raft §6.4) */
     RAFT_MESSAGE_PONG,
-    RAFT_MESSAGE_ECHO, /* follower -> leader: I accepted what you sent at sent_ms (lease, Raft §6.4.1) */
+    RAFT_MESSAGE_ECHO,  /* follower -> leader: I accepted what you sent at sent_ms (lease, Raft §6.4.1) */
+    RAFT_MESSAGE_LEASE, /* holder -> leader: read leases, see lease.c */
+    RAFT_MESSAGE_GRANT, /* leader -> holder */
 };
+
+enum lease_kind { LEASE_INDEX, LEASE_REQUEST, LEASE_RETURN };
 
 struct engine_message {
     enum raft_message_kind type;
     uint64_t from, to; /* server ids; both are on the wire, and the link's peer must equal `from` */
     uint64_t term;     /* sender's term; VOTE: the term it stands for; PONG, ECHO: the term answered */
-    uint64_t sent_ms;  /* sender's clock; ECHO: the leader's, echoed */
+    uint64_t sent_ms;  /* sender's clock; ECHO, GRANT: the other's, echoed */
     union {
         struct {
             uint64_t prev_index, prev_term, leader_commit;
@@ -61,6 +65,14 @@ struct engine_message {
             uint64_t seq;
             uint64_t peer_term; /* PONG: the answering voter's term */
         } ping;
+        struct {
+            enum lease_kind kind;
+            uint64_t invalidated; /* up to this index, as accepted in this term */
+        } lease;
+        struct {
+            uint32_t length_ms; /* from sent_ms on, on the holder's clock */
+            uint64_t visible;   /* commit index of the leader: usable by who has invalidated that */
+        } grant;
     };
     struct entry **entries; /* APPEND: owned array of owned references */
     uint32_t n_entries;

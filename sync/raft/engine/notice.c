@@ -42,6 +42,7 @@ int engine_flush(struct engine *e, uint64_t now)
         return e->dead;
     e->now = now;
     result = reads_flush(e);
+    lease_flush(e);
     if (result != 0 || e->role != ENGINE_LEADER)
         return result;
     for (unsigned i = 0; i < core_n_servers(e->core); i++)

@@ -162,8 +162,7 @@ int engine_read_index(struct engine *e, uint64_t now, uint64_t token)
     return 0;
 }
 
-/* The lease's length as counted from our sending time. */
-static uint64_t lease_ms(const struct engine *e)
+uint64_t reads_lease_ms(const struct engine *e)
 {
     uint64_t drift = (uint64_t)e->config.election_ms * 2 * e->config.drift_permille / 1000;
     uint64_t lost = LEASE_MARGIN_MS + drift;
@@ -174,7 +173,7 @@ static uint64_t lease_ms(const struct engine *e)
 
 static bool holds_lease(const struct engine *e, const struct peer *p, uint64_t now)
 {
-    return p->echo_ms != 0 && now < p->echo_ms + lease_ms(e);
+    return p->echo_ms != 0 && now < p->echo_ms + reads_lease_ms(e);
 }
 
 bool engine_lease_valid(const struct engine *e, uint64_t now)

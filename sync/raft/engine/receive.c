@@ -129,7 +129,10 @@ static int receive_append(struct engine *e, struct engine_message *m)
             return result;
         first = k;
     }
-    return append_part(e, m, first, m->n_entries - first);
+    result = append_part(e, m, first, m->n_entries - first);
+    if (result == 0)
+        lease_accept(e, m);
+    return result;
 }
 
 static int receive_append_result(struct engine *e, struct engine_message *m)
@@ -168,6 +171,8 @@ static int receive_vote(struct engine *e, struct engine_message *m)
 {
     bool voteless;
 
+    if (lease_forbids_vote(e))
+        return 0;
     /* A restart has forgotten that we had a leader, whose lease may still run:
      * be silent for one election timeout. */
     if (!e->knobs.no_start_guard && !m->vote.disrupt_leader && e->now < e->started_ms + e->config.election_ms)
@@ -285,7 +290,8 @@ static int dispatch(struct engine *e, struct engine_message *m)
         result = receive_vote_result(e, m);
         break;
     case RAFT_MESSAGE_TIMEOUT_NOW:
-        result = receive_core(e, m, false);
+        if (!lease_forbids_vote(e))
+            result = receive_core(e, m, false);
         break;
     case RAFT_MESSAGE_PING:
         receive_ping(e, m);
@@ -295,6 +301,12 @@ static int dispatch(struct engine *e, struct engine_message *m)
         break;
     case RAFT_MESSAGE_ECHO:
         receive_echo(e, m);
+        break;
+    case RAFT_MESSAGE_LEASE:
+        lease_on_request(e, m);
+        break;
+    case RAFT_MESSAGE_GRANT:
+        lease_on_grant(e, m);
         break;
     }
     e->answering_stale = false;

@@ -6,7 +6,7 @@
  *   3. the install of a snapshot
  *   4. messages (they may leave before the entries are durable: a leader
  *      counts itself, and a follower answers, only after engine_entries_saved())
- *   5. role, commit index
+ *   5. role, commit index (lease.c: as far as it may be shown)
  *
  * then, at the end of every entry point, entries are applied. */
 #include <errno.h>
@@ -19,7 +19,8 @@
 
 void step_send(struct engine *e, struct engine_message *m)
 {
-    m->sent_ms = m->type == RAFT_MESSAGE_ECHO ? m->sent_ms : e->now;
+    if (m->type != RAFT_MESSAGE_ECHO && m->type != RAFT_MESSAGE_GRANT) /* those repeat the other's */
+        m->sent_ms = e->now;
     e->ops.send(e->ops.ctx, m);
 }
 
@@ -28,7 +29,8 @@ static void send_append_part(struct engine *e, const struct engine_message *head
 {
     struct engine_message *m = message_new(RAFT_MESSAGE_APPEND, header->from, header->to);
     struct peer *peer = engine_peer(e, header->to);
-    uint64_t reach = prev + n < header->append.leader_commit ? prev + n : header->append.leader_commit;
+    uint64_t commit = lease_announce(e, header->append.leader_commit);
+    uint64_t reach = prev + n < commit ? prev + n : commit;
 
     if (m == NULL)
         return;
@@ -36,7 +38,7 @@ static void send_append_part(struct engine *e, const struct engine_message *head
     m->append.prev_index = prev;
     m->append.prev_term =
         prev == header->append.prev_index ? header->append.prev_term : engine_term_at(e, prev);
-    m->append.leader_commit = header->append.leader_commit;
+    m->append.leader_commit = commit;
     if (n > 0) {
         struct entry *const *from = entry_log_from(&e->log, prev + 1);
 
@@ -175,6 +177,7 @@ static int begin_install(struct engine *e)
 
     write_queue_clip(&e->writes, 1); /* none of the queued writes is in our log any more */
     entry_log_reset(&e->log, e->installing.index + 1);
+    lease_void(e);
     result = e->ops.install(e->ops.ctx, &e->installing);
     if (result != 0)
         return engine_die(e, result < 0 ? result : -EIO, "a snapshot could not be installed");
@@ -219,6 +222,7 @@ int step_update(struct engine *e, struct core_update *u, struct entry *const *gi
     bool elected = false;
     int result = 0;
 
+    lease_follow(e);
     if (u->term_or_vote) {
         result = e->ops.save_term(e->ops.ctx, core_term(e->core), core_vote(e->core));
         if (result != 0)
@@ -233,16 +237,15 @@ int step_update(struct engine *e, struct core_update *u, struct entry *const *gi
     u->noop = NULL;
     if (result == 0 && u->install)
         result = begin_install(e);
+    /* What the messages announce is what we show. */
+    if (result == 0 && e->role == ENGINE_LEADER && !u->role)
+        lease_show(e);
     if (result == 0)
         result = send_messages(e, u);
     if (result == 0 && u->role)
         elected = take_role(e, u);
-    if (result == 0 && u->commit) {
-        uint64_t commit = core_commit_index(e->core);
-
-        if (commit > e->commit || e->knobs.raw_commit)
-            e->commit = commit;
-    }
+    if (result == 0 && u->commit)
+        lease_show(e);
     if (result == 0 && elected && e->term_first == 0 && !e->knobs.no_barrier)
         result = submit_barrier(e);
     return result;

@@ -139,13 +139,30 @@ static void every_type_survives_its_encoding(void **state)
     message_free(m);
 
     message_free(over_the_wire(message(RAFT_MESSAGE_ECHO)));
+
+    m = message(RAFT_MESSAGE_LEASE);
+    m->lease.kind = LEASE_RETURN;
+    m->lease.invalidated = 77;
+    m = over_the_wire(m);
+    assert_int_equal(m->lease.kind, LEASE_RETURN);
+    assert_int_equal(m->lease.invalidated, 77);
+    message_free(m);
+
+    m = message(RAFT_MESSAGE_GRANT);
+    m->grant.length_ms = 200;
+    m->grant.visible = 78;
+    m = over_the_wire(m);
+    assert_int_equal(m->grant.length_ms, 200);
+    assert_int_equal(m->grant.visible, 78);
+    message_free(m);
 }
 
 static void refuses_every_truncation_and_every_longer_message(void **state)
 {
     static const enum raft_message_kind types[] = {
         RAFT_MESSAGE_APPEND,      RAFT_MESSAGE_APPEND_RESULT, RAFT_MESSAGE_VOTE, RAFT_MESSAGE_VOTE_RESULT,
-        RAFT_MESSAGE_TIMEOUT_NOW, RAFT_MESSAGE_PING,          RAFT_MESSAGE_PONG, RAFT_MESSAGE_ECHO};
+        RAFT_MESSAGE_TIMEOUT_NOW, RAFT_MESSAGE_PING,          RAFT_MESSAGE_PONG, RAFT_MESSAGE_ECHO,
+        RAFT_MESSAGE_LEASE,       RAFT_MESSAGE_GRANT};
 
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         struct engine_message *m = types[i] == RAFT_MESSAGE_APPEND ? append_of(4) : message(types[i]);
@@ -197,6 +214,18 @@ static void refuses_what_the_core_takes_for_granted(void **state)
 
     m = append_of(0);
     m->append.prev_term = 0; /* of index 10 */
+    refused(m);
+
+    m = message(RAFT_MESSAGE_LEASE);
+    m->lease.kind = LEASE_RETURN + 1;
+    refused(m);
+
+    m = message(RAFT_MESSAGE_LEASE);
+    m->lease.invalidated = MESSAGE_MAX_INDEX;
+    refused(m);
+
+    m = message(RAFT_MESSAGE_GRANT);
+    m->grant.visible = MESSAGE_MAX_INDEX;
     refused(m);
     m = append_of(0);
     m->append.prev_index = 0; /* of term 3 */
