@@ -167,6 +167,21 @@ static void pause_some(void)
     trace("node %d is stopped for %ld ms", n->id, n->paused_until - world.now);
 }
 
+/* What tries a holder's start hardest: it is back, and level, while its mount has not noticed yet. */
+static void restart_holder(int id)
+{
+    for (int i = 0; i < MAX_NODES; i++, id = id % MAX_NODES + 1) {
+        struct node *n = &world.nodes[id];
+
+        if (!n->up || engine_role(n->engine) == ENGINE_LEADER ||
+            engine_lease_until(n->engine) <= node_clock(n))
+            continue;
+        node_crash(n);
+        events_push(world.now + rnd_range(1, 10), EVENT_RESTART, id, NULL);
+        return;
+    }
+}
+
 static void crash_some(void)
 {
     int id = (int)rnd_range(1, MAX_NODES);
@@ -174,6 +189,11 @@ static void crash_some(void)
     if (rnd_chance(0.2)) {
         each_leader(begin_forgetting);
         events_push(world.now + rnd_range(50, 4000), EVENT_CRASH, 0, NULL);
+        return;
+    }
+    if (options.leases && rnd_chance(0.3)) {
+        restart_holder(id);
+        events_push(world.now + rnd_range(50, 2000), EVENT_CRASH, 0, NULL);
         return;
     }
     if (rnd_chance(0.3))

@@ -81,7 +81,8 @@ static void check_read(const struct node *n, unsigned key, uint64_t value, uint6
 static bool letter_push(struct node *n, enum letter_kind kind, unsigned key, uint64_t value)
 {
     struct holder *h = &holders[n->id];
-    int64_t at = world.now + (world.now < h->slow_until ? rnd_range(20, 400) : rnd_range(0, 4));
+    int64_t at = world.now + (world.now < h->slow_until || kind == LETTER_RECONNECT ? rnd_range(20, 400)
+                                                                                    : rnd_range(0, 4));
 
     if (h->n_letters == MAX_LETTERS)
         return false;
