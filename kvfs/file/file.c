@@ -196,7 +196,7 @@ void file_close(struct files *files, struct handle *h)
 static void open_on_node(struct files *files, struct inode *inode, uint8_t access, uint32_t uid,
                          request_fn *on_answer)
 {
-    struct request *r = request_begin(files->core, NULL);
+    struct request *r = request_begin(files->core, NULL, REQUEST_PLAIN);
 
     if (r == NULL)
         return;
@@ -412,8 +412,8 @@ static void pulled(struct file *f, struct request *r)
     int rc = stage_truncate(&f->base, 0);
 
     if (rc == 0)
-        rc = stage_write(&f->base, 0, r->data.data, r->data.len);
-    if (rc != 0 || r->data.failed) {
+        rc = stage_write(&f->base, 0, r->pull.data.data, r->pull.data.len);
+    if (rc != 0 || r->pull.data.failed) {
         log_error("out of memory: the content of a removed file that is still open is lost");
         f->life = FILE_LOST;
         return;
@@ -444,14 +444,14 @@ static void on_pulled(struct request *r, int code, struct cursor *body)
     attr_decode(body, &attr);
     data = cursor_string(body, READ_LENGTH_MAX, &len);
     if (data != NULL)
-        buffer_put_bytes(&r->data, data, len);
-    if (data == NULL || r->data.len > attr.size || (len == 0 && r->data.len < attr.size)) {
+        buffer_put_bytes(&r->pull.data, data, len);
+    if (data == NULL || r->pull.data.len > attr.size || (len == 0 && r->pull.data.len < attr.size)) {
         log_error("inode %" PRIu64 ": the node's answer to a read is short: the content of a removed file "
                   "that is still open is lost",
                   r->ino);
         f->life = FILE_LOST;
         request_end(r);
-    } else if (r->data.len < attr.size && !r->data.failed) {
+    } else if (r->pull.data.len < attr.size && !r->pull.data.failed) {
         pull_next(r);
     } else {
         pulled(f, r);
@@ -464,7 +464,7 @@ static void pull_next(struct request *r)
     buffer_clear(&r->payload);
     buffer_put_u8(&r->payload, READ_LOCAL);
     buffer_put_u64(&r->payload, r->ino);
-    buffer_put_u64(&r->payload, r->data.len);
+    buffer_put_u64(&r->payload, r->pull.data.len);
     buffer_put_u32(&r->payload, READ_LENGTH_MAX);
     request_progress(r);
     link_send(r, MESSAGE_READ, on_pulled);
@@ -472,7 +472,7 @@ static void pull_next(struct request *r)
 
 static void pull(struct files *files, struct file *f)
 {
-    struct request *r = request_begin(files->core, NULL);
+    struct request *r = request_begin(files->core, NULL, REQUEST_PULL);
 
     if (r == NULL) {
         f->life = FILE_LOST;

@@ -364,7 +364,7 @@ void publish_start(struct files *files, struct file *f)
     f->queued = in_parts && files->uploading != NULL;
     if (f->queued)
         return;
-    r = request_begin(files->core, NULL);
+    r = request_begin(files->core, NULL, REQUEST_PLAIN);
     stage_join(&f->inflight, &f->stage);
     if (r != NULL) {
         encode(f);

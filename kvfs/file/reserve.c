@@ -43,7 +43,7 @@ static void on_granted(struct request *r, int code, struct cursor *body);
 static void ask(struct files *files, uint64_t least, uint64_t wanted)
 {
     struct reserve *v = &files->reserve;
-    struct request *r = request_begin(files->core, NULL);
+    struct request *r = request_begin(files->core, NULL, REQUEST_PLAIN);
 
     if (r == NULL)
         return; /* reserve_tick() asks again */

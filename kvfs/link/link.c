@@ -282,7 +282,7 @@ void link_close_inode(struct core *core, uint64_t ino)
 
     if (core->link.client == NULL || core->link.broken)
         return;
-    r = request_begin(core, NULL);
+    r = request_begin(core, NULL, REQUEST_PLAIN);
     if (r == NULL)
         return;
     r->once = true;

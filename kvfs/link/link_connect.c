@@ -224,7 +224,7 @@ void link_register(struct core *core)
 
     if (l->registering || l->client == NULL || l->broken)
         return;
-    r = request_begin(core, NULL);
+    r = request_begin(core, NULL, REQUEST_PLAIN);
     if (r == NULL)
         return;
     attempt_begin(core, &a);

@@ -22,7 +22,7 @@ static void keepalive(struct core *core, uint64_t now_ms)
     if (l->client == NULL || l->session == 0 || now_ms < l->keepalive_ms)
         return;
     l->keepalive_ms = now_ms + KEEPALIVE_MS;
-    r = request_begin(core, NULL);
+    r = request_begin(core, NULL, REQUEST_PLAIN);
     if (r != NULL)
         link_write(r, COMMAND_KEEPALIVE, &body, link_on_posted);
 }

@@ -18,7 +18,27 @@
 #define PARTS_TIMES 6
 #define DEADLINE_LOG_MS 1000 /* one line for all of so long */
 
-struct request *request_begin(struct core *core, fuse_req_t fuse)
+static void free_kind(struct request *r)
+{
+    switch (r->kind) {
+    case REQUEST_RENAME:
+        free(r->rename.new_name);
+        break;
+    case REQUEST_WRITE:
+        buffer_deinit(&r->write.data);
+        break;
+    case REQUEST_OPENDIR:
+        buffer_deinit(&r->opendir.names);
+        break;
+    case REQUEST_PULL:
+        buffer_deinit(&r->pull.data);
+        break;
+    default:
+        break;
+    }
+}
+
+struct request *request_begin(struct core *core, fuse_req_t fuse, enum request_kind kind)
 {
     struct request *r = calloc(1, sizeof *r);
 
@@ -28,6 +48,7 @@ struct request *request_begin(struct core *core, fuse_req_t fuse)
         return NULL;
     }
     r->core = core;
+    r->kind = kind;
     r->serial = ++core->requests.serials;
     r->fuse = fuse;
     if (fuse != NULL)
@@ -50,18 +71,15 @@ void request_end(struct request *r)
         core->requests.ticked_next = TAILQ_NEXT(r, all);
     TAILQ_REMOVE(&core->requests.all, r, all);
     buffer_deinit(&r->payload);
-    buffer_deinit(&r->data);
+    free_kind(r);
     free(r->name);
-    free(r->new_name);
     free(r);
 }
 
-bool request_names(struct request *r, const char *name, const char *new_name)
+bool request_name(struct request *r, const char *name)
 {
     r->name = strdup(name);
-    if (new_name != NULL)
-        r->new_name = strdup(new_name);
-    return r->name != NULL && (new_name == NULL || r->new_name != NULL);
+    return r->name != NULL;
 }
 
 int request_errno(int code)
@@ -85,8 +103,9 @@ void request_error(struct request *r, int err)
 
 void request_fail(struct request *r, int code)
 {
-    bool writes = r->type == 0 || r->type == MESSAGE_WRITE ||
-                  (r->type == MESSAGE_OPEN && (r->fi.flags & O_ACCMODE) != O_RDONLY);
+    bool writes =
+        r->type == 0 || r->type == MESSAGE_WRITE ||
+        (r->type == MESSAGE_OPEN && r->kind == REQUEST_OPEN && (r->open.fi.flags & O_ACCMODE) != O_RDONLY);
 
     /* "Read-only" is no answer to somebody who wants to read. */
     request_error(r, code == KV_E_ROFS && !writes ? EIO : request_errno(code));

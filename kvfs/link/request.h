@@ -10,18 +10,16 @@
 #ifndef KVFS_KVFS_LINK_REQUEST_H
 #define KVFS_KVFS_LINK_REQUEST_H
 
-#define FUSE_USE_VERSION 314
-#include <fuse_lowlevel.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
+#include <sys/types.h>
 
+#include "kvfs/link/request_kind.h"
 #include "sync/wire/message.h"
 
 struct core;
 struct request;
-struct handle;
-struct inode;
 
 TAILQ_HEAD(request_list, request);
 
@@ -40,10 +38,12 @@ struct request {
     TAILQ_ENTRY(request) all;
     TAILQ_ENTRY(request) place;   /* in link.wire or in `waiting` */
     struct request_list *waiting; /* the list of waiters that it is in */
+    uint64_t room;                /* bytes that it waits for (kvfs/file/reserve.h) */
     fuse_req_t fuse;              /* NULL: kvfs's own, or FUSE_STATX */
     uint64_t statx;               /* FUSE_STATX: its number, see statx.h; else 0 */
     uint64_t serial;              /* of this request among all */
     struct fuse_ctx caller;
+    pid_t process;                    /* of the caller's thread, if it was asked for; 0: not known */
     uint64_t started_ms, deadline_ms; /* UINT64_MAX: none */
     request_fn *on_answer;
 
@@ -69,22 +69,27 @@ struct request {
     bool (*on_new_session)(struct request *r, bool executed);
     struct command_result result; /* WRITE: the command's result */
 
-    /* For the operation. */
-    uint64_t room; /* bytes that it waits for (reserve.h) */
-    pid_t process; /* of the caller's thread, if it was asked for; 0: not known */
+    /* What it is about, where that can be said; for the log, too. */
     uint64_t ino, parent;
-    char *name, *new_name; /* owned */
-    struct handle *handle; /* borrowed; kept alive by the kernel's own reference */
-    struct fuse_file_info fi;
-    uint64_t offset;
-    size_t size;
-    uint32_t mode;
-    int to_set;
-    struct stat set;
+    char *name;                 /* owned; in parent */
     struct request_marks began; /* core->marks then */
-    unsigned step, round;
-    bool flag;
-    struct buffer data;
+
+    enum request_kind kind;
+    union { /* of that kind: request_kind.h */
+        struct request_lookup lookup;
+        struct request_key key;
+        struct request_version version;
+        struct request_rename rename;
+        struct request_setattr setattr;
+        struct request_getxattr getxattr;
+        struct request_open open;
+        struct request_read read;
+        struct request_write write;
+        struct request_allocate allocate;
+        struct request_opendir opendir;
+        struct request_readdir readdir;
+        struct request_pull pull;
+    };
 };
 
 /* All of a mount's. */
@@ -103,12 +108,13 @@ struct request_wait {
     unsigned part, n_parts;   /* how far that is, if it is long */
 };
 
-/* A new request. fuse may be NULL. NULL: out of memory; the kernel got ENOMEM. */
-struct request *request_begin(struct core *core, fuse_req_t fuse);
+/* A new request; what its kind keeps is all zeros. fuse may be NULL. NULL: out of memory; the
+ * kernel got ENOMEM. */
+struct request *request_begin(struct core *core, fuse_req_t fuse, enum request_kind kind);
 /* Takes it out of everything and frees it. */
 void request_end(struct request *r);
-/* Sets name (and new_name); false: out of memory. */
-bool request_names(struct request *r, const char *name, const char *new_name);
+/* Sets its name; false: out of memory. */
+bool request_name(struct request *r, const char *name);
 
 /* Replies and ends. */
 void request_error(struct request *r, int err);

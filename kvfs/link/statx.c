@@ -49,7 +49,7 @@ bool statx_take(struct core *core, const void *message, size_t len, statx_start_
     if (in.opcode != OPCODE_STATX)
         return false;
     pthread_mutex_lock(&core->lock);
-    r = request_begin(core, NULL);
+    r = request_begin(core, NULL, REQUEST_PLAIN);
     if (r == NULL) {
         statx_reply_error(&(struct request){.core = core, .statx = in.unique}, ENOMEM);
     } else {

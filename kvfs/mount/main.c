@@ -325,7 +325,9 @@ static void end_session(struct fs *fs)
     int i;
 
     pthread_mutex_lock(&fs->core.lock);
-    r = fs->core.link.client != NULL && fs->core.link.session != 0 ? request_begin(&fs->core, NULL) : NULL;
+    r = fs->core.link.client != NULL && fs->core.link.session != 0
+            ? request_begin(&fs->core, NULL, REQUEST_PLAIN)
+            : NULL;
     if (r != NULL)
         link_write(r, COMMAND_END, &body, on_ended);
     for (i = 0; i < 50 && !TAILQ_EMPTY(&fs->core.requests.all); i++) {

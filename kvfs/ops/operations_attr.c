@@ -51,7 +51,7 @@ static void on_attr(struct request *r, int code, struct cursor *body)
     if (body->failed)
         request_error(r, EIO);
     else
-        reply_attr(r, &attr, r->flag ? REPLY_UNCHECKED : REPLY_CHECKED);
+        reply_attr(r, &attr, r->kind == REQUEST_SETATTR ? REPLY_UNCHECKED : REPLY_CHECKED);
 }
 
 /* Answers r with the inode's attributes. */
@@ -84,7 +84,7 @@ void attr_start(struct request *r, fuse_ino_t node)
 void op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_enter(req);
-    struct request *r = request_begin(&fs->core, req);
+    struct request *r = request_begin(&fs->core, req, REQUEST_PLAIN);
 
     if (r != NULL)
         attr_start(r, node);
@@ -111,29 +111,29 @@ static void set_published(struct request *r, int code, struct cursor *ignored)
         fail_inode(r, code);
         return;
     }
-    if ((r->to_set & FUSE_SET_ATTR_MODE) != 0) {
+    if ((r->setattr.to_set & FUSE_SET_ATTR_MODE) != 0) {
         body.valid |= SETATTR_MODE;
-        body.mode = (uint16_t)(r->set.st_mode & 07777);
+        body.mode = (uint16_t)(r->setattr.set.st_mode & 07777);
     }
-    if ((r->to_set & FUSE_SET_ATTR_UID) != 0) {
+    if ((r->setattr.to_set & FUSE_SET_ATTR_UID) != 0) {
         body.valid |= SETATTR_UID;
-        body.uid = r->set.st_uid;
+        body.uid = r->setattr.set.st_uid;
     }
-    if ((r->to_set & FUSE_SET_ATTR_GID) != 0) {
+    if ((r->setattr.to_set & FUSE_SET_ATTR_GID) != 0) {
         body.valid |= SETATTR_GID;
-        body.gid = r->set.st_gid;
+        body.gid = r->setattr.set.st_gid;
     }
-    if ((r->to_set & FUSE_SET_ATTR_MTIME_NOW) != 0) {
+    if ((r->setattr.to_set & FUSE_SET_ATTR_MTIME_NOW) != 0) {
         body.valid |= SETATTR_MTIME_NOW;
-    } else if ((r->to_set & FUSE_SET_ATTR_MTIME) != 0) {
+    } else if ((r->setattr.to_set & FUSE_SET_ATTR_MTIME) != 0) {
         body.valid |= SETATTR_MTIME;
-        body.mtime_ns = stat_time_ns(r->set.st_mtim);
+        body.mtime_ns = stat_time_ns(r->setattr.set.st_mtim);
     }
-    if ((r->to_set & FUSE_SET_ATTR_ATIME_NOW) != 0) {
+    if ((r->setattr.to_set & FUSE_SET_ATTR_ATIME_NOW) != 0) {
         body.valid |= SETATTR_ATIME_NOW;
-    } else if ((r->to_set & FUSE_SET_ATTR_ATIME) != 0) {
+    } else if ((r->setattr.to_set & FUSE_SET_ATTR_ATIME) != 0) {
         body.valid |= SETATTR_ATIME;
-        body.atime_ns = stat_time_ns(r->set.st_atim);
+        body.atime_ns = stat_time_ns(r->setattr.set.st_atim);
     }
     request_progress(r);
     if (body.valid == 0)
@@ -153,23 +153,25 @@ struct file_times {
 static struct file_times times_of(const struct request *r, int64_t now)
 {
     return (struct file_times){
-        .has_mtime = (r->to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW)) != 0,
-        .has_atime = (r->to_set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW)) != 0,
-        .mtime_ns = (r->to_set & FUSE_SET_ATTR_MTIME_NOW) != 0 ? now : stat_time_ns(r->set.st_mtim),
-        .atime_ns = (r->to_set & FUSE_SET_ATTR_ATIME_NOW) != 0 ? now : stat_time_ns(r->set.st_atim),
+        .has_mtime = (r->setattr.to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW)) != 0,
+        .has_atime = (r->setattr.to_set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW)) != 0,
+        .mtime_ns =
+            (r->setattr.to_set & FUSE_SET_ATTR_MTIME_NOW) != 0 ? now : stat_time_ns(r->setattr.set.st_mtim),
+        .atime_ns =
+            (r->setattr.to_set & FUSE_SET_ATTR_ATIME_NOW) != 0 ? now : stat_time_ns(r->setattr.set.st_atim),
     };
 }
 
 static void set_removed(struct request *r, struct file *f)
 {
-    if ((r->to_set & FUSE_SET_ATTR_MODE) != 0)
-        f->attr.mode = (uint16_t)(r->set.st_mode & 07777);
-    if ((r->to_set & FUSE_SET_ATTR_UID) != 0)
-        f->attr.uid = r->set.st_uid;
-    if ((r->to_set & FUSE_SET_ATTR_GID) != 0)
-        f->attr.gid = r->set.st_gid;
+    if ((r->setattr.to_set & FUSE_SET_ATTR_MODE) != 0)
+        f->attr.mode = (uint16_t)(r->setattr.set.st_mode & 07777);
+    if ((r->setattr.to_set & FUSE_SET_ATTR_UID) != 0)
+        f->attr.uid = r->setattr.set.st_uid;
+    if ((r->setattr.to_set & FUSE_SET_ATTR_GID) != 0)
+        f->attr.gid = r->setattr.set.st_gid;
     f->attr.ctime_ns = core_now_ns(r->core);
-    if ((r->to_set & TIMES) != 0) {
+    if ((r->setattr.to_set & TIMES) != 0) {
         struct file_times t = times_of(r, f->attr.ctime_ns);
 
         f->attr.mtime_ns = t.has_mtime ? t.mtime_ns : f->attr.mtime_ns;
@@ -202,9 +204,9 @@ static void set_rest(struct request *r, bool publish)
 
     if (f != NULL && f->life != FILE_LIVE)
         set_removed(r, f);
-    else if (publish || (r->to_set & owner) != 0)
+    else if (publish || (r->setattr.to_set & owner) != 0)
         publish_wait(inode, r, set_published);
-    else if ((r->to_set & TIMES) != 0 && file_is_dirty(f))
+    else if ((r->setattr.to_set & TIMES) != 0 && file_is_dirty(f))
         set_times(r, f);
     else
         set_published(r, 0, &nothing);
@@ -254,8 +256,8 @@ static void set_size(struct request *r, const struct attr *attr)
     struct fs *fs = r->core->fs;
     struct inode *inode = inode_get(&fs->cache, r->ino);
     struct file *f = inode != NULL ? file_get(&fs->files, inode) : NULL;
-    uint64_t size = (uint64_t)r->set.st_size;
-    bool has_handle = r->handle != NULL;
+    uint64_t size = (uint64_t)r->setattr.set.st_size;
+    bool has_handle = r->setattr.has_handle;
     int rc;
 
     if (f == NULL) {
@@ -299,14 +301,13 @@ void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat *set, int to_set, s
     }
     process = (to_set & FUSE_SET_ATTR_SIZE) != 0 ? process_of(fuse_req_ctx(req)->pid) : 0;
     fs = fs_enter(req);
-    r = request_begin(&fs->core, req);
+    r = request_begin(&fs->core, req, REQUEST_SETATTR);
     if (r != NULL) {
         r->process = process;
-        r->handle = fi != NULL ? (struct handle *)(uintptr_t)fi->fh : NULL;
+        r->setattr.has_handle = fi != NULL;
         r->ino = core_ino(&fs->core, node);
-        r->set = *set;
-        r->to_set = to_set;
-        r->flag = true;
+        r->setattr.set = *set;
+        r->setattr.to_set = to_set;
         if ((to_set & FUSE_SET_ATTR_SIZE) != 0)
             set_size(r, NULL);
         else
@@ -339,7 +340,7 @@ static void on_readlink(struct request *r, int code, struct cursor *body)
 void op_readlink(fuse_req_t req, fuse_ino_t node)
 {
     struct fs *fs = fs_enter(req);
-    struct request *r = request_begin(&fs->core, req);
+    struct request *r = request_begin(&fs->core, req, REQUEST_PLAIN);
 
     if (r != NULL && virtual_is(node)) {
         virtual_readlink(r, node);
@@ -377,7 +378,7 @@ static void on_statfs(struct request *r, int code, struct cursor *body)
 void op_statfs(fuse_req_t req, fuse_ino_t node)
 {
     struct fs *fs = fs_enter(req);
-    struct request *r = request_begin(&fs->core, req);
+    struct request *r = request_begin(&fs->core, req, REQUEST_PLAIN);
 
     if (r != NULL)
         link_send(r, MESSAGE_STATFS, on_statfs);
@@ -458,12 +459,12 @@ void op_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, size_t size)
         return;
     }
     fs = fs_enter(req);
-    r = request_begin(&fs->core, req);
-    if (r != NULL && !request_names(r, name + strlen(XATTR_PREFIX), NULL)) {
+    r = request_begin(&fs->core, req, REQUEST_GETXATTR);
+    if (r != NULL && !request_name(r, name + strlen(XATTR_PREFIX))) {
         request_error(r, ENOMEM);
     } else if (r != NULL) {
         r->ino = core_ino(&fs->core, node);
-        r->size = size;
+        r->getxattr.size = size;
         send_xattr(r);
     }
     fs_leave(fs);

@@ -1,7 +1,6 @@
 /* Listings. Cookies: 1 "." 2 ".." 3 ".versions" (listed only if so wanted), then the entry's
  * number + FIRST. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,10 +26,10 @@ struct listing {
 
 static bool listing_init(struct listing *l, struct request *r)
 {
-    *l = (struct listing){.r = r, .size = r->size, .plus = r->flag};
-    l->data = malloc(r->size > 0 ? r->size : 1);
+    *l = (struct listing){.r = r, .size = r->readdir.size, .plus = r->readdir.plus};
+    l->data = malloc(r->readdir.size > 0 ? r->readdir.size : 1);
     if (l->data != NULL && l->plus)
-        l->counted = calloc(r->size / PLUS_SIZE + 1, sizeof *l->counted);
+        l->counted = calloc(r->readdir.size / PLUS_SIZE + 1, sizeof *l->counted);
     return l->data != NULL && (!l->plus || l->counted != NULL);
 }
 
@@ -139,7 +138,8 @@ static void on_readdir(struct request *r, int code, struct cursor *body)
     }
     cursor_u8(body); /* eof: an empty answer says it as well */
     count = cursor_u32(body);
-    if (put_dots(fs, &l, r->ino, inode != NULL && inode->parent != 0 ? inode->parent : r->ino, r->offset)) {
+    if (put_dots(fs, &l, r->ino, inode != NULL && inode->parent != 0 ? inode->parent : r->ino,
+                 r->readdir.offset)) {
         for (i = 0; i < count && !body->failed; i++) {
             uint64_t cookie = cursor_u64(body);
             size_t len = 0;
@@ -167,8 +167,8 @@ static void list_virtual(struct request *r, const struct open_directory *d)
         listing_fail(fs, &l, ENOMEM);
         return;
     }
-    if (put_dots(fs, &l, r->ino, r->ino, r->offset)) {
-        for (at = r->offset < FIRST ? 0 : r->offset - FIRST; at < d->n; at++) {
+    if (put_dots(fs, &l, r->ino, r->ino, r->readdir.offset)) {
+        for (at = r->readdir.offset < FIRST ? 0 : r->readdir.offset - FIRST; at < d->n; at++) {
             const char *entry = (const char *)d->names.data + d->offsets[at];
 
             if (!put_plain(&l, entry + 1, VIRTUAL_BIT | (at + 1), (uint8_t)entry[0], at + 1 + FIRST))
@@ -183,20 +183,20 @@ static void list(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, con
 {
     const struct open_directory *d = (const struct open_directory *)(uintptr_t)fi->fh;
     struct fs *fs = fs_enter(req);
-    struct request *r = request_begin(&fs->core, req);
+    struct request *r = request_begin(&fs->core, req, REQUEST_READDIR);
     size_t entries = size / (plus ? PLUS_SIZE : PLAIN_SIZE) + 1;
 
     if (r != NULL) {
         r->ino = virtual_is(node) ? node : core_ino(&fs->core, node);
-        r->offset = (uint64_t)offset;
-        r->size = size;
-        r->flag = plus;
+        r->readdir.offset = (uint64_t)offset;
+        r->readdir.size = size;
+        r->readdir.plus = plus;
         if (d->virtual) {
             list_virtual(r, d);
         } else {
             buffer_put_u8(&r->payload, READ_LOCAL);
             buffer_put_u64(&r->payload, r->ino);
-            buffer_put_u64(&r->payload, r->offset < FIRST ? 0 : r->offset - FIRST);
+            buffer_put_u64(&r->payload, r->readdir.offset < FIRST ? 0 : r->readdir.offset - FIRST);
             buffer_put_u32(&r->payload, (uint32_t)(entries < ENTRIES_MAX ? entries : ENTRIES_MAX));
             link_send(r, MESSAGE_READDIR, on_readdir);
         }
@@ -230,12 +230,11 @@ static void on_opendir(struct request *r, int code, struct cursor *body)
 void op_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_enter(req);
-    struct request *r = request_begin(&fs->core, req);
+    struct request *r = request_begin(&fs->core, req, REQUEST_OPENDIR);
 
     if (r != NULL) {
         r->ino = core_ino(&fs->core, node);
-        r->fi = *fi;
-        r->fi.flags &= ~O_ACCMODE; /* a reader's errors */
+        r->opendir.fi = *fi;
         if (virtual_is(node))
             virtual_opendir(r, node);
         else

@@ -28,9 +28,9 @@ static struct handle *handle_of(const struct fuse_file_info *fi)
 /* A value ends where its attributes say: less is not an end of the file. */
 static bool is_short(const struct request *r, const struct attr *attr, size_t len)
 {
-    uint64_t left = attr->size > r->offset ? attr->size - r->offset : 0;
+    uint64_t left = attr->size > r->read.offset ? attr->size - r->read.offset : 0;
 
-    return len < r->size && len < left;
+    return len < r->read.size && len < left;
 }
 
 static void on_read(struct request *r, int code, struct cursor *body)
@@ -66,14 +66,14 @@ static void read_file(struct request *r)
 
     if (f != NULL && f->life == FILE_LOST) {
         request_error(r, ESTALE);
-    } else if (!file_needs_node(f, r->offset, r->size)) {
+    } else if (!file_needs_node(f, r->read.offset, r->read.size)) {
         f->inode->told_data = true;
         reply_read(r, f, f->attr.size, NULL, 0);
     } else {
         buffer_put_u8(&r->payload, READ_LOCAL);
         buffer_put_u64(&r->payload, r->ino);
-        buffer_put_u64(&r->payload, r->offset);
-        buffer_put_u32(&r->payload, (uint32_t)r->size);
+        buffer_put_u64(&r->payload, r->read.offset);
+        buffer_put_u32(&r->payload, (uint32_t)r->read.size);
         link_send(r, MESSAGE_READ, on_read);
     }
 }
@@ -81,13 +81,13 @@ static void read_file(struct request *r)
 void op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_enter(req);
-    struct request *r = request_begin(&fs->core, req);
+    struct request *r = request_begin(&fs->core, req, REQUEST_READ);
 
     if (r != NULL) {
         r->ino = core_ino(&fs->core, node);
-        r->offset = (uint64_t)offset;
-        r->size = size < READ_LENGTH_MAX ? size : READ_LENGTH_MAX;
-        r->fi = *fi;
+        r->read.offset = (uint64_t)offset;
+        r->read.size = size < READ_LENGTH_MAX ? size : READ_LENGTH_MAX;
+        r->read.fh = fi->fh;
         if (virtual_is(node))
             virtual_read(r, node);
         else
@@ -174,7 +174,8 @@ static void wait_to_write(struct request *r, int err)
 static void on_write_room(struct request *r, int code, struct cursor *body)
 {
     struct fs *fs = r->core->fs;
-    struct written w = written_of(&r->caller, &r->fi, r->data.data, r->data.len, r->offset);
+    struct written w =
+        written_of(&r->caller, &r->write.fi, r->write.data.data, r->write.data.len, r->write.offset);
     int err;
 
     if (code != 0) {
@@ -188,7 +189,7 @@ static void on_write_room(struct request *r, int code, struct cursor *body)
     } else if (err != 0) {
         request_error(r, err);
     } else {
-        fuse_reply_write(r->fuse, r->data.len);
+        fuse_reply_write(r->fuse, r->write.data.len);
         request_end(r);
     }
 }
@@ -197,17 +198,17 @@ static void on_write_room(struct request *r, int code, struct cursor *body)
 static void write_later(struct fs *fs, fuse_req_t req, uint64_t ino, const struct written *w, int err,
                         uint64_t room, const struct fuse_file_info *fi)
 {
-    struct request *r = request_begin(&fs->core, req);
+    struct request *r = request_begin(&fs->core, req, REQUEST_WRITE);
 
     if (r == NULL)
         return;
     r->ino = ino;
     r->process = w->process;
-    r->offset = w->offset;
-    r->fi = *fi;
+    r->write.offset = w->offset;
+    r->write.fi = *fi;
     r->room = room;
-    buffer_put_bytes(&r->data, w->data, w->size);
-    if (r->data.failed)
+    buffer_put_bytes(&r->write.data, w->data, w->size);
+    if (r->write.data.failed)
         request_error(r, ENOMEM);
     else
         wait_to_write(r, err);
@@ -254,7 +255,7 @@ static void on_published(struct request *r, int code, struct cursor *body)
 
 static void publish(struct fs *fs, fuse_req_t req, uint64_t ino)
 {
-    struct request *r = request_begin(&fs->core, req);
+    struct request *r = request_begin(&fs->core, req, REQUEST_PLAIN);
     int lost;
 
     if (r == NULL)
@@ -339,14 +340,14 @@ static void allocate(struct request *r, int code, struct cursor *body)
     }
     if (f == NULL || f->life == FILE_LOST) {
         err = ESTALE;
-    } else if (r->offset > r->core->link.node.value_limit) {
+    } else if (r->allocate.end > r->core->link.node.value_limit) {
         err = EFBIG;
-    } else if (r->offset > file_size(f)) {
-        if (!reserve_fits(&fs->files, f, r->offset, &r->room)) {
+    } else if (r->allocate.end > file_size(f)) {
+        if (!reserve_fits(&fs->files, f, r->allocate.end, &r->room)) {
             reserve_wait(r, allocate);
             return;
         }
-        err = -stage_truncate(&f->stage, r->offset);
+        err = -stage_truncate(&f->stage, r->allocate.end);
         file_touched(&fs->files, f, &r->caller, r->process);
     }
     request_error(r, err);
@@ -370,11 +371,11 @@ void op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t
     }
     process = process_of(fuse_req_ctx(req)->pid);
     fs = fs_enter(req);
-    r = request_begin(&fs->core, req);
+    r = request_begin(&fs->core, req, REQUEST_ALLOCATE);
     if (r != NULL) {
         r->process = process;
         r->ino = core_ino(&fs->core, node);
-        r->offset = (uint64_t)offset + (uint64_t)len; /* the end */
+        r->allocate.end = (uint64_t)offset + (uint64_t)len;
         allocate(r, 0, &nothing);
     }
     fs_leave(fs);

@@ -38,7 +38,7 @@ static bool check_change(fuse_req_t req, fuse_ino_t parent, const char *name)
  *
  * A thread that is walking a path again (retry.h) gets a file that stays
  * openable: it is opened (held) on the node before the kernel hears of it. Else a
- * file that is replaced all the time could never be opened. r->round counts how
+ * file that is replaced all the time could never be opened. r->lookup.rounds counts how
  * often it was gone again. */
 
 #define ROUNDS_MAX 100
@@ -74,7 +74,7 @@ static void on_held(struct request *r, int code, struct cursor *body)
 {
     struct attr attr;
 
-    if ((code == KV_E_STALE || code == KV_E_NOENT) && ++r->round < ROUNDS_MAX) {
+    if ((code == KV_E_STALE || code == KV_E_NOENT) && ++r->lookup.rounds < ROUNDS_MAX) {
         send_lookup(r, READ_LOCAL, on_lookup);
         return;
     }
@@ -92,7 +92,8 @@ static void on_lookup(struct request *r, int code, struct cursor *body)
 {
     struct attr attr;
 
-    if (code == KV_E_NOENT && r->step++ == 0 && !r->core->options->read_local) {
+    if (code == KV_E_NOENT && !r->lookup.confirmed && !r->core->options->read_local) {
+        r->lookup.confirmed = true;
         send_lookup(r, READ_LINEARIZABLE, on_lookup);
         return;
     }
@@ -121,8 +122,8 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
     if (!check_length(req, name))
         return;
     fs = fs_enter(req);
-    r = request_begin(&fs->core, req);
-    if (r != NULL && !request_names(r, name, NULL)) {
+    r = request_begin(&fs->core, req, REQUEST_LOOKUP);
+    if (r != NULL && !request_name(r, name)) {
         request_error(r, ENOMEM);
         r = NULL;
     }
@@ -131,8 +132,9 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
         if (virtual_is(parent) || virtual_is_reserved(name)) {
             virtual_lookup(r, parent);
         } else {
-            r->step = retry_is(&fs->core, r->caller.pid);
-            send_lookup(r, r->step > 0 && !fs->core.options->read_local ? READ_LINEARIZABLE : READ_LOCAL,
+            r->lookup.confirmed = retry_is(&fs->core, r->caller.pid);
+            send_lookup(r,
+                        r->lookup.confirmed && !fs->core.options->read_local ? READ_LINEARIZABLE : READ_LOCAL,
                         on_lookup);
         }
     }
@@ -186,8 +188,8 @@ static void make(fuse_req_t req, fuse_ino_t parent, const char *name, enum comma
     if (!check_change(req, parent, name))
         return;
     fs = fs_enter(req);
-    r = request_begin(&fs->core, req);
-    if (r != NULL && !request_names(r, name, NULL)) {
+    r = request_begin(&fs->core, req, REQUEST_PLAIN);
+    if (r != NULL && !request_name(r, name)) {
         request_error(r, ENOMEM);
     } else if (r != NULL) {
         r->parent = core_ino(&fs->core, parent);
@@ -240,7 +242,7 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, enu
     if (!check_change(req, parent, name))
         return;
     fs = fs_enter(req);
-    r = request_begin(&fs->core, req);
+    r = request_begin(&fs->core, req, REQUEST_PLAIN);
     if (r != NULL) {
         body.parent = core_ino(&fs->core, parent);
         link_write(r, op, &body, on_changed);
@@ -266,13 +268,13 @@ static void send_rename(struct request *r)
     struct command_body body = {.parent = r->parent,
                                 .name = (const uint8_t *)r->name,
                                 .name_len = strlen(r->name),
-                                .new_parent = r->ino,
-                                .new_name = (const uint8_t *)r->new_name,
-                                .new_name_len = strlen(r->new_name)};
+                                .new_parent = r->rename.new_parent,
+                                .new_name = (const uint8_t *)r->rename.new_name,
+                                .new_name_len = strlen(r->rename.new_name)};
 
-    if ((r->mode & RENAME_NOREPLACE) != 0)
+    if ((r->rename.flags & RENAME_NOREPLACE) != 0)
         body.flags |= MOVE_NOREPLACE;
-    if ((r->mode & RENAME_EXCHANGE) != 0)
+    if ((r->rename.flags & RENAME_EXCHANGE) != 0)
         body.flags |= MOVE_EXCHANGE;
     request_progress(r);
     link_write(r, COMMAND_RENAME, &body, on_changed);
@@ -280,21 +282,20 @@ static void send_rename(struct request *r)
 
 static void on_rename_file(struct request *r, int code, struct cursor *body);
 
-/* r->step: how many of the names have been looked at. */
 static void rename_next(struct request *r)
 {
     struct fs *fs = r->core->fs;
-    unsigned n = (r->mode & RENAME_EXCHANGE) != 0 ? 2 : 1;
+    unsigned n = (r->rename.flags & RENAME_EXCHANGE) != 0 ? 2 : 1;
 
-    if (TAILQ_EMPTY(&fs->files.list) || r->step == n) {
+    if (TAILQ_EMPTY(&fs->files.list) || r->rename.looked == n) {
         send_rename(r);
         return;
     }
     buffer_clear(&r->payload);
     buffer_put_u8(&r->payload, READ_LOCAL);
-    buffer_put_u64(&r->payload, r->step == 0 ? r->parent : r->ino);
-    buffer_put_text(&r->payload, r->step == 0 ? r->name : r->new_name);
-    r->step++;
+    buffer_put_u64(&r->payload, r->rename.looked == 0 ? r->parent : r->rename.new_parent);
+    buffer_put_text(&r->payload, r->rename.looked == 0 ? r->name : r->rename.new_name);
+    r->rename.looked++;
     link_send(r, MESSAGE_LOOKUP, on_rename_file);
 }
 
@@ -332,13 +333,15 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
     if (!check_change(req, parent, name) || !check_change(req, new_parent, new_name))
         return;
     fs = fs_enter(req);
-    r = request_begin(&fs->core, req);
-    if (r != NULL && !request_names(r, name, new_name)) {
+    r = request_begin(&fs->core, req, REQUEST_RENAME);
+    if (r != NULL)
+        r->rename.new_name = strdup(new_name);
+    if (r != NULL && (!request_name(r, name) || r->rename.new_name == NULL)) {
         request_error(r, ENOMEM);
     } else if (r != NULL) {
         r->parent = core_ino(&fs->core, parent);
-        r->ino = core_ino(&fs->core, new_parent);
-        r->mode = flags;
+        r->rename.new_parent = core_ino(&fs->core, new_parent);
+        r->rename.flags = flags;
         rename_next(r);
     }
     fs_leave(fs);

@@ -22,13 +22,13 @@
 static void reply_open(struct request *r, bool keep_cache)
 {
     struct fs *fs = r->core->fs;
-    struct handle *h = r->handle;
+    struct handle *h = r->open.handle;
 
-    r->fi.fh = (uint64_t)(uintptr_t)h;
-    r->fi.keep_cache = keep_cache;
-    r->fi.noflush = (h->flags & O_ACCMODE) == O_RDONLY;
+    r->open.fi.fh = (uint64_t)(uintptr_t)h;
+    r->open.fi.keep_cache = keep_cache;
+    r->open.fi.noflush = (h->flags & O_ACCMODE) == O_RDONLY;
     /* Not taken: the process is gone, and the kernel will not release it. */
-    if (fuse_reply_open(r->fuse, &r->fi) != 0)
+    if (fuse_reply_open(r->fuse, &r->open.fi) != 0)
         file_close(&fs->files, h);
     request_end(r);
 }
@@ -39,20 +39,20 @@ static void walk_again(struct request *r)
     request_error(r, ESTALE);
 }
 
-/* r->flag: this is the second walk, which must not end in ESTALE. */
 static void settle_open(struct request *r, bool keep_cache)
 {
     struct fs *fs = r->core->fs;
-    const struct file *f = r->handle->inode->file;
-    bool reads = (r->fi.flags & O_ACCMODE) != O_WRONLY && (r->fi.flags & O_TRUNC) == 0;
+    const struct file *f = r->open.handle->inode->file;
+    bool reads = (r->open.fi.flags & O_ACCMODE) != O_WRONLY && (r->open.fi.flags & O_TRUNC) == 0;
 
-    if (reads && !r->flag && !inode_size_is_known(r->handle->inode, f->attr.content_revision)) {
-        file_close(&fs->files, r->handle);
+    if (reads && !r->open.second_walk &&
+        !inode_size_is_known(r->open.handle->inode, f->attr.content_revision)) {
+        file_close(&fs->files, r->open.handle);
         walk_again(r);
         return;
     }
-    if ((r->fi.flags & O_TRUNC) != 0)
-        inode_told_attr(r->handle->inode, f->attr.content_revision, r->core->marks.notices);
+    if ((r->open.fi.flags & O_TRUNC) != 0)
+        inode_told_attr(r->open.handle->inode, f->attr.content_revision, r->core->marks.notices);
     reply_open(r, keep_cache);
 }
 
@@ -64,7 +64,7 @@ static void on_invalidated(struct request *r, int code, struct cursor *body)
         settle_open(r, false);
         return;
     }
-    file_close(&fs->files, r->handle);
+    file_close(&fs->files, r->open.handle);
     request_fail(r, code);
 }
 
@@ -72,7 +72,7 @@ static void on_invalidated(struct request *r, int code, struct cursor *body)
 static void finish_open(struct request *r, struct inode *inode, const struct attr *attr)
 {
     struct fs *fs = r->core->fs;
-    struct handle *h = file_open(&fs->files, inode, r->fi.flags, r->caller.uid, r->process);
+    struct handle *h = file_open(&fs->files, inode, r->open.fi.flags, r->caller.uid, r->process);
     struct file *f = inode->file;
     int lost;
 
@@ -89,7 +89,7 @@ static void finish_open(struct request *r, struct inode *inode, const struct att
         if (attr->nlink == 0)
             file_removed(&fs->files, f, attr, true);
     }
-    r->handle = h;
+    r->open.handle = h;
     lost = file_take_lost(&fs->files, f);
     if (lost != 0) {
         file_close(&fs->files, h);
@@ -100,7 +100,7 @@ static void finish_open(struct request *r, struct inode *inode, const struct att
         f->uid = r->caller.uid;
         f->gid = r->caller.gid;
     }
-    if ((r->fi.flags & O_TRUNC) != 0) {
+    if ((r->open.fi.flags & O_TRUNC) != 0) {
         if (stage_truncate(&f->stage, 0) != 0) {
             file_close(&fs->files, h);
             request_error(r, ENOMEM);
@@ -123,7 +123,7 @@ static void on_open(struct request *r, int code, struct cursor *body)
 
     if (again)
         retry_end(r->core, r->caller.pid);
-    r->flag = again;
+    r->open.second_walk = again;
 
     if (code == KV_E_STALE || code == KV_E_NOENT) {
         walk_again(r);
@@ -159,7 +159,7 @@ static void open_orphan(struct request *r, struct inode *inode)
         return;
     }
     retry_end(r->core, r->caller.pid);
-    r->flag = true;
+    r->open.second_walk = true;
     finish_open(r, inode, NULL);
 }
 
@@ -167,7 +167,7 @@ void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     pid_t process = file_flags_write(fi->flags) ? process_of(fuse_req_ctx(req)->pid) : 0;
     struct fs *fs = fs_enter(req);
-    struct request *r = request_begin(&fs->core, req);
+    struct request *r = request_begin(&fs->core, req, REQUEST_OPEN);
     struct inode *inode;
 
     if (r != NULL) {
@@ -175,7 +175,7 @@ void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
         if (file_flags_write(fi->flags))
             reserve_ahead(&fs->files); /* answered before the open is */
         r->ino = core_ino(&fs->core, node);
-        r->fi = *fi;
+        r->open.fi = *fi;
         inode = inode_find(&fs->cache, r->ino);
         if (virtual_is(node)) {
             virtual_open(r, node);
@@ -209,7 +209,7 @@ static void on_pinned(struct request *r, int code, struct cursor *body)
 /* Opens the new file on the node; nobody waits for the answer. */
 static void pin(struct fs *fs, struct handle *h)
 {
-    struct request *r = request_begin(&fs->core, NULL);
+    struct request *r = request_begin(&fs->core, NULL, REQUEST_PLAIN);
 
     h->pinned = r != NULL;
     if (r == NULL)
@@ -239,7 +239,7 @@ static void on_created(struct request *r, int code, struct cursor *body)
         return;
     }
     inode = reply_fill_entry(r, attr, r->parent, r->name, strlen(r->name), REPLY_UNCHECKED, &e);
-    h = inode != NULL ? file_open(&fs->files, inode, r->fi.flags, r->caller.uid, r->process) : NULL;
+    h = inode != NULL ? file_open(&fs->files, inode, r->open.fi.flags, r->caller.uid, r->process) : NULL;
     if (h == NULL) {
         if (inode != NULL)
             inode_forget(&fs->cache, inode->ino, 1);
@@ -251,9 +251,9 @@ static void on_created(struct request *r, int code, struct cursor *body)
     inode->file->uid = r->caller.uid;
     inode->file->gid = r->caller.gid;
     pin(fs, h);
-    r->fi.fh = (uint64_t)(uintptr_t)h;
-    r->fi.keep_cache = 1;
-    if (fuse_reply_create(r->fuse, &e, &r->fi) != 0) {
+    r->open.fi.fh = (uint64_t)(uintptr_t)h;
+    r->open.fi.keep_cache = 1;
+    if (fuse_reply_create(r->fuse, &e, &r->open.fi) != 0) {
         file_close(&fs->files, h);
         inode_forget(&fs->cache, attr->ino, 1);
     }
@@ -276,14 +276,14 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
     }
     process = file_flags_write(fi->flags) ? process_of(fuse_req_ctx(req)->pid) : 0;
     fs = fs_enter(req);
-    r = request_begin(&fs->core, req);
-    if (r != NULL && !request_names(r, name, NULL)) {
+    r = request_begin(&fs->core, req, REQUEST_OPEN);
+    if (r != NULL && !request_name(r, name)) {
         request_error(r, ENOMEM);
     } else if (r != NULL) {
         r->process = process;
         reserve_ahead(&fs->files);
         r->parent = core_ino(&fs->core, parent);
-        r->fi = *fi;
+        r->open.fi = *fi;
         body.parent = r->parent;
         link_write(r, COMMAND_CREATE, &body, on_created);
     }

@@ -37,8 +37,8 @@ static void reply(struct request *r, struct open_directory *d)
 {
     struct open_directories *directories = r->core->directories;
 
-    r->fi.fh = (uint64_t)(uintptr_t)d;
-    if (fuse_reply_open(r->fuse, &r->fi) != 0)
+    r->opendir.fi.fh = (uint64_t)(uintptr_t)d;
+    if (fuse_reply_open(r->fuse, &r->opendir.fi) != 0)
         open_directory_close(directories, d);
     request_end(r);
 }
@@ -107,7 +107,7 @@ void open_directories_reopen(struct open_directories *directories)
     struct open_directory *d;
 
     TAILQ_FOREACH (d, &directories->list, link) {
-        struct request *r = request_begin(directories->core, NULL);
+        struct request *r = request_begin(directories->core, NULL, REQUEST_PLAIN);
 
         d->pinned = r != NULL;
         if (r == NULL)

@@ -108,29 +108,29 @@ void reply_read(struct request *r, const struct file *f, uint64_t base_size, con
 {
     uint8_t *window;
 
-    if (len > r->size)
-        len = r->size;
+    if (len > r->read.size)
+        len = r->read.size;
     if (!file_is_dirty(f) && (f == NULL || f->life == FILE_LIVE)) {
         reply_data(r, data, len);
         return;
     }
-    window = calloc(1, r->size > 0 ? r->size : 1);
+    window = calloc(1, r->read.size > 0 ? r->read.size : 1);
     if (window == NULL) {
         request_error(r, ENOMEM);
         return;
     }
     if (len > 0)
         memcpy(window, data, len);
-    reply_data(r, window, file_overlay(f, base_size, r->offset, window, r->size));
+    reply_data(r, window, file_overlay(f, base_size, r->read.offset, window, r->read.size));
     free(window);
 }
 
 void reply_xattr(struct request *r, const void *value, size_t len)
 {
-    if (r->size == 0) {
+    if (r->getxattr.size == 0) {
         fuse_reply_xattr(r->fuse, len);
         request_end(r);
-    } else if (len > r->size) {
+    } else if (len > r->getxattr.size) {
         request_error(r, ERANGE);
     } else {
         reply_data(r, value, len);

@@ -108,10 +108,10 @@ static void reply_text(struct request *r, const void *text, size_t len)
         request_error(r, ENOMEM);
         return;
     }
-    r->fi.fh = (uint64_t)(uintptr_t)b;
-    r->fi.direct_io = 1;
-    if (fuse_reply_open(r->fuse, &r->fi) != 0)
-        control_release(&r->fi);
+    r->open.fi.fh = (uint64_t)(uintptr_t)b;
+    r->open.fi.direct_io = 1;
+    if (fuse_reply_open(r->fuse, &r->open.fi) != 0)
+        control_release(&r->open.fi);
     request_end(r);
 }
 
@@ -175,8 +175,8 @@ static void open_file(struct request *r, struct virtual_node *v)
 
 static void read_file(struct request *r, struct virtual_node *v)
 {
-    const struct buffer *b = (const struct buffer *)(uintptr_t)r->fi.fh;
-    size_t len = b->len > r->offset ? b->len - (size_t)r->offset : 0;
+    const struct buffer *b = (const struct buffer *)(uintptr_t)r->read.fh;
+    size_t len = b->len > r->read.offset ? b->len - (size_t)r->read.offset : 0;
 
-    reply_data(r, b->data + (len > 0 ? r->offset : 0), len < r->size ? len : r->size);
+    reply_data(r, b->data + (len > 0 ? r->read.offset : 0), len < r->read.size ? len : r->read.size);
 }

@@ -111,16 +111,16 @@ static void on_names(struct request *r, int code, struct cursor *body)
             break;
         if (version == 0)
             continue; /* it has been a directory only, and these have no versions */
-        buffer_put_u8(&r->data, INODE_DIRECTORY);
-        buffer_put_bytes(&r->data, name, len);
-        buffer_put_u8(&r->data, 0);
+        buffer_put_u8(&r->opendir.names, INODE_DIRECTORY);
+        buffer_put_bytes(&r->opendir.names, name, len);
+        buffer_put_u8(&r->opendir.names, 0);
     }
-    if (body->failed || r->data.failed) {
+    if (body->failed || r->opendir.names.failed) {
         request_error(r, EIO);
         return;
     }
     if (!more || count == 0) {
-        open_directory_reply_list(r, &r->data, false);
+        open_directory_reply_list(r, &r->opendir.names, false);
         return;
     }
     buffer_clear(&r->payload);
@@ -206,11 +206,10 @@ static void on_key_history(struct request *r, int code, struct cursor *body)
         version_row_decode(body, &row);
         if (body->failed || row.type == INODE_DIRECTORY)
             continue;
-        /* r->offset: when the newest version was written. */
-        if (is_version(&row) && r->offset == 0)
-            r->offset = row.wall_ns;
+        if (is_version(&row) && r->key.newest_ns == 0)
+            r->key.newest_ns = row.wall_ns;
         if (!row.deleted) {
-            reply_key(r, r->offset != 0 ? r->offset : row.wall_ns, &row);
+            reply_key(r, r->key.newest_ns != 0 ? r->key.newest_ns : row.wall_ns, &row);
             return;
         }
     }
@@ -218,14 +217,16 @@ static void on_key_history(struct request *r, int code, struct cursor *body)
         request_error(r, EIO);
     else if (more && count > 0)
         send_history(r, parent->directory, r->name, row.revision, on_key_history);
-    else if (r->offset != 0)
-        reply_key(r, r->offset, &row); /* nothing but deletions is left */
+    else if (r->key.newest_ns != 0)
+        reply_key(r, r->key.newest_ns, &row); /* nothing but deletions is left */
     else
         request_error(r, ENOENT);
 }
 
 static void lookup_key(struct request *r, struct virtual_node *parent)
 {
+    r->kind = REQUEST_KEY;
+    r->key = (struct request_key){0};
     r->ino = parent->id;
     send_history(r, parent->directory, r->name, 0, on_key_history);
 }
@@ -249,21 +250,22 @@ static void on_versions(struct request *r, int code, struct cursor *body)
         version_row_decode(body, &row);
         /* Rows of one version (its attributes were changed) stand together. */
         if (body->failed || !is_version(&row) ||
-            (row.version == r->offset && row.deleted == (uint8_t)r->flag && r->step > 0))
+            (row.version == r->opendir.last.number && row.deleted == r->opendir.last.deleted &&
+             r->opendir.last.any))
             continue;
-        r->offset = row.version;
-        r->flag = row.deleted;
-        r->step++;
+        r->opendir.last.number = row.version;
+        r->opendir.last.deleted = row.deleted;
+        r->opendir.last.any = true;
         version_name_format(row.version, row.deleted, name);
-        buffer_put_u8(&r->data, row.type == INODE_SYMLINK ? INODE_SYMLINK : INODE_FILE);
-        buffer_put_bytes(&r->data, name, strlen(name) + 1);
+        buffer_put_u8(&r->opendir.names, row.type == INODE_SYMLINK ? INODE_SYMLINK : INODE_FILE);
+        buffer_put_bytes(&r->opendir.names, name, strlen(name) + 1);
     }
     if (body->failed)
         request_error(r, EIO);
     else if (more && count > 0)
         send_history(r, v->directory, v->name, row.revision, on_versions);
     else
-        open_directory_reply_list(r, &r->data, true);
+        open_directory_reply_list(r, &r->opendir.names, true);
 }
 
 static void list_versions(struct request *r, struct virtual_node *v)
@@ -335,8 +337,8 @@ static int match(struct request *r, const struct version_name *want, const struc
     default:
         /* The newest row is what is now, a deletion too; deletions behind it do not count. */
         if (row->deleted)
-            r->step += r->step == 0;
-        else if (r->step++ == want->number)
+            r->version.passed += r->version.passed == 0;
+        else if (r->version.passed++ == want->number)
             return 1;
         return 0;
     }
@@ -417,6 +419,8 @@ static void lookup_version(struct request *r, struct virtual_node *parent)
 {
     struct version_name want;
 
+    r->kind = REQUEST_VERSION;
+    r->version = (struct request_version){0};
     r->ino = parent->id;
     if (!version_name_parse(r->name, &want)) {
         request_error(r, ENOENT);
@@ -429,10 +433,10 @@ static void lookup_version(struct request *r, struct virtual_node *parent)
 
 static void open_version(struct request *r, struct virtual_node *v)
 {
-    r->fi.fh = 0;
-    r->fi.keep_cache = 1;
-    r->fi.noflush = 1;
-    fuse_reply_open(r->fuse, &r->fi);
+    r->open.fi.fh = 0;
+    r->open.fi.keep_cache = 1;
+    r->open.fi.noflush = 1;
+    fuse_reply_open(r->fuse, &r->open.fi);
     request_end(r);
 }
 
@@ -452,7 +456,7 @@ static void on_content(struct request *r, int code, struct cursor *body)
     if (data == NULL)
         request_error(r, EIO);
     else
-        reply_data(r, data, len < r->size ? len : r->size);
+        reply_data(r, data, len < r->read.size ? len : r->read.size);
 }
 
 static void read_version(struct request *r, struct virtual_node *v)
@@ -461,7 +465,7 @@ static void read_version(struct request *r, struct virtual_node *v)
         reply_data(r, NULL, 0);
         return;
     }
-    put_version(r, v->directory, v->name, v->number, r->offset, r->size);
+    put_version(r, v->directory, v->name, v->number, r->read.offset, r->read.size);
     link_send(r, MESSAGE_VERSION, on_content);
 }
 

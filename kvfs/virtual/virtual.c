@@ -159,7 +159,7 @@ void virtual_open(struct request *r, fuse_ino_t node)
 
     if (v == NULL)
         request_error(r, ESTALE);
-    else if ((r->fi.flags & O_ACCMODE) != O_RDONLY || (r->fi.flags & O_TRUNC) != 0)
+    else if ((r->open.fi.flags & O_ACCMODE) != O_RDONLY || (r->open.fi.flags & O_TRUNC) != 0)
         request_error(r, EROFS);
     else if (v->ops->open != NULL)
         v->ops->open(r, v);

@@ -327,7 +327,7 @@ void fake_start_write(struct fixture *f)
     struct request *r;
 
     pthread_mutex_lock(&f->fs.core.lock);
-    r = request_begin(&f->fs.core, NULL);
+    r = request_begin(&f->fs.core, NULL, REQUEST_PLAIN);
     assert_non_null(r);
     link_write(r, COMMAND_UNLINK, &body, fake_on_answer);
     pthread_mutex_unlock(&f->fs.core.lock);
@@ -367,7 +367,7 @@ void fake_stage_text(struct fixture *f, struct file *file, const char *text)
 
 void fake_wait_for_file(struct fixture *f, uint64_t ino)
 {
-    struct request *r = request_begin(&f->fs.core, NULL);
+    struct request *r = request_begin(&f->fs.core, NULL, REQUEST_PLAIN);
 
     assert_non_null(r);
     r->ino = ino;

@@ -287,14 +287,14 @@ static void on_room(struct request *r, int code, struct cursor *body)
     struct files *files = r->core->files;
     struct file *file = inode_find(files->cache, FILE_INO)->file;
 
-    if (code == 0 && !reserve_fits(files, file, file_size(file) + r->size, &r->room)) {
+    if (code == 0 && !reserve_fits(files, file, file_size(file) + r->allocate.end, &r->room)) {
         reserve_wait(r, on_room);
         return;
     }
     if (code == 0) {
         static char bytes[1 << 20];
 
-        assert_int_equal(stage_append(&file->stage, bytes, r->size), 0);
+        assert_int_equal(stage_append(&file->stage, bytes, r->allocate.end), 0);
         file_touched(files, file, NULL, 0);
     }
     fake_on_answer(r, code, body);
@@ -307,9 +307,9 @@ static void start_growing(struct fixture *f, size_t size)
 
     pthread_mutex_lock(&f->fs.core.lock);
     fake_file(f, FILE_INO);
-    r = request_begin(&f->fs.core, NULL);
+    r = request_begin(&f->fs.core, NULL, REQUEST_ALLOCATE);
     assert_non_null(r);
-    r->size = size;
+    r->allocate.end = size;
     on_room(r, 0, &nothing);
     pthread_mutex_unlock(&f->fs.core.lock);
 }
