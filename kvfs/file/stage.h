@@ -18,32 +18,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/queue.h>
 
+#include "kvfs/file/stage_op.h"
 #include "sync/base/buffer.h"
-
-/* Memory of all stages of a mount. Beyond `limit` bytes new extents are mapped
- * from unlinked files below `directory`, so that the kernel can page them out. */
-struct stage_memory {
-    size_t used, limit;
-    const char *directory; /* borrowed */
-};
-
-struct extent {
-    uint64_t offset;
-    uint8_t *room; /* owned; cap bytes, of which len from `head` on are used */
-    size_t head, len, cap;
-    bool mapped;
-};
-
-struct stage_op {
-    TAILQ_ENTRY(stage_op) link;
-    bool append;            /* APPEND: the extents are pieces in order, their offsets count from 0 */
-    bool cut;               /* MAP only */
-    uint64_t keep, length;  /* with cut */
-    struct extent *extents; /* owned; by offset, disjoint */
-    size_t n, cap;
-};
 
 TAILQ_HEAD(stage_ops, stage_op);
 
