@@ -16,6 +16,13 @@
 #define KEPT_BYTES_MAX ((uint64_t)64 << 20)
 #define KEPT_PULL_MS 200
 
+struct file *file_find(struct files *files, uint64_t ino)
+{
+    struct inode *inode = inode_find(files->cache, ino);
+
+    return inode != NULL ? inode->file : NULL;
+}
+
 struct file *file_get(struct files *files, struct inode *inode)
 {
     struct file *f = inode->file;
@@ -228,16 +235,14 @@ void file_hold_open(struct files *files, struct file *f)
 
 static void on_reopened(struct request *r, int code, struct cursor *body)
 {
-    struct files *files = r->core->files;
-    struct inode *inode = inode_find(files->cache, r->ino);
-    struct file *f = inode != NULL ? inode->file : NULL;
+    struct file *f = file_find(r->core->files, r->ino);
 
     request_end(r);
     if (f == NULL || (code != KV_E_STALE && code != KV_E_NOENT))
         return;
     if (f->life == FILE_LIVE || f->life == FILE_PULLING) {
         log_warn("inode %llu was removed while this mount changed nodes; its open handles are stale",
-                 (unsigned long long)inode->ino);
+                 (unsigned long long)f->inode->ino);
         f->life = FILE_LOST;
         f->removed_elsewhere = true;
     }
@@ -423,9 +428,7 @@ static void pulled(struct file *f, struct request *r)
 
 static void on_pulled(struct request *r, int code, struct cursor *body)
 {
-    struct files *files = r->core->files;
-    struct inode *inode = inode_find(files->cache, r->ino);
-    struct file *f = inode != NULL ? inode->file : NULL;
+    struct file *f = file_find(r->core->files, r->ino);
     const uint8_t *data;
     struct attr attr;
     size_t len = 0;

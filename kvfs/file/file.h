@@ -99,6 +99,8 @@ struct file {
     struct request_list invalidated;  /* opens that wait until the kernel has dropped its cache */
 };
 
+/* The file of an inode, if it has one; else NULL. */
+struct file *file_find(struct files *files, uint64_t ino);
 /* The inode's file, made if need be. NULL: out of memory. */
 struct file *file_get(struct files *files, struct inode *inode);
 /* Frees it, and the inode, if nothing needs it any more. */

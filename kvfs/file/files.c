@@ -20,9 +20,8 @@ void files_init(struct files *files, struct core *core, struct cache *cache)
 
 void files_describe_wait(const struct request *r, struct request_wait *wait)
 {
-    const struct files *files = r->core->files;
-    const struct inode *inode = r->ino != 0 ? inode_find(files->cache, r->ino) : NULL;
-    const struct file *f = inode != NULL ? inode->file : NULL;
+    struct files *files = r->core->files;
+    const struct file *f = r->ino != 0 ? file_find(files, r->ino) : NULL;
 
     if (f != NULL && f->publication != NULL) {
         wait->on = f->publication;

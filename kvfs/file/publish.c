@@ -24,10 +24,7 @@ static void on_published(struct request *r, int code, struct cursor *body);
 
 static struct file *file_of(const struct request *r)
 {
-    struct files *files = r->core->files;
-    struct inode *inode = inode_find(files->cache, r->ino);
-
-    return inode != NULL ? inode->file : NULL;
+    return file_find(r->core->files, r->ino);
 }
 
 /* Parts: all but the last piece of a long body, then the command with the last. */

@@ -259,6 +259,14 @@ void link_cancel(struct request *r)
     r->number = 0;
 }
 
+void link_ask_inode(struct request *r, enum message_type type, uint64_t ino, request_fn *on_answer)
+{
+    buffer_clear(&r->payload);
+    buffer_put_u8(&r->payload, READ_LOCAL);
+    buffer_put_u64(&r->payload, ino);
+    link_send(r, type, on_answer);
+}
+
 void link_open_inode(struct request *r, uint64_t ino, uint8_t access, bool local, request_fn *on_answer)
 {
     struct core *core = r->core;

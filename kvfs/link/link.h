@@ -86,6 +86,8 @@ bool link_retries(struct request *r, int code);
 /* Takes a request back; its answer will be ignored. */
 void link_cancel(struct request *r);
 
+/* A read of the node's memory of which nothing else is asked: GETATTR, READLINK. */
+void link_ask_inode(struct request *r, enum message_type type, uint64_t ino, request_fn *on_answer);
 /* OPEN in the name of r's caller. access: OPEN_READ | OPEN_WRITE; local: no barrier. */
 void link_open_inode(struct request *r, uint64_t ino, uint8_t access, bool local, request_fn *on_answer);
 /* CLOSE: what a connection has pinned goes with it, so it is not repeated on another. */

@@ -111,6 +111,11 @@ void request_fail(struct request *r, int code)
     request_error(r, code == KV_E_ROFS && !writes ? EIO : request_errno(code));
 }
 
+void request_fail_inode(struct request *r, int code)
+{
+    request_fail(r, code == KV_E_NOENT ? KV_E_STALE : code);
+}
+
 void request_wait(struct request *r, struct request_list *list, request_fn *on_answer)
 {
     r->on_answer = on_answer;

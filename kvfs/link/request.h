@@ -120,6 +120,8 @@ bool request_name(struct request *r, const char *name);
 void request_error(struct request *r, int err);
 /* The one translation of a code into an errno for the kernel. */
 void request_fail(struct request *r, int code);
+/* The same for what was asked of an inode: one that the node does not know is gone. */
+void request_fail_inode(struct request *r, int code);
 int request_errno(int code);
 
 /* Puts it into a list of waiters; on_answer is called by request_wake(), by

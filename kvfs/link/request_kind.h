@@ -9,9 +9,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/stat.h>
 
 #include "sync/base/buffer.h"
+#include "sync/wire/command.h"
 
 struct handle;
 
@@ -58,9 +58,9 @@ struct request_rename {
 };
 
 struct request_setattr {
-    struct stat set;
-    int to_set;      /* FUSE_SET_ATTR_* */
-    bool has_handle; /* ftruncate(2): the size is staged and not published at once */
+    struct command_body wanted; /* all but the size, as the cluster is asked for it */
+    uint64_t size;              /* if it is to be set */
+    bool has_handle;            /* ftruncate(2): the size is staged and not published at once */
 };
 
 /* `name` is that of the attribute, without the prefix. */

@@ -4,6 +4,7 @@
  *   operations.c            the table, and the handshake with the kernel
  *   operations_name.c       names: lookup, make, remove, rename
  *   operations_attr.c       attributes
+ *   operations_xattr.c      extended ones
  *   operations_open.c       open, create
  *   operations_io.c         read, write, and when to publish
  *   operations_directory.c  listings */
@@ -32,6 +33,7 @@ void attr_start(struct request *r, fuse_ino_t node);
 void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat *set, int to_set, struct fuse_file_info *fi);
 void op_readlink(fuse_req_t req, fuse_ino_t node);
 void op_statfs(fuse_req_t req, fuse_ino_t node);
+
 void op_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, size_t size);
 void op_listxattr(fuse_req_t req, fuse_ino_t node, size_t size);
 

@@ -129,7 +129,7 @@ static void on_readdir(struct request *r, int code, struct cursor *body)
         return;
     }
     if (code != 0) {
-        request_fail(r, code == KV_E_NOENT ? KV_E_STALE : code);
+        request_fail_inode(r, code);
         return;
     }
     if (!listing_init(&l, r)) {

@@ -13,13 +13,6 @@
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 
-static struct file *file_at(struct fs *fs, uint64_t ino)
-{
-    struct inode *inode = inode_find(&fs->cache, ino);
-
-    return inode != NULL ? inode->file : NULL;
-}
-
 static struct handle *handle_of(const struct fuse_file_info *fi)
 {
     return (struct handle *)(uintptr_t)fi->fh;
@@ -35,15 +28,14 @@ static bool is_short(const struct request *r, const struct attr *attr, size_t le
 
 static void on_read(struct request *r, int code, struct cursor *body)
 {
-    struct fs *fs = r->core->fs;
-    struct inode *inode = inode_find(&fs->cache, r->ino);
+    struct inode *inode = inode_find(r->core->cache, r->ino);
     struct file *f = inode != NULL ? inode->file : NULL;
     const uint8_t *data;
     struct attr attr;
     size_t len = 0;
 
     if (code != 0) {
-        request_fail(r, code == KV_E_NOENT ? KV_E_STALE : code);
+        request_fail_inode(r, code);
         return;
     }
     attr_decode(body, &attr);
@@ -62,7 +54,7 @@ static void on_read(struct request *r, int code, struct cursor *body)
 static void read_file(struct request *r)
 {
     struct fs *fs = r->core->fs;
-    struct file *f = file_at(fs, r->ino);
+    struct file *f = file_find(&fs->files, r->ino);
 
     if (f != NULL && f->life == FILE_LOST) {
         request_error(r, ESTALE);
@@ -161,7 +153,7 @@ static void on_write_room(struct request *r, int code, struct cursor *body);
 static void wait_to_write(struct request *r, int err)
 {
     struct fs *fs = r->core->fs;
-    struct file *f = file_at(fs, r->ino);
+    struct file *f = file_find(&fs->files, r->ino);
 
     if (err == ENOSPC) {
         reserve_wait(r, on_write_room);
@@ -183,7 +175,7 @@ static void on_write_room(struct request *r, int code, struct cursor *body)
         return;
     }
     w.process = r->process;
-    err = stage_data(fs, file_at(fs, r->ino), &w, &r->room);
+    err = stage_data(fs, file_find(&fs->files, r->ino), &w, &r->room);
     if (err == ENOSPC || err == EAGAIN) {
         wait_to_write(r, err);
     } else if (err != 0) {
@@ -229,12 +221,12 @@ void op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, of
     }
     fs = fs_enter(req);
     ino = core_ino(&fs->core, node);
-    if (w.who != NULL && file_asks_for_process(file_at(fs, ino), who->pid)) {
+    if (w.who != NULL && file_asks_for_process(file_find(&fs->files, ino), who->pid)) {
         fs_leave(fs);
         w.process = process_of(who->pid);
         fs_enter(req);
     }
-    err = stage_data(fs, file_at(fs, ino), &w, &room);
+    err = stage_data(fs, file_find(&fs->files, ino), &w, &room);
     if (err == ENOSPC || err == EAGAIN)
         write_later(fs, req, ino, &w, err, room, fi);
     else if (err != 0)
@@ -261,7 +253,7 @@ static void publish(struct fs *fs, fuse_req_t req, uint64_t ino)
     if (r == NULL)
         return;
     r->ino = ino;
-    lost = file_take_lost(&fs->files, file_at(fs, ino));
+    lost = file_take_lost(&fs->files, file_find(&fs->files, ino));
     if (lost != 0)
         request_error(r, lost);
     else
@@ -278,7 +270,7 @@ void op_flush(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     pid_t process = process_of(fuse_req_ctx(req)->pid);
     struct fs *fs = fs_enter(req);
-    struct file *f = virtual_is(node) ? NULL : file_at(fs, core_ino(&fs->core, node));
+    struct file *f = virtual_is(node) ? NULL : file_find(&fs->files, core_ino(&fs->core, node));
     pid_t thread = fuse_req_ctx(req)->pid;
     uint64_t ino = core_ino(&fs->core, node);
     bool emptied, ours;
@@ -331,7 +323,7 @@ void op_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 static void allocate(struct request *r, int code, struct cursor *body)
 {
     struct fs *fs = r->core->fs;
-    struct file *f = file_at(fs, r->ino);
+    struct file *f = file_find(&fs->files, r->ino);
     int err = 0;
 
     if (code != 0) {

@@ -125,6 +125,16 @@ void reply_read(struct request *r, const struct file *f, uint64_t base_size, con
     free(window);
 }
 
+void reply_link(struct request *r, const void *target, size_t len)
+{
+    char text[KV_PATH_MAX + 1];
+
+    memcpy(text, target, len);
+    text[len] = '\0';
+    fuse_reply_readlink(r->fuse, text);
+    request_end(r);
+}
+
 void reply_xattr(struct request *r, const void *value, size_t len)
 {
     if (r->getxattr.size == 0) {

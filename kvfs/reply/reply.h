@@ -24,6 +24,8 @@ void reply_stat(struct request *r, const struct attr *attr, double timeout);
 void reply_attr(struct request *r, struct attr *attr, enum reply_trust trust);
 /* READ: bytes of the published value of base_size bytes, with the edits of this mount. */
 void reply_read(struct request *r, const struct file *f, uint64_t base_size, const uint8_t *data, size_t len);
+/* READLINK: up to KV_PATH_MAX bytes. */
+void reply_link(struct request *r, const void *target, size_t len);
 void reply_data(struct request *r, const void *data, size_t len);
 /* GETXATTR: the value, or its length if size is 0. */
 void reply_xattr(struct request *r, const void *value, size_t len);

@@ -24,14 +24,13 @@
 
 static void lookup_key(struct request *r, struct virtual_node *parent);
 static void lookup_version(struct request *r, struct virtual_node *parent);
-static void list_keys(struct request *r, struct virtual_node *v);
-static void list_versions(struct request *r, struct virtual_node *v);
+static void list(struct request *r, struct virtual_node *v);
 static void open_version(struct request *r, struct virtual_node *v);
 static void read_version(struct request *r, struct virtual_node *v);
 static void read_link(struct request *r, struct virtual_node *v);
 
-static const struct virtual_ops root_ops = {.lookup = lookup_key, .opendir = list_keys};
-static const struct virtual_ops key_ops = {.lookup = lookup_version, .opendir = list_versions};
+static const struct virtual_ops root_ops = {.lookup = lookup_key, .opendir = list};
+static const struct virtual_ops key_ops = {.lookup = lookup_version, .opendir = list};
 static const struct virtual_ops version_ops = {
     .open = open_version, .read = read_version, .readlink = read_link};
 
@@ -83,61 +82,7 @@ static void on_directory(struct request *r, int code, struct cursor *body)
 
 void versions_lookup_root(struct request *r)
 {
-    buffer_put_u8(&r->payload, READ_LOCAL);
-    buffer_put_u64(&r->payload, r->parent);
-    link_send(r, MESSAGE_GETATTR, on_directory);
-}
-
-static void on_names(struct request *r, int code, struct cursor *body)
-{
-    const uint8_t *name = NULL;
-    size_t len = 0;
-    uint32_t count, i;
-    bool more;
-
-    if (code != 0) {
-        fail_version(r, code);
-        return;
-    }
-    more = cursor_u8(body) != 0;
-    count = cursor_u32(body);
-    for (i = 0; i < count && !body->failed; i++) {
-        uint64_t version;
-
-        name = cursor_string(body, KV_NAME_MAX, &len);
-        version = cursor_u64(body);
-        cursor_u8(body);
-        if (body->failed)
-            break;
-        if (version == 0)
-            continue; /* it has been a directory only, and these have no versions */
-        buffer_put_u8(&r->opendir.names, INODE_DIRECTORY);
-        buffer_put_bytes(&r->opendir.names, name, len);
-        buffer_put_u8(&r->opendir.names, 0);
-    }
-    if (body->failed || r->opendir.names.failed) {
-        request_error(r, EIO);
-        return;
-    }
-    if (!more || count == 0) {
-        open_directory_reply_list(r, &r->opendir.names, false);
-        return;
-    }
-    buffer_clear(&r->payload);
-    buffer_put_u64(&r->payload, r->parent);
-    buffer_put_string(&r->payload, name, len);
-    buffer_put_u32(&r->payload, rows(r, NAMES_A_PAGE));
-    request_progress(r);
-    link_send(r, MESSAGE_NAMES, on_names);
-}
-
-static void list_keys(struct request *r, struct virtual_node *v)
-{
-    r->parent = v->directory;
-    buffer_put_u64(&r->payload, v->directory);
-    buffer_put_text(&r->payload, "");
-    buffer_put_u32(&r->payload, rows(r, NAMES_A_PAGE));
-    link_send(r, MESSAGE_NAMES, on_names);
+    link_ask_inode(r, MESSAGE_GETATTR, r->parent, on_directory);
 }
 
 /* History: pages of rows, newest first, until a step is satisfied. */
@@ -152,6 +97,110 @@ static void send_history(struct request *r, uint64_t directory, const char *key,
     buffer_put_u32(&r->payload, rows(r, ROWS_A_PAGE));
     request_progress(r);
     link_send(r, MESSAGE_HISTORY, on_answer);
+}
+
+/* Listings come in pages, too: of keys by name, of versions as history. */
+
+/* Where a page has ended. */
+struct page_end {
+    const uint8_t *name; /* of a key; borrowed from the answer */
+    size_t name_len;
+    uint64_t revision; /* of a version */
+};
+
+static void ask_keys(struct request *r, const struct virtual_node *v, const struct page_end *end,
+                     request_fn *on_answer)
+{
+    buffer_clear(&r->payload);
+    buffer_put_u64(&r->payload, v->directory);
+    buffer_put_string(&r->payload, end->name, end->name_len);
+    buffer_put_u32(&r->payload, rows(r, NAMES_A_PAGE));
+    request_progress(r);
+    link_send(r, MESSAGE_NAMES, on_answer);
+}
+
+static void take_key(struct request *r, struct cursor *body, struct page_end *end)
+{
+    uint64_t version;
+
+    end->name = cursor_string(body, KV_NAME_MAX, &end->name_len);
+    version = cursor_u64(body);
+    cursor_u8(body);
+    if (body->failed || version == 0)
+        return; /* it has been a directory only, and these have no versions */
+    buffer_put_u8(&r->opendir.names, INODE_DIRECTORY);
+    buffer_put_bytes(&r->opendir.names, end->name, end->name_len);
+    buffer_put_u8(&r->opendir.names, 0);
+}
+
+static void ask_versions(struct request *r, const struct virtual_node *v, const struct page_end *end,
+                         request_fn *on_answer)
+{
+    send_history(r, v->directory, v->name, end->revision, on_answer);
+}
+
+static void take_version(struct request *r, struct cursor *body, struct page_end *end)
+{
+    char name[VERSION_NAME_MAX];
+    struct version_row row;
+
+    version_row_decode(body, &row);
+    end->revision = row.revision;
+    /* Rows of one version (its attributes were changed) stand together. */
+    if (body->failed || !is_version(&row) ||
+        (r->opendir.last.any && row.version == r->opendir.last.number &&
+         row.deleted == r->opendir.last.deleted))
+        return;
+    r->opendir.last.number = row.version;
+    r->opendir.last.deleted = row.deleted;
+    r->opendir.last.any = true;
+    version_name_format(row.version, row.deleted, name);
+    buffer_put_u8(&r->opendir.names, row.type == INODE_SYMLINK ? INODE_SYMLINK : INODE_FILE);
+    buffer_put_bytes(&r->opendir.names, name, strlen(name) + 1);
+}
+
+/* newest_first: the kernel gets it the other way round. */
+static const struct listing {
+    void (*ask)(struct request *r, const struct virtual_node *v, const struct page_end *end,
+                request_fn *on_answer);
+    void (*take)(struct request *r, struct cursor *body, struct page_end *end); /* one row */
+    bool newest_first;
+} keys = {ask_keys, take_key, false}, versions = {ask_versions, take_version, true};
+
+static const struct listing *listing_of(const struct virtual_node *v)
+{
+    return v->ops == &root_ops ? &keys : &versions;
+}
+
+static void on_page(struct request *r, int code, struct cursor *body)
+{
+    const struct virtual_node *v = virtual_find(r->core->virtuals, r->ino);
+    struct page_end end = {0};
+    uint32_t count, i;
+    bool more;
+
+    if (code != 0 || v == NULL) {
+        fail_version(r, code != 0 ? code : KV_E_STALE);
+        return;
+    }
+    more = cursor_u8(body) != 0;
+    count = cursor_u32(body);
+    for (i = 0; i < count && !body->failed; i++)
+        listing_of(v)->take(r, body, &end);
+    if (body->failed)
+        request_error(r, EIO);
+    else if (more && count > 0)
+        listing_of(v)->ask(r, v, &end, on_page);
+    else
+        open_directory_reply_list(r, &r->opendir.names, listing_of(v)->newest_first);
+}
+
+static void list(struct request *r, struct virtual_node *v)
+{
+    const struct page_end start = {.name = (const uint8_t *)""};
+
+    r->ino = v->id;
+    listing_of(v)->ask(r, v, &start, on_page);
 }
 
 /* KEY: r->name in the directory r->ino. Its versions may be read by those who may
@@ -229,49 +278,6 @@ static void lookup_key(struct request *r, struct virtual_node *parent)
     r->key = (struct request_key){0};
     r->ino = parent->id;
     send_history(r, parent->directory, r->name, 0, on_key_history);
-}
-
-static void on_versions(struct request *r, int code, struct cursor *body)
-{
-    struct virtual_table *virtuals = r->core->virtuals;
-    struct virtual_node *v = virtual_find(virtuals, r->ino);
-    struct version_row row = {0};
-    char name[VERSION_NAME_MAX];
-    uint32_t count, i;
-    bool more;
-
-    if (code != 0 || v == NULL) {
-        fail_version(r, code != 0 ? code : KV_E_STALE);
-        return;
-    }
-    more = cursor_u8(body) != 0;
-    count = cursor_u32(body);
-    for (i = 0; i < count && !body->failed; i++) {
-        version_row_decode(body, &row);
-        /* Rows of one version (its attributes were changed) stand together. */
-        if (body->failed || !is_version(&row) ||
-            (row.version == r->opendir.last.number && row.deleted == r->opendir.last.deleted &&
-             r->opendir.last.any))
-            continue;
-        r->opendir.last.number = row.version;
-        r->opendir.last.deleted = row.deleted;
-        r->opendir.last.any = true;
-        version_name_format(row.version, row.deleted, name);
-        buffer_put_u8(&r->opendir.names, row.type == INODE_SYMLINK ? INODE_SYMLINK : INODE_FILE);
-        buffer_put_bytes(&r->opendir.names, name, strlen(name) + 1);
-    }
-    if (body->failed)
-        request_error(r, EIO);
-    else if (more && count > 0)
-        send_history(r, v->directory, v->name, row.revision, on_versions);
-    else
-        open_directory_reply_list(r, &r->opendir.names, true);
-}
-
-static void list_versions(struct request *r, struct virtual_node *v)
-{
-    r->ino = v->id;
-    send_history(r, v->directory, v->name, 0, on_versions);
 }
 
 /* N */
@@ -471,9 +477,8 @@ static void read_version(struct request *r, struct virtual_node *v)
 
 static void on_link(struct request *r, int code, struct cursor *body)
 {
-    char target[KV_PATH_MAX + 1];
     struct version_row row;
-    const uint8_t *data;
+    const uint8_t *target;
     size_t len = 0;
 
     if (code != 0) {
@@ -481,15 +486,11 @@ static void on_link(struct request *r, int code, struct cursor *body)
         return;
     }
     version_row_decode(body, &row);
-    data = cursor_string(body, KV_PATH_MAX, &len);
-    if (data == NULL) {
+    target = cursor_string(body, KV_PATH_MAX, &len);
+    if (target == NULL)
         request_error(r, EIO);
-        return;
-    }
-    memcpy(target, data, len);
-    target[len] = '\0';
-    fuse_reply_readlink(r->fuse, target);
-    request_end(r);
+    else
+        reply_link(r, target, len);
 }
 
 static void read_link(struct request *r, struct virtual_node *v)
