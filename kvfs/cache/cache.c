@@ -1,14 +1,14 @@
 #include "kvfs/cache/cache.h"
 
-void cache_init(struct cache *cache, struct core *core, const struct cache_owner *owner)
+void cache_init(struct cache *cache, struct hub *hub, const struct cache_owner *owner)
 {
-    cache->core = core;
-    core->cache = cache;
+    cache->hub = hub;
+    hub->cache = cache;
     cache->owner = owner;
     notifier_init(cache);
 }
 
 void cache_deinit(struct cache *cache)
 {
-    inode_free_all(cache);
+    kernel_inode_free_all(cache);
 }

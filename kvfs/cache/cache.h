@@ -1,10 +1,10 @@
-/* What the kernel may have cached: the part of a mount that this folder keeps (see core.h). */
+/* What the kernel may have cached: the part of a mount that this folder keeps (see hub.h). */
 #ifndef KVFS_KVFS_CACHE_CACHE_H
 #define KVFS_KVFS_CACHE_CACHE_H
 
-#include "kvfs/cache/inode.h"
+#include "kvfs/cache/kernel_inode.h"
 #include "kvfs/cache/notifier.h"
-#include "kvfs/link/core.h"
+#include "kvfs/link/hub.h"
 
 /* For ever, as far as the kernel is concerned: events end it. */
 #define TIMEOUT_LONG 86400.0
@@ -12,22 +12,22 @@
 /* What is not known here of files; called only for inodes that have one. */
 struct cache_owner {
     /* The kernel has forgotten the inode: frees its file, and then it, if nothing else needs them. */
-    void (*put_file)(struct cache *cache, struct inode *inode);
-    void (*free_file)(struct cache *cache, struct inode *inode);
+    void (*put_file)(struct cache *cache, struct kernel_inode *inode);
+    void (*free_file)(struct cache *cache, struct kernel_inode *inode);
     /* The kernel has dropped what it had of it. */
-    void (*on_dropped)(struct cache *cache, struct inode *inode);
+    void (*on_dropped)(struct cache *cache, struct kernel_inode *inode);
 };
 
 struct cache {
-    struct core *core; /* borrowed */
+    struct hub *hub; /* borrowed */
     const struct cache_owner *owner;
     double entry_timeout; /* 0 on kernels that cannot drop all names at once */
-    struct inode_table inodes;
+    struct kernel_inode_table inodes;
     struct notifier notifier;
 };
 
 /* In memory that is all zeros. */
-void cache_init(struct cache *cache, struct core *core, const struct cache_owner *owner);
+void cache_init(struct cache *cache, struct hub *hub, const struct cache_owner *owner);
 /* Frees the inodes, and their files with them. */
 void cache_deinit(struct cache *cache);
 

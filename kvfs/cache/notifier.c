@@ -35,10 +35,10 @@ static int inc_epoch(struct cache *cache)
 {
     struct notification n = {.len = sizeof n, .error = NOTIFY_INC_EPOCH};
 
-    return write(fuse_session_fd(cache->core->session), &n, sizeof n) < 0 ? -errno : 0;
+    return write(fuse_session_fd(cache->hub->session), &n, sizeof n) < 0 ? -errno : 0;
 }
 
-static void enqueue(struct cache *cache, struct inode *inode, unsigned delay_ms)
+static void enqueue(struct cache *cache, struct kernel_inode *inode, unsigned delay_ms)
 {
     inode->inval_at_ms = delay_ms == 0 ? 0 : clock_boot_ms() + delay_ms;
     if (inode->inval_queued)
@@ -48,7 +48,7 @@ static void enqueue(struct cache *cache, struct inode *inode, unsigned delay_ms)
     pthread_cond_signal(&cache->notifier.cond);
 }
 
-void notifier_inval(struct cache *cache, struct inode *inode, bool data)
+void notifier_inval(struct cache *cache, struct kernel_inode *inode, bool data)
 {
     /* What the kernel does not have it need not drop. */
     if (!inode->told_attr && !(data && inode->told_data) && !notifier_is_pending(inode))
@@ -68,30 +68,30 @@ void notifier_names(struct cache *cache)
 
 void notifier_drop_all(struct cache *cache)
 {
-    struct inode *inode, *next;
+    struct kernel_inode *inode, *next;
 
     HASH_ITER(hh, cache->inodes.by_ino, inode, next)
     notifier_inval(cache, inode, true);
     notifier_names(cache);
 }
 
-void notifier_forget(struct cache *cache, struct inode *inode)
+void notifier_forget(struct cache *cache, struct kernel_inode *inode)
 {
     if (inode->inval_queued)
         TAILQ_REMOVE(&cache->notifier.list, inode, inval_link);
     inode->inval_queued = false;
 }
 
-bool notifier_is_pending(const struct inode *inode)
+bool notifier_is_pending(const struct kernel_inode *inode)
 {
     return inode->inval_attr || inode->inval_data;
 }
 
 /* One inode of the list. Drops the lock while the kernel is at work. */
-static void notify_inode(struct cache *cache, struct inode *inode)
+static void notify_inode(struct cache *cache, struct kernel_inode *inode)
 {
     uint64_t ino = inode->ino;
-    fuse_ino_t node = core_node(cache->core, ino);
+    fuse_ino_t node = hub_node(cache->hub, ino);
     uint32_t round = inode->inval_round;
     bool data = inode->inval_data;
     int rc;
@@ -101,12 +101,12 @@ static void notify_inode(struct cache *cache, struct inode *inode)
     inode->told_attr = false;
     if (data)
         inode->told_data = false;
-    inode->last_notice = ++cache->core->marks.notices;
-    pthread_mutex_unlock(&cache->core->lock);
-    rc = fuse_lowlevel_notify_inval_inode(cache->core->session, node, data ? 0 : -1, 0);
-    pthread_mutex_lock(&cache->core->lock);
+    inode->last_notice = ++cache->hub->marks.notices;
+    pthread_mutex_unlock(&cache->hub->lock);
+    rc = fuse_lowlevel_notify_inval_inode(cache->hub->session, node, data ? 0 : -1, 0);
+    pthread_mutex_lock(&cache->hub->lock);
 
-    inode = inode_find(cache, ino);
+    inode = kernel_inode_find(cache, ino);
     if (inode == NULL || inode->inval_round != round)
         return; /* forgotten, or queued again by a later change */
     if (rc == -ENOENT && inode->nlookup > 0 && inode->inval_tries < TRIES_MAX) {
@@ -119,10 +119,10 @@ static void notify_inode(struct cache *cache, struct inode *inode)
 }
 
 /* The first inode whose time has come; else ms until the first will. */
-static struct inode *next_inode(struct cache *cache, unsigned *wait_ms_out)
+static struct kernel_inode *next_inode(struct cache *cache, unsigned *wait_ms_out)
 {
     uint64_t now = 0;
-    struct inode *inode;
+    struct kernel_inode *inode;
 
     *wait_ms_out = 60000;
     TAILQ_FOREACH (inode, &cache->notifier.list, inval_link) {
@@ -148,7 +148,7 @@ static void wait_for_work(struct cache *cache, unsigned ms)
         until.tv_nsec -= 1000000000;
         until.tv_sec++;
     }
-    pthread_cond_timedwait(&cache->notifier.cond, &cache->core->lock, &until);
+    pthread_cond_timedwait(&cache->notifier.cond, &cache->hub->lock, &until);
 }
 
 static void *run(void *arg)
@@ -156,16 +156,16 @@ static void *run(void *arg)
     struct cache *cache = arg;
     struct notifier *n = &cache->notifier;
 
-    pthread_mutex_lock(&cache->core->lock);
+    pthread_mutex_lock(&cache->hub->lock);
     while (n->running) {
-        struct inode *inode;
+        struct kernel_inode *inode;
         unsigned wait_ms;
 
         if (n->epoch_wanted && n->epoch_works) {
             n->epoch_wanted = false;
-            pthread_mutex_unlock(&cache->core->lock);
+            pthread_mutex_unlock(&cache->hub->lock);
             inc_epoch(cache);
-            pthread_mutex_lock(&cache->core->lock);
+            pthread_mutex_lock(&cache->hub->lock);
             continue;
         }
         inode = next_inode(cache, &wait_ms);
@@ -174,7 +174,7 @@ static void *run(void *arg)
         else
             wait_for_work(cache, wait_ms);
     }
-    pthread_mutex_unlock(&cache->core->lock);
+    pthread_mutex_unlock(&cache->hub->lock);
     return NULL;
 }
 
@@ -183,12 +183,12 @@ int notifier_start(struct cache *cache)
     struct notifier *n = &cache->notifier;
     int rc = inc_epoch(cache);
 
-    pthread_mutex_lock(&cache->core->lock);
+    pthread_mutex_lock(&cache->hub->lock);
     n->epoch_works = rc == 0;
     if (n->epoch_works)
         cache->entry_timeout = TIMEOUT_LONG;
     n->running = true;
-    pthread_mutex_unlock(&cache->core->lock);
+    pthread_mutex_unlock(&cache->hub->lock);
     if (rc != 0)
         log_debug("this kernel cannot drop all names at once (%s): every name is looked up every time",
                   strerror(-rc));
@@ -204,11 +204,11 @@ void notifier_stop(struct cache *cache)
     struct notifier *n = &cache->notifier;
     bool running;
 
-    pthread_mutex_lock(&cache->core->lock);
+    pthread_mutex_lock(&cache->hub->lock);
     running = n->running;
     n->running = false;
     pthread_cond_signal(&n->cond);
-    pthread_mutex_unlock(&cache->core->lock);
+    pthread_mutex_unlock(&cache->hub->lock);
     if (running)
         pthread_join(n->thread, NULL);
     pthread_cond_destroy(&n->cond);

@@ -21,9 +21,9 @@
 #include <sys/queue.h>
 
 struct cache;
-struct inode;
+struct kernel_inode;
 
-TAILQ_HEAD(inval_list, inode);
+TAILQ_HEAD(inval_list, kernel_inode);
 
 struct notifier {
     pthread_t thread;
@@ -39,14 +39,14 @@ int notifier_start(struct cache *cache);
 void notifier_stop(struct cache *cache); /* without the lock */
 
 /* Attributes, or content too, of the inode have changed. */
-void notifier_inval(struct cache *cache, struct inode *inode, bool data);
+void notifier_inval(struct cache *cache, struct kernel_inode *inode, bool data);
 /* Names have changed. */
 void notifier_names(struct cache *cache);
 /* Everything may have changed. */
 void notifier_drop_all(struct cache *cache);
 /* The inode is about to be freed. */
-void notifier_forget(struct cache *cache, struct inode *inode);
+void notifier_forget(struct cache *cache, struct kernel_inode *inode);
 /* Whether the kernel has not yet been told of a change of the inode. */
-bool notifier_is_pending(const struct inode *inode);
+bool notifier_is_pending(const struct kernel_inode *inode);
 
 #endif

@@ -18,12 +18,12 @@
 
 struct file *file_find(struct files *files, uint64_t ino)
 {
-    struct inode *inode = inode_find(files->cache, ino);
+    struct kernel_inode *inode = kernel_inode_find(files->cache, ino);
 
     return inode != NULL ? inode->file : NULL;
 }
 
-struct file *file_get(struct files *files, struct inode *inode)
+struct file *file_get(struct files *files, struct kernel_inode *inode)
 {
     struct file *f = inode->file;
 
@@ -55,7 +55,7 @@ static void list_or_unlist(struct files *files, struct file *f)
     f->listed = wanted;
     if (!wanted && f->held_open) {
         f->held_open = false;
-        link_close_inode(files->core, f->inode->ino);
+        uplink_close_inode(files->hub, f->inode->ino);
     }
 }
 
@@ -69,7 +69,7 @@ static void keep_no_more(struct files *files, struct file *f)
     f->kept = false;
 }
 
-void file_free(struct files *files, struct inode *inode)
+void file_free(struct files *files, struct kernel_inode *inode)
 {
     struct file *f = inode->file;
 
@@ -77,7 +77,7 @@ void file_free(struct files *files, struct inode *inode)
     if (f->listed)
         TAILQ_REMOVE(&files->list, f, link);
     file_take_lost(files, f);
-    files->reserve.used -= f->reserved;
+    files->room.used -= f->reserved;
     while (!TAILQ_EMPTY(&f->handles)) {
         struct handle *h = TAILQ_FIRST(&f->handles);
 
@@ -92,7 +92,7 @@ void file_free(struct files *files, struct inode *inode)
     inode->file = NULL;
 }
 
-bool file_is_removed(const struct inode *inode)
+bool file_is_removed(const struct kernel_inode *inode)
 {
     return inode != NULL && inode->file != NULL && inode->file->life != FILE_LIVE &&
            inode->file->life != FILE_LOST;
@@ -112,7 +112,7 @@ static bool keep(struct files *files, struct file *f)
     files->kept.n++;
     files->kept.bytes += f->attr.size;
     for (old = TAILQ_FIRST(&files->kept.list); old != f; old = next) {
-        struct inode *inode = old->inode;
+        struct kernel_inode *inode = old->inode;
 
         next = TAILQ_NEXT(old, kept_link);
         if (files->kept.n <= KEPT_MAX && files->kept.bytes <= KEPT_BYTES_MAX)
@@ -126,7 +126,7 @@ static bool keep(struct files *files, struct file *f)
     return true;
 }
 
-void file_put(struct files *files, struct inode *inode)
+void file_put(struct files *files, struct kernel_inode *inode)
 {
     struct file *f = inode->file;
 
@@ -139,7 +139,7 @@ void file_put(struct files *files, struct inode *inode)
             return;
         file_free(files, inode);
     }
-    inode_put(files->cache, inode);
+    kernel_inode_put(files->cache, inode);
 }
 
 bool file_flags_write(int flags)
@@ -159,7 +159,8 @@ static bool is_open_for_writing(const struct handle *h)
     return h->pinned && (file_flags_access(h->flags) & OPEN_WRITE) != 0;
 }
 
-struct handle *file_open(struct files *files, struct inode *inode, int flags, uint32_t uid, pid_t process)
+struct handle *file_open(struct files *files, struct kernel_inode *inode, int flags, uint32_t uid,
+                         pid_t process)
 {
     struct handle *h = calloc(1, sizeof *h);
     struct file *f = h != NULL ? file_get(files, inode) : NULL;
@@ -181,7 +182,7 @@ struct handle *file_open(struct files *files, struct inode *inode, int flags, ui
 
 void file_close(struct files *files, struct handle *h)
 {
-    struct inode *inode = h->inode;
+    struct kernel_inode *inode = h->inode;
     struct file *f = inode->file;
 
     TAILQ_REMOVE(&f->handles, h, link);
@@ -192,7 +193,7 @@ void file_close(struct files *files, struct handle *h)
     if (is_open_for_writing(h) && file_is_dirty(f) && !f->held_open)
         f->held_open = true;
     else if (h->pinned)
-        link_close_inode(files->core, inode->ino);
+        uplink_close_inode(files->hub, inode->ino);
     free(h);
     if (f->n_writable == 0)
         publish_released(files, f);
@@ -200,23 +201,23 @@ void file_close(struct files *files, struct handle *h)
         file_put(files, inode);
 }
 
-static void open_on_node(struct files *files, struct inode *inode, uint8_t access, uint32_t uid,
-                         request_fn *on_answer)
+static void open_on_node(struct files *files, struct kernel_inode *inode, uint8_t access, uint32_t uid,
+                         call_fn *on_answer)
 {
-    struct request *r = request_begin(files->core, NULL, REQUEST_PLAIN);
+    struct call *call = call_begin(files->hub, NULL, CALL_PLAIN);
 
-    if (r == NULL)
+    if (call == NULL)
         return;
-    r->ino = inode->ino;
-    r->once = true;
-    r->deadline_ms = UINT64_MAX;
-    r->caller.uid = uid;
-    link_open_inode(r, inode->ino, access, true, on_answer);
+    call->ino = inode->ino;
+    call->once = true;
+    call->deadline_ms = UINT64_MAX;
+    call->caller.uid = uid;
+    uplink_open_inode(call, inode->ino, access, true, on_answer);
 }
 
-static void on_held(struct request *r, int code, struct cursor *body)
+static void on_held(struct call *call, int code, struct cursor *body)
 {
-    request_end(r); /* the publication tells */
+    call_end(call); /* the publication tells */
 }
 
 void file_hold_open(struct files *files, struct file *f)
@@ -227,17 +228,17 @@ void file_hold_open(struct files *files, struct file *f)
         if (is_open_for_writing(h))
             return;
     }
-    if (f->held_open || files->core->link.client == NULL)
+    if (f->held_open || files->hub->uplink.client == NULL)
         return; /* without a connection: file_reopen_all() */
     f->held_open = true;
     open_on_node(files, f->inode, OPEN_WRITE, f->uid, on_held);
 }
 
-static void on_reopened(struct request *r, int code, struct cursor *body)
+static void on_reopened(struct call *call, int code, struct cursor *body)
 {
-    struct file *f = file_find(r->core->files, r->ino);
+    struct file *f = file_find(call->hub->files, call->ino);
 
-    request_end(r);
+    call_end(call);
     if (f == NULL || (code != KV_E_STALE && code != KV_E_NOENT))
         return;
     if (f->life == FILE_LIVE || f->life == FILE_PULLING) {
@@ -250,7 +251,7 @@ static void on_reopened(struct request *r, int code, struct cursor *body)
 
 void file_reopen_all(struct files *files)
 {
-    struct inode *inode, *next;
+    struct kernel_inode *inode, *next;
 
     HASH_ITER(hh, files->cache->inodes.by_ino, inode, next)
     {
@@ -351,7 +352,7 @@ int file_take_lost(struct files *files, struct file *f)
         return 0;
     f->lost = 0;
     files->n_lost--;
-    return code == KV_E_FBIG || code == KV_E_NOSPC ? request_errno(code) : EIO;
+    return code == KV_E_FBIG || code == KV_E_NOSPC ? call_errno(code) : EIO;
 }
 
 static bool is_writer(const struct file *f, pid_t thread)
@@ -376,11 +377,11 @@ void file_touched(struct files *files, struct file *f, const struct fuse_ctx *wh
 
     if (!f->listed)
         f->dirty_ms = clock_boot_ms();
-    f->touched_ns = core_now_ns(files->core);
+    f->touched_ns = hub_now_ns(files->hub);
     stage_stamp(&f->stage, f->touched_ns);
     f->told = false;
     list_or_unlist(files, f);
-    reserve_account(files, f);
+    room_account(files, f);
     f->inode->told_data = true; /* the kernel put it into its page cache itself */
     if (who == NULL)
         return;
@@ -410,15 +411,15 @@ bool file_is_of(const struct file *f, const struct handle *h, pid_t process)
 
 /* Removed while open: the value is fetched, so that it outlives the node. */
 
-static void pull_next(struct request *r);
+static void pull_next(struct call *call);
 
-static void pulled(struct file *f, struct request *r)
+static void pulled(struct file *f, struct call *call)
 {
     int rc = stage_truncate(&f->base, 0);
 
     if (rc == 0)
-        rc = stage_write(&f->base, 0, r->pull.data.data, r->pull.data.len);
-    if (rc != 0 || r->pull.data.failed) {
+        rc = stage_write(&f->base, 0, call->pull.data.data, call->pull.data.len);
+    if (rc != 0 || call->pull.data.failed) {
         log_error("out of memory: the content of a removed file that is still open is lost");
         f->life = FILE_LOST;
         return;
@@ -426,64 +427,64 @@ static void pulled(struct file *f, struct request *r)
     f->life = FILE_ORPHAN;
 }
 
-static void on_pulled(struct request *r, int code, struct cursor *body)
+static void on_pulled(struct call *call, int code, struct cursor *body)
 {
-    struct file *f = file_find(r->core->files, r->ino);
+    struct file *f = file_find(call->hub->files, call->ino);
     const uint8_t *data;
     struct attr attr;
     size_t len = 0;
 
     if (f == NULL || f->life != FILE_PULLING) {
-        request_end(r);
+        call_end(call);
         return;
     }
     if (code != 0) {
         log_error("the content of a removed file that is still open is lost: %s",
                   code > 0 ? error_text(code) : strerror(-code));
         f->life = FILE_LOST;
-        request_end(r);
+        call_end(call);
         return;
     }
     attr_decode(body, &attr);
     data = cursor_string(body, READ_LENGTH_MAX, &len);
     if (data != NULL)
-        buffer_put_bytes(&r->pull.data, data, len);
-    if (data == NULL || r->pull.data.len > attr.size || (len == 0 && r->pull.data.len < attr.size)) {
+        buffer_put_bytes(&call->pull.data, data, len);
+    if (data == NULL || call->pull.data.len > attr.size || (len == 0 && call->pull.data.len < attr.size)) {
         log_error("inode %" PRIu64 ": the node's answer to a read is short: the content of a removed file "
                   "that is still open is lost",
-                  r->ino);
+                  call->ino);
         f->life = FILE_LOST;
-        request_end(r);
-    } else if (r->pull.data.len < attr.size && !r->pull.data.failed) {
-        pull_next(r);
+        call_end(call);
+    } else if (call->pull.data.len < attr.size && !call->pull.data.failed) {
+        pull_next(call);
     } else {
-        pulled(f, r);
-        request_end(r);
+        pulled(f, call);
+        call_end(call);
     }
 }
 
-static void pull_next(struct request *r)
+static void pull_next(struct call *call)
 {
-    buffer_clear(&r->payload);
-    buffer_put_u8(&r->payload, READ_LOCAL);
-    buffer_put_u64(&r->payload, r->ino);
-    buffer_put_u64(&r->payload, r->pull.data.len);
-    buffer_put_u32(&r->payload, READ_LENGTH_MAX);
-    request_progress(r);
-    link_send(r, MESSAGE_READ, on_pulled);
+    buffer_clear(&call->payload);
+    buffer_put_u8(&call->payload, READ_LOCAL);
+    buffer_put_u64(&call->payload, call->ino);
+    buffer_put_u64(&call->payload, call->pull.data.len);
+    buffer_put_u32(&call->payload, READ_LENGTH_MAX);
+    call_progress(call);
+    uplink_send(call, MESSAGE_READ, on_pulled);
 }
 
 static void pull(struct files *files, struct file *f)
 {
-    struct request *r = request_begin(files->core, NULL, REQUEST_PULL);
+    struct call *call = call_begin(files->hub, NULL, CALL_PULL);
 
-    if (r == NULL) {
+    if (call == NULL) {
         f->life = FILE_LOST;
         return;
     }
     f->pulling = true;
-    r->ino = f->inode->ino;
-    pull_next(r);
+    call->ino = f->inode->ino;
+    pull_next(call);
 }
 
 void file_removed(struct files *files, struct file *f, const struct attr *attr, bool by_other)
@@ -495,7 +496,7 @@ void file_removed(struct files *files, struct file *f, const struct attr *attr, 
     f->attr.nlink = 0;
     f->removed_elsewhere = by_other;
     f->life = FILE_PULLING;
-    reserve_account(files, f);
+    room_account(files, f);
     file_take_lost(files, f); /* there is no content any more that could be wrong */
     if (f->attr.size == 0 || f->attr.type != INODE_FILE)
         f->life = FILE_ORPHAN;
@@ -510,7 +511,8 @@ void file_removed(struct files *files, struct file *f, const struct attr *attr, 
         pull(files, f);
 }
 
-void file_inode_removed(struct files *files, struct inode *inode, const struct attr *attr, bool by_other)
+void file_inode_removed(struct files *files, struct kernel_inode *inode, const struct attr *attr,
+                        bool by_other)
 {
     if (inode->nlookup > 0)
         file_get(files, inode); /* without memory for it, it is gone for good */

@@ -17,7 +17,7 @@
 #include <sys/types.h>
 
 #include "kvfs/file/stage.h"
-#include "kvfs/link/request.h"
+#include "kvfs/link/call.h"
 
 #define FILE_WRITERS 8
 #define FILE_NUMBERS 4
@@ -28,7 +28,7 @@ struct files;
 
 struct handle {
     TAILQ_ENTRY(handle) link;
-    struct inode *inode; /* borrowed: a handle keeps it alive */
+    struct kernel_inode *inode; /* borrowed: a handle keeps it alive */
     int flags;
     uint32_t uid; /* who opened it */
     pid_t opener; /* process; 0: unknown */
@@ -56,7 +56,7 @@ enum file_life { FILE_LIVE, FILE_PULLING, FILE_ORPHAN, FILE_LOST };
 struct file {
     TAILQ_ENTRY(file) link; /* in files->list while `listed` */
     bool listed;
-    struct inode *inode; /* owns this */
+    struct kernel_inode *inode; /* owns this */
     struct handle_list handles;
     unsigned n_handles, n_writable;
     enum file_life life;
@@ -68,7 +68,7 @@ struct file {
     struct stage base;     /* ORPHAN: the value that the file had */
     struct stage inflight; /* edits of the publication under way */
     struct stage stage;    /* edits after it */
-    uint64_t reserved;     /* room that the edits take (reserve.h) */
+    uint64_t reserved;     /* room that the edits take (room.h) */
     uint64_t dirty_ms;     /* when the oldest edit of `stage` came */
     int64_t touched_ns;    /* when the newest edit was made: its mtime */
     bool fresh; /* created here and never published: the first publication replaces the empty creation */
@@ -79,7 +79,7 @@ struct file {
     unsigned n_writers;
 
     /* publish.c */
-    struct request *publication;
+    struct call *publication;
     struct buffer body;
     unsigned n_parts, part_next, part_acked;
     struct command_number numbers[FILE_NUMBERS]; /* that it had; the newest first */
@@ -94,22 +94,23 @@ struct file {
     TAILQ_ENTRY(file) kept_link;
     bool kept, pulling; /* pulling: its value has been asked for */
     uint64_t kept_ms;
-    struct request_list waiters;      /* for the publication under way */
-    struct request_list next_waiters; /* for the one after it */
-    struct request_list invalidated;  /* opens that wait until the kernel has dropped its cache */
+    struct call_list waiters;      /* for the publication under way */
+    struct call_list next_waiters; /* for the one after it */
+    struct call_list invalidated;  /* opens that wait until the kernel has dropped its cache */
 };
 
 /* The file of an inode, if it has one; else NULL. */
 struct file *file_find(struct files *files, uint64_t ino);
 /* The inode's file, made if need be. NULL: out of memory. */
-struct file *file_get(struct files *files, struct inode *inode);
+struct file *file_get(struct files *files, struct kernel_inode *inode);
 /* Frees it, and the inode, if nothing needs it any more. */
-void file_put(struct files *files, struct inode *inode);
-void file_free(struct files *files, struct inode *inode);
+void file_put(struct files *files, struct kernel_inode *inode);
+void file_free(struct files *files, struct kernel_inode *inode);
 
 /* A handle that is already open (pinned) on the node. uid, process: who opens it; process
  * 0: not known, or only to read. NULL: out of memory. */
-struct handle *file_open(struct files *files, struct inode *inode, int flags, uint32_t uid, pid_t process);
+struct handle *file_open(struct files *files, struct kernel_inode *inode, int flags, uint32_t uid,
+                         pid_t process);
 /* Whether a handle with these flags can write. */
 bool file_flags_write(int flags);
 /* What a handle with these flags is opened for on the node: OPEN_READ | OPEN_WRITE. */
@@ -148,11 +149,12 @@ void file_touched(struct files *files, struct file *f, const struct fuse_ctx *wh
 /* Whether the process has opened the handle or written to the file. */
 bool file_is_of(const struct file *f, const struct handle *h, pid_t process);
 /* Whether its last name has gone and what it was is still known. */
-bool file_is_removed(const struct inode *inode);
+bool file_is_removed(const struct kernel_inode *inode);
 /* Fetches the values of removed inodes that the kernel has not forgotten by now. */
 void file_keep_tick(struct files *files, uint64_t now_ms);
 /* The last name of an inode has gone; by_other: not through this mount. */
-void file_inode_removed(struct files *files, struct inode *inode, const struct attr *attr, bool by_other);
+void file_inode_removed(struct files *files, struct kernel_inode *inode, const struct attr *attr,
+                        bool by_other);
 /* The same for its file. */
 void file_removed(struct files *files, struct file *f, const struct attr *attr, bool by_other);
 

@@ -20,18 +20,18 @@
 #define FLAGS_AT 8 /* in a publication's body, behind the inode */
 #define EXPECT_AT 9
 
-static void on_published(struct request *r, int code, struct cursor *body);
+static void on_published(struct call *call, int code, struct cursor *body);
 
-static struct file *file_of(const struct request *r)
+static struct file *file_of(const struct call *call)
 {
-    return file_find(r->core->files, r->ino);
+    return file_find(call->hub->files, call->ino);
 }
 
 /* Parts: all but the last piece of a long body, then the command with the last. */
 
-static void send_parts(struct request *r, struct file *f)
+static void send_parts(struct call *call, struct file *f)
 {
-    size_t size = r->core->link.node.part_size;
+    size_t size = call->hub->uplink.node.part_size;
     struct buffer piece = BUFFER_INIT;
 
     while (f->part_next < f->n_parts && f->part_next < f->part_acked + PART_WINDOW) {
@@ -40,7 +40,7 @@ static void send_parts(struct request *r, struct file *f)
         buffer_put_string(&piece, f->body.data + f->part_next * size, size);
         if (piece.failed)
             break;
-        link_transmit(r, f->part_next++, COMMAND_PART, 0, piece.data, piece.len);
+        uplink_transmit(call, f->part_next++, COMMAND_PART, 0, piece.data, piece.len);
     }
     if (f->part_next == f->n_parts) {
         size_t done = f->n_parts * size;
@@ -53,21 +53,21 @@ static void send_parts(struct request *r, struct file *f)
         buffer_put_bytes(&piece, f->body.data + done, f->body.len - done);
         if (!piece.failed) {
             f->part_next++;
-            link_transmit(r, LINK_LAST_PART, COMMAND_PUBLISH,
-                          f->n_parts > 0 ? COMMAND_PARTS | COMMAND_OPENED : 0, piece.data, piece.len);
+            uplink_transmit(call, UPLINK_LAST_PART, COMMAND_PUBLISH,
+                            f->n_parts > 0 ? COMMAND_PARTS | COMMAND_OPENED : 0, piece.data, piece.len);
         }
     }
-    if (piece.failed && r->sent) {
-        r->sent = false; /* out of memory: from here once more */
-        r->retry_ms = clock_boot_ms() + PART_RETRY_MS;
+    if (piece.failed && call->sent) {
+        call->sent = false; /* out of memory: from here once more */
+        call->retry_ms = clock_boot_ms() + PART_RETRY_MS;
     }
     buffer_deinit(&piece);
 }
 
-static void transmit(struct request *r)
+static void transmit(struct call *call)
 {
-    struct file *f = file_of(r);
-    struct command_number number = {.session = r->core->link.session, .seq = r->seq};
+    struct file *f = file_of(call);
+    struct command_number number = {.session = call->hub->uplink.session, .seq = call->seq};
 
     /* Under another number nothing is there yet. */
     if (f->n_numbers == 0 || f->numbers[0].session != number.session || f->numbers[0].seq != number.seq) {
@@ -76,67 +76,67 @@ static void transmit(struct request *r)
         f->numbers[0] = number;
         f->part_acked = 0;
     }
-    f->n_parts = (unsigned)((f->body.len - 1) / r->core->link.node.part_size);
+    f->n_parts = (unsigned)((f->body.len - 1) / call->hub->uplink.node.part_size);
     f->part_next = f->part_acked;
-    send_parts(r, f);
+    send_parts(call, f);
 }
 
 /* It gets on: so do all who wait for it, or behind it. */
-static void progress(struct request *r, struct file *f)
+static void progress(struct call *call, struct file *f)
 {
-    struct files *files = r->core->files;
+    struct files *files = call->hub->files;
     struct file *behind;
-    struct request *w;
+    struct call *w;
 
     TAILQ_FOREACH (w, &f->waiters, place)
-        request_progress(w);
+        call_progress(w);
     TAILQ_FOREACH (w, &f->next_waiters, place)
-        request_progress(w);
+        call_progress(w);
     TAILQ_FOREACH (behind, &files->list, link) {
         if (behind->queued) {
             TAILQ_FOREACH (w, &behind->waiters, place)
-                request_progress(w);
+                call_progress(w);
         }
     }
-    r->sent_ms = clock_boot_ms();
-    r->delays = 0;
+    call->sent_ms = clock_boot_ms();
+    call->delays = 0;
 }
 
-static void on_part(struct request *r, unsigned part, int code)
+static void on_part(struct call *call, unsigned part, int code)
 {
-    struct file *f = file_of(r);
+    struct file *f = file_of(call);
 
     switch (code) {
     case 0:
-        progress(r, f);
+        progress(call, f);
         if (part >= f->part_acked && part < f->n_parts)
             f->part_acked = part + 1; /* they are taken in order */
-        if (r->sent)
-            send_parts(r, f);
+        if (call->sent)
+            send_parts(call, f);
         break;
     case KV_E_PART:
         /* All over again; the answers to the pieces behind this one, or behind one that
          * was put off, say the same. */
-        if (!r->sent)
+        if (!call->sent)
             break;
         f->part_acked = 0;
-        r->sent = false;
-        r->last_code = code;
-        r->retry_ms = clock_boot_ms() + PART_RETRY_MS;
+        call->sent = false;
+        call->last_code = code;
+        call->retry_ms = clock_boot_ms() + PART_RETRY_MS;
         break;
     case KV_E_DUPLICATE:
         break; /* the command was executed; its answer is on the way */
     default: {
         struct cursor nothing = cursor_of(NULL, 0);
-        unsigned sends = r->sends;
+        unsigned sends = call->sends;
 
-        if (link_retries(r, code)) {
+        if (uplink_retries(call, code)) {
             if (f->part_next > f->n_parts)
-                r->sends = sends; /* the command itself is out */
+                call->sends = sends; /* the command itself is out */
             break;
         }
-        link_cancel(r);
-        on_published(r, code, &nothing);
+        uplink_cancel(call);
+        on_published(call, code, &nothing);
     }
     }
 }
@@ -145,9 +145,9 @@ static void on_part(struct request *r, unsigned part, int code)
  * for once more only on the content that it was based on: who has written since is not
  * overwritten. If it was executed after all, its event comes before the answer. The
  * same goes for what nobody waits for any more: its writer was told that it failed. */
-static bool on_new_session(struct request *r, bool executed)
+static bool on_new_session(struct call *call, bool executed)
 {
-    struct file *f = file_of(r);
+    struct file *f = file_of(call);
 
     if (!executed && (f->n_handles > 0 || !TAILQ_EMPTY(&f->waiters)))
         return true;
@@ -271,9 +271,9 @@ static void next_upload(struct files *files)
     }
 }
 
-static void move_waiters(struct request_list *to, struct request_list *from)
+static void move_waiters(struct call_list *to, struct call_list *from)
 {
-    struct request *w;
+    struct call *w;
 
     TAILQ_FOREACH (w, from, place)
         w->waiting = to;
@@ -282,8 +282,8 @@ static void move_waiters(struct request_list *to, struct request_list *from)
 
 static void finish(struct files *files, struct file *f, int code)
 {
-    struct request_list waiters;
-    struct inode *inode = f->inode;
+    struct call_list waiters;
+    struct kernel_inode *inode = f->inode;
     uint64_t ino = inode->ino;
     bool in_parts = files->uploading == f;
     int later_code;
@@ -295,16 +295,16 @@ static void finish(struct files *files, struct file *f, int code)
         files->uploading = NULL;
     if (code == 0) {
         stage_clear(&f->inflight);
-        reserve_published(files, f);
+        room_published(files, f);
         f->fresh = false;
         f->refusals = 0;
         f->retry_ms = 0;
     } else {
         on_failed(files, f, code, in_parts);
-        reserve_account(files, f);
+        room_account(files, f);
     }
     later_code = f->life == FILE_LIVE ? code : f->removed_elsewhere ? KV_E_STALE : 0;
-    /* The answers below may end requests, and with them this file. */
+    /* The answers below may end calls, and with them this file. */
     TAILQ_INIT(&waiters);
     move_waiters(&waiters, &f->waiters);
     move_waiters(&f->waiters, &f->next_waiters);
@@ -312,26 +312,26 @@ static void finish(struct files *files, struct file *f, int code)
         publish_start(files, f);
     if (in_parts)
         next_upload(files);
-    request_wake_all(&waiters, code);
-    inode = inode_find(files->cache, ino);
+    call_wake_all(&waiters, code);
+    inode = kernel_inode_find(files->cache, ino);
     if (inode == NULL || inode->file == NULL)
         return;
     /* Nothing is left to publish for those: it was part of this, or went with it. */
     if (!file_is_dirty(inode->file) || inode->file->life != FILE_LIVE)
-        request_wake_all(&inode->file->waiters, later_code);
-    inode = inode_find(files->cache, ino);
+        call_wake_all(&inode->file->waiters, later_code);
+    inode = kernel_inode_find(files->cache, ino);
     if (inode != NULL)
         file_put(files, inode);
 }
 
-static void on_published(struct request *r, int code, struct cursor *body)
+static void on_published(struct call *call, int code, struct cursor *body)
 {
-    struct files *files = r->core->files;
-    struct file *f = file_of(r);
+    struct files *files = call->hub->files;
+    struct file *f = file_of(call);
 
-    if (code == 0 && r->result.attr.ino == r->ino)
-        file_learn(f, &r->result.attr);
-    request_end(r);
+    if (code == 0 && call->result.attr.ino == call->ino)
+        file_learn(f, &call->result.attr);
+    call_end(call);
     finish(files, f, code);
 }
 
@@ -352,69 +352,69 @@ static void encode(struct file *f)
 
 void publish_start(struct files *files, struct file *f)
 {
-    struct request *r;
+    struct call *call;
     bool in_parts;
 
     if (f->publication != NULL || stage_empty(&f->stage) || f->life != FILE_LIVE)
         return;
-    in_parts = stage_encoded_len(&f->stage) + EXPECT_AT + 8 > files->core->link.node.part_size;
+    in_parts = stage_encoded_len(&f->stage) + EXPECT_AT + 8 > files->hub->uplink.node.part_size;
     f->queued = in_parts && files->uploading != NULL;
     if (f->queued)
         return;
-    r = request_begin(files->core, NULL, REQUEST_PLAIN);
+    call = call_begin(files->hub, NULL, CALL_PLAIN);
     stage_join(&f->inflight, &f->stage);
-    if (r != NULL) {
+    if (call != NULL) {
         encode(f);
-        if (f->body.failed || !buffer_reserve(&r->payload, COMMAND_HEAD_MAX)) {
+        if (f->body.failed || !buffer_reserve(&call->payload, COMMAND_HEAD_MAX)) {
             buffer_deinit(&f->body);
-            request_end(r);
-            r = NULL;
+            call_end(call);
+            call = NULL;
         }
     }
-    if (r == NULL) {
+    if (call == NULL) {
         /* Out of memory. publish_tick() tries again for as long as somebody waits. */
         put_back(f);
         put_off(f, false);
         return;
     }
-    r->ino = f->inode->ino;
-    r->caller.uid = f->uid;
-    r->caller.gid = f->gid;
-    r->deadline_ms = UINT64_MAX; /* those who wait for it have theirs */
-    r->on_new_session = on_new_session;
-    r->transmit = transmit;
-    r->on_part = on_part;
-    f->publication = r;
+    call->ino = f->inode->ino;
+    call->caller.uid = f->uid;
+    call->caller.gid = f->gid;
+    call->deadline_ms = UINT64_MAX; /* those who wait for it have theirs */
+    call->on_new_session = on_new_session;
+    call->transmit = transmit;
+    call->on_part = on_part;
+    f->publication = call;
     f->n_numbers = 0;
-    f->dirty_ms = r->started_ms; /* of what is staged from now on */
+    f->dirty_ms = call->started_ms; /* of what is staged from now on */
     if (in_parts) {
         files->uploading = f;
         files->uploaded_uid = f->uid;
     }
     file_put(files, f->inode); /* on the list now */
     file_hold_open(files, f);
-    link_write_parts(r, COMMAND_PUBLISH, on_published);
+    uplink_write_parts(call, COMMAND_PUBLISH, on_published);
 }
 
-void publish_wait(struct inode *inode, struct request *r, request_fn *on_answer)
+void publish_wait(struct kernel_inode *inode, struct call *call, call_fn *on_answer)
 {
-    struct files *files = r->core->files;
+    struct files *files = call->hub->files;
     struct file *f = inode != NULL ? inode->file : NULL;
     struct cursor nothing = cursor_of(NULL, 0);
 
     if (f == NULL || !file_is_dirty(f)) {
-        on_answer(r, 0, &nothing);
+        on_answer(call, 0, &nothing);
         return;
     }
     if (f->life != FILE_LIVE && f->publication == NULL) {
-        on_answer(r, f->removed_elsewhere ? KV_E_STALE : 0, &nothing);
+        on_answer(call, f->removed_elsewhere ? KV_E_STALE : 0, &nothing);
         return;
     }
     if (f->publication != NULL && !stage_empty(&f->stage)) {
-        request_wait(r, &f->next_waiters, on_answer);
+        call_wait(call, &f->next_waiters, on_answer);
         return;
     }
-    request_wait(r, &f->waiters, on_answer);
+    call_wait(call, &f->waiters, on_answer);
     publish_start(files, f);
 }
 
@@ -429,7 +429,7 @@ void publish_released(struct files *files, struct file *f)
     file_put(files, f->inode);
 }
 
-void publish_told(struct inode *inode)
+void publish_told(struct kernel_inode *inode)
 {
     if (inode != NULL && inode->file != NULL)
         inode->file->told = true;
@@ -452,7 +452,7 @@ void publish_landed(struct files *files, struct file *f, const struct event *e)
         return;
     if (e->attr.ino == f->inode->ino)
         file_learn(f, &e->attr);
-    request_end(f->publication);
+    call_end(f->publication);
     finish(files, f, 0);
 }
 
@@ -460,10 +460,10 @@ void publish_landed(struct files *files, struct file *f, const struct event *e)
  * node: it is taken back, and is no overwriting of what comes meanwhile. */
 static bool is_overdue(const struct files *files, const struct file *f, uint64_t now_ms)
 {
-    const struct request *r = f->publication;
+    const struct call *call = f->publication;
 
-    return r != NULL && f->n_handles == 0 && r->sends == 0 && !r->sent && TAILQ_EMPTY(&f->waiters) &&
-           now_ms - r->started_ms > files->core->options->timeout_ms;
+    return call != NULL && f->n_handles == 0 && call->sends == 0 && !call->sent && TAILQ_EMPTY(&f->waiters) &&
+           now_ms - call->started_ms > files->hub->options->timeout_ms;
 }
 
 static bool is_due(const struct files *files, const struct file *f, uint64_t now_ms)
@@ -471,7 +471,7 @@ static bool is_due(const struct files *files, const struct file *f, uint64_t now
     if (f->publication != NULL || f->retry_ms > now_ms)
         return false;
     return f->refusals > 0 || !TAILQ_EMPTY(&f->waiters) ||
-           now_ms - f->dirty_ms >= files->core->options->commit_ms;
+           now_ms - f->dirty_ms >= files->hub->options->commit_ms;
 }
 
 void publish_tick(struct files *files, uint64_t now_ms)
@@ -486,7 +486,7 @@ void publish_tick(struct files *files, uint64_t now_ms)
         } else if (is_overdue(files, f, now_ms)) {
             int code = f->publication->last_code != 0 ? f->publication->last_code : KV_E_UNAVAILABLE;
 
-            request_end(f->publication);
+            call_end(f->publication);
             finish(files, f, may_pass(code) ? code : KV_E_UNAVAILABLE);
             return; /* anything may be gone; the others at the next tick */
         }

@@ -28,16 +28,16 @@
 #include "kvfs/file/file.h"
 #include "sync/wire/message.h"
 
-/* Publishes what the inode has and calls on_answer(r, code) when it is done;
+/* Publishes what the inode has and calls on_answer(call, code) when it is done;
  * at once if there is nothing. inode may be NULL. */
-void publish_wait(struct inode *inode, struct request *r, request_fn *on_answer);
+void publish_wait(struct kernel_inode *inode, struct call *call, call_fn *on_answer);
 /* Starts a publication if there is something to publish and none is under way.
  * Nothing is ended or freed by it. */
 void publish_start(struct files *files, struct file *f);
 /* The last writable handle has gone; f may be freed. */
 void publish_released(struct files *files, struct file *f);
 /* Who waited for it was told that it is not published. inode may be NULL. */
-void publish_told(struct inode *inode);
+void publish_told(struct kernel_inode *inode);
 /* An event on the file. If it is that of the publication under way, also of one that
  * an earlier session has sent, that is over; f may be freed. */
 void publish_landed(struct files *files, struct file *f, const struct event *e);

@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-struct core;
+struct hub;
 
 #define RETRY_SLOTS 64
 
@@ -26,17 +26,17 @@ struct retry_table {
 };
 
 /* The thread is answered ESTALE; refused: by the open of this inode, or 0. */
-void retry_note(struct core *core, pid_t pid, uint64_t refused);
-bool retry_is(struct core *core, pid_t pid);
+void retry_note(struct hub *hub, pid_t pid, uint64_t refused);
+bool retry_is(struct hub *hub, pid_t pid);
 /* Whether that is what its walk has found. */
-bool retry_holds(struct core *core, pid_t pid, uint64_t ino);
+bool retry_holds(struct hub *hub, pid_t pid, uint64_t ino);
 /* Whether its open of this inode is that of a second walk. */
-bool retry_is_second(struct core *core, pid_t pid, uint64_t ino);
+bool retry_is_second(struct hub *hub, pid_t pid, uint64_t ino);
 /* Its walk has found this inode, which the node holds open. */
-void retry_hold(struct core *core, pid_t pid, uint64_t ino);
+void retry_hold(struct hub *hub, pid_t pid, uint64_t ino);
 /* It has got to the end of its walk. */
-void retry_end(struct core *core, pid_t pid);
+void retry_end(struct hub *hub, pid_t pid);
 /* Drops what was never opened. */
-void retry_tick(struct core *core, uint64_t now_ms);
+void retry_tick(struct hub *hub, uint64_t now_ms);
 
 #endif

@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 
-#include "kvfs/link/core.h"
+#include "kvfs/link/hub.h"
 #include "kvfs/link/stat.h"
 
 /* As in linux/fuse.h since 7.39; the build may have an older one. */
@@ -38,36 +38,36 @@ struct sx_out {
 
 _Static_assert(sizeof(struct sx_stat) == 256 && sizeof(struct sx_out) == 288, "the kernel's layout");
 
-bool statx_take(struct core *core, const void *message, size_t len, statx_start_fn *start)
+bool statx_take(struct hub *hub, const void *message, size_t len, statx_start_fn *start)
 {
     struct fuse_in_header in;
-    struct request *r;
+    struct call *call;
 
     if (len < sizeof in)
         return false;
     memcpy(&in, message, sizeof in);
     if (in.opcode != OPCODE_STATX)
         return false;
-    pthread_mutex_lock(&core->lock);
-    r = request_begin(core, NULL, REQUEST_PLAIN);
-    if (r == NULL) {
-        statx_reply_error(&(struct request){.core = core, .statx = in.unique}, ENOMEM);
+    pthread_mutex_lock(&hub->lock);
+    call = call_begin(hub, NULL, CALL_PLAIN);
+    if (call == NULL) {
+        statx_reply_error(&(struct call){.hub = hub, .statx = in.unique}, ENOMEM);
     } else {
-        r->statx = in.unique;
-        r->caller = (struct fuse_ctx){.uid = in.uid, .gid = in.gid, .pid = (pid_t)in.pid};
-        start(r, in.nodeid);
+        call->statx = in.unique;
+        call->caller = (struct fuse_ctx){.uid = in.uid, .gid = in.gid, .pid = (pid_t)in.pid};
+        start(call, in.nodeid);
     }
-    pthread_mutex_unlock(&core->lock);
+    pthread_mutex_unlock(&hub->lock);
     return true;
 }
 
 /* What the kernel does not take it has stopped waiting for. */
-static void send_out(struct core *core, uint64_t unique, int err, void *body, size_t len)
+static void send_out(struct hub *hub, uint64_t unique, int err, void *body, size_t len)
 {
     struct fuse_out_header out = {.len = (uint32_t)(sizeof out + len), .error = -err, .unique = unique};
     struct iovec parts[] = {{&out, sizeof out}, {body, len}};
 
-    while (writev(fuse_session_fd(core->session), parts, len > 0 ? 2 : 1) < 0 && errno == EINTR)
+    while (writev(fuse_session_fd(hub->session), parts, len > 0 ? 2 : 1) < 0 && errno == EINTR)
         ;
 }
 
@@ -76,13 +76,13 @@ static struct sx_time time_of(struct timespec t)
     return (struct sx_time){.sec = t.tv_sec, .nsec = (uint32_t)t.tv_nsec};
 }
 
-void statx_reply(const struct request *r, const struct attr *attr, double timeout)
+void statx_reply(const struct call *call, const struct attr *attr, double timeout)
 {
-    struct core *core = r->core;
+    struct hub *hub = call->hub;
     struct sx_out out = {.attr_valid = (uint64_t)timeout};
     struct stat st;
 
-    stat_of(r->core->options, attr, &st);
+    stat_of(call->hub->options, attr, &st);
     out.stat = (struct sx_stat){
         .mask = STATX_BASIC_STATS | STATX_BTIME,
         .blksize = (uint32_t)st.st_blksize,
@@ -98,12 +98,12 @@ void statx_reply(const struct request *r, const struct attr *attr, double timeou
         .ctime = time_of(st.st_ctim),
         .mtime = time_of(st.st_mtim),
     };
-    send_out(core, r->statx, 0, &out, sizeof out);
+    send_out(hub, call->statx, 0, &out, sizeof out);
 }
 
-void statx_reply_error(const struct request *r, int err)
+void statx_reply_error(const struct call *call, int err)
 {
-    struct core *core = r->core;
+    struct hub *hub = call->hub;
 
-    send_out(core, r->statx, err, NULL, 0);
+    send_out(hub, call->statx, err, NULL, 0);
 }

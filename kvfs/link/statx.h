@@ -10,15 +10,15 @@
 
 #include "sync/wire/attr.h"
 
-struct core;
-struct request;
+struct hub;
+struct call;
 
 /* What answers it, as GETATTR of that node; under the lock. */
-typedef void statx_start_fn(struct request *r, uint64_t node);
+typedef void statx_start_fn(struct call *call, uint64_t node);
 /* Whether the message is one; then start answers it. Worker thread; takes the lock. */
-bool statx_take(struct core *core, const void *message, size_t len, statx_start_fn *start);
-/* Answers r->statx. Does not end the request. */
-void statx_reply(const struct request *r, const struct attr *attr, double timeout);
-void statx_reply_error(const struct request *r, int err);
+bool statx_take(struct hub *hub, const void *message, size_t len, statx_start_fn *start);
+/* Answers call->statx. Does not end the call. */
+void statx_reply(const struct call *call, const struct attr *attr, double timeout);
+void statx_reply_error(const struct call *call, int err);
 
 #endif

@@ -64,7 +64,7 @@ static void *work(void *arg)
             continue;
         if (n <= 0)
             break;
-        if (!statx_take(&p->fs.core, buf.mem, (size_t)n, attr_start))
+        if (!statx_take(&p->fs.hub, buf.mem, (size_t)n, attr_start))
             fuse_session_process_buf(p->session, &buf);
     }
     free(buf.mem);
@@ -188,11 +188,11 @@ static int connect_cluster(struct program *p)
     char reason[REASON_MAX] = "", last[REASON_MAX] = "";
 
     for (;;) {
-        int rc = link_open(&p->fs.core, o->prefix, reason, sizeof reason);
+        int rc = uplink_open(&p->fs.hub, o->prefix, reason, sizeof reason);
 
         if (rc == 0)
             /* The kernel never looks it up, and never forgets it. */
-            return inode_get(&p->fs.cache, p->fs.core.root_ino) != NULL ? 0 : -1;
+            return kernel_inode_get(&p->fs.cache, p->fs.hub.root_ino) != NULL ? 0 : -1;
         if (rc < 0) {
             fprintf(stderr, "kvfs: %s\n", reason);
             return -1;
@@ -259,11 +259,11 @@ static bool wait_until_ready(struct fs *fs)
 
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += READY_SECONDS;
-    pthread_mutex_lock(&fs->core.lock);
-    while (!fs->ready && pthread_cond_timedwait(&fs->ready_cond, &fs->core.lock, &until) == 0)
+    pthread_mutex_lock(&fs->hub.lock);
+    while (!fs->ready && pthread_cond_timedwait(&fs->ready_cond, &fs->hub.lock, &until) == 0)
         ;
     ready = fs->ready;
-    pthread_mutex_unlock(&fs->core.lock);
+    pthread_mutex_unlock(&fs->hub.lock);
     return ready;
 }
 
@@ -271,7 +271,7 @@ static int start_threads(struct program *p)
 {
     unsigned n = p->options.single ? 1 : WORKERS;
 
-    if (link_start(&p->fs.core) != 0)
+    if (uplink_start(&p->fs.hub) != 0)
         return -1;
     while (p->n_workers < n) {
         if (pthread_create(&p->workers[p->n_workers], NULL, work, p) != 0)
@@ -290,19 +290,19 @@ static int start_threads(struct program *p)
 /* Publishes all that is staged, for as long as a request may take. */
 static void publish_everything(struct fs *fs)
 {
-    uint64_t until = clock_boot_ms() + fs->core.options->timeout_ms;
+    uint64_t until = clock_boot_ms() + fs->hub.options->timeout_ms;
     bool left = true;
 
     while (left && clock_boot_ms() < until) {
-        pthread_mutex_lock(&fs->core.lock);
+        pthread_mutex_lock(&fs->hub.lock);
         left = publish_all(&fs->files);
-        pthread_mutex_unlock(&fs->core.lock);
+        pthread_mutex_unlock(&fs->hub.lock);
         if (left)
             usleep(10000);
     }
     if (left)
         log_error("stopping with changes that could not be published within %u ms; they are lost",
-                  fs->core.options->timeout_ms);
+                  fs->hub.options->timeout_ms);
 }
 
 static bool wait_for_end(struct program *p, int timeout_ms)
@@ -312,30 +312,30 @@ static bool wait_for_end(struct program *p, int timeout_ms)
     return poll(&fd, 1, timeout_ms) > 0;
 }
 
-static void on_ended(struct request *r, int code, struct cursor *body)
+static void on_ended(struct call *call, int code, struct cursor *body)
 {
-    request_end(r);
+    call_end(call);
 }
 
 /* Tells the cluster that the session is not needed any more; no answer is awaited for long. */
 static void end_session(struct fs *fs)
 {
     struct command_body body = {0};
-    struct request *r;
+    struct call *call;
     int i;
 
-    pthread_mutex_lock(&fs->core.lock);
-    r = fs->core.link.client != NULL && fs->core.link.session != 0
-            ? request_begin(&fs->core, NULL, REQUEST_PLAIN)
-            : NULL;
-    if (r != NULL)
-        link_write(r, COMMAND_END, &body, on_ended);
-    for (i = 0; i < 50 && !TAILQ_EMPTY(&fs->core.requests.all); i++) {
-        pthread_mutex_unlock(&fs->core.lock);
+    pthread_mutex_lock(&fs->hub.lock);
+    call = fs->hub.uplink.client != NULL && fs->hub.uplink.session != 0
+               ? call_begin(&fs->hub, NULL, CALL_PLAIN)
+               : NULL;
+    if (call != NULL)
+        uplink_write(call, COMMAND_END, &body, on_ended);
+    for (i = 0; i < 50 && !TAILQ_EMPTY(&fs->hub.calls.all); i++) {
+        pthread_mutex_unlock(&fs->hub.lock);
         usleep(10000);
-        pthread_mutex_lock(&fs->core.lock);
+        pthread_mutex_lock(&fs->hub.lock);
     }
-    pthread_mutex_unlock(&fs->core.lock);
+    pthread_mutex_unlock(&fs->hub.lock);
 }
 
 static void take_down(struct program *p, bool mounted)
@@ -358,7 +358,7 @@ static void take_down(struct program *p, bool mounted)
     publish_everything(&p->fs);
     end_session(&p->fs);
     notifier_stop(&p->fs.cache);
-    link_stop(&p->fs.core);
+    uplink_stop(&p->fs.hub);
 }
 
 /* Until a signal comes (true) or the mount is taken away (false). */
@@ -404,7 +404,7 @@ static int run(struct program *p)
         rc = EXIT_USAGE;
         goto end;
     }
-    p->fs.core.session = p->session;
+    p->fs.hub.session = p->session;
     if (mount_here(p) != 0)
         goto end;
     mounted = true;

@@ -11,7 +11,7 @@
 /* The directory's times and counts. */
 static void directory_changed(struct fs *fs, uint64_t ino)
 {
-    struct inode *directory = inode_find(&fs->cache, ino);
+    struct kernel_inode *directory = kernel_inode_find(&fs->cache, ino);
 
     if (directory != NULL)
         notifier_inval(&fs->cache, directory, false);
@@ -20,7 +20,7 @@ static void directory_changed(struct fs *fs, uint64_t ino)
 /* A name has appeared in it: the kernel may know that it is missing. */
 static void name_appeared(struct fs *fs, uint64_t ino)
 {
-    struct inode *directory = inode_find(&fs->cache, ino);
+    struct kernel_inode *directory = kernel_inode_find(&fs->cache, ino);
 
     if (directory == NULL || !directory->negatives)
         return;
@@ -34,12 +34,12 @@ static bool is_told(const struct event *e)
     return e->attr.type != 0;
 }
 
-static void on_remove(struct fs *fs, const struct event *e, struct inode *inode, bool own)
+static void on_remove(struct fs *fs, const struct event *e, struct kernel_inode *inode, bool own)
 {
     if (!own) {
         directory_changed(fs, e->parent);
         if (inode != NULL) {
-            inode_moved(&fs->cache, inode);
+            kernel_inode_moved(&fs->cache, inode);
             notifier_names(&fs->cache);
             notifier_inval(&fs->cache, inode, false);
         }
@@ -52,23 +52,23 @@ static void on_remove(struct fs *fs, const struct event *e, struct inode *inode,
     }
 }
 
-static void on_rename(struct fs *fs, const struct event *e, struct inode *inode, bool own)
+static void on_rename(struct fs *fs, const struct event *e, struct kernel_inode *inode, bool own)
 {
     if (inode != NULL)
-        inode_set_place(inode, e->new_parent, e->new_name, e->new_name_len);
+        kernel_inode_set_place(inode, e->new_parent, e->new_name, e->new_name_len);
     if (own)
         return;
     directory_changed(fs, e->parent);
     directory_changed(fs, e->new_parent);
     name_appeared(fs, e->new_parent);
     if (inode != NULL) {
-        inode_moved(&fs->cache, inode);
+        kernel_inode_moved(&fs->cache, inode);
         notifier_names(&fs->cache);
         notifier_inval(&fs->cache, inode, false);
     }
 }
 
-static void on_content(struct fs *fs, const struct event *e, struct inode *inode, bool own)
+static void on_content(struct fs *fs, const struct event *e, struct kernel_inode *inode, bool own)
 {
     struct file *f = inode != NULL ? inode->file : NULL;
     bool expected;
@@ -93,7 +93,7 @@ static void on_content(struct fs *fs, const struct event *e, struct inode *inode
         publish_landed(&fs->files, f, e);
 }
 
-static void on_attr(struct fs *fs, const struct event *e, struct inode *inode, bool own)
+static void on_attr(struct fs *fs, const struct event *e, struct kernel_inode *inode, bool own)
 {
     if (inode == NULL)
         return;
@@ -109,7 +109,7 @@ static void on_attr(struct fs *fs, const struct event *e, struct inode *inode, b
  * node's HELLO has told is newer than the events of before. */
 static void on_setting(struct fs *fs, const struct event *e)
 {
-    struct client_node *node = &fs->core.link.node;
+    struct client_node *node = &fs->hub.uplink.node;
 
     if (e->attr.size > 0 && e->revision > node->applied)
         node->value_limit = e->attr.size;
@@ -117,10 +117,10 @@ static void on_setting(struct fs *fs, const struct event *e)
 
 void event_handle(struct fs *fs, const struct event *e)
 {
-    struct inode *inode = e->ino != 0 ? inode_find(&fs->cache, e->ino) : NULL;
-    bool own = e->session != 0 && e->session == fs->core.link.session;
+    struct kernel_inode *inode = e->ino != 0 ? kernel_inode_find(&fs->cache, e->ino) : NULL;
+    bool own = e->session != 0 && e->session == fs->hub.uplink.session;
 
-    stamp_learn(&fs->core.stamp, e->wall_ns, clock_boot_ns());
+    stamp_learn(&fs->hub.stamp, e->wall_ns, clock_boot_ns());
     switch (e->kind) {
     case EVENT_CREATE:
         if (!own) {

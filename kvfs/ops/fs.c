@@ -4,38 +4,38 @@
 
 #include "kvfs/ops/event.h"
 
-static void on_event(struct core *core, const struct event *e)
+static void on_event(struct hub *hub, const struct event *e)
 {
-    event_handle(core->fs, e);
+    event_handle(hub->fs, e);
 }
 
-static void on_gap(struct core *core)
+static void on_gap(struct hub *hub)
 {
-    notifier_drop_all(core->cache);
+    notifier_drop_all(hub->cache);
 }
 
-static void on_connected(struct core *core)
+static void on_connected(struct hub *hub)
 {
-    file_reopen_all(core->files);
-    open_directories_reopen(core->directories);
+    file_reopen_all(hub->files);
+    open_directories_reopen(hub->directories);
 }
 
-static void on_dropped(struct core *core)
+static void on_dropped(struct hub *hub)
 {
-    reserve_lost(core->files);
+    room_lost(hub->files);
     /* Nobody tells this mount of changes now: the kernel has to ask again. */
-    notifier_drop_all(core->cache);
+    notifier_drop_all(hub->cache);
 }
 
-static void on_tick(struct core *core, uint64_t now_ms)
+static void on_tick(struct hub *hub, uint64_t now_ms)
 {
-    publish_tick(core->files, now_ms);
-    reserve_tick(core->files, now_ms);
-    retry_tick(core, now_ms);
-    file_keep_tick(core->files, now_ms);
+    publish_tick(hub->files, now_ms);
+    room_tick(hub->files, now_ms);
+    retry_tick(hub, now_ms);
+    file_keep_tick(hub->files, now_ms);
 }
 
-static const struct core_owner core_owner = {
+static const struct hub_owner hub_owner = {
     .on_event = on_event,
     .on_gap = on_gap,
     .on_connected = on_connected,
@@ -54,24 +54,24 @@ int fs_init(struct fs *fs, const struct options *options)
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&fs->ready_cond, &attr);
     pthread_condattr_destroy(&attr);
-    rc = core_init(&fs->core, options, &core_owner);
-    fs->core.fs = fs;
-    cache_init(&fs->cache, &fs->core, &files_cache_owner);
-    files_init(&fs->files, &fs->core, &fs->cache);
-    open_directories_init(&fs->directories, &fs->core);
-    virtual_init(&fs->virtuals, &fs->core);
+    rc = hub_init(&fs->hub, options, &hub_owner);
+    fs->hub.fs = fs;
+    cache_init(&fs->cache, &fs->hub, &files_cache_owner);
+    files_init(&fs->files, &fs->hub, &fs->cache);
+    open_directories_init(&fs->directories, &fs->hub);
+    virtual_init(&fs->virtuals, &fs->hub);
     return rc;
 }
 
 void fs_deinit(struct fs *fs)
 {
     /* The session is over: nobody can be answered. */
-    while (!TAILQ_EMPTY(&fs->core.requests.all))
-        request_end(TAILQ_FIRST(&fs->core.requests.all));
+    while (!TAILQ_EMPTY(&fs->hub.calls.all))
+        call_end(TAILQ_FIRST(&fs->hub.calls.all));
     open_directories_deinit(&fs->directories);
     cache_deinit(&fs->cache);
     virtual_deinit(&fs->virtuals);
-    core_deinit(&fs->core);
+    hub_deinit(&fs->hub);
     pthread_cond_destroy(&fs->ready_cond);
 }
 
@@ -79,11 +79,11 @@ struct fs *fs_enter(fuse_req_t req)
 {
     struct fs *fs = fuse_req_userdata(req);
 
-    pthread_mutex_lock(&fs->core.lock);
+    pthread_mutex_lock(&fs->hub.lock);
     return fs;
 }
 
 void fs_leave(struct fs *fs)
 {
-    pthread_mutex_unlock(&fs->core.lock);
+    pthread_mutex_unlock(&fs->hub.lock);
 }

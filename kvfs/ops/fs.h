@@ -1,11 +1,11 @@
 /* The mount: everything that its threads share.
  *
  *   workers (1-2)   read the kernel's requests, start them        operations_*.c
- *   node thread     reads the node's frames, answers the kernel   link.c, event.c
+ *   node thread     reads the node's frames, answers the kernel   uplink.c, event.c
  *   notifier        tells the kernel what to forget               notifier.c
  *   main            starts, waits for a signal, stops             main.c
  *
- * core.h says how the parts know each other, and what the lock guards. */
+ * hub.h says how the parts know each other, and what the lock guards. */
 #ifndef KVFS_KVFS_OPS_FS_H
 #define KVFS_KVFS_OPS_FS_H
 
@@ -14,12 +14,12 @@
 
 #include "kvfs/cache/cache.h"
 #include "kvfs/file/files.h"
-#include "kvfs/link/core.h"
+#include "kvfs/link/hub.h"
 #include "kvfs/reply/open_directory.h"
 #include "kvfs/virtual/virtual.h"
 
 struct fs {
-    struct core core;
+    struct hub hub;
     struct cache cache;
     struct files files;
     struct open_directories directories;

@@ -19,10 +19,10 @@ static void on_init(void *userdata, struct fuse_conn_info *conn)
     conn->max_readahead = MAX_WRITE;
     conn->max_background = MAX_BACKGROUND;
     conn->time_gran = 1;
-    pthread_mutex_lock(&fs->core.lock);
+    pthread_mutex_lock(&fs->hub.lock);
     fs->ready = true;
     pthread_cond_broadcast(&fs->ready_cond);
-    pthread_mutex_unlock(&fs->core.lock);
+    pthread_mutex_unlock(&fs->hub.lock);
 }
 
 const struct fuse_lowlevel_ops operations = {

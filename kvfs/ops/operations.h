@@ -29,7 +29,7 @@ void op_link(fuse_req_t req, fuse_ino_t node, fuse_ino_t new_parent, const char 
 
 void op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
 /* What GETATTR and FUSE_STATX do; under the lock. */
-void attr_start(struct request *r, fuse_ino_t node);
+void attr_start(struct call *call, fuse_ino_t node);
 void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat *set, int to_set, struct fuse_file_info *fi);
 void op_readlink(fuse_req_t req, fuse_ino_t node);
 void op_statfs(fuse_req_t req, fuse_ino_t node);

@@ -13,62 +13,62 @@
 #define STATFS_BLOCK 4096
 
 /* A removed file that is still open lives in this mount only. Whether it is one; it is answered then. */
-static bool answer_removed(struct request *r)
+static bool answer_removed(struct call *call)
 {
-    const struct inode *inode = inode_find(r->core->cache, r->ino);
+    const struct kernel_inode *inode = kernel_inode_find(call->hub->cache, call->ino);
     struct attr attr;
 
     if (inode == NULL || inode->file == NULL || inode->file->life == FILE_LIVE)
         return false;
     attr = inode->file->attr;
-    reply_attr(r, &attr, REPLY_UNCHECKED);
+    reply_attr(call, &attr, REPLY_UNCHECKED);
     return true;
 }
 
-static void on_attr(struct request *r, int code, struct cursor *body)
+static void on_attr(struct call *call, int code, struct cursor *body)
 {
     /* The kernel takes that answer without checking its age. */
-    enum reply_trust trust = r->kind == REQUEST_SETATTR ? REPLY_UNCHECKED : REPLY_CHECKED;
+    enum reply_trust trust = call->kind == CALL_SETATTR ? REPLY_UNCHECKED : REPLY_CHECKED;
     struct attr attr;
 
     /* Removed while the node was asked. The kernel asks between CREATE and the end of
      * open(2); ESTALE would have it create the file once more. */
-    if (answer_removed(r))
+    if (answer_removed(call))
         return;
     if (code != 0) {
-        request_fail_inode(r, code);
+        call_fail_inode(call, code);
         return;
     }
     attr_decode(body, &attr);
     if (body->failed)
-        request_error(r, EIO);
+        call_error(call, EIO);
     else
-        reply_attr(r, &attr, trust);
+        reply_attr(call, &attr, trust);
 }
 
-/* Answers r with the inode's attributes. */
-static void send_attr(struct request *r)
+/* Answers call with the inode's attributes. */
+static void send_attr(struct call *call)
 {
-    if (!answer_removed(r))
-        link_ask_inode(r, MESSAGE_GETATTR, r->ino, on_attr);
+    if (!answer_removed(call))
+        uplink_ask_inode(call, MESSAGE_GETATTR, call->ino, on_attr);
 }
 
-void attr_start(struct request *r, fuse_ino_t node)
+void attr_start(struct call *call, fuse_ino_t node)
 {
-    r->ino = core_ino(r->core, node);
+    call->ino = hub_ino(call->hub, node);
     if (virtual_is(node))
-        virtual_getattr(r, node);
+        virtual_getattr(call, node);
     else
-        send_attr(r);
+        send_attr(call);
 }
 
 void op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_enter(req);
-    struct request *r = request_begin(&fs->core, req, REQUEST_PLAIN);
+    struct call *call = call_begin(&fs->hub, req, CALL_PLAIN);
 
-    if (r != NULL)
-        attr_start(r, node);
+    if (call != NULL)
+        attr_start(call, node);
     fs_leave(fs);
 }
 
@@ -76,25 +76,25 @@ void op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
  * once), owner and mode (after publishing what is staged), times (staged if
  * anything is). */
 
-static void on_set(struct request *r, int code, struct cursor *body)
+static void on_set(struct call *call, int code, struct cursor *body)
 {
     if (code != 0)
-        request_fail_inode(r, code);
+        call_fail_inode(call, code);
     else
-        reply_attr(r, &r->result.attr, REPLY_UNCHECKED);
+        reply_attr(call, &call->result.attr, REPLY_UNCHECKED);
 }
 
-static void set_published(struct request *r, int code, struct cursor *ignored)
+static void set_published(struct call *call, int code, struct cursor *ignored)
 {
     if (code != 0) {
-        request_fail_inode(r, code);
+        call_fail_inode(call, code);
         return;
     }
-    request_progress(r);
-    if (r->setattr.wanted.valid == 0)
-        send_attr(r);
+    call_progress(call);
+    if (call->setattr.wanted.valid == 0)
+        send_attr(call);
     else
-        link_write(r, COMMAND_SETATTR, &r->setattr.wanted, on_set);
+        uplink_write(call, COMMAND_SETATTR, &call->setattr.wanted, on_set);
 }
 
 #define OWNER (SETATTR_MODE | SETATTR_UID | SETATTR_GID)
@@ -111,12 +111,12 @@ static int64_t atime_of(const struct command_body *wanted, int64_t now)
     return (wanted->valid & SETATTR_ATIME_NOW) != 0 ? now : wanted->atime_ns;
 }
 
-static void set_removed(struct request *r, struct file *f)
+static void set_removed(struct call *call, struct file *f)
 {
-    const struct command_body *wanted = &r->setattr.wanted;
+    const struct command_body *wanted = &call->setattr.wanted;
     struct attr *attr = &f->attr;
 
-    attr->ctime_ns = core_now_ns(r->core);
+    attr->ctime_ns = hub_now_ns(call->hub);
     if ((wanted->valid & SETATTR_MODE) != 0)
         attr->mode = wanted->mode;
     if ((wanted->valid & SETATTR_UID) != 0)
@@ -127,110 +127,110 @@ static void set_removed(struct request *r, struct file *f)
         attr->mtime_ns = mtime_of(wanted, attr->ctime_ns);
     if ((wanted->valid & ATIME) != 0)
         attr->atime_ns = atime_of(wanted, attr->ctime_ns);
-    send_attr(r);
+    send_attr(call);
 }
 
-static void set_times(struct request *r, struct file *f)
+static void set_times(struct call *call, struct file *f)
 {
-    const struct command_body *wanted = &r->setattr.wanted;
+    const struct command_body *wanted = &call->setattr.wanted;
 
-    file_touched(r->core->files, f, NULL, 0);
+    file_touched(call->hub->files, f, NULL, 0);
     if ((wanted->valid & MTIME) != 0)
         stage_set_mtime(&f->stage, mtime_of(wanted, f->touched_ns));
     if ((wanted->valid & ATIME) != 0)
         stage_set_atime(&f->stage, atime_of(wanted, f->touched_ns));
-    send_attr(r);
+    send_attr(call);
 }
 
-static void set_rest(struct request *r, bool publish)
+static void set_rest(struct call *call, bool publish)
 {
-    uint8_t valid = r->setattr.wanted.valid;
+    uint8_t valid = call->setattr.wanted.valid;
     struct cursor nothing = cursor_of(NULL, 0);
-    struct inode *inode = inode_find(r->core->cache, r->ino);
+    struct kernel_inode *inode = kernel_inode_find(call->hub->cache, call->ino);
     struct file *f = inode != NULL ? inode->file : NULL;
 
     if (f != NULL && f->life != FILE_LIVE)
-        set_removed(r, f);
+        set_removed(call, f);
     else if (publish || (valid & OWNER) != 0)
-        publish_wait(inode, r, set_published);
+        publish_wait(inode, call, set_published);
     else if ((valid & (MTIME | ATIME)) != 0 && file_is_dirty(f))
-        set_times(r, f);
+        set_times(call, f);
     else
-        set_published(r, 0, &nothing);
+        set_published(call, 0, &nothing);
 }
 
-static void set_size(struct request *r, const struct attr *attr);
+static void set_size(struct call *call, const struct attr *attr);
 
-static void on_size_room(struct request *r, int code, struct cursor *body)
+static void on_size_room(struct call *call, int code, struct cursor *body)
 {
     if (code != 0)
-        request_fail_inode(r, code);
+        call_fail_inode(call, code);
     else
-        set_size(r, NULL);
+        set_size(call, NULL);
 }
 
-static void on_size_attr(struct request *r, int code, struct cursor *body)
+static void on_size_attr(struct call *call, int code, struct cursor *body)
 {
     struct attr attr;
 
     if (code != 0) {
-        request_fail_inode(r, code);
+        call_fail_inode(call, code);
         return;
     }
     attr_decode(body, &attr);
     if (body->failed)
-        request_error(r, EIO);
+        call_error(call, EIO);
     else
-        set_size(r, &attr);
+        set_size(call, &attr);
 }
 
 /* There is no room to make the file so long, as far as its length is known. */
-static void wait_for_size(struct request *r, bool known)
+static void wait_for_size(struct call *call, bool known)
 {
     if (known) {
-        reserve_wait(r, on_size_room);
+        room_wait(call, on_size_room);
         return;
     }
-    link_ask_inode(r, MESSAGE_GETATTR, r->ino, on_size_attr);
+    uplink_ask_inode(call, MESSAGE_GETATTR, call->ino, on_size_attr);
 }
 
 /* attr: as the node knows it now, or NULL. */
-static void set_size(struct request *r, const struct attr *attr)
+static void set_size(struct call *call, const struct attr *attr)
 {
-    struct fs *fs = r->core->fs;
-    struct inode *inode = inode_get(&fs->cache, r->ino);
+    struct fs *fs = call->hub->fs;
+    struct kernel_inode *inode = kernel_inode_get(&fs->cache, call->ino);
     struct file *f = inode != NULL ? file_get(&fs->files, inode) : NULL;
-    uint64_t size = r->setattr.size;
-    bool has_handle = r->setattr.has_handle;
+    uint64_t size = call->setattr.size;
+    bool has_handle = call->setattr.has_handle;
     int rc;
 
     if (f == NULL) {
-        request_error(r, ENOMEM);
+        call_error(call, ENOMEM);
         return;
     }
     if (attr != NULL)
         file_learn(f, attr);
-    if (size > r->core->link.node.value_limit) {
+    if (size > call->hub->uplink.node.value_limit) {
         file_put(&fs->files, inode);
-        request_error(r, EFBIG);
+        call_error(call, EFBIG);
         return;
     }
-    if (!reserve_fits(&fs->files, f, size, &r->room)) {
+    if (!room_fits(&fs->files, f, size, &call->room)) {
         bool known = f->attr.ino != 0;
 
         file_put(&fs->files, inode);
-        wait_for_size(r, known);
+        wait_for_size(call, known);
         return;
     }
     rc = stage_truncate(&f->stage, size);
-    file_touched(&fs->files, f, &r->caller, r->process);
+    file_touched(&fs->files, f, &call->caller, call->process);
     if (rc != 0) {
         file_put(&fs->files, inode);
-        request_error(r, ENOMEM);
+        call_error(call, ENOMEM);
         return;
     }
-    r->type = 0; /* what fails from here on is a write */
-    set_rest(r, !has_handle && f->life == FILE_LIVE);
+    call->type = 0; /* what fails from here on is a write */
+    set_rest(call, !has_handle && f->life == FILE_LIVE);
 }
 
 /* All but the size. */
@@ -268,7 +268,7 @@ static struct command_body wanted_of(uint64_t ino, const struct stat *set, int t
 void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat *set, int to_set, struct fuse_file_info *fi)
 {
     struct fs *fs;
-    struct request *r;
+    struct call *call;
     pid_t process;
 
     if (virtual_is(node)) {
@@ -277,57 +277,57 @@ void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat *set, int to_set, s
     }
     process = (to_set & FUSE_SET_ATTR_SIZE) != 0 ? process_of(fuse_req_ctx(req)->pid) : 0;
     fs = fs_enter(req);
-    r = request_begin(&fs->core, req, REQUEST_SETATTR);
-    if (r != NULL) {
-        r->process = process;
-        r->setattr.has_handle = fi != NULL;
-        r->ino = core_ino(&fs->core, node);
-        r->setattr.wanted = wanted_of(r->ino, set, to_set);
-        r->setattr.size = (uint64_t)set->st_size;
+    call = call_begin(&fs->hub, req, CALL_SETATTR);
+    if (call != NULL) {
+        call->process = process;
+        call->setattr.has_handle = fi != NULL;
+        call->ino = hub_ino(&fs->hub, node);
+        call->setattr.wanted = wanted_of(call->ino, set, to_set);
+        call->setattr.size = (uint64_t)set->st_size;
         if ((to_set & FUSE_SET_ATTR_SIZE) != 0)
-            set_size(r, NULL);
+            set_size(call, NULL);
         else
-            set_rest(r, false);
+            set_rest(call, false);
     }
     fs_leave(fs);
 }
 
-static void on_readlink(struct request *r, int code, struct cursor *body)
+static void on_readlink(struct call *call, int code, struct cursor *body)
 {
     const uint8_t *target;
     size_t len = 0;
 
     if (code != 0) {
-        request_fail_inode(r, code);
+        call_fail_inode(call, code);
         return;
     }
     target = cursor_string(body, KV_PATH_MAX, &len);
     if (target == NULL)
-        request_error(r, EIO);
+        call_error(call, EIO);
     else
-        reply_link(r, target, len);
+        reply_link(call, target, len);
 }
 
 void op_readlink(fuse_req_t req, fuse_ino_t node)
 {
     struct fs *fs = fs_enter(req);
-    struct request *r = request_begin(&fs->core, req, REQUEST_PLAIN);
+    struct call *call = call_begin(&fs->hub, req, CALL_PLAIN);
 
-    if (r != NULL && virtual_is(node)) {
-        virtual_readlink(r, node);
-    } else if (r != NULL) {
-        link_ask_inode(r, MESSAGE_READLINK, core_ino(&fs->core, node), on_readlink);
+    if (call != NULL && virtual_is(node)) {
+        virtual_readlink(call, node);
+    } else if (call != NULL) {
+        uplink_ask_inode(call, MESSAGE_READLINK, hub_ino(&fs->hub, node), on_readlink);
     }
     fs_leave(fs);
 }
 
-static void on_statfs(struct request *r, int code, struct cursor *body)
+static void on_statfs(struct call *call, int code, struct cursor *body)
 {
     struct statvfs st = {.f_bsize = STATFS_BLOCK, .f_frsize = STATFS_BLOCK, .f_namemax = KV_NAME_MAX};
     uint64_t keys, bytes, max_keys, max_bytes;
 
     if (code != 0) {
-        request_fail(r, code);
+        call_fail(call, code);
         return;
     }
     keys = cursor_u64(body);
@@ -340,16 +340,16 @@ static void on_statfs(struct request *r, int code, struct cursor *body)
     st.f_files = max_keys;
     st.f_ffree = keys < max_keys ? max_keys - keys : 0;
     st.f_favail = st.f_ffree;
-    fuse_reply_statfs(r->fuse, &st);
-    request_end(r);
+    fuse_reply_statfs(call->fuse, &st);
+    call_end(call);
 }
 
 void op_statfs(fuse_req_t req, fuse_ino_t node)
 {
     struct fs *fs = fs_enter(req);
-    struct request *r = request_begin(&fs->core, req, REQUEST_PLAIN);
+    struct call *call = call_begin(&fs->hub, req, CALL_PLAIN);
 
-    if (r != NULL)
-        link_send(r, MESSAGE_STATFS, on_statfs);
+    if (call != NULL)
+        uplink_send(call, MESSAGE_STATFS, on_statfs);
     fs_leave(fs);
 }

@@ -16,7 +16,7 @@
 
 /* A buffer of entries for the kernel. */
 struct listing {
-    struct request *r;
+    struct call *call;
     char *data;
     size_t len, size;
     bool plus;
@@ -24,12 +24,12 @@ struct listing {
     size_t n_counted;
 };
 
-static bool listing_init(struct listing *l, struct request *r)
+static bool listing_init(struct listing *l, struct call *call)
 {
-    *l = (struct listing){.r = r, .size = r->readdir.size, .plus = r->readdir.plus};
-    l->data = malloc(r->readdir.size > 0 ? r->readdir.size : 1);
+    *l = (struct listing){.call = call, .size = call->readdir.size, .plus = call->readdir.plus};
+    l->data = malloc(call->readdir.size > 0 ? call->readdir.size : 1);
     if (l->data != NULL && l->plus)
-        l->counted = calloc(r->readdir.size / PLUS_SIZE + 1, sizeof *l->counted);
+        l->counted = calloc(call->readdir.size / PLUS_SIZE + 1, sizeof *l->counted);
     return l->data != NULL && (!l->plus || l->counted != NULL);
 }
 
@@ -37,18 +37,18 @@ static void listing_reply(struct fs *fs, struct listing *l)
 {
     size_t i;
 
-    if (fuse_reply_buf(l->r->fuse, l->data, l->len) != 0) {
+    if (fuse_reply_buf(l->call->fuse, l->data, l->len) != 0) {
         for (i = 0; i < l->n_counted; i++)
-            inode_forget(&fs->cache, l->counted[i], 1);
+            kernel_inode_forget(&fs->cache, l->counted[i], 1);
     }
-    request_end(l->r);
+    call_end(l->call);
     free(l->data);
     free(l->counted);
 }
 
 static void listing_fail(struct fs *fs, struct listing *l, int err)
 {
-    request_error(l->r, err);
+    call_error(l->call, err);
     free(l->data);
     free(l->counted);
 }
@@ -59,9 +59,9 @@ static bool put_entry(struct listing *l, const char *name, const struct fuse_ent
     size_t left = l->size - l->len, n;
 
     if (l->plus)
-        n = fuse_add_direntry_plus(l->r->fuse, l->data + l->len, left, name, e, (off_t)cookie);
+        n = fuse_add_direntry_plus(l->call->fuse, l->data + l->len, left, name, e, (off_t)cookie);
     else
-        n = fuse_add_direntry(l->r->fuse, l->data + l->len, left, name, &e->attr, (off_t)cookie);
+        n = fuse_add_direntry(l->call->fuse, l->data + l->len, left, name, &e->attr, (off_t)cookie);
     if (n > left)
         return false;
     l->len += n;
@@ -84,7 +84,7 @@ static bool put_dots(struct fs *fs, struct listing *l, uint64_t ino, uint64_t pa
         return false;
     if (offset < 2 && !put_plain(l, "..", parent, INODE_DIRECTORY, 2))
         return false;
-    return offset >= FIRST || fs->core.options->versions != VERSIONS_VISIBLE || virtual_is(ino) ||
+    return offset >= FIRST || fs->hub.options->versions != VERSIONS_VISIBLE || virtual_is(ino) ||
            put_plain(l, VIRTUAL_VERSIONS_NAME, VIRTUAL_BIT | ino, INODE_DIRECTORY, FIRST);
 }
 
@@ -107,39 +107,39 @@ static bool put_real(struct fs *fs, struct listing *l, uint64_t directory, struc
     /* Counted only if it fits, and it fits only if this is left. */
     if (l->size - l->len < PLUS_SIZE - 8 + padded(len))
         return false;
-    if (reply_fill_entry(l->r, attr, directory, name, len, REPLY_CHECKED, &e) == NULL)
+    if (reply_fill_entry(l->call, attr, directory, name, len, REPLY_CHECKED, &e) == NULL)
         return false;
     if (!put_entry(l, name, &e, cookie)) {
-        inode_forget(&fs->cache, attr->ino, 1);
+        kernel_inode_forget(&fs->cache, attr->ino, 1);
         return false;
     }
     l->counted[l->n_counted++] = attr->ino;
     return true;
 }
 
-static void on_readdir(struct request *r, int code, struct cursor *body)
+static void on_readdir(struct call *call, int code, struct cursor *body)
 {
-    struct fs *fs = r->core->fs;
-    struct inode *inode = inode_find(&fs->cache, r->ino);
+    struct fs *fs = call->hub->fs;
+    struct kernel_inode *inode = kernel_inode_find(&fs->cache, call->ino);
     struct listing l;
     uint32_t count, i;
 
     if ((code == 0 || code == KV_E_NOENT || code == KV_E_STALE) && file_is_removed(inode)) {
-        reply_data(r, NULL, 0); /* nothing is in a directory that was removed */
+        reply_data(call, NULL, 0); /* nothing is in a directory that was removed */
         return;
     }
     if (code != 0) {
-        request_fail_inode(r, code);
+        call_fail_inode(call, code);
         return;
     }
-    if (!listing_init(&l, r)) {
+    if (!listing_init(&l, call)) {
         listing_fail(fs, &l, ENOMEM);
         return;
     }
     cursor_u8(body); /* eof: an empty answer says it as well */
     count = cursor_u32(body);
-    if (put_dots(fs, &l, r->ino, inode != NULL && inode->parent != 0 ? inode->parent : r->ino,
-                 r->readdir.offset)) {
+    if (put_dots(fs, &l, call->ino, inode != NULL && inode->parent != 0 ? inode->parent : call->ino,
+                 call->readdir.offset)) {
         for (i = 0; i < count && !body->failed; i++) {
             uint64_t cookie = cursor_u64(body);
             size_t len = 0;
@@ -147,7 +147,7 @@ static void on_readdir(struct request *r, int code, struct cursor *body)
             struct attr attr;
 
             attr_decode(body, &attr);
-            if (body->failed || !put_real(fs, &l, r->ino, &attr, name, len, cookie + FIRST))
+            if (body->failed || !put_real(fs, &l, call->ino, &attr, name, len, cookie + FIRST))
                 break;
         }
     }
@@ -157,18 +157,18 @@ static void on_readdir(struct request *r, int code, struct cursor *body)
         listing_reply(fs, &l);
 }
 
-static void list_virtual(struct request *r, const struct open_directory *d)
+static void list_virtual(struct call *call, const struct open_directory *d)
 {
-    struct fs *fs = r->core->fs;
+    struct fs *fs = call->hub->fs;
     struct listing l;
     uint64_t at;
 
-    if (!listing_init(&l, r)) {
+    if (!listing_init(&l, call)) {
         listing_fail(fs, &l, ENOMEM);
         return;
     }
-    if (put_dots(fs, &l, r->ino, r->ino, r->readdir.offset)) {
-        for (at = r->readdir.offset < FIRST ? 0 : r->readdir.offset - FIRST; at < d->n; at++) {
+    if (put_dots(fs, &l, call->ino, call->ino, call->readdir.offset)) {
+        for (at = call->readdir.offset < FIRST ? 0 : call->readdir.offset - FIRST; at < d->n; at++) {
             const char *entry = (const char *)d->names.data + d->offsets[at];
 
             if (!put_plain(&l, entry + 1, VIRTUAL_BIT | (at + 1), (uint8_t)entry[0], at + 1 + FIRST))
@@ -183,22 +183,22 @@ static void list(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, con
 {
     const struct open_directory *d = (const struct open_directory *)(uintptr_t)fi->fh;
     struct fs *fs = fs_enter(req);
-    struct request *r = request_begin(&fs->core, req, REQUEST_READDIR);
+    struct call *call = call_begin(&fs->hub, req, CALL_READDIR);
     size_t entries = size / (plus ? PLUS_SIZE : PLAIN_SIZE) + 1;
 
-    if (r != NULL) {
-        r->ino = virtual_is(node) ? node : core_ino(&fs->core, node);
-        r->readdir.offset = (uint64_t)offset;
-        r->readdir.size = size;
-        r->readdir.plus = plus;
+    if (call != NULL) {
+        call->ino = virtual_is(node) ? node : hub_ino(&fs->hub, node);
+        call->readdir.offset = (uint64_t)offset;
+        call->readdir.size = size;
+        call->readdir.plus = plus;
         if (d->virtual) {
-            list_virtual(r, d);
+            list_virtual(call, d);
         } else {
-            buffer_put_u8(&r->payload, READ_LOCAL);
-            buffer_put_u64(&r->payload, r->ino);
-            buffer_put_u64(&r->payload, r->readdir.offset < FIRST ? 0 : r->readdir.offset - FIRST);
-            buffer_put_u32(&r->payload, (uint32_t)(entries < ENTRIES_MAX ? entries : ENTRIES_MAX));
-            link_send(r, MESSAGE_READDIR, on_readdir);
+            buffer_put_u8(&call->payload, READ_LOCAL);
+            buffer_put_u64(&call->payload, call->ino);
+            buffer_put_u64(&call->payload, call->readdir.offset < FIRST ? 0 : call->readdir.offset - FIRST);
+            buffer_put_u32(&call->payload, (uint32_t)(entries < ENTRIES_MAX ? entries : ENTRIES_MAX));
+            uplink_send(call, MESSAGE_READDIR, on_readdir);
         }
     }
     fs_leave(fs);
@@ -216,29 +216,29 @@ void op_readdirplus(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, 
 
 /* One that was removed can be opened all the same (somebody's working directory): it is
  * empty. */
-static void on_opendir(struct request *r, int code, struct cursor *body)
+static void on_opendir(struct call *call, int code, struct cursor *body)
 {
     bool opened = code == 0, removed = code == KV_E_NOENT || code == KV_E_STALE;
 
     if (opened || removed)
-        open_directory_reply(r, opened);
+        open_directory_reply(call, opened);
     else
-        request_fail(r, code);
+        call_fail(call, code);
 }
 
 /* It is the barrier, as for files. */
 void op_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_enter(req);
-    struct request *r = request_begin(&fs->core, req, REQUEST_OPENDIR);
+    struct call *call = call_begin(&fs->hub, req, CALL_OPENDIR);
 
-    if (r != NULL) {
-        r->ino = core_ino(&fs->core, node);
-        r->opendir.fi = *fi;
+    if (call != NULL) {
+        call->ino = hub_ino(&fs->hub, node);
+        call->opendir.fi = *fi;
         if (virtual_is(node))
-            virtual_opendir(r, node);
+            virtual_opendir(call, node);
         else
-            link_open_inode(r, r->ino, OPEN_READ, false, on_opendir);
+            uplink_open_inode(call, call->ino, OPEN_READ, false, on_opendir);
     }
     fs_leave(fs);
 }

@@ -19,71 +19,71 @@ static struct handle *handle_of(const struct fuse_file_info *fi)
 }
 
 /* A value ends where its attributes say: less is not an end of the file. */
-static bool is_short(const struct request *r, const struct attr *attr, size_t len)
+static bool is_short(const struct call *call, const struct attr *attr, size_t len)
 {
-    uint64_t left = attr->size > r->read.offset ? attr->size - r->read.offset : 0;
+    uint64_t left = attr->size > call->read.offset ? attr->size - call->read.offset : 0;
 
-    return len < r->read.size && len < left;
+    return len < call->read.size && len < left;
 }
 
-static void on_read(struct request *r, int code, struct cursor *body)
+static void on_read(struct call *call, int code, struct cursor *body)
 {
-    struct inode *inode = inode_find(r->core->cache, r->ino);
+    struct kernel_inode *inode = kernel_inode_find(call->hub->cache, call->ino);
     struct file *f = inode != NULL ? inode->file : NULL;
     const uint8_t *data;
     struct attr attr;
     size_t len = 0;
 
     if (code != 0) {
-        request_fail_inode(r, code);
+        call_fail_inode(call, code);
         return;
     }
     attr_decode(body, &attr);
     data = cursor_string(body, READ_LENGTH_MAX, &len);
-    if (data == NULL || is_short(r, &attr, len)) {
-        request_error(r, EIO);
+    if (data == NULL || is_short(call, &attr, len)) {
+        call_error(call, EIO);
         return;
     }
     if (f != NULL)
         file_learn(f, &attr);
     if (inode != NULL)
         inode->told_data = true;
-    reply_read(r, f, attr.size, data, len);
+    reply_read(call, f, attr.size, data, len);
 }
 
-static void read_file(struct request *r)
+static void read_file(struct call *call)
 {
-    struct fs *fs = r->core->fs;
-    struct file *f = file_find(&fs->files, r->ino);
+    struct fs *fs = call->hub->fs;
+    struct file *f = file_find(&fs->files, call->ino);
 
     if (f != NULL && f->life == FILE_LOST) {
-        request_error(r, ESTALE);
-    } else if (!file_needs_node(f, r->read.offset, r->read.size)) {
+        call_error(call, ESTALE);
+    } else if (!file_needs_node(f, call->read.offset, call->read.size)) {
         f->inode->told_data = true;
-        reply_read(r, f, f->attr.size, NULL, 0);
+        reply_read(call, f, f->attr.size, NULL, 0);
     } else {
-        buffer_put_u8(&r->payload, READ_LOCAL);
-        buffer_put_u64(&r->payload, r->ino);
-        buffer_put_u64(&r->payload, r->read.offset);
-        buffer_put_u32(&r->payload, (uint32_t)r->read.size);
-        link_send(r, MESSAGE_READ, on_read);
+        buffer_put_u8(&call->payload, READ_LOCAL);
+        buffer_put_u64(&call->payload, call->ino);
+        buffer_put_u64(&call->payload, call->read.offset);
+        buffer_put_u32(&call->payload, (uint32_t)call->read.size);
+        uplink_send(call, MESSAGE_READ, on_read);
     }
 }
 
 void op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_enter(req);
-    struct request *r = request_begin(&fs->core, req, REQUEST_READ);
+    struct call *call = call_begin(&fs->hub, req, CALL_READ);
 
-    if (r != NULL) {
-        r->ino = core_ino(&fs->core, node);
-        r->read.offset = (uint64_t)offset;
-        r->read.size = size < READ_LENGTH_MAX ? size : READ_LENGTH_MAX;
-        r->read.fh = fi->fh;
+    if (call != NULL) {
+        call->ino = hub_ino(&fs->hub, node);
+        call->read.offset = (uint64_t)offset;
+        call->read.size = size < READ_LENGTH_MAX ? size : READ_LENGTH_MAX;
+        call->read.fh = fi->fh;
         if (virtual_is(node))
-            virtual_read(r, node);
+            virtual_read(call, node);
         else
-            read_file(r);
+            read_file(call);
     }
     fs_leave(fs);
 }
@@ -118,7 +118,7 @@ static struct written written_of(const struct fuse_ctx *who, const struct fuse_f
  * publication has to come first. */
 static int stage_data(struct fs *fs, struct file *f, const struct written *w, uint64_t *room_out)
 {
-    uint64_t limit = fs->core.link.node.value_limit, end, at = w->offset;
+    uint64_t limit = fs->hub.uplink.node.value_limit, end, at = w->offset;
     int rc;
 
     if (f == NULL)
@@ -132,7 +132,7 @@ static int stage_data(struct fs *fs, struct file *f, const struct written *w, ui
         at = end;
     if (at > limit || w->size > limit - at)
         return EFBIG;
-    if (!reserve_fits(&fs->files, f, at + w->size > end ? at + w->size : end, room_out))
+    if (!room_fits(&fs->files, f, at + w->size > end ? at + w->size : end, room_out))
         return ENOSPC;
     rc = w->append ? stage_append(&f->stage, w->data, w->size)
                    : stage_write(&f->stage, w->offset, w->data, w->size);
@@ -142,47 +142,47 @@ static int stage_data(struct fs *fs, struct file *f, const struct written *w, ui
     /* The kernel has put an append where it believes the end to be. */
     if (at != w->offset)
         notifier_inval(&fs->cache, f->inode, true);
-    reserve_ahead(&fs->files);
+    room_ahead(&fs->files);
     if (stage_pieces(&f->stage) >= PIECES_PUBLISHED && f->retry_ms <= clock_boot_ms())
         publish_start(&fs->files, f);
     return 0;
 }
 
-static void on_write_room(struct request *r, int code, struct cursor *body);
+static void on_write_room(struct call *call, int code, struct cursor *body);
 
-static void wait_to_write(struct request *r, int err)
+static void wait_to_write(struct call *call, int err)
 {
-    struct fs *fs = r->core->fs;
-    struct file *f = file_find(&fs->files, r->ino);
+    struct fs *fs = call->hub->fs;
+    struct file *f = file_find(&fs->files, call->ino);
 
     if (err == ENOSPC) {
-        reserve_wait(r, on_write_room);
+        room_wait(call, on_write_room);
     } else {
-        request_wait(r, &f->waiters, on_write_room);
+        call_wait(call, &f->waiters, on_write_room);
         publish_start(&fs->files, f);
     }
 }
 
-static void on_write_room(struct request *r, int code, struct cursor *body)
+static void on_write_room(struct call *call, int code, struct cursor *body)
 {
-    struct fs *fs = r->core->fs;
-    struct written w =
-        written_of(&r->caller, &r->write.fi, r->write.data.data, r->write.data.len, r->write.offset);
+    struct fs *fs = call->hub->fs;
+    struct written w = written_of(&call->caller, &call->write.fi, call->write.data.data, call->write.data.len,
+                                  call->write.offset);
     int err;
 
     if (code != 0) {
-        request_fail(r, code);
+        call_fail(call, code);
         return;
     }
-    w.process = r->process;
-    err = stage_data(fs, file_find(&fs->files, r->ino), &w, &r->room);
+    w.process = call->process;
+    err = stage_data(fs, file_find(&fs->files, call->ino), &w, &call->room);
     if (err == ENOSPC || err == EAGAIN) {
-        wait_to_write(r, err);
+        wait_to_write(call, err);
     } else if (err != 0) {
-        request_error(r, err);
+        call_error(call, err);
     } else {
-        fuse_reply_write(r->fuse, r->write.data.len);
-        request_end(r);
+        fuse_reply_write(call->fuse, call->write.data.len);
+        call_end(call);
     }
 }
 
@@ -190,20 +190,20 @@ static void on_write_room(struct request *r, int code, struct cursor *body)
 static void write_later(struct fs *fs, fuse_req_t req, uint64_t ino, const struct written *w, int err,
                         uint64_t room, const struct fuse_file_info *fi)
 {
-    struct request *r = request_begin(&fs->core, req, REQUEST_WRITE);
+    struct call *call = call_begin(&fs->hub, req, CALL_WRITE);
 
-    if (r == NULL)
+    if (call == NULL)
         return;
-    r->ino = ino;
-    r->process = w->process;
-    r->write.offset = w->offset;
-    r->write.fi = *fi;
-    r->room = room;
-    buffer_put_bytes(&r->write.data, w->data, w->size);
-    if (r->write.data.failed)
-        request_error(r, ENOMEM);
+    call->ino = ino;
+    call->process = w->process;
+    call->write.offset = w->offset;
+    call->write.fi = *fi;
+    call->room = room;
+    buffer_put_bytes(&call->write.data, w->data, w->size);
+    if (call->write.data.failed)
+        call_error(call, ENOMEM);
     else
-        wait_to_write(r, err);
+        wait_to_write(call, err);
 }
 
 void op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, off_t offset,
@@ -220,7 +220,7 @@ void op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, of
         return;
     }
     fs = fs_enter(req);
-    ino = core_ino(&fs->core, node);
+    ino = hub_ino(&fs->hub, node);
     if (w.who != NULL && file_asks_for_process(file_find(&fs->files, ino), who->pid)) {
         fs_leave(fs);
         w.process = process_of(who->pid);
@@ -236,28 +236,28 @@ void op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, of
     fs_leave(fs);
 }
 
-static void on_published(struct request *r, int code, struct cursor *body)
+static void on_published(struct call *call, int code, struct cursor *body)
 {
-    struct fs *fs = r->core->fs;
+    struct fs *fs = call->hub->fs;
 
     if (code != 0)
-        publish_told(inode_find(&fs->cache, r->ino));
-    request_fail(r, code);
+        publish_told(kernel_inode_find(&fs->cache, call->ino));
+    call_fail(call, code);
 }
 
 static void publish(struct fs *fs, fuse_req_t req, uint64_t ino)
 {
-    struct request *r = request_begin(&fs->core, req, REQUEST_PLAIN);
+    struct call *call = call_begin(&fs->hub, req, CALL_PLAIN);
     int lost;
 
-    if (r == NULL)
+    if (call == NULL)
         return;
-    r->ino = ino;
+    call->ino = ino;
     lost = file_take_lost(&fs->files, file_find(&fs->files, ino));
     if (lost != 0)
-        request_error(r, lost);
+        call_error(call, lost);
     else
-        publish_wait(inode_find(&fs->cache, ino), r, on_published);
+        publish_wait(kernel_inode_find(&fs->cache, ino), call, on_published);
 }
 
 /* FLUSH: one descriptor was closed. It publishes if its process has opened or
@@ -270,9 +270,9 @@ void op_flush(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     pid_t process = process_of(fuse_req_ctx(req)->pid);
     struct fs *fs = fs_enter(req);
-    struct file *f = virtual_is(node) ? NULL : file_find(&fs->files, core_ino(&fs->core, node));
+    struct file *f = virtual_is(node) ? NULL : file_find(&fs->files, hub_ino(&fs->hub, node));
     pid_t thread = fuse_req_ctx(req)->pid;
-    uint64_t ino = core_ino(&fs->core, node);
+    uint64_t ino = hub_ino(&fs->hub, node);
     bool emptied, ours;
     int flags;
 
@@ -304,7 +304,7 @@ void op_fsync(fuse_req_t req, fuse_ino_t node, int data_only, struct fuse_file_i
         return;
     }
     fs = fs_enter(req);
-    publish(fs, req, core_ino(&fs->core, node));
+    publish(fs, req, hub_ino(&fs->hub, node));
     fs_leave(fs);
 }
 
@@ -320,29 +320,29 @@ void op_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
     fuse_reply_err(req, 0);
 }
 
-static void allocate(struct request *r, int code, struct cursor *body)
+static void allocate(struct call *call, int code, struct cursor *body)
 {
-    struct fs *fs = r->core->fs;
-    struct file *f = file_find(&fs->files, r->ino);
+    struct fs *fs = call->hub->fs;
+    struct file *f = file_find(&fs->files, call->ino);
     int err = 0;
 
     if (code != 0) {
-        request_fail(r, code);
+        call_fail(call, code);
         return;
     }
     if (f == NULL || f->life == FILE_LOST) {
         err = ESTALE;
-    } else if (r->allocate.end > r->core->link.node.value_limit) {
+    } else if (call->allocate.end > call->hub->uplink.node.value_limit) {
         err = EFBIG;
-    } else if (r->allocate.end > file_size(f)) {
-        if (!reserve_fits(&fs->files, f, r->allocate.end, &r->room)) {
-            reserve_wait(r, allocate);
+    } else if (call->allocate.end > file_size(f)) {
+        if (!room_fits(&fs->files, f, call->allocate.end, &call->room)) {
+            room_wait(call, allocate);
             return;
         }
-        err = -stage_truncate(&f->stage, r->allocate.end);
-        file_touched(&fs->files, f, &r->caller, r->process);
+        err = -stage_truncate(&f->stage, call->allocate.end);
+        file_touched(&fs->files, f, &call->caller, call->process);
     }
-    request_error(r, err);
+    call_error(call, err);
 }
 
 void op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t len,
@@ -350,7 +350,7 @@ void op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t
 {
     struct cursor nothing = cursor_of(NULL, 0);
     struct fs *fs;
-    struct request *r;
+    struct call *call;
     pid_t process;
 
     if (virtual_is(node) || (mode & ~FALLOC_FL_KEEP_SIZE) != 0) {
@@ -363,12 +363,12 @@ void op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t
     }
     process = process_of(fuse_req_ctx(req)->pid);
     fs = fs_enter(req);
-    r = request_begin(&fs->core, req, REQUEST_ALLOCATE);
-    if (r != NULL) {
-        r->process = process;
-        r->ino = core_ino(&fs->core, node);
-        r->allocate.end = (uint64_t)offset + (uint64_t)len;
-        allocate(r, 0, &nothing);
+    call = call_begin(&fs->hub, req, CALL_ALLOCATE);
+    if (call != NULL) {
+        call->process = process;
+        call->ino = hub_ino(&fs->hub, node);
+        call->allocate.end = (uint64_t)offset + (uint64_t)len;
+        allocate(call, 0, &nothing);
     }
     fs_leave(fs);
 }

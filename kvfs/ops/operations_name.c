@@ -38,104 +38,104 @@ static bool check_change(fuse_req_t req, fuse_ino_t parent, const char *name)
  *
  * A thread that is walking a path again (retry.h) gets a file that stays
  * openable: it is opened (held) on the node before the kernel hears of it. Else a
- * file that is replaced all the time could never be opened. r->lookup.rounds counts how
+ * file that is replaced all the time could never be opened. call->lookup.rounds counts how
  * often it was gone again. */
 
 #define ROUNDS_MAX 100
 #define TOLD_MS 20 /* the notifier has done its work by then */
 
-static void send_lookup(struct request *r, enum read_at consistency, request_fn *on_answer)
+static void send_lookup(struct call *call, enum read_at consistency, call_fn *on_answer)
 {
-    buffer_clear(&r->payload);
-    buffer_put_u8(&r->payload, (uint8_t)consistency);
-    buffer_put_u64(&r->payload, r->parent);
-    buffer_put_text(&r->payload, r->name);
-    link_send(r, MESSAGE_LOOKUP, on_answer);
+    buffer_clear(&call->payload);
+    buffer_put_u8(&call->payload, (uint8_t)consistency);
+    buffer_put_u64(&call->payload, call->parent);
+    buffer_put_text(&call->payload, call->name);
+    uplink_send(call, MESSAGE_LOOKUP, on_answer);
 }
 
-static void on_lookup(struct request *r, int code, struct cursor *body);
+static void on_lookup(struct call *call, int code, struct cursor *body);
 
 /* In a directory that was removed there is nothing. But the kernel may have come there by
  * a name that leads elsewhere by now, of which it has not been told yet; then it walks again. */
-static int code_in_parent(const struct request *r, int code)
+static int code_in_parent(const struct call *call, int code)
 {
-    struct fs *fs = r->core->fs;
-    const struct inode *parent = inode_find(&fs->cache, r->parent);
+    struct fs *fs = call->hub->fs;
+    const struct kernel_inode *parent = kernel_inode_find(&fs->cache, call->parent);
 
     if (code != KV_E_STALE || !file_is_removed(parent))
         return code;
-    if (retry_is(r->core, r->caller.pid) ||
+    if (retry_is(call->hub, call->caller.pid) ||
         (!fs->cache.notifier.epoch_wanted && clock_boot_ms() - parent->file->kept_ms >= TOLD_MS))
         return KV_E_NOENT;
     return code;
 }
 
-static void on_held(struct request *r, int code, struct cursor *body)
+static void on_held(struct call *call, int code, struct cursor *body)
 {
     struct attr attr;
 
-    if ((code == KV_E_STALE || code == KV_E_NOENT) && ++r->lookup.rounds < ROUNDS_MAX) {
-        send_lookup(r, READ_LOCAL, on_lookup);
+    if ((code == KV_E_STALE || code == KV_E_NOENT) && ++call->lookup.rounds < ROUNDS_MAX) {
+        send_lookup(call, READ_LOCAL, on_lookup);
         return;
     }
     if (code == 0)
         attr_decode(body, &attr);
     if (code != 0 || body->failed) {
-        request_fail(r, code != 0 ? code : KV_E_PROTOCOL);
+        call_fail(call, code != 0 ? code : KV_E_PROTOCOL);
         return;
     }
-    retry_hold(r->core, r->caller.pid, attr.ino);
-    reply_entry(r, &attr, REPLY_CHECKED);
+    retry_hold(call->hub, call->caller.pid, attr.ino);
+    reply_entry(call, &attr, REPLY_CHECKED);
 }
 
-static void on_lookup(struct request *r, int code, struct cursor *body)
+static void on_lookup(struct call *call, int code, struct cursor *body)
 {
     struct attr attr;
 
-    if (code == KV_E_NOENT && !r->lookup.confirmed && !r->core->options->read_local) {
-        r->lookup.confirmed = true;
-        send_lookup(r, READ_LINEARIZABLE, on_lookup);
+    if (code == KV_E_NOENT && !call->lookup.confirmed && !call->hub->options->read_local) {
+        call->lookup.confirmed = true;
+        send_lookup(call, READ_LINEARIZABLE, on_lookup);
         return;
     }
     if (code == KV_E_NOENT) {
-        reply_missing(r);
+        reply_missing(call);
         return;
     }
     if (code == 0)
         attr_decode(body, &attr);
     if (code != 0 || body->failed) {
-        request_fail(r, code != 0 ? code_in_parent(r, code) : KV_E_PROTOCOL);
+        call_fail(call, code != 0 ? code_in_parent(call, code) : KV_E_PROTOCOL);
         return;
     }
-    if (attr.type != INODE_FILE || !retry_is(r->core, r->caller.pid)) {
-        reply_entry(r, &attr, REPLY_CHECKED);
+    if (attr.type != INODE_FILE || !retry_is(call->hub, call->caller.pid)) {
+        reply_entry(call, &attr, REPLY_CHECKED);
         return;
     }
-    link_open_inode(r, attr.ino, OPEN_READ, true, on_held);
+    uplink_open_inode(call, attr.ino, OPEN_READ, true, on_held);
 }
 
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct fs *fs;
-    struct request *r;
+    struct call *call;
 
     if (!check_length(req, name))
         return;
     fs = fs_enter(req);
-    r = request_begin(&fs->core, req, REQUEST_LOOKUP);
-    if (r != NULL && !request_name(r, name)) {
-        request_error(r, ENOMEM);
-        r = NULL;
+    call = call_begin(&fs->hub, req, CALL_LOOKUP);
+    if (call != NULL && !call_name(call, name)) {
+        call_error(call, ENOMEM);
+        call = NULL;
     }
-    if (r != NULL) {
-        r->parent = core_ino(&fs->core, parent);
+    if (call != NULL) {
+        call->parent = hub_ino(&fs->hub, parent);
         if (virtual_is(parent) || virtual_is_reserved(name)) {
-            virtual_lookup(r, parent);
+            virtual_lookup(call, parent);
         } else {
-            r->lookup.confirmed = retry_is(&fs->core, r->caller.pid);
-            send_lookup(r,
-                        r->lookup.confirmed && !fs->core.options->read_local ? READ_LINEARIZABLE : READ_LOCAL,
-                        on_lookup);
+            call->lookup.confirmed = retry_is(&fs->hub, call->caller.pid);
+            send_lookup(
+                call, call->lookup.confirmed && !fs->hub.options->read_local ? READ_LINEARIZABLE : READ_LOCAL,
+                on_lookup);
         }
     }
     fs_leave(fs);
@@ -146,7 +146,7 @@ static void forget(struct fs *fs, fuse_ino_t node, uint64_t n)
     if (virtual_is(node))
         virtual_forget(&fs->virtuals, node, n);
     else
-        inode_forget(&fs->cache, core_ino(&fs->core, node), n);
+        kernel_inode_forget(&fs->cache, hub_ino(&fs->hub, node), n);
 }
 
 void op_forget(fuse_req_t req, fuse_ino_t node, uint64_t nlookup)
@@ -171,32 +171,32 @@ void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forg
 
 /* Making */
 
-static void on_made(struct request *r, int code, struct cursor *body)
+static void on_made(struct call *call, int code, struct cursor *body)
 {
     if (code != 0)
-        request_fail(r, code_in_parent(r, code));
+        call_fail(call, code_in_parent(call, code));
     else
-        reply_entry(r, &r->result.attr, REPLY_UNCHECKED);
+        reply_entry(call, &call->result.attr, REPLY_UNCHECKED);
 }
 
 static void make(fuse_req_t req, fuse_ino_t parent, const char *name, enum command_op op,
                  struct command_body *body)
 {
     struct fs *fs;
-    struct request *r;
+    struct call *call;
 
     if (!check_change(req, parent, name))
         return;
     fs = fs_enter(req);
-    r = request_begin(&fs->core, req, REQUEST_PLAIN);
-    if (r != NULL && !request_name(r, name)) {
-        request_error(r, ENOMEM);
-    } else if (r != NULL) {
-        r->parent = core_ino(&fs->core, parent);
-        body->parent = r->parent;
+    call = call_begin(&fs->hub, req, CALL_PLAIN);
+    if (call != NULL && !call_name(call, name)) {
+        call_error(call, ENOMEM);
+    } else if (call != NULL) {
+        call->parent = hub_ino(&fs->hub, parent);
+        body->parent = call->parent;
         body->name = (const uint8_t *)name;
         body->name_len = strlen(name);
-        link_write(r, op, body, on_made);
+        uplink_write(call, op, body, on_made);
     }
     fs_leave(fs);
 }
@@ -228,24 +228,24 @@ void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const cha
 
 /* Removing */
 
-static void on_changed(struct request *r, int code, struct cursor *body)
+static void on_changed(struct call *call, int code, struct cursor *body)
 {
-    request_fail(r, code);
+    call_fail(call, code);
 }
 
 static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, enum command_op op)
 {
     struct command_body body = {.name = (const uint8_t *)name, .name_len = strlen(name)};
     struct fs *fs;
-    struct request *r;
+    struct call *call;
 
     if (!check_change(req, parent, name))
         return;
     fs = fs_enter(req);
-    r = request_begin(&fs->core, req, REQUEST_PLAIN);
-    if (r != NULL) {
-        body.parent = core_ino(&fs->core, parent);
-        link_write(r, op, &body, on_changed);
+    call = call_begin(&fs->hub, req, CALL_PLAIN);
+    if (call != NULL) {
+        body.parent = hub_ino(&fs->hub, parent);
+        uplink_write(call, op, &body, on_changed);
     }
     fs_leave(fs);
 }
@@ -263,68 +263,68 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 /* Renaming: what is staged of the file is published first, so that the new name
  * never shows old content; of both files if they are exchanged. */
 
-static void send_rename(struct request *r)
+static void send_rename(struct call *call)
 {
-    struct command_body body = {.parent = r->parent,
-                                .name = (const uint8_t *)r->name,
-                                .name_len = strlen(r->name),
-                                .new_parent = r->rename.new_parent,
-                                .new_name = (const uint8_t *)r->rename.new_name,
-                                .new_name_len = strlen(r->rename.new_name)};
+    struct command_body body = {.parent = call->parent,
+                                .name = (const uint8_t *)call->name,
+                                .name_len = strlen(call->name),
+                                .new_parent = call->rename.new_parent,
+                                .new_name = (const uint8_t *)call->rename.new_name,
+                                .new_name_len = strlen(call->rename.new_name)};
 
-    if ((r->rename.flags & RENAME_NOREPLACE) != 0)
+    if ((call->rename.flags & RENAME_NOREPLACE) != 0)
         body.flags |= MOVE_NOREPLACE;
-    if ((r->rename.flags & RENAME_EXCHANGE) != 0)
+    if ((call->rename.flags & RENAME_EXCHANGE) != 0)
         body.flags |= MOVE_EXCHANGE;
-    request_progress(r);
-    link_write(r, COMMAND_RENAME, &body, on_changed);
+    call_progress(call);
+    uplink_write(call, COMMAND_RENAME, &body, on_changed);
 }
 
-static void on_rename_file(struct request *r, int code, struct cursor *body);
+static void on_rename_file(struct call *call, int code, struct cursor *body);
 
-static void rename_next(struct request *r)
+static void rename_next(struct call *call)
 {
-    struct fs *fs = r->core->fs;
-    unsigned n = (r->rename.flags & RENAME_EXCHANGE) != 0 ? 2 : 1;
+    struct fs *fs = call->hub->fs;
+    unsigned n = (call->rename.flags & RENAME_EXCHANGE) != 0 ? 2 : 1;
 
-    if (TAILQ_EMPTY(&fs->files.list) || r->rename.looked == n) {
-        send_rename(r);
+    if (TAILQ_EMPTY(&fs->files.list) || call->rename.looked == n) {
+        send_rename(call);
         return;
     }
-    buffer_clear(&r->payload);
-    buffer_put_u8(&r->payload, READ_LOCAL);
-    buffer_put_u64(&r->payload, r->rename.looked == 0 ? r->parent : r->rename.new_parent);
-    buffer_put_text(&r->payload, r->rename.looked == 0 ? r->name : r->rename.new_name);
-    r->rename.looked++;
-    link_send(r, MESSAGE_LOOKUP, on_rename_file);
+    buffer_clear(&call->payload);
+    buffer_put_u8(&call->payload, READ_LOCAL);
+    buffer_put_u64(&call->payload, call->rename.looked == 0 ? call->parent : call->rename.new_parent);
+    buffer_put_text(&call->payload, call->rename.looked == 0 ? call->name : call->rename.new_name);
+    call->rename.looked++;
+    uplink_send(call, MESSAGE_LOOKUP, on_rename_file);
 }
 
-static void rename_published(struct request *r, int code, struct cursor *ignored)
+static void rename_published(struct call *call, int code, struct cursor *ignored)
 {
     if (code != 0)
-        request_fail(r, code);
+        call_fail(call, code);
     else
-        rename_next(r);
+        rename_next(call);
 }
 
-static void on_rename_file(struct request *r, int code, struct cursor *body)
+static void on_rename_file(struct call *call, int code, struct cursor *body)
 {
-    struct fs *fs = r->core->fs;
+    struct fs *fs = call->hub->fs;
     struct attr attr;
 
     if (code != 0) {
-        request_fail(r, code);
+        call_fail(call, code);
         return;
     }
     attr_decode(body, &attr);
-    publish_wait(inode_find(&fs->cache, attr.ino), r, rename_published);
+    publish_wait(kernel_inode_find(&fs->cache, attr.ino), call, rename_published);
 }
 
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
                const char *new_name, unsigned flags)
 {
     struct fs *fs;
-    struct request *r;
+    struct call *call;
 
     if ((flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE)) != 0) {
         fuse_reply_err(req, EINVAL);
@@ -333,16 +333,16 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
     if (!check_change(req, parent, name) || !check_change(req, new_parent, new_name))
         return;
     fs = fs_enter(req);
-    r = request_begin(&fs->core, req, REQUEST_RENAME);
-    if (r != NULL)
-        r->rename.new_name = strdup(new_name);
-    if (r != NULL && (!request_name(r, name) || r->rename.new_name == NULL)) {
-        request_error(r, ENOMEM);
-    } else if (r != NULL) {
-        r->parent = core_ino(&fs->core, parent);
-        r->rename.new_parent = core_ino(&fs->core, new_parent);
-        r->rename.flags = flags;
-        rename_next(r);
+    call = call_begin(&fs->hub, req, CALL_RENAME);
+    if (call != NULL)
+        call->rename.new_name = strdup(new_name);
+    if (call != NULL && (!call_name(call, name) || call->rename.new_name == NULL)) {
+        call_error(call, ENOMEM);
+    } else if (call != NULL) {
+        call->parent = hub_ino(&fs->hub, parent);
+        call->rename.new_parent = hub_ino(&fs->hub, new_parent);
+        call->rename.flags = flags;
+        rename_next(call);
     }
     fs_leave(fs);
 }

@@ -19,67 +19,67 @@
 #include "kvfs/reply/reply.h"
 #include "sync/base/error.h"
 
-static void reply_open(struct request *r, bool keep_cache)
+static void reply_open(struct call *call, bool keep_cache)
 {
-    struct fs *fs = r->core->fs;
-    struct handle *h = r->open.handle;
+    struct fs *fs = call->hub->fs;
+    struct handle *h = call->open.handle;
 
-    r->open.fi.fh = (uint64_t)(uintptr_t)h;
-    r->open.fi.keep_cache = keep_cache;
-    r->open.fi.noflush = (h->flags & O_ACCMODE) == O_RDONLY;
+    call->open.fi.fh = (uint64_t)(uintptr_t)h;
+    call->open.fi.keep_cache = keep_cache;
+    call->open.fi.noflush = (h->flags & O_ACCMODE) == O_RDONLY;
     /* Not taken: the process is gone, and the kernel will not release it. */
-    if (fuse_reply_open(r->fuse, &r->open.fi) != 0)
+    if (fuse_reply_open(call->fuse, &call->open.fi) != 0)
         file_close(&fs->files, h);
-    request_end(r);
+    call_end(call);
 }
 
-static void walk_again(struct request *r)
+static void walk_again(struct call *call)
 {
-    retry_note(r->core, r->caller.pid, r->ino);
-    request_error(r, ESTALE);
+    retry_note(call->hub, call->caller.pid, call->ino);
+    call_error(call, ESTALE);
 }
 
-static void settle_open(struct request *r, bool keep_cache)
+static void settle_open(struct call *call, bool keep_cache)
 {
-    struct fs *fs = r->core->fs;
-    const struct file *f = r->open.handle->inode->file;
-    bool reads = (r->open.fi.flags & O_ACCMODE) != O_WRONLY && (r->open.fi.flags & O_TRUNC) == 0;
+    struct fs *fs = call->hub->fs;
+    const struct file *f = call->open.handle->inode->file;
+    bool reads = (call->open.fi.flags & O_ACCMODE) != O_WRONLY && (call->open.fi.flags & O_TRUNC) == 0;
 
-    if (reads && !r->open.second_walk &&
-        !inode_size_is_known(r->open.handle->inode, f->attr.content_revision)) {
-        file_close(&fs->files, r->open.handle);
-        walk_again(r);
+    if (reads && !call->open.second_walk &&
+        !kernel_inode_size_is_known(call->open.handle->inode, f->attr.content_revision)) {
+        file_close(&fs->files, call->open.handle);
+        walk_again(call);
         return;
     }
-    if ((r->open.fi.flags & O_TRUNC) != 0)
-        inode_told_attr(r->open.handle->inode, f->attr.content_revision, r->core->marks.notices);
-    reply_open(r, keep_cache);
+    if ((call->open.fi.flags & O_TRUNC) != 0)
+        kernel_inode_told_attr(call->open.handle->inode, f->attr.content_revision, call->hub->marks.notices);
+    reply_open(call, keep_cache);
 }
 
-static void on_invalidated(struct request *r, int code, struct cursor *body)
+static void on_invalidated(struct call *call, int code, struct cursor *body)
 {
-    struct fs *fs = r->core->fs;
+    struct fs *fs = call->hub->fs;
 
     if (code == 0) {
-        settle_open(r, false);
+        settle_open(call, false);
         return;
     }
-    file_close(&fs->files, r->open.handle);
-    request_fail(r, code);
+    file_close(&fs->files, call->open.handle);
+    call_fail(call, code);
 }
 
 /* attr: what the node said when it opened the file; NULL: it was not asked. */
-static void finish_open(struct request *r, struct inode *inode, const struct attr *attr)
+static void finish_open(struct call *call, struct kernel_inode *inode, const struct attr *attr)
 {
-    struct fs *fs = r->core->fs;
-    struct handle *h = file_open(&fs->files, inode, r->open.fi.flags, r->caller.uid, r->process);
+    struct fs *fs = call->hub->fs;
+    struct handle *h = file_open(&fs->files, inode, call->open.fi.flags, call->caller.uid, call->process);
     struct file *f = inode->file;
     int lost;
 
     if (h == NULL) {
         if (attr != NULL)
-            link_close_inode(r->core, inode->ino);
-        request_error(r, ENOMEM);
+            uplink_close_inode(call->hub, inode->ino);
+        call_error(call, ENOMEM);
         return;
     }
     h->pinned = attr != NULL;
@@ -89,102 +89,102 @@ static void finish_open(struct request *r, struct inode *inode, const struct att
         if (attr->nlink == 0)
             file_removed(&fs->files, f, attr, true);
     }
-    r->open.handle = h;
+    call->open.handle = h;
     lost = file_take_lost(&fs->files, f);
     if (lost != 0) {
         file_close(&fs->files, h);
-        request_error(r, lost);
+        call_error(call, lost);
         return;
     }
     if (f->n_writers == 0) {
-        f->uid = r->caller.uid;
-        f->gid = r->caller.gid;
+        f->uid = call->caller.uid;
+        f->gid = call->caller.gid;
     }
-    if ((r->open.fi.flags & O_TRUNC) != 0) {
+    if ((call->open.fi.flags & O_TRUNC) != 0) {
         if (stage_truncate(&f->stage, 0) != 0) {
             file_close(&fs->files, h);
-            request_error(r, ENOMEM);
+            call_error(call, ENOMEM);
             return;
         }
-        file_touched(&fs->files, f, &r->caller, r->process);
+        file_touched(&fs->files, f, &call->caller, call->process);
     }
     if (notifier_is_pending(inode))
-        request_wait(r, &f->invalidated, on_invalidated);
+        call_wait(call, &f->invalidated, on_invalidated);
     else
-        settle_open(r, true);
+        settle_open(call, true);
 }
 
-static void on_open(struct request *r, int code, struct cursor *body)
+static void on_open(struct call *call, int code, struct cursor *body)
 {
-    struct fs *fs = r->core->fs;
-    struct inode *inode = inode_find(&fs->cache, r->ino);
-    bool again = retry_is_second(r->core, r->caller.pid, r->ino);
+    struct fs *fs = call->hub->fs;
+    struct kernel_inode *inode = kernel_inode_find(&fs->cache, call->ino);
+    bool again = retry_is_second(call->hub, call->caller.pid, call->ino);
     struct attr attr;
 
     if (again)
-        retry_end(r->core, r->caller.pid);
-    r->open.second_walk = again;
+        retry_end(call->hub, call->caller.pid);
+    call->open.second_walk = again;
 
     if (code == KV_E_STALE || code == KV_E_NOENT) {
-        walk_again(r);
+        walk_again(call);
         return;
     }
     if (code != 0) {
-        request_fail(r, code);
+        call_fail(call, code);
         return;
     }
     attr_decode(body, &attr);
     if (body->failed || inode == NULL) {
-        link_close_inode(r->core, r->ino);
-        request_error(r, EIO);
+        uplink_close_inode(call->hub, call->ino);
+        call_error(call, EIO);
         return;
     }
     if (again) {
-        inode_accept_path(&fs->cache, inode);
-    } else if (inode_path_is_stale(&fs->cache, inode, r->began.moves)) {
-        link_close_inode(r->core, r->ino);
-        walk_again(r);
+        kernel_inode_accept_path(&fs->cache, inode);
+    } else if (kernel_inode_path_is_stale(&fs->cache, inode, call->began.moves)) {
+        uplink_close_inode(call->hub, call->ino);
+        walk_again(call);
         return;
     }
-    finish_open(r, inode, &attr);
+    finish_open(call, inode, &attr);
 }
 
 /* Removed, and kept by those who have it open: only /proc/PID/fd leads to it, and
  * the node is not asked. But the kernel may not have been told yet that the name is
  * gone. So it walks again; who comes back here does not come by a name. */
-static void open_orphan(struct request *r, struct inode *inode)
+static void open_orphan(struct call *call, struct kernel_inode *inode)
 {
-    if (!retry_is_second(r->core, r->caller.pid, r->ino)) {
-        walk_again(r);
+    if (!retry_is_second(call->hub, call->caller.pid, call->ino)) {
+        walk_again(call);
         return;
     }
-    retry_end(r->core, r->caller.pid);
-    r->open.second_walk = true;
-    finish_open(r, inode, NULL);
+    retry_end(call->hub, call->caller.pid);
+    call->open.second_walk = true;
+    finish_open(call, inode, NULL);
 }
 
 void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     pid_t process = file_flags_write(fi->flags) ? process_of(fuse_req_ctx(req)->pid) : 0;
     struct fs *fs = fs_enter(req);
-    struct request *r = request_begin(&fs->core, req, REQUEST_OPEN);
-    struct inode *inode;
+    struct call *call = call_begin(&fs->hub, req, CALL_OPEN);
+    struct kernel_inode *inode;
 
-    if (r != NULL) {
-        r->process = process;
+    if (call != NULL) {
+        call->process = process;
         if (file_flags_write(fi->flags))
-            reserve_ahead(&fs->files); /* answered before the open is */
-        r->ino = core_ino(&fs->core, node);
-        r->open.fi = *fi;
-        inode = inode_find(&fs->cache, r->ino);
+            room_ahead(&fs->files); /* answered before the open is */
+        call->ino = hub_ino(&fs->hub, node);
+        call->open.fi = *fi;
+        inode = kernel_inode_find(&fs->cache, call->ino);
         if (virtual_is(node)) {
-            virtual_open(r, node);
+            virtual_open(call, node);
         } else if (file_is_removed(inode) && (inode->file->life == FILE_ORPHAN || inode->file->kept)) {
-            open_orphan(r, inode);
+            open_orphan(call, inode);
         } else {
             /* The first walk's open was the barrier. */
-            link_open_inode(r, r->ino, file_flags_access(fi->flags),
-                            retry_holds(&fs->core, r->caller.pid, r->ino), on_open);
+            uplink_open_inode(call, call->ino, file_flags_access(fi->flags),
+                              retry_holds(&fs->hub, call->caller.pid, call->ino), on_open);
         }
     }
     fs_leave(fs);
@@ -192,10 +192,10 @@ void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 
 /* CREATE */
 
-static void on_pinned(struct request *r, int code, struct cursor *body)
+static void on_pinned(struct call *call, int code, struct cursor *body)
 {
-    struct fs *fs = r->core->fs;
-    struct inode *inode = inode_find(&fs->cache, r->ino);
+    struct fs *fs = call->hub->fs;
+    struct kernel_inode *inode = kernel_inode_find(&fs->cache, call->ino);
 
     /* It was removed before this mount came to know it, and no event will say so. */
     if ((code == KV_E_STALE || code == KV_E_NOENT) && inode != NULL && inode->file != NULL) {
@@ -203,61 +203,62 @@ static void on_pinned(struct request *r, int code, struct cursor *body)
 
         file_removed(&fs->files, inode->file, &gone, true);
     }
-    request_end(r);
+    call_end(call);
 }
 
 /* Opens the new file on the node; nobody waits for the answer. */
 static void pin(struct fs *fs, struct handle *h)
 {
-    struct request *r = request_begin(&fs->core, NULL, REQUEST_PLAIN);
+    struct call *call = call_begin(&fs->hub, NULL, CALL_PLAIN);
 
-    h->pinned = r != NULL;
-    if (r == NULL)
+    h->pinned = call != NULL;
+    if (call == NULL)
         return;
-    r->once = true;
-    r->ino = h->inode->ino;
-    r->caller.uid = h->uid;
-    link_open_inode(r, r->ino, OPEN_READ | OPEN_WRITE, true, on_pinned);
+    call->once = true;
+    call->ino = h->inode->ino;
+    call->caller.uid = h->uid;
+    uplink_open_inode(call, call->ino, OPEN_READ | OPEN_WRITE, true, on_pinned);
 }
 
-static void on_created(struct request *r, int code, struct cursor *body)
+static void on_created(struct call *call, int code, struct cursor *body)
 {
-    struct fs *fs = r->core->fs;
-    struct attr *attr = &r->result.attr;
+    struct fs *fs = call->hub->fs;
+    struct attr *attr = &call->result.attr;
     struct fuse_entry_param e;
-    struct inode *inode;
+    struct kernel_inode *inode;
     struct handle *h;
 
     if (code != 0) {
-        request_fail(r, code);
+        call_fail(call, code);
         return;
     }
     /* It was there already, and the kernel did not know: it walks again, finds
      * it, checks the permissions and opens it. */
-    if (!r->result.created) {
-        walk_again(r);
+    if (!call->result.created) {
+        walk_again(call);
         return;
     }
-    inode = reply_fill_entry(r, attr, r->parent, r->name, strlen(r->name), REPLY_UNCHECKED, &e);
-    h = inode != NULL ? file_open(&fs->files, inode, r->open.fi.flags, r->caller.uid, r->process) : NULL;
+    inode = reply_fill_entry(call, attr, call->parent, call->name, strlen(call->name), REPLY_UNCHECKED, &e);
+    h = inode != NULL ? file_open(&fs->files, inode, call->open.fi.flags, call->caller.uid, call->process)
+                      : NULL;
     if (h == NULL) {
         if (inode != NULL)
-            inode_forget(&fs->cache, inode->ino, 1);
-        request_error(r, ENOMEM);
+            kernel_inode_forget(&fs->cache, inode->ino, 1);
+        call_error(call, ENOMEM);
         return;
     }
     inode->file->fresh = true;
     inode->file->attr = *attr;
-    inode->file->uid = r->caller.uid;
-    inode->file->gid = r->caller.gid;
+    inode->file->uid = call->caller.uid;
+    inode->file->gid = call->caller.gid;
     pin(fs, h);
-    r->open.fi.fh = (uint64_t)(uintptr_t)h;
-    r->open.fi.keep_cache = 1;
-    if (fuse_reply_create(r->fuse, &e, &r->open.fi) != 0) {
+    call->open.fi.fh = (uint64_t)(uintptr_t)h;
+    call->open.fi.keep_cache = 1;
+    if (fuse_reply_create(call->fuse, &e, &call->open.fi) != 0) {
         file_close(&fs->files, h);
-        inode_forget(&fs->cache, attr->ino, 1);
+        kernel_inode_forget(&fs->cache, attr->ino, 1);
     }
-    request_end(r);
+    call_end(call);
 }
 
 void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
@@ -267,7 +268,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
                                 .mode = (uint16_t)(mode & 07777),
                                 .flags = (fi->flags & O_EXCL) != 0};
     struct fs *fs;
-    struct request *r;
+    struct call *call;
     pid_t process;
 
     if (virtual_is(parent) || virtual_is_reserved(name) || body.name_len > KV_NAME_MAX) {
@@ -276,16 +277,16 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
     }
     process = file_flags_write(fi->flags) ? process_of(fuse_req_ctx(req)->pid) : 0;
     fs = fs_enter(req);
-    r = request_begin(&fs->core, req, REQUEST_OPEN);
-    if (r != NULL && !request_name(r, name)) {
-        request_error(r, ENOMEM);
-    } else if (r != NULL) {
-        r->process = process;
-        reserve_ahead(&fs->files);
-        r->parent = core_ino(&fs->core, parent);
-        r->open.fi = *fi;
-        body.parent = r->parent;
-        link_write(r, COMMAND_CREATE, &body, on_created);
+    call = call_begin(&fs->hub, req, CALL_OPEN);
+    if (call != NULL && !call_name(call, name)) {
+        call_error(call, ENOMEM);
+    } else if (call != NULL) {
+        call->process = process;
+        room_ahead(&fs->files);
+        call->parent = hub_ino(&fs->hub, parent);
+        call->open.fi = *fi;
+        body.parent = call->parent;
+        uplink_write(call, COMMAND_CREATE, &body, on_created);
     }
     fs_leave(fs);
 }

@@ -11,79 +11,79 @@
 
 #define XATTR_PREFIX "user.kv."
 
-static void on_xattr_attr(struct request *r, int code, struct cursor *body)
+static void on_xattr_attr(struct call *call, int code, struct cursor *body)
 {
     struct attr attr;
     char value[64];
     int n;
 
     if (code != 0) {
-        request_fail_inode(r, code);
+        call_fail_inode(call, code);
         return;
     }
     attr_decode(body, &attr);
-    if (strcmp(r->name, "version") == 0)
+    if (strcmp(call->name, "version") == 0)
         n = snprintf(value, sizeof value, "%" PRIu64, attr.version);
     else
         n = snprintf(value, sizeof value, "%" PRIu64 "-%" PRIu64, attr.ino >> 48, attr.revision);
-    reply_xattr(r, value, (size_t)n);
+    reply_xattr(call, value, (size_t)n);
 }
 
-static void on_xattr_history(struct request *r, int code, struct cursor *body)
+static void on_xattr_history(struct call *call, int code, struct cursor *body)
 {
     struct version_row row;
     char value[128];
     int n;
 
     if (code != 0) {
-        request_fail_inode(r, code);
+        call_fail_inode(call, code);
         return;
     }
     cursor_u8(body);
     if (cursor_u32(body) == 0) {
-        request_error(r, ENODATA);
+        call_error(call, ENODATA);
         return;
     }
     version_row_decode(body, &row);
     n = snprintf(value, sizeof value, "%" PRIu32 "@%s", row.author_uid, row.author_node);
-    reply_xattr(r, value, (size_t)n);
+    reply_xattr(call, value, (size_t)n);
 }
 
-static void send_xattr(struct request *r)
+static void send_xattr(struct call *call)
 {
-    struct fs *fs = r->core->fs;
-    struct inode *inode = inode_find(&fs->cache, r->ino);
+    struct fs *fs = call->hub->fs;
+    struct kernel_inode *inode = kernel_inode_find(&fs->cache, call->ino);
 
-    if (strcmp(r->name, "version") == 0 || strcmp(r->name, "revision") == 0) {
-        link_ask_inode(r, MESSAGE_GETATTR, r->ino, on_xattr_attr);
-    } else if (strcmp(r->name, "author") == 0 && inode != NULL && inode->name != NULL) {
-        buffer_put_u64(&r->payload, inode->parent);
-        buffer_put_text(&r->payload, inode->name);
-        buffer_put_u64(&r->payload, 0);
-        buffer_put_u32(&r->payload, r->core->options->read_local ? 1 | PAST_LOCAL : 1);
-        link_send(r, MESSAGE_HISTORY, on_xattr_history);
+    if (strcmp(call->name, "version") == 0 || strcmp(call->name, "revision") == 0) {
+        uplink_ask_inode(call, MESSAGE_GETATTR, call->ino, on_xattr_attr);
+    } else if (strcmp(call->name, "author") == 0 && inode != NULL && inode->name != NULL) {
+        buffer_put_u64(&call->payload, inode->parent);
+        buffer_put_text(&call->payload, inode->name);
+        buffer_put_u64(&call->payload, 0);
+        buffer_put_u32(&call->payload, call->hub->options->read_local ? 1 | PAST_LOCAL : 1);
+        uplink_send(call, MESSAGE_HISTORY, on_xattr_history);
     } else {
-        request_error(r, ENODATA);
+        call_error(call, ENODATA);
     }
 }
 
 void op_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, size_t size)
 {
     struct fs *fs;
-    struct request *r;
+    struct call *call;
 
     if (strncmp(name, XATTR_PREFIX, strlen(XATTR_PREFIX)) != 0 || virtual_is(node)) {
         fuse_reply_err(req, ENODATA);
         return;
     }
     fs = fs_enter(req);
-    r = request_begin(&fs->core, req, REQUEST_GETXATTR);
-    if (r != NULL && !request_name(r, name + strlen(XATTR_PREFIX))) {
-        request_error(r, ENOMEM);
-    } else if (r != NULL) {
-        r->ino = core_ino(&fs->core, node);
-        r->getxattr.size = size;
-        send_xattr(r);
+    call = call_begin(&fs->hub, req, CALL_GETXATTR);
+    if (call != NULL && !call_name(call, name + strlen(XATTR_PREFIX))) {
+        call_error(call, ENOMEM);
+    } else if (call != NULL) {
+        call->ino = hub_ino(&fs->hub, node);
+        call->getxattr.size = size;
+        send_xattr(call);
     }
     fs_leave(fs);
 }

@@ -5,12 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kvfs/link/core.h"
+#include "kvfs/link/hub.h"
 
-void open_directories_init(struct open_directories *directories, struct core *core)
+void open_directories_init(struct open_directories *directories, struct hub *hub)
 {
-    directories->core = core;
-    core->directories = directories;
+    directories->hub = hub;
+    hub->directories = directories;
     TAILQ_INIT(&directories->list);
 }
 
@@ -21,7 +21,7 @@ void open_directory_close(struct open_directories *directories, struct open_dire
     if (!d->virtual)
         TAILQ_REMOVE(&directories->list, d, link);
     if (d->pinned)
-        link_close_inode(directories->core, d->ino);
+        uplink_close_inode(directories->hub, d->ino);
     buffer_deinit(&d->names);
     free(d->offsets);
     free(d);
@@ -33,32 +33,32 @@ void open_directories_deinit(struct open_directories *directories)
         open_directory_close(directories, TAILQ_FIRST(&directories->list));
 }
 
-static void reply(struct request *r, struct open_directory *d)
+static void reply(struct call *call, struct open_directory *d)
 {
-    struct open_directories *directories = r->core->directories;
+    struct open_directories *directories = call->hub->directories;
 
-    r->opendir.fi.fh = (uint64_t)(uintptr_t)d;
-    if (fuse_reply_open(r->fuse, &r->opendir.fi) != 0)
+    call->opendir.fi.fh = (uint64_t)(uintptr_t)d;
+    if (fuse_reply_open(call->fuse, &call->opendir.fi) != 0)
         open_directory_close(directories, d);
-    request_end(r);
+    call_end(call);
 }
 
-void open_directory_reply(struct request *r, bool pinned)
+void open_directory_reply(struct call *call, bool pinned)
 {
-    struct open_directories *directories = r->core->directories;
+    struct open_directories *directories = call->hub->directories;
     struct open_directory *d = calloc(1, sizeof *d);
 
     if (d == NULL) {
         if (pinned)
-            link_close_inode(r->core, r->ino);
-        request_error(r, ENOMEM);
+            uplink_close_inode(call->hub, call->ino);
+        call_error(call, ENOMEM);
         return;
     }
-    d->ino = r->ino;
-    d->uid = r->caller.uid;
+    d->ino = call->ino;
+    d->uid = call->caller.uid;
     d->pinned = pinned;
     TAILQ_INSERT_TAIL(&directories->list, d, link);
-    reply(r, d);
+    reply(call, d);
 }
 
 static bool index_names(struct open_directory *d, bool reverse)
@@ -76,14 +76,14 @@ static bool index_names(struct open_directory *d, bool reverse)
     return true;
 }
 
-void open_directory_reply_list(struct request *r, struct buffer *names, bool reverse)
+void open_directory_reply_list(struct call *call, struct buffer *names, bool reverse)
 {
-    struct open_directories *directories = r->core->directories;
+    struct open_directories *directories = call->hub->directories;
     struct open_directory *d = calloc(1, sizeof *d);
 
     if (d == NULL || names->failed) {
         free(d);
-        request_error(r, ENOMEM);
+        call_error(call, ENOMEM);
         return;
     }
     d->virtual = true;
@@ -91,15 +91,15 @@ void open_directory_reply_list(struct request *r, struct buffer *names, bool rev
     *names = (struct buffer)BUFFER_INIT; /* consumed */
     if (!index_names(d, reverse)) {
         open_directory_close(directories, d);
-        request_error(r, ENOMEM);
+        call_error(call, ENOMEM);
         return;
     }
-    reply(r, d);
+    reply(call, d);
 }
 
-static void on_reopened(struct request *r, int code, struct cursor *body)
+static void on_reopened(struct call *call, int code, struct cursor *body)
 {
-    request_end(r); /* reading it tells */
+    call_end(call); /* reading it tells */
 }
 
 void open_directories_reopen(struct open_directories *directories)
@@ -107,15 +107,15 @@ void open_directories_reopen(struct open_directories *directories)
     struct open_directory *d;
 
     TAILQ_FOREACH (d, &directories->list, link) {
-        struct request *r = request_begin(directories->core, NULL, REQUEST_PLAIN);
+        struct call *call = call_begin(directories->hub, NULL, CALL_PLAIN);
 
-        d->pinned = r != NULL;
-        if (r == NULL)
+        d->pinned = call != NULL;
+        if (call == NULL)
             continue;
-        r->ino = d->ino;
-        r->once = true;
-        r->deadline_ms = UINT64_MAX;
-        r->caller.uid = d->uid;
-        link_open_inode(r, d->ino, OPEN_READ, true, on_reopened);
+        call->ino = d->ino;
+        call->once = true;
+        call->deadline_ms = UINT64_MAX;
+        call->caller.uid = d->uid;
+        uplink_open_inode(call, d->ino, OPEN_READ, true, on_reopened);
     }
 }

@@ -5,7 +5,7 @@
 #ifndef KVFS_KVFS_REPLY_OPEN_DIRECTORY_H
 #define KVFS_KVFS_REPLY_OPEN_DIRECTORY_H
 
-#include "kvfs/link/request.h"
+#include "kvfs/link/call.h"
 #include "sync/base/buffer.h"
 
 struct open_directory {
@@ -21,22 +21,22 @@ struct open_directory {
 
 TAILQ_HEAD(open_directory_list, open_directory);
 
-/* The part of a mount that this folder keeps (see core.h). */
+/* The part of a mount that this folder keeps (see hub.h). */
 struct open_directories {
-    struct core *core; /* borrowed */
+    struct hub *hub; /* borrowed */
     struct open_directory_list list;
 };
 
-void open_directories_init(struct open_directories *directories, struct core *core);
+void open_directories_init(struct open_directories *directories, struct hub *hub);
 
 /* After a new connection: opens all real ones there. */
 void open_directories_reopen(struct open_directories *directories);
 void open_directories_deinit(struct open_directories *directories);
 
-/* Answers OPENDIR of r->ino; pinned: it is open on the node. */
-void open_directory_reply(struct request *r, bool pinned);
+/* Answers OPENDIR of call->ino; pinned: it is open on the node. */
+void open_directory_reply(struct call *call, bool pinned);
 /* The same with a listing of names (taken over), last first if `reverse`. */
-void open_directory_reply_list(struct request *r, struct buffer *names, bool reverse);
+void open_directory_reply_list(struct call *call, struct buffer *names, bool reverse);
 /* d may be NULL. */
 void open_directory_close(struct open_directories *directories, struct open_directory *d);
 

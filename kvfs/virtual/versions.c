@@ -22,12 +22,12 @@
 #define ROWS_A_PAGE 256
 #define NAMES_A_PAGE 1024
 
-static void lookup_key(struct request *r, struct virtual_node *parent);
-static void lookup_version(struct request *r, struct virtual_node *parent);
-static void list(struct request *r, struct virtual_node *v);
-static void open_version(struct request *r, struct virtual_node *v);
-static void read_version(struct request *r, struct virtual_node *v);
-static void read_link(struct request *r, struct virtual_node *v);
+static void lookup_key(struct call *call, struct virtual_node *parent);
+static void lookup_version(struct call *call, struct virtual_node *parent);
+static void list(struct call *call, struct virtual_node *v);
+static void open_version(struct call *call, struct virtual_node *v);
+static void read_version(struct call *call, struct virtual_node *v);
+static void read_link(struct call *call, struct virtual_node *v);
 
 static const struct virtual_ops root_ops = {.lookup = lookup_key, .opendir = list};
 static const struct virtual_ops key_ops = {.lookup = lookup_version, .opendir = list};
@@ -40,63 +40,63 @@ static bool is_version(const struct version_row *row)
     return !row->attributes_only && row->version != 0 && row->type != INODE_DIRECTORY;
 }
 
-static void fail_version(struct request *r, int code)
+static void fail_version(struct call *call, int code)
 {
-    request_fail(r, code == KV_E_NOVERSION || code == KV_E_STALE ? KV_E_NOENT : code);
+    call_fail(call, code == KV_E_NOVERSION || code == KV_E_STALE ? KV_E_NOENT : code);
 }
 
 /* In the number of rows: with read=local, whatever this node has. */
-static uint32_t rows(const struct request *r, uint32_t n)
+static uint32_t rows(const struct call *call, uint32_t n)
 {
-    return r->core->options->read_local ? n | PAST_LOCAL : n;
+    return call->hub->options->read_local ? n | PAST_LOCAL : n;
 }
 
 /* .versions: readable by those who may list the directory itself. */
 
-static void on_directory(struct request *r, int code, struct cursor *body)
+static void on_directory(struct call *call, int code, struct cursor *body)
 {
-    struct virtual_table *virtuals = r->core->virtuals;
+    struct virtual_table *virtuals = call->hub->virtuals;
     struct virtual_node *v;
     struct attr attr;
     char key[64];
 
     if (code != 0) {
-        request_fail(r, code);
+        call_fail(call, code);
         return;
     }
     attr_decode(body, &attr);
-    snprintf(key, sizeof key, "versions/%" PRIu64, r->parent);
+    snprintf(key, sizeof key, "versions/%" PRIu64, call->parent);
     v = body->failed ? NULL : virtual_get(virtuals, key);
     if (v == NULL) {
-        request_error(r, body->failed ? EIO : ENOMEM);
+        call_error(call, body->failed ? EIO : ENOMEM);
         return;
     }
     v->ops = &root_ops;
-    v->directory = r->parent;
+    v->directory = call->parent;
     v->attr = attr;
     v->attr.mode &= 0555;
     v->attr.nlink = 2;
     v->attr.size = 0;
-    virtual_reply_entry(r, v, false);
+    virtual_reply_entry(call, v, false);
 }
 
-void versions_lookup_root(struct request *r)
+void versions_lookup_root(struct call *call)
 {
-    link_ask_inode(r, MESSAGE_GETATTR, r->parent, on_directory);
+    uplink_ask_inode(call, MESSAGE_GETATTR, call->parent, on_directory);
 }
 
 /* History: pages of rows, newest first, until a step is satisfied. */
 
-static void send_history(struct request *r, uint64_t directory, const char *key, uint64_t before,
-                         request_fn *on_answer)
+static void send_history(struct call *call, uint64_t directory, const char *key, uint64_t before,
+                         call_fn *on_answer)
 {
-    buffer_clear(&r->payload);
-    buffer_put_u64(&r->payload, directory);
-    buffer_put_text(&r->payload, key);
-    buffer_put_u64(&r->payload, before);
-    buffer_put_u32(&r->payload, rows(r, ROWS_A_PAGE));
-    request_progress(r);
-    link_send(r, MESSAGE_HISTORY, on_answer);
+    buffer_clear(&call->payload);
+    buffer_put_u64(&call->payload, directory);
+    buffer_put_text(&call->payload, key);
+    buffer_put_u64(&call->payload, before);
+    buffer_put_u32(&call->payload, rows(call, ROWS_A_PAGE));
+    call_progress(call);
+    uplink_send(call, MESSAGE_HISTORY, on_answer);
 }
 
 /* Listings come in pages, too: of keys by name, of versions as history. */
@@ -108,18 +108,18 @@ struct page_end {
     uint64_t revision; /* of a version */
 };
 
-static void ask_keys(struct request *r, const struct virtual_node *v, const struct page_end *end,
-                     request_fn *on_answer)
+static void ask_keys(struct call *call, const struct virtual_node *v, const struct page_end *end,
+                     call_fn *on_answer)
 {
-    buffer_clear(&r->payload);
-    buffer_put_u64(&r->payload, v->directory);
-    buffer_put_string(&r->payload, end->name, end->name_len);
-    buffer_put_u32(&r->payload, rows(r, NAMES_A_PAGE));
-    request_progress(r);
-    link_send(r, MESSAGE_NAMES, on_answer);
+    buffer_clear(&call->payload);
+    buffer_put_u64(&call->payload, v->directory);
+    buffer_put_string(&call->payload, end->name, end->name_len);
+    buffer_put_u32(&call->payload, rows(call, NAMES_A_PAGE));
+    call_progress(call);
+    uplink_send(call, MESSAGE_NAMES, on_answer);
 }
 
-static void take_key(struct request *r, struct cursor *body, struct page_end *end)
+static void take_key(struct call *call, struct cursor *body, struct page_end *end)
 {
     uint64_t version;
 
@@ -128,18 +128,18 @@ static void take_key(struct request *r, struct cursor *body, struct page_end *en
     cursor_u8(body);
     if (body->failed || version == 0)
         return; /* it has been a directory only, and these have no versions */
-    buffer_put_u8(&r->opendir.names, INODE_DIRECTORY);
-    buffer_put_bytes(&r->opendir.names, end->name, end->name_len);
-    buffer_put_u8(&r->opendir.names, 0);
+    buffer_put_u8(&call->opendir.names, INODE_DIRECTORY);
+    buffer_put_bytes(&call->opendir.names, end->name, end->name_len);
+    buffer_put_u8(&call->opendir.names, 0);
 }
 
-static void ask_versions(struct request *r, const struct virtual_node *v, const struct page_end *end,
-                         request_fn *on_answer)
+static void ask_versions(struct call *call, const struct virtual_node *v, const struct page_end *end,
+                         call_fn *on_answer)
 {
-    send_history(r, v->directory, v->name, end->revision, on_answer);
+    send_history(call, v->directory, v->name, end->revision, on_answer);
 }
 
-static void take_version(struct request *r, struct cursor *body, struct page_end *end)
+static void take_version(struct call *call, struct cursor *body, struct page_end *end)
 {
     char name[VERSION_NAME_MAX];
     struct version_row row;
@@ -148,22 +148,22 @@ static void take_version(struct request *r, struct cursor *body, struct page_end
     end->revision = row.revision;
     /* Rows of one version (its attributes were changed) stand together. */
     if (body->failed || !is_version(&row) ||
-        (r->opendir.last.any && row.version == r->opendir.last.number &&
-         row.deleted == r->opendir.last.deleted))
+        (call->opendir.last.any && row.version == call->opendir.last.number &&
+         row.deleted == call->opendir.last.deleted))
         return;
-    r->opendir.last.number = row.version;
-    r->opendir.last.deleted = row.deleted;
-    r->opendir.last.any = true;
+    call->opendir.last.number = row.version;
+    call->opendir.last.deleted = row.deleted;
+    call->opendir.last.any = true;
     version_name_format(row.version, row.deleted, name);
-    buffer_put_u8(&r->opendir.names, row.type == INODE_SYMLINK ? INODE_SYMLINK : INODE_FILE);
-    buffer_put_bytes(&r->opendir.names, name, strlen(name) + 1);
+    buffer_put_u8(&call->opendir.names, row.type == INODE_SYMLINK ? INODE_SYMLINK : INODE_FILE);
+    buffer_put_bytes(&call->opendir.names, name, strlen(name) + 1);
 }
 
 /* newest_first: the kernel gets it the other way round. */
 static const struct listing {
-    void (*ask)(struct request *r, const struct virtual_node *v, const struct page_end *end,
-                request_fn *on_answer);
-    void (*take)(struct request *r, struct cursor *body, struct page_end *end); /* one row */
+    void (*ask)(struct call *call, const struct virtual_node *v, const struct page_end *end,
+                call_fn *on_answer);
+    void (*take)(struct call *call, struct cursor *body, struct page_end *end); /* one row */
     bool newest_first;
 } keys = {ask_keys, take_key, false}, versions = {ask_versions, take_version, true};
 
@@ -172,59 +172,59 @@ static const struct listing *listing_of(const struct virtual_node *v)
     return v->ops == &root_ops ? &keys : &versions;
 }
 
-static void on_page(struct request *r, int code, struct cursor *body)
+static void on_page(struct call *call, int code, struct cursor *body)
 {
-    const struct virtual_node *v = virtual_find(r->core->virtuals, r->ino);
+    const struct virtual_node *v = virtual_find(call->hub->virtuals, call->ino);
     struct page_end end = {0};
     uint32_t count, i;
     bool more;
 
     if (code != 0 || v == NULL) {
-        fail_version(r, code != 0 ? code : KV_E_STALE);
+        fail_version(call, code != 0 ? code : KV_E_STALE);
         return;
     }
     more = cursor_u8(body) != 0;
     count = cursor_u32(body);
     for (i = 0; i < count && !body->failed; i++)
-        listing_of(v)->take(r, body, &end);
+        listing_of(v)->take(call, body, &end);
     if (body->failed)
-        request_error(r, EIO);
+        call_error(call, EIO);
     else if (more && count > 0)
-        listing_of(v)->ask(r, v, &end, on_page);
+        listing_of(v)->ask(call, v, &end, on_page);
     else
-        open_directory_reply_list(r, &r->opendir.names, listing_of(v)->newest_first);
+        open_directory_reply_list(call, &call->opendir.names, listing_of(v)->newest_first);
 }
 
-static void list(struct request *r, struct virtual_node *v)
+static void list(struct call *call, struct virtual_node *v)
 {
     const struct page_end start = {.name = (const uint8_t *)""};
 
-    r->ino = v->id;
-    listing_of(v)->ask(r, v, &start, on_page);
+    call->ino = v->id;
+    listing_of(v)->ask(call, v, &start, on_page);
 }
 
-/* KEY: r->name in the directory r->ino. Its versions may be read by those who may
+/* KEY: call->name in the directory call->ino. Its versions may be read by those who may
  * read the key itself as it is now, or was at last: what was written before a
  * chmod 600 is as private as what was written after it. */
 
-static void reply_key(struct request *r, uint64_t wall_ns, const struct version_row *newest)
+static void reply_key(struct call *call, uint64_t wall_ns, const struct version_row *newest)
 {
-    struct virtual_table *virtuals = r->core->virtuals;
+    struct virtual_table *virtuals = call->hub->virtuals;
     uint16_t readable = newest->mode & 0444;
-    struct virtual_node *parent = virtual_find(virtuals, r->ino);
+    struct virtual_node *parent = virtual_find(virtuals, call->ino);
     struct virtual_node *v;
     char key[64 + KV_NAME_MAX];
 
     if (parent == NULL) {
-        request_error(r, ESTALE);
+        call_error(call, ESTALE);
         return;
     }
-    snprintf(key, sizeof key, "key/%" PRIu64 "/%s", parent->directory, r->name);
+    snprintf(key, sizeof key, "key/%" PRIu64 "/%s", parent->directory, call->name);
     v = virtual_get(virtuals, key);
     if (v != NULL && v->name == NULL)
-        v->name = strdup(r->name);
+        v->name = strdup(call->name);
     if (v == NULL || v->name == NULL) {
-        request_error(r, ENOMEM);
+        call_error(call, ENOMEM);
         return;
     }
     v->ops = &key_ops;
@@ -234,19 +234,19 @@ static void reply_key(struct request *r, uint64_t wall_ns, const struct version_
     v->attr.uid = newest->uid;
     v->attr.gid = newest->gid;
     v->attr.mtime_ns = v->attr.ctime_ns = v->attr.atime_ns = (int64_t)wall_ns;
-    virtual_reply_entry(r, v, false);
+    virtual_reply_entry(call, v, false);
 }
 
-static void on_key_history(struct request *r, int code, struct cursor *body)
+static void on_key_history(struct call *call, int code, struct cursor *body)
 {
-    struct virtual_table *virtuals = r->core->virtuals;
-    struct virtual_node *parent = virtual_find(virtuals, r->ino);
+    struct virtual_table *virtuals = call->hub->virtuals;
+    struct virtual_node *parent = virtual_find(virtuals, call->ino);
     struct version_row row = {0};
     uint32_t count, i;
     bool more;
 
     if (code != 0 || parent == NULL) {
-        fail_version(r, code != 0 ? code : KV_E_STALE);
+        fail_version(call, code != 0 ? code : KV_E_STALE);
         return;
     }
     more = cursor_u8(body) != 0;
@@ -255,29 +255,29 @@ static void on_key_history(struct request *r, int code, struct cursor *body)
         version_row_decode(body, &row);
         if (body->failed || row.type == INODE_DIRECTORY)
             continue;
-        if (is_version(&row) && r->key.newest_ns == 0)
-            r->key.newest_ns = row.wall_ns;
+        if (is_version(&row) && call->key.newest_ns == 0)
+            call->key.newest_ns = row.wall_ns;
         if (!row.deleted) {
-            reply_key(r, r->key.newest_ns != 0 ? r->key.newest_ns : row.wall_ns, &row);
+            reply_key(call, call->key.newest_ns != 0 ? call->key.newest_ns : row.wall_ns, &row);
             return;
         }
     }
     if (body->failed)
-        request_error(r, EIO);
+        call_error(call, EIO);
     else if (more && count > 0)
-        send_history(r, parent->directory, r->name, row.revision, on_key_history);
-    else if (r->key.newest_ns != 0)
-        reply_key(r, r->key.newest_ns, &row); /* nothing but deletions is left */
+        send_history(call, parent->directory, call->name, row.revision, on_key_history);
+    else if (call->key.newest_ns != 0)
+        reply_key(call, call->key.newest_ns, &row); /* nothing but deletions is left */
     else
-        request_error(r, ENOENT);
+        call_error(call, ENOENT);
 }
 
-static void lookup_key(struct request *r, struct virtual_node *parent)
+static void lookup_key(struct call *call, struct virtual_node *parent)
 {
-    r->kind = REQUEST_KEY;
-    r->key = (struct request_key){0};
-    r->ino = parent->id;
-    send_history(r, parent->directory, r->name, 0, on_key_history);
+    call->kind = CALL_KEY;
+    call->key = (struct call_key){0};
+    call->ino = parent->id;
+    send_history(call, parent->directory, call->name, 0, on_key_history);
 }
 
 /* N */
@@ -291,15 +291,15 @@ static uint16_t version_mode(const struct version_row *row, uint16_t needs)
 }
 
 /* needs: the node's word on who may read it; of a deletion, which is empty, the row's own. */
-static void reply_version(struct request *r, const struct version_row *row, uint16_t needs)
+static void reply_version(struct call *call, const struct version_row *row, uint16_t needs)
 {
-    struct virtual_table *virtuals = r->core->virtuals;
-    struct virtual_node *parent = virtual_find(virtuals, r->ino);
+    struct virtual_table *virtuals = call->hub->virtuals;
+    struct virtual_node *parent = virtual_find(virtuals, call->ino);
     struct virtual_node *v;
     char key[96 + KV_NAME_MAX];
 
     if (parent == NULL) {
-        request_error(r, ESTALE);
+        call_error(call, ESTALE);
         return;
     }
     snprintf(key, sizeof key, "%s/%" PRIu64 "/%" PRIu64 "/%s", row->deleted ? "deletion" : "version",
@@ -308,7 +308,7 @@ static void reply_version(struct request *r, const struct version_row *row, uint
     if (v != NULL && v->name == NULL)
         v->name = strdup(parent->name);
     if (v == NULL || v->name == NULL) {
-        request_error(r, ENOMEM);
+        call_error(call, ENOMEM);
         return;
     }
     v->ops = &version_ops;
@@ -325,11 +325,11 @@ static void reply_version(struct request *r, const struct version_row *row, uint
                             .ctime_ns = (int64_t)row->wall_ns,
                             .atime_ns = (int64_t)row->wall_ns,
                             .btime_ns = (int64_t)row->wall_ns};
-    virtual_reply_entry(r, v, false); /* who may read it changes with the key */
+    virtual_reply_entry(call, v, false); /* who may read it changes with the key */
 }
 
 /* One row, newest first, against the name that is looked for. 1: this one; 0: go on; -1: there is none. */
-static int match(struct request *r, const struct version_name *want, const struct version_row *row)
+static int match(struct call *call, const struct version_name *want, const struct version_row *row)
 {
     if (!is_version(row) && !(want->kind == VERSION_TIME && row->attributes_only))
         return 0;
@@ -343,31 +343,31 @@ static int match(struct request *r, const struct version_name *want, const struc
     default:
         /* The newest row is what is now, a deletion too; deletions behind it do not count. */
         if (row->deleted)
-            r->version.passed += r->version.passed == 0;
-        else if (r->version.passed++ == want->number)
+            call->version.passed += call->version.passed == 0;
+        else if (call->version.passed++ == want->number)
             return 1;
         return 0;
     }
 }
 
-static void put_version(struct request *r, uint64_t directory, const char *key, uint64_t number,
+static void put_version(struct call *call, uint64_t directory, const char *key, uint64_t number,
                         uint64_t offset, size_t len)
 {
-    buffer_put_u64(&r->payload, directory);
-    buffer_put_text(&r->payload, key);
-    buffer_put_u64(&r->payload, number);
-    buffer_put_u64(&r->payload, offset);
-    buffer_put_u32(&r->payload, (uint32_t)len);
+    buffer_put_u64(&call->payload, directory);
+    buffer_put_text(&call->payload, key);
+    buffer_put_u64(&call->payload, number);
+    buffer_put_u64(&call->payload, offset);
+    buffer_put_u32(&call->payload, (uint32_t)len);
 }
 
-static void on_numbered(struct request *r, int code, struct cursor *body)
+static void on_numbered(struct call *call, int code, struct cursor *body)
 {
     struct version_row row;
     uint16_t needs;
     size_t len;
 
     if (code != 0) {
-        fail_version(r, code);
+        fail_version(call, code);
         return;
     }
     version_row_decode(body, &row);
@@ -376,77 +376,77 @@ static void on_numbered(struct request *r, int code, struct cursor *body)
     row.uid = cursor_u32(body);
     row.gid = cursor_u32(body);
     if (body->failed)
-        request_error(r, EIO);
+        call_error(call, EIO);
     else
-        reply_version(r, &row, needs);
+        reply_version(call, &row, needs);
 }
 
-static void send_version(struct request *r, const struct virtual_node *parent, uint64_t number)
+static void send_version(struct call *call, const struct virtual_node *parent, uint64_t number)
 {
-    buffer_clear(&r->payload);
-    request_progress(r);
-    put_version(r, parent->directory, parent->name, number, 0, 0);
-    link_send(r, MESSAGE_VERSION, on_numbered);
+    buffer_clear(&call->payload);
+    call_progress(call);
+    put_version(call, parent->directory, parent->name, number, 0, 0);
+    uplink_send(call, MESSAGE_VERSION, on_numbered);
 }
 
-static void on_search(struct request *r, int code, struct cursor *body)
+static void on_search(struct call *call, int code, struct cursor *body)
 {
-    struct virtual_table *virtuals = r->core->virtuals;
-    struct virtual_node *parent = virtual_find(virtuals, r->ino);
+    struct virtual_table *virtuals = call->hub->virtuals;
+    struct virtual_node *parent = virtual_find(virtuals, call->ino);
     struct version_row row = {0};
     struct version_name want;
     uint32_t count, i;
     bool more;
     int found = 0;
 
-    if (code != 0 || parent == NULL || !version_name_parse(r->name, &want)) {
-        fail_version(r, code != 0 ? code : KV_E_STALE);
+    if (code != 0 || parent == NULL || !version_name_parse(call->name, &want)) {
+        fail_version(call, code != 0 ? code : KV_E_STALE);
         return;
     }
     more = cursor_u8(body) != 0;
     count = cursor_u32(body);
     for (i = 0; i < count && !body->failed && found == 0; i++) {
         version_row_decode(body, &row);
-        found = body->failed ? 0 : match(r, &want, &row);
+        found = body->failed ? 0 : match(call, &want, &row);
     }
     if (body->failed)
-        request_error(r, EIO);
+        call_error(call, EIO);
     else if (found > 0 && row.deleted)
-        reply_version(r, &row, row.mode);
+        reply_version(call, &row, row.mode);
     else if (found > 0)
-        send_version(r, parent, row.version);
+        send_version(call, parent, row.version);
     else if (found == 0 && more && count > 0)
-        send_history(r, parent->directory, parent->name, row.revision, on_search);
+        send_history(call, parent->directory, parent->name, row.revision, on_search);
     else
-        request_error(r, ENOENT);
+        call_error(call, ENOENT);
 }
 
-static void lookup_version(struct request *r, struct virtual_node *parent)
+static void lookup_version(struct call *call, struct virtual_node *parent)
 {
     struct version_name want;
 
-    r->kind = REQUEST_VERSION;
-    r->version = (struct request_version){0};
-    r->ino = parent->id;
-    if (!version_name_parse(r->name, &want)) {
-        request_error(r, ENOENT);
+    call->kind = CALL_VERSION;
+    call->version = (struct call_version){0};
+    call->ino = parent->id;
+    if (!version_name_parse(call->name, &want)) {
+        call_error(call, ENOENT);
     } else if (want.kind == VERSION_NUMBER) {
-        send_version(r, parent, want.number);
+        send_version(call, parent, want.number);
     } else {
-        send_history(r, parent->directory, parent->name, 0, on_search);
+        send_history(call, parent->directory, parent->name, 0, on_search);
     }
 }
 
-static void open_version(struct request *r, struct virtual_node *v)
+static void open_version(struct call *call, struct virtual_node *v)
 {
-    r->open.fi.fh = 0;
-    r->open.fi.keep_cache = 1;
-    r->open.fi.noflush = 1;
-    fuse_reply_open(r->fuse, &r->open.fi);
-    request_end(r);
+    call->open.fi.fh = 0;
+    call->open.fi.keep_cache = 1;
+    call->open.fi.noflush = 1;
+    fuse_reply_open(call->fuse, &call->open.fi);
+    call_end(call);
 }
 
-static void on_content(struct request *r, int code, struct cursor *body)
+static void on_content(struct call *call, int code, struct cursor *body)
 {
     struct version_row row;
     const uint8_t *data;
@@ -454,47 +454,47 @@ static void on_content(struct request *r, int code, struct cursor *body)
 
     if (code != 0) {
         /* Dropped by retention since it was opened. */
-        request_fail(r, code == KV_E_NOVERSION || code == KV_E_NOENT ? KV_E_STALE : code);
+        call_fail(call, code == KV_E_NOVERSION || code == KV_E_NOENT ? KV_E_STALE : code);
         return;
     }
     version_row_decode(body, &row);
     data = cursor_string(body, READ_LENGTH_MAX, &len);
     if (data == NULL)
-        request_error(r, EIO);
+        call_error(call, EIO);
     else
-        reply_data(r, data, len < r->read.size ? len : r->read.size);
+        reply_data(call, data, len < call->read.size ? len : call->read.size);
 }
 
-static void read_version(struct request *r, struct virtual_node *v)
+static void read_version(struct call *call, struct virtual_node *v)
 {
     if (v->deleted) {
-        reply_data(r, NULL, 0);
+        reply_data(call, NULL, 0);
         return;
     }
-    put_version(r, v->directory, v->name, v->number, r->read.offset, r->read.size);
-    link_send(r, MESSAGE_VERSION, on_content);
+    put_version(call, v->directory, v->name, v->number, call->read.offset, call->read.size);
+    uplink_send(call, MESSAGE_VERSION, on_content);
 }
 
-static void on_link(struct request *r, int code, struct cursor *body)
+static void on_link(struct call *call, int code, struct cursor *body)
 {
     struct version_row row;
     const uint8_t *target;
     size_t len = 0;
 
     if (code != 0) {
-        fail_version(r, code);
+        fail_version(call, code);
         return;
     }
     version_row_decode(body, &row);
     target = cursor_string(body, KV_PATH_MAX, &len);
     if (target == NULL)
-        request_error(r, EIO);
+        call_error(call, EIO);
     else
-        reply_link(r, target, len);
+        reply_link(call, target, len);
 }
 
-static void read_link(struct request *r, struct virtual_node *v)
+static void read_link(struct call *call, struct virtual_node *v)
 {
-    put_version(r, v->directory, v->name, v->number, 0, KV_PATH_MAX);
-    link_send(r, MESSAGE_VERSION, on_link);
+    put_version(call, v->directory, v->name, v->number, 0, KV_PATH_MAX);
+    uplink_send(call, MESSAGE_VERSION, on_link);
 }

@@ -15,10 +15,10 @@ bool virtual_is_reserved(const char *name)
            (strcmp(name, VIRTUAL_VERSIONS_NAME) == 0 || strcmp(name, VIRTUAL_CONTROL_NAME) == 0);
 }
 
-void virtual_init(struct virtual_table *virtuals, struct core *core)
+void virtual_init(struct virtual_table *virtuals, struct hub *hub)
 {
-    virtuals->core = core;
-    core->virtuals = virtuals;
+    virtuals->hub = hub;
+    hub->virtuals = virtuals;
 }
 
 struct virtual_node *virtual_find(struct virtual_table *virtuals, uint64_t id)
@@ -86,99 +86,99 @@ void virtual_forget(struct virtual_table *virtuals, fuse_ino_t node, uint64_t n)
         virtual_free(virtuals, v);
 }
 
-void virtual_reply_entry(struct request *r, struct virtual_node *v, bool stable)
+void virtual_reply_entry(struct call *call, struct virtual_node *v, bool stable)
 {
-    struct virtual_table *virtuals = r->core->virtuals;
+    struct virtual_table *virtuals = call->hub->virtuals;
     struct fuse_entry_param e = {.ino = v->id, .generation = 1};
 
     v->attr.ino = v->id;
     e.attr_timeout = v->attr.type == INODE_DIRECTORY ? 0 : TIMEOUT_LONG;
     e.entry_timeout = stable ? TIMEOUT_LONG : 0;
-    stat_of(r->core->options, &v->attr, &e.attr);
+    stat_of(call->hub->options, &v->attr, &e.attr);
     v->nlookup++;
-    if (fuse_reply_entry(r->fuse, &e) != 0)
+    if (fuse_reply_entry(call->fuse, &e) != 0)
         virtual_forget(virtuals, v->id, 1);
-    request_end(r);
+    call_end(call);
 }
 
-void virtual_lookup(struct request *r, fuse_ino_t parent)
+void virtual_lookup(struct call *call, fuse_ino_t parent)
 {
-    struct virtual_table *virtuals = r->core->virtuals;
+    struct virtual_table *virtuals = call->hub->virtuals;
     struct virtual_node *v = virtual_is(parent) ? virtual_find(virtuals, parent) : NULL;
 
     if (v != NULL && v->ops->lookup != NULL)
-        v->ops->lookup(r, v);
+        v->ops->lookup(call, v);
     else if (virtual_is(parent))
-        request_error(r, v != NULL ? ENOTDIR : ESTALE);
-    else if (strcmp(r->name, VIRTUAL_VERSIONS_NAME) == 0 && r->core->options->versions != VERSIONS_OFF)
-        versions_lookup_root(r);
-    else if (strcmp(r->name, VIRTUAL_CONTROL_NAME) == 0 && parent == FUSE_ROOT_ID)
-        control_lookup_root(r);
+        call_error(call, v != NULL ? ENOTDIR : ESTALE);
+    else if (strcmp(call->name, VIRTUAL_VERSIONS_NAME) == 0 && call->hub->options->versions != VERSIONS_OFF)
+        versions_lookup_root(call);
+    else if (strcmp(call->name, VIRTUAL_CONTROL_NAME) == 0 && parent == FUSE_ROOT_ID)
+        control_files_lookup_root(call);
     else
-        request_error(r, ENOENT);
+        call_error(call, ENOENT);
 }
 
-void virtual_getattr(struct request *r, fuse_ino_t node)
+void virtual_getattr(struct call *call, fuse_ino_t node)
 {
-    struct virtual_table *virtuals = r->core->virtuals;
+    struct virtual_table *virtuals = call->hub->virtuals;
     struct virtual_node *v = virtual_find(virtuals, node);
 
     if (v == NULL) {
-        request_error(r, ESTALE);
+        call_error(call, ESTALE);
         return;
     }
-    reply_stat(r, &v->attr, v->attr.type == INODE_DIRECTORY ? 0 : TIMEOUT_LONG);
+    reply_stat(call, &v->attr, v->attr.type == INODE_DIRECTORY ? 0 : TIMEOUT_LONG);
 }
 
-void virtual_readlink(struct request *r, fuse_ino_t node)
+void virtual_readlink(struct call *call, fuse_ino_t node)
 {
-    struct virtual_table *virtuals = r->core->virtuals;
+    struct virtual_table *virtuals = call->hub->virtuals;
     struct virtual_node *v = virtual_find(virtuals, node);
 
     if (v != NULL && v->ops->readlink != NULL)
-        v->ops->readlink(r, v);
+        v->ops->readlink(call, v);
     else
-        request_error(r, v != NULL ? EINVAL : ESTALE);
+        call_error(call, v != NULL ? EINVAL : ESTALE);
 }
 
-void virtual_opendir(struct request *r, fuse_ino_t node)
+void virtual_opendir(struct call *call, fuse_ino_t node)
 {
-    struct virtual_table *virtuals = r->core->virtuals;
+    struct virtual_table *virtuals = call->hub->virtuals;
     struct virtual_node *v = virtual_find(virtuals, node);
 
     if (v != NULL && v->ops->opendir != NULL)
-        v->ops->opendir(r, v);
+        v->ops->opendir(call, v);
     else
-        request_error(r, v != NULL ? ENOTDIR : ESTALE);
+        call_error(call, v != NULL ? ENOTDIR : ESTALE);
 }
 
-void virtual_open(struct request *r, fuse_ino_t node)
+void virtual_open(struct call *call, fuse_ino_t node)
 {
-    struct virtual_table *virtuals = r->core->virtuals;
+    struct virtual_table *virtuals = call->hub->virtuals;
     struct virtual_node *v = virtual_find(virtuals, node);
 
     if (v == NULL)
-        request_error(r, ESTALE);
-    else if ((r->open.fi.flags & O_ACCMODE) != O_RDONLY || (r->open.fi.flags & O_TRUNC) != 0)
-        request_error(r, EROFS);
+        call_error(call, ESTALE);
+    else if ((call->open.fi.flags & O_ACCMODE) != O_RDONLY || (call->open.fi.flags & O_TRUNC) != 0)
+        call_error(call, EROFS);
     else if (v->ops->open != NULL)
-        v->ops->open(r, v);
+        v->ops->open(call, v);
     else
-        request_error(r, EISDIR);
+        call_error(call, EISDIR);
 }
 
-void virtual_read(struct request *r, fuse_ino_t node)
+void virtual_read(struct call *call, fuse_ino_t node)
 {
-    struct virtual_table *virtuals = r->core->virtuals;
+    struct virtual_table *virtuals = call->hub->virtuals;
     struct virtual_node *v = virtual_find(virtuals, node);
 
     if (v != NULL && v->ops->read != NULL)
-        v->ops->read(r, v);
+        v->ops->read(call, v);
     else
-        request_error(r, v != NULL ? EISDIR : ESTALE);
+        call_error(call, v != NULL ? EISDIR : ESTALE);
 }
 
 void virtual_release(struct virtual_table *virtuals, const struct fuse_file_info *fi)
 {
-    control_release(fi);
+    control_files_release(fi);
 }

@@ -9,7 +9,7 @@
 
 #include <stdbool.h>
 
-#include "kvfs/link/request.h"
+#include "kvfs/link/call.h"
 #include "sync/base/hash.h"
 
 #define VIRTUAL_BIT (UINT64_C(1) << 63)
@@ -18,13 +18,13 @@
 
 struct virtual_node;
 
-/* Each answers or ends r. */
+/* Each answers or ends call. */
 struct virtual_ops {
-    void (*lookup)(struct request *r, struct virtual_node *parent);
-    void (*opendir)(struct request *r, struct virtual_node *v);
-    void (*open)(struct request *r, struct virtual_node *v);
-    void (*read)(struct request *r, struct virtual_node *v);
-    void (*readlink)(struct request *r, struct virtual_node *v);
+    void (*lookup)(struct call *call, struct virtual_node *parent);
+    void (*opendir)(struct call *call, struct virtual_node *v);
+    void (*open)(struct call *call, struct virtual_node *v);
+    void (*read)(struct call *call, struct virtual_node *v);
+    void (*readlink)(struct call *call, struct virtual_node *v);
 };
 
 struct virtual_node {
@@ -40,15 +40,15 @@ struct virtual_node {
     struct attr attr;
 };
 
-/* The part of a mount that this folder keeps (see core.h). */
+/* The part of a mount that this folder keeps (see hub.h). */
 struct virtual_table {
-    struct core *core;               /* borrowed */
+    struct hub *hub;                 /* borrowed */
     struct virtual_node *ids, *keys; /* uthash */
     uint64_t last;
 };
 
 /* In memory that is all zeros. */
-void virtual_init(struct virtual_table *virtuals, struct core *core);
+void virtual_init(struct virtual_table *virtuals, struct hub *hub);
 void virtual_deinit(struct virtual_table *virtuals);
 
 static inline bool virtual_is(uint64_t node)
@@ -60,27 +60,27 @@ static inline bool virtual_is(uint64_t node)
 bool virtual_is_reserved(const char *name);
 
 /* What the operations do for a virtual node, or a reserved name. */
-void virtual_lookup(struct request *r, fuse_ino_t parent);
+void virtual_lookup(struct call *call, fuse_ino_t parent);
 void virtual_forget(struct virtual_table *virtuals, fuse_ino_t node, uint64_t n);
-void virtual_getattr(struct request *r, fuse_ino_t node);
-void virtual_readlink(struct request *r, fuse_ino_t node);
-void virtual_opendir(struct request *r, fuse_ino_t node);
-void virtual_open(struct request *r, fuse_ino_t node);
-void virtual_read(struct request *r, fuse_ino_t node);
+void virtual_getattr(struct call *call, fuse_ino_t node);
+void virtual_readlink(struct call *call, fuse_ino_t node);
+void virtual_opendir(struct call *call, fuse_ino_t node);
+void virtual_open(struct call *call, fuse_ino_t node);
+void virtual_read(struct call *call, fuse_ino_t node);
 void virtual_release(struct virtual_table *virtuals, const struct fuse_file_info *fi);
 
 /* For the trees: the node of a key, made if need be (then nlookup is 0 and
  * the caller fills in the rest). NULL: out of memory. */
 struct virtual_node *virtual_get(struct virtual_table *virtuals, const char *key);
 /* Answers LOOKUP; stable: the kernel may keep it. */
-void virtual_reply_entry(struct request *r, struct virtual_node *v, bool stable);
+void virtual_reply_entry(struct call *call, struct virtual_node *v, bool stable);
 struct virtual_node *virtual_find(struct virtual_table *virtuals, uint64_t id);
 
-/* versions.c: DIR/.versions, r->parent is DIR. */
-void versions_lookup_root(struct request *r);
-/* control.c: /.kvfs. */
-void control_lookup_root(struct request *r);
+/* versions.c: DIR/.versions, call->parent is DIR. */
+void versions_lookup_root(struct call *call);
+/* control_files.c: /.kvfs. */
+void control_files_lookup_root(struct call *call);
 /* Frees what open() of a control file fetched. */
-void control_release(const struct fuse_file_info *fi);
+void control_files_release(const struct fuse_file_info *fi);
 
 #endif

@@ -11,8 +11,8 @@ planted "an include of a neighbour" kvnode/admin/get.c '#include "kvnode/client/
     'includes kvnode/client/serve.h: kvnode/admin may include only'
 planted "an include from above, in sync" sync/wire/frame.c '  #  include "sync/raft/engine/entry.h"' \
     'includes sync/raft/engine/entry.h'
-planted "an include from above, in kvfs" kvfs/link/request.h '#include "kvfs/ops/operations.h"' \
-    'kvfs/link/request.h:'
+planted "an include from above, in kvfs" kvfs/link/call.h '#include "kvfs/ops/operations.h"' \
+    'kvfs/link/call.h:'
 for header in uv.h sqlite3.h pthread.h time.h sys/time.h threads.h; do
     planted "$header in kvnode/state" kvnode/state/value.c "#include <$header>" "includes $header"
 done

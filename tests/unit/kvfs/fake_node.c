@@ -217,9 +217,9 @@ static void serve(struct fake_node *n, int fd)
             break;
         in.len += (size_t)got;
         while (open && (used = frame_parse(in.data, in.len, &frame)) > 0) {
-            pthread_mutex_lock(&fake_fixture->fs.core.lock);
+            pthread_mutex_lock(&fake_fixture->fs.hub.lock);
             open = on_frame(n, fd, &frame);
-            pthread_mutex_unlock(&fake_fixture->fs.core.lock);
+            pthread_mutex_unlock(&fake_fixture->fs.hub.lock);
             buffer_consume(&in, (size_t)used);
         }
     }
@@ -268,8 +268,8 @@ static int setup_nodes(void **state, unsigned n, bool read_local)
     pthread_cond_init(&f->answered, NULL);
     assert_int_equal(fs_init(&f->fs, &f->options), 0);
     assert_int_equal(pthread_create(&f->node.thread, NULL, run_node, &f->node), 0);
-    assert_int_equal(link_open(&f->fs.core, NULL, error, sizeof error), 0);
-    assert_int_equal(link_start(&f->fs.core), 0);
+    assert_int_equal(uplink_open(&f->fs.hub, NULL, error, sizeof error), 0);
+    assert_int_equal(uplink_start(&f->fs.hub), 0);
     *state = f;
     return 0;
 }
@@ -294,7 +294,7 @@ int fake_teardown(void **state)
 {
     struct fixture *f = *state;
 
-    link_stop(&f->fs.core);
+    uplink_stop(&f->fs.hub);
     f->node.stop = true;
     pthread_join(f->node.thread, NULL);
     notifier_stop(&f->fs.cache);
@@ -306,31 +306,31 @@ int fake_teardown(void **state)
     return 0;
 }
 
-void fake_on_answer(struct request *r, int code, struct cursor *body)
+void fake_on_answer(struct call *call, int code, struct cursor *body)
 {
     fake_fixture->code = code;
     fake_fixture->n_answers++;
-    request_end(r);
+    call_end(call);
     pthread_cond_broadcast(&fake_fixture->answered);
 }
 
 void fake_set_timeout(struct fixture *f, unsigned ms)
 {
-    pthread_mutex_lock(&f->fs.core.lock);
+    pthread_mutex_lock(&f->fs.hub.lock);
     f->options.timeout_ms = ms;
-    pthread_mutex_unlock(&f->fs.core.lock);
+    pthread_mutex_unlock(&f->fs.hub.lock);
 }
 
 void fake_start_write(struct fixture *f)
 {
     struct command_body body = {.parent = 1, .name = (const uint8_t *)"x", .name_len = 1};
-    struct request *r;
+    struct call *call;
 
-    pthread_mutex_lock(&f->fs.core.lock);
-    r = request_begin(&f->fs.core, NULL, REQUEST_PLAIN);
-    assert_non_null(r);
-    link_write(r, COMMAND_UNLINK, &body, fake_on_answer);
-    pthread_mutex_unlock(&f->fs.core.lock);
+    pthread_mutex_lock(&f->fs.hub.lock);
+    call = call_begin(&f->fs.hub, NULL, CALL_PLAIN);
+    assert_non_null(call);
+    uplink_write(call, COMMAND_UNLINK, &body, fake_on_answer);
+    pthread_mutex_unlock(&f->fs.hub.lock);
 }
 
 /* Waits for n answers in all; the last one's code. */
@@ -338,17 +338,17 @@ int fake_wait_answers(struct fixture *f, unsigned n)
 {
     int code;
 
-    pthread_mutex_lock(&f->fs.core.lock);
+    pthread_mutex_lock(&f->fs.hub.lock);
     while (f->n_answers < n)
-        pthread_cond_wait(&f->answered, &f->fs.core.lock);
+        pthread_cond_wait(&f->answered, &f->fs.hub.lock);
     code = f->code;
-    pthread_mutex_unlock(&f->fs.core.lock);
+    pthread_mutex_unlock(&f->fs.hub.lock);
     return code;
 }
 
 struct file *fake_file(struct fixture *f, uint64_t ino)
 {
-    struct inode *inode = inode_get(&f->fs.cache, ino);
+    struct kernel_inode *inode = kernel_inode_get(&f->fs.cache, ino);
     struct file *file;
 
     assert_non_null(inode);
@@ -367,29 +367,29 @@ void fake_stage_text(struct fixture *f, struct file *file, const char *text)
 
 void fake_wait_for_file(struct fixture *f, uint64_t ino)
 {
-    struct request *r = request_begin(&f->fs.core, NULL, REQUEST_PLAIN);
+    struct call *call = call_begin(&f->fs.hub, NULL, CALL_PLAIN);
 
-    assert_non_null(r);
-    r->ino = ino;
-    publish_wait(inode_find(&f->fs.cache, ino), r, fake_on_answer);
+    assert_non_null(call);
+    call->ino = ino;
+    publish_wait(kernel_inode_find(&f->fs.cache, ino), call, fake_on_answer);
 }
 
 /* Writes to the file and waits, as close(2) would. */
 void fake_start_publication(struct fixture *f, const char *text)
 {
-    pthread_mutex_lock(&f->fs.core.lock);
+    pthread_mutex_lock(&f->fs.hub.lock);
     fake_stage_text(f, fake_file(f, FILE_INO), text);
     fake_wait_for_file(f, FILE_INO);
-    pthread_mutex_unlock(&f->fs.core.lock);
+    pthread_mutex_unlock(&f->fs.hub.lock);
 }
 
 static unsigned n_writes(struct fixture *f)
 {
     unsigned n;
 
-    pthread_mutex_lock(&f->fs.core.lock);
+    pthread_mutex_lock(&f->fs.hub.lock);
     n = f->node.n_writes;
-    pthread_mutex_unlock(&f->fs.core.lock);
+    pthread_mutex_unlock(&f->fs.hub.lock);
     return n;
 }
 
@@ -407,9 +407,9 @@ bool fake_is_dirty(struct fixture *f)
 {
     bool dirty;
 
-    pthread_mutex_lock(&f->fs.core.lock);
-    dirty = file_is_dirty(inode_find(&f->fs.cache, FILE_INO)->file);
-    pthread_mutex_unlock(&f->fs.core.lock);
+    pthread_mutex_lock(&f->fs.hub.lock);
+    dirty = file_is_dirty(kernel_inode_find(&f->fs.cache, FILE_INO)->file);
+    pthread_mutex_unlock(&f->fs.hub.lock);
     return dirty;
 }
 

@@ -17,14 +17,14 @@
 
 static int open_error(struct fixture *f)
 {
-    struct inode *inode;
+    struct kernel_inode *inode;
     int err;
 
-    pthread_mutex_lock(&f->fs.core.lock);
-    inode = inode_find(&f->fs.cache, FILE_INO);
+    pthread_mutex_lock(&f->fs.hub.lock);
+    inode = kernel_inode_find(&f->fs.cache, FILE_INO);
     err = file_take_lost(&f->fs.files, inode->file);
     file_put(&f->fs.files, inode);
-    pthread_mutex_unlock(&f->fs.core.lock);
+    pthread_mutex_unlock(&f->fs.hub.lock);
     return err;
 }
 
@@ -65,13 +65,13 @@ static void and_fails_if_the_file_has_changed_since(void **state)
     f->node.acts[2] = ACT_OTHER_VERSION;
     lose_first_publication(f);
     f->code = -1;
-    pthread_mutex_lock(&f->fs.core.lock);
+    pthread_mutex_lock(&f->fs.hub.lock);
     while (f->n_answers < 2) {
         if (f->code > 0)
-            assert_int_equal(request_errno(f->code), EIO);
-        pthread_cond_wait(&f->answered, &f->fs.core.lock);
+            assert_int_equal(call_errno(f->code), EIO);
+        pthread_cond_wait(&f->answered, &f->fs.hub.lock);
     }
-    pthread_mutex_unlock(&f->fs.core.lock);
+    pthread_mutex_unlock(&f->fs.hub.lock);
     /* It is not tried again in another way, and who closed the file has been told. */
     assert_false(fake_is_dirty(f));
     assert_int_equal(f->node.n_writes, 4);
@@ -102,13 +102,13 @@ static void nobody_who_waits_is_told_success_of_what_was_lost(void **state)
     fake_start_publication(f, "first");
     fake_wait_writes(f, 1);
     fake_start_publication(f, "later");
-    pthread_mutex_lock(&f->fs.core.lock);
+    pthread_mutex_lock(&f->fs.hub.lock);
     {
         struct command_result result = {.code = KV_E_ACCES, .revision = 100};
 
         fake_send_result(f->node.waiting_fd, f->node.waiting, &result);
     }
-    pthread_mutex_unlock(&f->fs.core.lock);
+    pthread_mutex_unlock(&f->fs.hub.lock);
     assert_int_equal(fake_wait_answers(f, 1), KV_E_ACCES);
     assert_int_equal(fake_wait_answers(f, 2), KV_E_ACCES);
     assert_int_equal(f->node.n_writes, 2);
@@ -136,10 +136,10 @@ static void a_loss_that_nobody_was_told_of_is_told_to_the_next_one(void **state)
     struct fixture *f = *state;
 
     f->node.acts[0] = ACT_FORBIDDEN;
-    pthread_mutex_lock(&f->fs.core.lock);
+    pthread_mutex_lock(&f->fs.hub.lock);
     fake_stage_text(f, fake_file(f, FILE_INO), "nobody waits");
-    publish_start(&f->fs.files, inode_find(&f->fs.cache, FILE_INO)->file);
-    pthread_mutex_unlock(&f->fs.core.lock);
+    publish_start(&f->fs.files, kernel_inode_find(&f->fs.cache, FILE_INO)->file);
+    pthread_mutex_unlock(&f->fs.hub.lock);
     fake_wait_clean(f);
     assert_int_equal(open_error(f), EIO);
     assert_int_equal(open_error(f), 0);
@@ -152,13 +152,13 @@ static void start_large(struct fixture *f, uint64_t ino, unsigned n_blocks)
     struct file *file;
     unsigned i;
 
-    pthread_mutex_lock(&f->fs.core.lock);
+    pthread_mutex_lock(&f->fs.hub.lock);
     file = fake_file(f, ino);
     for (i = 0; i < n_blocks; i++)
         assert_int_equal(stage_append(&file->stage, block, sizeof block), 0);
     file_touched(&f->fs.files, file, NULL, 0);
     fake_wait_for_file(f, ino);
-    pthread_mutex_unlock(&f->fs.core.lock);
+    pthread_mutex_unlock(&f->fs.hub.lock);
 }
 
 /* The node keeps what is unfinished in memory, within bounds. */
@@ -185,17 +185,17 @@ static void users_take_turns_with_large_files(void **state)
     uint64_t order[4];
     unsigned i, n = 0;
 
-    pthread_mutex_lock(&f->fs.core.lock);
+    pthread_mutex_lock(&f->fs.hub.lock);
     for (i = 0; i < 4; i++)
         fake_file(f, FILE_INO + i)->uid = i == 3 ? 2 : 1;
-    pthread_mutex_unlock(&f->fs.core.lock);
+    pthread_mutex_unlock(&f->fs.hub.lock);
     f->node.acts[12] = ACT_WAIT; /* the end of the first one, until all have come */
     for (i = 0; i < 4; i++)
         start_large(f, FILE_INO + i, 12);
     fake_wait_writes(f, 13);
-    pthread_mutex_lock(&f->fs.core.lock);
+    pthread_mutex_lock(&f->fs.hub.lock);
     fake_send_result(f->node.waiting_fd, f->node.waiting, &(struct command_result){.revision = 100});
-    pthread_mutex_unlock(&f->fs.core.lock);
+    pthread_mutex_unlock(&f->fs.hub.lock);
     fake_wait_answers(f, 4);
     for (i = 0; i < f->node.n_writes; i++)
         if (f->node.writes[i].op == COMMAND_PUBLISH)
@@ -227,7 +227,7 @@ static void open_and_write(struct fixture *f, bool close)
     struct file *file;
     struct handle *h;
 
-    pthread_mutex_lock(&f->fs.core.lock);
+    pthread_mutex_lock(&f->fs.hub.lock);
     file = fake_file(f, FILE_INO);
     h = close ? file_open(&f->fs.files, file->inode, O_WRONLY, 0, 1) : NULL;
     fake_stage_text(f, file, "text");
@@ -235,16 +235,16 @@ static void open_and_write(struct fixture *f, bool close)
         file_close(&f->fs.files, h);
     else
         publish_start(&f->fs.files, file);
-    pthread_mutex_unlock(&f->fs.core.lock);
+    pthread_mutex_unlock(&f->fs.hub.lock);
 }
 
 static bool is_closed(struct fixture *f)
 {
     bool closed;
 
-    pthread_mutex_lock(&f->fs.core.lock);
+    pthread_mutex_lock(&f->fs.hub.lock);
     closed = strchr(f->node.trace, 'C') != NULL;
-    pthread_mutex_unlock(&f->fs.core.lock);
+    pthread_mutex_unlock(&f->fs.hub.lock);
     return closed;
 }
 
@@ -282,43 +282,43 @@ static void what_is_changed_without_a_handle_is_opened_for_it(void **state)
 /* Room */
 
 /* A write(2) of so many bytes at the end of the file. */
-static void on_room(struct request *r, int code, struct cursor *body)
+static void on_room(struct call *call, int code, struct cursor *body)
 {
-    struct files *files = r->core->files;
-    struct file *file = inode_find(files->cache, FILE_INO)->file;
+    struct files *files = call->hub->files;
+    struct file *file = kernel_inode_find(files->cache, FILE_INO)->file;
 
-    if (code == 0 && !reserve_fits(files, file, file_size(file) + r->allocate.end, &r->room)) {
-        reserve_wait(r, on_room);
+    if (code == 0 && !room_fits(files, file, file_size(file) + call->allocate.end, &call->room)) {
+        room_wait(call, on_room);
         return;
     }
     if (code == 0) {
         static char bytes[1 << 20];
 
-        assert_int_equal(stage_append(&file->stage, bytes, r->allocate.end), 0);
+        assert_int_equal(stage_append(&file->stage, bytes, call->allocate.end), 0);
         file_touched(files, file, NULL, 0);
     }
-    fake_on_answer(r, code, body);
+    fake_on_answer(call, code, body);
 }
 
 static void start_growing(struct fixture *f, size_t size)
 {
     struct cursor nothing = cursor_of(NULL, 0);
-    struct request *r;
+    struct call *call;
 
-    pthread_mutex_lock(&f->fs.core.lock);
+    pthread_mutex_lock(&f->fs.hub.lock);
     fake_file(f, FILE_INO);
-    r = request_begin(&f->fs.core, NULL, REQUEST_ALLOCATE);
-    assert_non_null(r);
-    r->allocate.end = size;
-    on_room(r, 0, &nothing);
-    pthread_mutex_unlock(&f->fs.core.lock);
+    call = call_begin(&f->fs.hub, NULL, CALL_ALLOCATE);
+    assert_non_null(call);
+    call->allocate.end = size;
+    on_room(call, 0, &nothing);
+    pthread_mutex_unlock(&f->fs.hub.lock);
 }
 
 static void set_room(struct fixture *f, uint64_t room)
 {
-    pthread_mutex_lock(&f->fs.core.lock);
+    pthread_mutex_lock(&f->fs.hub.lock);
     f->node.room = room;
-    pthread_mutex_unlock(&f->fs.core.lock);
+    pthread_mutex_unlock(&f->fs.hub.lock);
 }
 
 static void a_write_that_has_no_room_fails_and_others_go_on(void **state)
@@ -333,7 +333,7 @@ static void a_write_that_has_no_room_fails_and_others_go_on(void **state)
     assert_int_equal(fake_wait_answers(f, 2), KV_E_NOSPC);
     start_growing(f, 100);
     assert_int_equal(fake_wait_answers(f, 3), 0);
-    assert_int_equal(f->fs.files.reserve.used, 1000);
+    assert_int_equal(f->fs.files.room.used, 1000);
 }
 
 static void writes_far_from_the_limit_do_not_wait(void **state)
@@ -360,18 +360,18 @@ static void room_goes_with_what_is_published(void **state)
     set_room(f, 1 << 30);
     start_growing(f, 100000);
     assert_int_equal(fake_wait_answers(f, 1), 0);
-    assert_int_equal(f->fs.files.reserve.used, 100000);
-    pthread_mutex_lock(&f->fs.core.lock);
+    assert_int_equal(f->fs.files.room.used, 100000);
+    pthread_mutex_lock(&f->fs.hub.lock);
     f->node.size = 100000;
     fake_wait_for_file(f, FILE_INO);
-    pthread_mutex_unlock(&f->fs.core.lock);
+    pthread_mutex_unlock(&f->fs.hub.lock);
     assert_int_equal(fake_wait_answers(f, 2), 0);
     do {
-        pthread_mutex_lock(&f->fs.core.lock);
-        used = f->fs.files.reserve.used;
-        told = f->fs.files.reserve.told;
-        assert_true(f->fs.files.reserve.granted <= told || told == 0);
-        pthread_mutex_unlock(&f->fs.core.lock);
+        pthread_mutex_lock(&f->fs.hub.lock);
+        used = f->fs.files.room.used;
+        told = f->fs.files.room.told;
+        assert_true(f->fs.files.room.granted <= told || told == 0);
+        pthread_mutex_unlock(&f->fs.hub.lock);
     } while ((used > 0 || told > 0) && look_again(&until, 10000));
     assert_int_equal(used, 0);
     assert_int_equal(told, 0);

@@ -1,8 +1,8 @@
-/* What the operations keep for as long as they are under way: each kind of request that needs
- * something has a member of the union in struct request, and looks at no other. What all have
- * (who asks, the inode or the name that it is about) is in struct request itself. */
-#ifndef KVFS_KVFS_LINK_REQUEST_KIND_H
-#define KVFS_KVFS_LINK_REQUEST_KIND_H
+/* What the operations keep for as long as they are under way: each kind of call that needs
+ * something has a member of the union in struct call, and looks at no other. What all have
+ * (who asks, the inode or the name that it is about) is in struct call itself. */
+#ifndef KVFS_KVFS_LINK_CALL_KIND_H
+#define KVFS_KVFS_LINK_CALL_KIND_H
 
 #define FUSE_USE_VERSION 314
 #include <fuse_lowlevel.h>
@@ -15,83 +15,83 @@
 
 struct handle;
 
-enum request_kind {
-    REQUEST_PLAIN, /* nothing but what it is about: kvfs's own, GETATTR, FLUSH, UNLINK … */
-    REQUEST_LOOKUP,
-    REQUEST_KEY,
-    REQUEST_VERSION,
-    REQUEST_RENAME,
-    REQUEST_SETATTR,
-    REQUEST_GETXATTR,
-    REQUEST_OPEN,
-    REQUEST_READ,
-    REQUEST_WRITE,
-    REQUEST_ALLOCATE,
-    REQUEST_OPENDIR,
-    REQUEST_READDIR,
-    REQUEST_PULL,
+enum call_kind {
+    CALL_PLAIN, /* nothing but what it is about: kvfs's own, GETATTR, FLUSH, UNLINK … */
+    CALL_LOOKUP,
+    CALL_KEY,
+    CALL_VERSION,
+    CALL_RENAME,
+    CALL_SETATTR,
+    CALL_GETXATTR,
+    CALL_OPEN,
+    CALL_READ,
+    CALL_WRITE,
+    CALL_ALLOCATE,
+    CALL_OPENDIR,
+    CALL_READDIR,
+    CALL_PULL,
 };
 
 /* LOOKUP of a name in a directory of the cluster. */
-struct request_lookup {
+struct call_lookup {
     bool confirmed; /* that it is missing needs no asking of the cluster: it was asked, or it is a second walk
                      */
     unsigned rounds; /* how often what a second walk found was gone again */
 };
 
 /* LOOKUP of a name below .versions. */
-struct request_key {
+struct call_key {
     uint64_t newest_ns; /* when its newest version was written; 0: none was seen yet */
 };
 
 /* LOOKUP of a version of a name. */
-struct request_version {
+struct call_version {
     uint64_t passed; /* contents, and a deletion at the end of all, that are newer than the next row */
 };
 
 /* RENAME of what is called `name` in `parent`. */
-struct request_rename {
+struct call_rename {
     uint64_t new_parent;
     char *new_name;  /* owned */
     unsigned flags;  /* RENAME_NOREPLACE, RENAME_EXCHANGE */
     unsigned looked; /* how many of the two names have been looked at for something staged */
 };
 
-struct request_setattr {
+struct call_setattr {
     struct command_body wanted; /* all but the size, as the cluster is asked for it */
     uint64_t size;              /* if it is to be set */
     bool has_handle;            /* ftruncate(2): the size is staged and not published at once */
 };
 
 /* `name` is that of the attribute, without the prefix. */
-struct request_getxattr {
+struct call_getxattr {
     size_t size; /* of the kernel's buffer; 0: it wants to know the length */
 };
 
 /* OPEN, and CREATE of `name` in `parent`. */
-struct request_open {
+struct call_open {
     struct fuse_file_info fi;
     struct handle *handle; /* borrowed, between the node's answer and the kernel's; NULL before */
     bool second_walk;      /* must not end in ESTALE */
 };
 
-struct request_read {
+struct call_read {
     uint64_t offset, fh;
     size_t size; /* READ_LENGTH_MAX at most */
 };
 
 /* WRITE that has to wait. */
-struct request_write {
+struct call_write {
     struct fuse_file_info fi;
     uint64_t offset;
     struct buffer data; /* owned */
 };
 
-struct request_allocate {
+struct call_allocate {
     uint64_t end; /* the file is to be so long at least */
 };
 
-struct request_opendir {
+struct call_opendir {
     struct fuse_file_info fi;
     /* Below .versions: what is listed, so far (see open_directory_reply_list()), and its last version. */
     struct buffer names; /* owned */
@@ -102,14 +102,14 @@ struct request_opendir {
 };
 
 /* READDIR, READDIRPLUS. */
-struct request_readdir {
+struct call_readdir {
     uint64_t offset; /* cookie of the last entry that the kernel has */
     size_t size;
     bool plus;
 };
 
 /* kvfs's own: fetches the value of a removed file. */
-struct request_pull {
+struct call_pull {
     struct buffer data; /* owned; so far */
 };
 

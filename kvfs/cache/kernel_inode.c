@@ -1,4 +1,4 @@
-#include "kvfs/cache/inode.h"
+#include "kvfs/cache/kernel_inode.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -11,17 +11,17 @@
 #define MOVE_SETTLES_MS 50
 #define DEPTH_MAX 4096
 
-struct inode *inode_find(struct cache *cache, uint64_t ino)
+struct kernel_inode *kernel_inode_find(struct cache *cache, uint64_t ino)
 {
-    struct inode *inode;
+    struct kernel_inode *inode;
 
     HASH_FIND(hh, cache->inodes.by_ino, &ino, sizeof ino, inode);
     return inode;
 }
 
-struct inode *inode_get(struct cache *cache, uint64_t ino)
+struct kernel_inode *kernel_inode_get(struct cache *cache, uint64_t ino)
 {
-    struct inode *inode = inode_find(cache, ino);
+    struct kernel_inode *inode = kernel_inode_find(cache, ino);
 
     if (inode != NULL)
         return inode;
@@ -37,7 +37,7 @@ struct inode *inode_get(struct cache *cache, uint64_t ino)
     return inode;
 }
 
-static void inode_free(struct cache *cache, struct inode *inode)
+static void kernel_inode_free(struct cache *cache, struct kernel_inode *inode)
 {
     notifier_forget(cache, inode);
     HASH_DELETE(hh, cache->inodes.by_ino, inode);
@@ -45,15 +45,15 @@ static void inode_free(struct cache *cache, struct inode *inode)
     free(inode);
 }
 
-void inode_put(struct cache *cache, struct inode *inode)
+void kernel_inode_put(struct cache *cache, struct kernel_inode *inode)
 {
-    if (inode->nlookup == 0 && inode->file == NULL && inode->ino != cache->core->root_ino)
-        inode_free(cache, inode);
+    if (inode->nlookup == 0 && inode->file == NULL && inode->ino != cache->hub->root_ino)
+        kernel_inode_free(cache, inode);
 }
 
-void inode_forget(struct cache *cache, uint64_t ino, uint64_t n)
+void kernel_inode_forget(struct cache *cache, uint64_t ino, uint64_t n)
 {
-    struct inode *inode = inode_find(cache, ino);
+    struct kernel_inode *inode = kernel_inode_find(cache, ino);
 
     if (inode == NULL)
         return;
@@ -61,10 +61,10 @@ void inode_forget(struct cache *cache, uint64_t ino, uint64_t n)
     if (inode->nlookup == 0 && inode->file != NULL)
         cache->owner->put_file(cache, inode);
     else
-        inode_put(cache, inode);
+        kernel_inode_put(cache, inode);
 }
 
-void inode_set_place(struct inode *inode, uint64_t parent, const void *name, size_t name_len)
+void kernel_inode_set_place(struct kernel_inode *inode, uint64_t parent, const void *name, size_t name_len)
 {
     inode->parent = name_len > 0 ? parent : 0;
     if (name_len == 0) {
@@ -78,18 +78,18 @@ void inode_set_place(struct inode *inode, uint64_t parent, const void *name, siz
     inode->name = strndup(name, name_len);
 }
 
-void inode_told_name(struct cache *cache, struct inode *inode)
+void kernel_inode_told_name(struct cache *cache, struct kernel_inode *inode)
 {
-    inode->told_place = cache->core->marks.moves;
+    inode->told_place = cache->hub->marks.moves;
 }
 
-void inode_moved(struct cache *cache, struct inode *inode)
+void kernel_inode_moved(struct cache *cache, struct kernel_inode *inode)
 {
-    inode->moved = ++cache->core->marks.moves;
+    inode->moved = ++cache->hub->marks.moves;
     inode->moved_ms = clock_boot_ms();
 }
 
-bool inode_path_is_stale(struct cache *cache, const struct inode *inode, uint64_t moves)
+bool kernel_inode_path_is_stale(struct cache *cache, const struct kernel_inode *inode, uint64_t moves)
 {
     uint64_t now = 0;
     int depth;
@@ -102,26 +102,26 @@ bool inode_path_is_stale(struct cache *cache, const struct inode *inode, uint64_
             if (now - inode->moved_ms < MOVE_SETTLES_MS)
                 return true;
         }
-        if (inode->ino == cache->core->root_ino || inode->parent == 0)
+        if (inode->ino == cache->hub->root_ino || inode->parent == 0)
             return false;
-        inode = inode_find(cache, inode->parent);
+        inode = kernel_inode_find(cache, inode->parent);
     }
     return false;
 }
 
-void inode_accept_path(struct cache *cache, struct inode *inode)
+void kernel_inode_accept_path(struct cache *cache, struct kernel_inode *inode)
 {
     int depth;
 
     for (depth = 0; inode != NULL && depth < DEPTH_MAX; depth++) {
-        inode->told_place = cache->core->marks.moves;
-        if (inode->ino == cache->core->root_ino || inode->parent == 0)
+        inode->told_place = cache->hub->marks.moves;
+        if (inode->ino == cache->hub->root_ino || inode->parent == 0)
             return;
-        inode = inode_find(cache, inode->parent);
+        inode = kernel_inode_find(cache, inode->parent);
     }
 }
 
-void inode_told_attr(struct inode *inode, uint64_t content_revision, uint64_t asked)
+void kernel_inode_told_attr(struct kernel_inode *inode, uint64_t content_revision, uint64_t asked)
 {
     if (inode->told_revision == content_revision && inode->told_notice > asked)
         return;
@@ -129,20 +129,20 @@ void inode_told_attr(struct inode *inode, uint64_t content_revision, uint64_t as
     inode->told_notice = asked;
 }
 
-bool inode_size_is_known(const struct inode *inode, uint64_t content_revision)
+bool kernel_inode_size_is_known(const struct kernel_inode *inode, uint64_t content_revision)
 {
     return inode->told_revision == content_revision && inode->last_notice <= inode->told_notice &&
            !notifier_is_pending(inode);
 }
 
-void inode_free_all(struct cache *cache)
+void kernel_inode_free_all(struct cache *cache)
 {
-    struct inode *inode, *next;
+    struct kernel_inode *inode, *next;
 
     HASH_ITER(hh, cache->inodes.by_ino, inode, next)
     {
         if (inode->file != NULL)
             cache->owner->free_file(cache, inode);
-        inode_free(cache, inode);
+        kernel_inode_free(cache, inode);
     }
 }

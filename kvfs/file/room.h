@@ -6,43 +6,43 @@
  *   granted   what may be used; a publication makes both smaller by what it adds
  *
  * What is not used any more is given back after a moment. While no node is there,
- * nothing is promised, and a write that needs more waits like any other request. */
-#ifndef KVFS_KVFS_FILE_RESERVE_H
-#define KVFS_KVFS_FILE_RESERVE_H
+ * nothing is promised, and a write that needs more waits like any other call. */
+#ifndef KVFS_KVFS_FILE_ROOM_H
+#define KVFS_KVFS_FILE_ROOM_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "kvfs/link/request.h"
+#include "kvfs/link/call.h"
 
 struct file;
 struct files;
 
-struct reserve {
+struct room {
     uint64_t used, granted;
     uint64_t told;     /* what the node counts for this mount */
     uint64_t consumed; /* published since the node was asked */
     uint64_t ahead;    /* how much more than needed is asked for */
     uint64_t asked_ms, grown_ms, full_ms;
-    struct request *asking;      /* with the link; NULL: none */
-    uint64_t asking_for;         /* the waiter whose need it covers, by its serial; 0: none */
-    struct request_list waiting; /* requests with r->room */
-    bool unlimited;              /* the node does not count */
+    struct call *asking;      /* with the link; NULL: none */
+    uint64_t asking_for;      /* the waiter whose need it covers, by its serial; 0: none */
+    struct call_list waiting; /* calls with call->room */
+    bool unlimited;           /* the node does not count */
 };
 
-void reserve_init(struct reserve *v);
+void room_init(struct room *v);
 /* Whether the file may be so long. If not, *room_out is what is missing. */
-bool reserve_fits(const struct files *files, const struct file *f, uint64_t size, uint64_t *room_out);
-/* Waits for r->room more bytes; then on_answer(0) tries again, or a code. */
-void reserve_wait(struct request *r, request_fn *on_answer);
+bool room_fits(const struct files *files, const struct file *f, uint64_t size, uint64_t *room_out);
+/* Waits for call->room more bytes; then on_answer(0) tries again, or a code. */
+void room_wait(struct call *call, call_fn *on_answer);
 /* Something will be written soon. */
-void reserve_ahead(struct files *files);
+void room_ahead(struct files *files);
 /* The file's edits, or what they are based on, have changed. */
-void reserve_account(struct files *files, struct file *f);
+void room_account(struct files *files, struct file *f);
 /* They were published. */
-void reserve_published(struct files *files, struct file *f);
+void room_published(struct files *files, struct file *f);
 /* The connection has gone, and what it held. */
-void reserve_lost(struct files *files);
-void reserve_tick(struct files *files, uint64_t now_ms);
+void room_lost(struct files *files);
+void room_tick(struct files *files, uint64_t now_ms);
 
 #endif

@@ -1,4 +1,4 @@
-#include "kvfs/file/reserve.h"
+#include "kvfs/file/room.h"
 
 #include "kvfs/file/files.h"
 #include "sync/base/clock.h"
@@ -18,7 +18,7 @@ static uint64_t beyond(uint64_t a, uint64_t b)
     return a > b ? a - b : 0;
 }
 
-void reserve_init(struct reserve *v)
+void room_init(struct room *v)
 {
     TAILQ_INIT(&v->waiting);
     v->ahead = STEP_MIN;
@@ -30,37 +30,37 @@ static uint64_t growth(const struct file *f, uint64_t size)
     return f->life == FILE_LIVE ? beyond(size, f->attr.size) : 0;
 }
 
-bool reserve_fits(const struct files *files, const struct file *f, uint64_t size, uint64_t *room_out)
+bool room_fits(const struct files *files, const struct file *f, uint64_t size, uint64_t *room_out)
 {
-    const struct reserve *v = &files->reserve;
+    const struct room *v = &files->room;
 
     *room_out = beyond(growth(f, size), f->reserved);
     return v->unlimited || *room_out <= beyond(v->granted, v->used);
 }
 
-static void on_granted(struct request *r, int code, struct cursor *body);
+static void on_granted(struct call *call, int code, struct cursor *body);
 
 static void ask(struct files *files, uint64_t least, uint64_t wanted)
 {
-    struct reserve *v = &files->reserve;
-    struct request *r = request_begin(files->core, NULL, REQUEST_PLAIN);
+    struct room *v = &files->room;
+    struct call *call = call_begin(files->hub, NULL, CALL_PLAIN);
 
-    if (r == NULL)
-        return; /* reserve_tick() asks again */
-    r->once = true;
-    buffer_put_u64(&r->payload, v->granted);
-    buffer_put_u64(&r->payload, least);
-    buffer_put_u64(&r->payload, wanted);
-    v->asking = r;
+    if (call == NULL)
+        return; /* room_tick() asks again */
+    call->once = true;
+    buffer_put_u64(&call->payload, v->granted);
+    buffer_put_u64(&call->payload, least);
+    buffer_put_u64(&call->payload, wanted);
+    v->asking = call;
     v->consumed = 0;
-    v->asked_ms = r->started_ms;
-    link_send(r, MESSAGE_RESERVE, on_granted);
+    v->asked_ms = call->started_ms;
+    uplink_send(call, MESSAGE_RESERVE, on_granted);
 }
 
 static void grow(struct files *files)
 {
-    struct reserve *v = &files->reserve;
-    struct request *r = TAILQ_FIRST(&v->waiting);
+    struct room *v = &files->room;
+    struct call *call = TAILQ_FIRST(&v->waiting);
     uint64_t now = clock_boot_ms(), least = v->used, wanted;
 
     if (v->asking != NULL || v->unlimited)
@@ -70,24 +70,24 @@ static void grow(struct files *files)
     else if (v->ahead < STEP_MAX)
         v->ahead *= 2;
     v->grown_ms = now;
-    v->asking_for = r != NULL ? r->serial : 0;
-    if (r != NULL)
-        least += r->room;
+    v->asking_for = call != NULL ? call->serial : 0;
+    if (call != NULL)
+        least += call->room;
     wanted = least + v->ahead;
-    while (r != NULL && (r = TAILQ_NEXT(r, place)) != NULL)
-        wanted += r->room;
+    while (call != NULL && (call = TAILQ_NEXT(call, place)) != NULL)
+        wanted += call->room;
     ask(files, least, wanted);
 }
 
-static void on_granted(struct request *r, int code, struct cursor *body)
+static void on_granted(struct call *call, int code, struct cursor *body)
 {
-    struct files *files = r->core->files;
-    struct reserve *v = &files->reserve;
-    struct request *first = TAILQ_FIRST(&v->waiting);
+    struct files *files = call->hub->files;
+    struct room *v = &files->room;
+    struct call *first = TAILQ_FIRST(&v->waiting);
     uint64_t granted = code == 0 ? cursor_u64(body) : 0;
 
     v->asking = NULL;
-    request_end(r);
+    call_end(call);
     if (code == KV_E_NOTSUP || (code == 0 && body->failed)) {
         v->unlimited = true;
     } else if (code == 0) {
@@ -97,28 +97,28 @@ static void on_granted(struct request *r, int code, struct cursor *body)
             v->full_ms = clock_boot_ms();
         if (first != NULL && first->serial == v->asking_for && first->room > beyond(v->granted, v->used)) {
             v->full_ms = clock_boot_ms();
-            request_wake(first, KV_E_NOSPC);
+            call_wake(first, KV_E_NOSPC);
         }
     } else if (first != NULL && first->serial == v->asking_for) {
-        request_wake(first, code);
+        call_wake(first, code);
     }
-    request_wake_all(&v->waiting, 0);
+    call_wake_all(&v->waiting, 0);
 }
 
-void reserve_wait(struct request *r, request_fn *on_answer)
+void room_wait(struct call *call, call_fn *on_answer)
 {
-    struct files *files = r->core->files;
+    struct files *files = call->hub->files;
 
-    request_wait(r, &files->reserve.waiting, on_answer);
+    call_wait(call, &files->room.waiting, on_answer);
     grow(files);
 }
 
-void reserve_ahead(struct files *files)
+void room_ahead(struct files *files)
 {
-    struct reserve *v = &files->reserve;
+    struct room *v = &files->room;
     uint64_t now;
 
-    if (v->asking != NULL || v->unlimited || files->core->link.client == NULL ||
+    if (v->asking != NULL || v->unlimited || files->hub->uplink.client == NULL ||
         beyond(v->granted, v->used) >= STEP_MIN / 2)
         return;
     now = clock_boot_ms();
@@ -126,40 +126,40 @@ void reserve_ahead(struct files *files)
         grow(files);
 }
 
-void reserve_account(struct files *files, struct file *f)
+void room_account(struct files *files, struct file *f)
 {
     uint64_t bytes = growth(f, file_size(f));
 
-    files->reserve.used = files->reserve.used - f->reserved + bytes;
+    files->room.used = files->room.used - f->reserved + bytes;
     f->reserved = bytes;
 }
 
-void reserve_published(struct files *files, struct file *f)
+void room_published(struct files *files, struct file *f)
 {
-    struct reserve *v = &files->reserve;
+    struct room *v = &files->room;
     uint64_t before = f->reserved, bytes;
 
-    reserve_account(files, f);
+    room_account(files, f);
     bytes = beyond(before, f->reserved);
     v->granted = beyond(v->granted, bytes);
     v->consumed += bytes;
 }
 
-void reserve_lost(struct files *files)
+void room_lost(struct files *files)
 {
-    struct reserve *v = &files->reserve;
+    struct room *v = &files->room;
 
     v->asking = NULL; /* it ended with the connection */
     v->granted = v->told = 0;
     v->unlimited = false;
 }
 
-void reserve_tick(struct files *files, uint64_t now_ms)
+void room_tick(struct files *files, uint64_t now_ms)
 {
-    struct reserve *v = &files->reserve;
+    struct room *v = &files->room;
     uint64_t target = v->used, slack = beyond(v->granted, v->used);
 
-    if (v->asking != NULL || v->unlimited || files->core->link.client == NULL ||
+    if (v->asking != NULL || v->unlimited || files->hub->uplink.client == NULL ||
         now_ms - v->asked_ms < TRIM_MS)
         return;
     if (!TAILQ_EMPTY(&v->waiting)) {

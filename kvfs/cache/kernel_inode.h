@@ -2,8 +2,8 @@
  *
  * No attributes, names or content are cached here: the kernel does that. What is
  * kept is what kvfs must know to tell the kernel when its cache is wrong. */
-#ifndef KVFS_KVFS_CACHE_INODE_H
-#define KVFS_KVFS_CACHE_INODE_H
+#ifndef KVFS_KVFS_CACHE_KERNEL_INODE_H
+#define KVFS_KVFS_CACHE_KERNEL_INODE_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -15,7 +15,7 @@
 struct cache;
 struct file;
 
-struct inode {
+struct kernel_inode {
     UT_hash_handle hh;
     uint64_t ino;
     uint64_t nlookup;  /* the kernel's references */
@@ -23,12 +23,12 @@ struct inode {
     char *name;        /* owned; in parent; NULL: unknown */
     struct file *file; /* owned; NULL unless something is open, staged or being published */
 
-    /* Where the name leads. `moves` (core.marks) counts moves of known inodes by others. */
+    /* Where the name leads. `moves` (hub.marks) counts moves of known inodes by others. */
     uint64_t moved, told_place; /* value of moves at the last move, at the last answer with its name */
     uint64_t moved_ms;
 
     /* What the kernel may have cached, for the notifier. */
-    TAILQ_ENTRY(inode) inval_link;
+    TAILQ_ENTRY(kernel_inode) inval_link;
     uint64_t inval_at_ms; /* not before */
     unsigned inval_tries;
     uint32_t inval_round; /* grows with every change that the kernel has to hear of */
@@ -41,36 +41,36 @@ struct inode {
     bool negatives;            /* directory: told that a name in it is missing */
 };
 
-struct inode_table {
-    struct inode *by_ino; /* uthash */
+struct kernel_inode_table {
+    struct kernel_inode *by_ino; /* uthash */
 };
 
-struct inode *inode_find(struct cache *cache, uint64_t ino);
+struct kernel_inode *kernel_inode_find(struct cache *cache, uint64_t ino);
 /* Finds or makes it. NULL: out of memory. */
-struct inode *inode_get(struct cache *cache, uint64_t ino);
+struct kernel_inode *kernel_inode_get(struct cache *cache, uint64_t ino);
 /* Frees it if neither the kernel nor a file needs it. */
-void inode_put(struct cache *cache, struct inode *inode);
-void inode_forget(struct cache *cache, uint64_t ino, uint64_t n);
+void kernel_inode_put(struct cache *cache, struct kernel_inode *inode);
+void kernel_inode_forget(struct cache *cache, uint64_t ino, uint64_t n);
 
 /* Where it is now; without a name: nobody may tell. */
-void inode_set_place(struct inode *inode, uint64_t parent, const void *name, size_t name_len);
+void kernel_inode_set_place(struct kernel_inode *inode, uint64_t parent, const void *name, size_t name_len);
 /* An answer gives the kernel its present name. */
-void inode_told_name(struct cache *cache, struct inode *inode);
+void kernel_inode_told_name(struct cache *cache, struct kernel_inode *inode);
 /* Somebody else renamed or removed it. */
-void inode_moved(struct cache *cache, struct inode *inode);
+void kernel_inode_moved(struct cache *cache, struct kernel_inode *inode);
 /* Whether a walk that ended when that was `moves` may have come
  * here by a path that has changed: the inode or a directory above it was moved
  * since, or the kernel has not asked for its name since. */
-bool inode_path_is_stale(struct cache *cache, const struct inode *inode, uint64_t moves);
+bool kernel_inode_path_is_stale(struct cache *cache, const struct kernel_inode *inode, uint64_t moves);
 /* Takes the path as it is now for known. */
-void inode_accept_path(struct cache *cache, struct inode *inode);
+void kernel_inode_accept_path(struct cache *cache, struct kernel_inode *inode);
 
 /* The kernel is told attributes that it asked for when `asked` notifications had been sent. */
-void inode_told_attr(struct inode *inode, uint64_t content_revision, uint64_t asked);
+void kernel_inode_told_attr(struct kernel_inode *inode, uint64_t content_revision, uint64_t asked);
 /* Whether the kernel's idea of the length is that of this revision. It drops
  * attributes that a notification has overtaken, and goes on with the old length. */
-bool inode_size_is_known(const struct inode *inode, uint64_t content_revision);
+bool kernel_inode_size_is_known(const struct kernel_inode *inode, uint64_t content_revision);
 
-void inode_free_all(struct cache *cache);
+void kernel_inode_free_all(struct cache *cache);
 
 #endif

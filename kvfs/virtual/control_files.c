@@ -13,10 +13,10 @@
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 
-static void lookup(struct request *r, struct virtual_node *parent);
-static void open_directory(struct request *r, struct virtual_node *v);
-static void open_file(struct request *r, struct virtual_node *v);
-static void read_file(struct request *r, struct virtual_node *v);
+static void lookup(struct call *call, struct virtual_node *parent);
+static void open_directory(struct call *call, struct virtual_node *v);
+static void open_file(struct call *call, struct virtual_node *v);
+static void read_file(struct call *call, struct virtual_node *v);
 
 static const struct virtual_ops root_ops = {.lookup = lookup, .opendir = open_directory};
 static const struct virtual_ops file_ops = {.open = open_file, .read = read_file};
@@ -34,13 +34,13 @@ static const struct {
 
 #define N_FILES (sizeof files / sizeof files[0])
 
-void control_lookup_root(struct request *r)
+void control_files_lookup_root(struct call *call)
 {
-    struct virtual_table *virtuals = r->core->virtuals;
+    struct virtual_table *virtuals = call->hub->virtuals;
     struct virtual_node *v = virtual_get(virtuals, "control");
 
     if (v == NULL) {
-        request_error(r, ENOMEM);
+        call_error(call, ENOMEM);
         return;
     }
     v->ops = &root_ops;
@@ -49,26 +49,26 @@ void control_lookup_root(struct request *r)
     v->attr.uid = geteuid();
     v->attr.gid = getegid();
     v->attr.ctime_ns = v->attr.atime_ns = v->attr.btime_ns = v->attr.mtime_ns;
-    virtual_reply_entry(r, v, false);
+    virtual_reply_entry(call, v, false);
 }
 
-static void lookup(struct request *r, struct virtual_node *parent)
+static void lookup(struct call *call, struct virtual_node *parent)
 {
-    struct virtual_table *virtuals = r->core->virtuals;
+    struct virtual_table *virtuals = call->hub->virtuals;
     struct virtual_node *v;
     char key[32];
     size_t i = 0;
 
-    while (i < N_FILES && strcmp(files[i].name, r->name) != 0)
+    while (i < N_FILES && strcmp(files[i].name, call->name) != 0)
         i++;
     if (i == N_FILES) {
-        request_error(r, ENOENT);
+        call_error(call, ENOENT);
         return;
     }
     snprintf(key, sizeof key, "control/%zu", i);
     v = virtual_get(virtuals, key);
     if (v == NULL) {
-        request_error(r, ENOMEM);
+        call_error(call, ENOMEM);
         return;
     }
     v->ops = &file_ops;
@@ -77,10 +77,10 @@ static void lookup(struct request *r, struct virtual_node *parent)
     v->attr.type = INODE_FILE;
     v->attr.mode = 0444;
     v->attr.nlink = 1;
-    virtual_reply_entry(r, v, false);
+    virtual_reply_entry(call, v, false);
 }
 
-static void open_directory(struct request *r, struct virtual_node *v)
+static void open_directory(struct call *call, struct virtual_node *v)
 {
     struct buffer names = BUFFER_INIT;
     size_t i;
@@ -89,12 +89,12 @@ static void open_directory(struct request *r, struct virtual_node *v)
         buffer_put_u8(&names, INODE_FILE);
         buffer_put_bytes(&names, files[i].name, strlen(files[i].name) + 1);
     }
-    open_directory_reply_list(r, &names, false);
+    open_directory_reply_list(call, &names, false);
     buffer_deinit(&names);
 }
 
 /* Hands the text to the kernel's handle. */
-static void reply_text(struct request *r, const void *text, size_t len)
+static void reply_text(struct call *call, const void *text, size_t len)
 {
     struct buffer *b = calloc(1, sizeof *b);
 
@@ -105,17 +105,17 @@ static void reply_text(struct request *r, const void *text, size_t len)
     }
     if (b == NULL || b->failed) {
         free(b);
-        request_error(r, ENOMEM);
+        call_error(call, ENOMEM);
         return;
     }
-    r->open.fi.fh = (uint64_t)(uintptr_t)b;
-    r->open.fi.direct_io = 1;
-    if (fuse_reply_open(r->fuse, &r->open.fi) != 0)
-        control_release(&r->open.fi);
-    request_end(r);
+    call->open.fi.fh = (uint64_t)(uintptr_t)b;
+    call->open.fi.direct_io = 1;
+    if (fuse_reply_open(call->fuse, &call->open.fi) != 0)
+        control_files_release(&call->open.fi);
+    call_end(call);
 }
 
-void control_release(const struct fuse_file_info *fi)
+void control_files_release(const struct fuse_file_info *fi)
 {
     struct buffer *b = (struct buffer *)(uintptr_t)fi->fh;
 
@@ -125,58 +125,59 @@ void control_release(const struct fuse_file_info *fi)
     free(b);
 }
 
-static void on_text(struct request *r, int code, struct cursor *body)
+static void on_text(struct call *call, int code, struct cursor *body)
 {
     const uint8_t *text;
     size_t len = 0;
 
     if (code != 0) {
-        request_fail(r, code);
+        call_fail(call, code);
         return;
     }
     text = cursor_string(body, FRAME_PAYLOAD_MAX, &len);
     if (text == NULL)
-        request_error(r, EIO);
+        call_error(call, EIO);
     else
-        reply_text(r, text, len);
+        reply_text(call, text, len);
 }
 
-static void reply_mount(struct request *r)
+static void reply_mount(struct call *call)
 {
-    const struct core *core = r->core;
-    const struct cache *cache = core->cache;
-    const struct link *l = &core->link;
-    const struct request *q;
-    unsigned requests = 0;
+    const struct hub *hub = call->hub;
+    const struct cache *cache = hub->cache;
+    const struct uplink *u = &hub->uplink;
+    const struct call *q;
+    unsigned calls = 0;
     char text[512];
     int n;
 
-    TAILQ_FOREACH (q, &core->requests.all, all)
-        requests++;
+    TAILQ_FOREACH (q, &hub->calls.all, all)
+        calls++;
     n = snprintf(text, sizeof text,
                  "{\"node\": \"%s\", \"connected\": %s, \"session\": %" PRIu64 ", \"revision\": \"0-%" PRIu64
                  "\", \"requests\": %u, \"staged_bytes\": %zu, \"inodes\": %u, \"names_cached\": %s}\n",
-                 l->node.name, l->client != NULL ? "true" : "false", l->session, l->complete, requests,
-                 core->files->memory.used, HASH_CNT(hh, cache->inodes.by_ino),
+                 u->node.name, u->client != NULL ? "true" : "false", u->session, u->complete, calls,
+                 hub->files->memory.used, HASH_CNT(hh, cache->inodes.by_ino),
                  cache->entry_timeout > 0 ? "true" : "false");
-    reply_text(r, text, (size_t)n);
+    reply_text(call, text, (size_t)n);
 }
 
-static void open_file(struct request *r, struct virtual_node *v)
+static void open_file(struct call *call, struct virtual_node *v)
 {
     if (files[v->number].type == 0) {
-        reply_mount(r);
+        reply_mount(call);
         return;
     }
     if (files[v->number].admin != NULL)
-        buffer_put_text(&r->payload, files[v->number].admin);
-    link_send(r, files[v->number].type, on_text);
+        buffer_put_text(&call->payload, files[v->number].admin);
+    uplink_send(call, files[v->number].type, on_text);
 }
 
-static void read_file(struct request *r, struct virtual_node *v)
+static void read_file(struct call *call, struct virtual_node *v)
 {
-    const struct buffer *b = (const struct buffer *)(uintptr_t)r->read.fh;
-    size_t len = b->len > r->read.offset ? b->len - (size_t)r->read.offset : 0;
+    const struct buffer *b = (const struct buffer *)(uintptr_t)call->read.fh;
+    size_t len = b->len > call->read.offset ? b->len - (size_t)call->read.offset : 0;
 
-    reply_data(r, b->data + (len > 0 ? r->read.offset : 0), len < r->read.size ? len : r->read.size);
+    reply_data(call, b->data + (len > 0 ? call->read.offset : 0),
+               len < call->read.size ? len : call->read.size);
 }

@@ -1,0 +1,29 @@
+/* What the parts of the link share: upuplink.c (messages out and answers in),
+ * upuplink_connect.c (connecting, taking over, dropping), upuplink_thread.c (the node
+ * thread). For them only. */
+#ifndef KVFS_KVFS_LINK_UPLINK_INTERNAL_H
+#define KVFS_KVFS_LINK_UPLINK_INTERNAL_H
+
+#include "kvfs/link/uplink.h"
+
+#define KEEPALIVE_MS 60000
+
+/* uplink.c */
+void uplink_flush(struct hub *hub);
+/* Sends a call of uplink.wire on the present connection. */
+void uplink_send_call(struct call *call);
+/* Takes the call off the link and hands it its answer. */
+void uplink_deliver(struct call *call, int code, struct cursor *body);
+/* Handles what has come, up to a number of frames; false: there may be more. */
+bool uplink_take_frames(struct hub *hub);
+/* An answer that nobody waits for. */
+void uplink_on_posted(struct call *call, int code, struct cursor *body);
+
+/* uplink_connect.c */
+void uplink_drop(struct hub *hub);
+/* Asks for a session on the present connection; what waits for one is sent then. */
+void uplink_register(struct hub *hub);
+/* One attempt at the current node. Without the lock. */
+bool uplink_reconnect(struct hub *hub);
+
+#endif
