@@ -9,6 +9,7 @@
 
 #include "kvnode/client/serve.h"
 #include "kvnode/group/events.h"
+#include "kvnode/group/leadership.h"
 #include "kvnode/group/scrub.h"
 #include "kvnode/group/verify.h"
 #include "kvnode/node/node_state.h"
@@ -271,11 +272,9 @@ static json_t *settings(struct node *n)
     return o;
 }
 
-/* The leader itself refuses what it cannot do; what is passed on is seen by its outcome. */
 static int transfer(struct node *n, const char *to)
 {
-    uint64_t id = 0, leader = consensus_leader(n->group->consensus);
-    struct buffer *b;
+    uint64_t id = 0;
 
     if (to != NULL) {
         const struct config_peer *peer = config_peer_by_name(n->config, to);
@@ -284,16 +283,7 @@ static int transfer(struct node *n, const char *to)
             return KV_E_NOENT;
         id = peer != NULL ? peer->id : n->config->id;
     }
-    if (group_in_minority(n->group))
-        return KV_E_ROFS;
-    if (consensus_is_leader(n->group->consensus))
-        return id == n->config->id ? KV_E_INVAL : consensus_transfer(n->group->consensus, id);
-    b = leader != 0 ? peers_begin(n->peers, leader, PEER_TRANSFER, 0) : NULL;
-    if (b == NULL)
-        return KV_E_UNAVAILABLE;
-    buffer_put_u64(b, id);
-    peers_end(n->peers, leader);
-    return KV_OK;
+    return leadership_hand_over(n->group, id);
 }
 
 static int readmit(struct node *n, const char *name, char **text_out)

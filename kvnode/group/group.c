@@ -11,6 +11,7 @@
 
 #include "kvnode/disk/state_db_internal.h"
 #include "kvnode/group/events.h"
+#include "kvnode/group/leadership.h"
 #include "kvnode/group/reads.h"
 #include "kvnode/group/scrub.h"
 #include "kvnode/group/snapshots.h"
@@ -37,6 +38,13 @@ static void on_writeback_wake(uv_async_t *wake)
     turn_part(g->owner->turn, since, "what is written behind", "", 0);
 }
 
+static int on_raft(void *arg, uint64_t peer, const struct frame *frame)
+{
+    struct group *g = arg;
+
+    return consensus_receive(g->consensus, peer, frame->payload, frame->len);
+}
+
 int group_new(uint16_t number, const char *dir, const struct group_owner *owner, struct group **out)
 {
     struct group *g = calloc(1, sizeof *g);
@@ -51,6 +59,8 @@ int group_new(uint16_t number, const char *dir, const struct group_owner *owner,
     uv_async_init(owner->loop, &g->writeback_wake, on_writeback_wake);
     uv_idle_init(owner->loop, &g->behind);
     g->writeback_wake.data = g->behind.data = g;
+    peer_handlers_enter(&g->handlers, PEER_RAFT, on_raft, g);
+    leadership_init(g);
     g->events = events_new();
     g->reads = reads_new(g);
     g->writes = writes_new(g);

@@ -21,6 +21,7 @@
 #include "kvnode/group/consensus.h"
 #include "kvnode/group/digest_ring.h"
 #include "kvnode/group/heal.h"
+#include "kvnode/group/peer_handlers.h"
 #include "kvnode/group/peer_links.h"
 #include "kvnode/group/reserve.h"
 #include "kvnode/group/shared_log.h"
@@ -80,6 +81,7 @@ struct group {
     bool applying;           /* group_apply() is under way */
     uv_idle_t behind;        /* runs while it has more to do */
 
+    struct peer_handlers handlers; /* who takes what peers say to this group */
     struct consensus *consensus;
     struct events *events;
     struct reads *reads;

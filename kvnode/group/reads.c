@@ -61,6 +61,8 @@ struct reads {
     bool hold; /* the leader was not ready: ask again at the next beat */
 };
 
+static peer_handler on_question, on_answer;
+
 struct reads *reads_new(struct group *group)
 {
     struct reads *r = calloc(1, sizeof *r);
@@ -73,6 +75,8 @@ struct reads *reads_new(struct group *group)
     RB_INIT(&r->applying);
     TAILQ_INIT(&r->deadlines);
     TAILQ_INIT(&r->asked);
+    peer_handlers_enter(&group->handlers, PEER_READ, on_question, r);
+    peer_handlers_enter(&group->handlers, PEER_READ_ANSWER, on_answer, r);
     return r;
 }
 
@@ -249,8 +253,7 @@ static void answer_peer(struct reads *r, uint64_t peer, uint64_t token, int code
 
     if (b == NULL)
         return;
-    buffer_put_u16(b, (uint16_t)code);
-    buffer_put_u64(b, index);
+    peer_read_answer_encode(b, &(struct peer_read_answer){.code = (uint16_t)code, .index = index});
     links->end(links->arg, peer);
 }
 
@@ -309,20 +312,23 @@ void reads_answered(struct reads *r, uint64_t token, uint64_t index, int code)
     }
 }
 
-void reads_peer_asks(struct reads *r, uint64_t peer, uint64_t token)
+/* A follower asks. */
+static int on_question(void *arg, uint64_t peer, const struct frame *frame)
 {
+    struct reads *r = arg;
     struct group *g = r->group;
+    uint64_t token = frame->id;
     struct question *q;
     int rv;
 
     if (!consensus_is_leader(g->consensus)) {
         answer_peer(r, peer, token, KV_E_NOTLEADER, 0);
-        return;
+        return 0;
     }
     q = question_new(r);
     if (q == NULL) {
         answer_peer(r, peer, token, KV_E_BUSY, 0);
-        return;
+        return 0;
     }
     q->peer = peer;
     q->peer_token = token;
@@ -331,20 +337,27 @@ void reads_peer_asks(struct reads *r, uint64_t peer, uint64_t token)
         answer_peer(r, peer, token, rv, 0);
         question_free(r, q);
     }
+    return 0;
 }
 
-void reads_peer_answers(struct reads *r, uint64_t token, int code, uint64_t index)
+/* The leader answers. */
+static int on_answer(void *arg, uint64_t peer, const struct frame *frame)
 {
-    struct question *q = question_find(r, token);
+    struct cursor in = cursor_of(frame->payload, frame->len);
+    struct reads *r = arg;
+    struct question *q = question_find(r, frame->id);
+    struct peer_read_answer answer;
 
-    if (q == NULL || !q->remote)
-        return;
-    if (code == KV_OK) {
-        index_known(r, q, index);
+    (void)peer;
+    if (!peer_read_answer_decode(&in, &answer) || q == NULL || !q->remote)
+        return 0;
+    if (answer.code == KV_OK) {
+        index_known(r, q, answer.index);
     } else {
         regather(r, q);
         r->hold = true;
     }
+    return 0;
 }
 
 void reads_applied(struct reads *r)

@@ -26,9 +26,6 @@ void reads_start(struct reads *r, reads_done *done, void *arg);
 void reads_after(struct reads *r, uint64_t revision, reads_done *done, void *arg);
 /* From consensus: the answer to a question asked as the leader. */
 void reads_answered(struct reads *r, uint64_t token, uint64_t index, int code);
-/* From peers: a follower's question, and the leader's answer. */
-void reads_peer_asks(struct reads *r, uint64_t peer, uint64_t token);
-void reads_peer_answers(struct reads *r, uint64_t token, int code, uint64_t index);
 /* The state has got on. */
 void reads_applied(struct reads *r);
 void reads_retry(struct reads *r);

@@ -89,6 +89,8 @@ static void on_wake(uv_async_t *wake)
     (void)wake; /* the end of this turn goes on streaming */
 }
 
+static peer_handler on_piece, on_ack, on_wanted;
+
 struct snapshots *snapshots_new(struct group *group)
 {
     struct snapshots *s = calloc(1, sizeof *s);
@@ -106,6 +108,9 @@ struct snapshots *snapshots_new(struct group *group)
     }
     uv_async_init(group->owner->loop, &s->wake, on_wake);
     s->make.data = s->work.data = s;
+    peer_handlers_enter(&group->handlers, PEER_SNAPSHOT, on_piece, s);
+    peer_handlers_enter(&group->handlers, PEER_SNAPSHOT_ACK, on_ack, s);
+    peer_handlers_enter(&group->handlers, PEER_WANT_STATE, on_wanted, s);
     return s;
 }
 
@@ -318,10 +323,15 @@ void snapshots_send(struct snapshots *s, uint64_t peer)
     want(s, peer, true);
 }
 
-void snapshots_wanted(struct snapshots *s, uint64_t peer)
+/* The peer asks for a file by itself, because its own is damaged. */
+static int on_wanted(void *arg, uint64_t peer, const struct frame *frame)
 {
+    struct snapshots *s = arg;
+
+    (void)frame;
     if (consensus_is_leader(s->group->consensus))
         want(s, peer, false);
+    return 0;
 }
 
 /* At least one step. */
@@ -401,13 +411,14 @@ void snapshots_turn_end(struct snapshots *s)
         uv_async_send(&s->wake);
 }
 
-int snapshots_acked(struct snapshots *s, uint64_t peer, const void *data, size_t len)
+static int on_ack(void *arg, uint64_t peer, const struct frame *frame)
 {
+    struct snapshots *s = arg;
     struct sending *x;
 
     TAILQ_FOREACH (x, &s->sendings, link) {
         if (x->peer == peer && x->sender != NULL)
-            return snapshot_sender_receive(x->sender, data, len);
+            return snapshot_sender_receive(x->sender, frame->payload, frame->len);
     }
     return 0; /* of a transfer that was given up */
 }
@@ -450,6 +461,8 @@ static void on_sync(uv_work_t *work) /* a worker */
     s->worked = snapshot_receiver_sync(s->receiver);
 }
 
+static int receive(struct snapshots *s, uint64_t peer, const void *data, size_t len);
+
 /* The last transfer is over: the one that came meanwhile begins. */
 static void take_held(struct snapshots *s)
 {
@@ -458,7 +471,7 @@ static void take_held(struct snapshots *s)
     if (s->receiving != RECEIVE_STREAM || s->install_wanted || held.len == 0)
         return;
     s->held = (struct buffer)BUFFER_INIT;
-    snapshots_receive(s, s->held_from, held.data, held.len);
+    receive(s, s->held_from, held.data, held.len);
     buffer_deinit(&held);
 }
 
@@ -516,7 +529,7 @@ static void hold(struct snapshots *s, uint64_t peer, const void *data, size_t le
     snapshot_meta_deinit(&m.meta);
 }
 
-int snapshots_receive(struct snapshots *s, uint64_t peer, const void *data, size_t len)
+static int receive(struct snapshots *s, uint64_t peer, const void *data, size_t len)
 {
     struct buffer answer = BUFFER_INIT;
     int rv;
@@ -539,6 +552,11 @@ int snapshots_receive(struct snapshots *s, uint64_t peer, const void *data, size
         }
     }
     return rv == KV_E_PROTOCOL ? rv : 0;
+}
+
+static int on_piece(void *arg, uint64_t peer, const struct frame *frame)
+{
+    return receive(arg, peer, frame->payload, frame->len);
 }
 
 /* ---- installing ---- */

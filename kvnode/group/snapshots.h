@@ -21,8 +21,6 @@ bool snapshots_busy(const struct snapshots *s);
 void snapshots_free(struct snapshots *s);
 /* The engine wants the peer to have a state file. */
 void snapshots_send(struct snapshots *s, uint64_t peer);
-/* The peer asks for one by itself, because its own is damaged. */
-void snapshots_wanted(struct snapshots *s, uint64_t peer);
 /* What there is of a file from another node; received: its bytes so far. */
 enum snapshots_incoming { SNAPSHOTS_NONE, SNAPSHOTS_COMING, SNAPSHOTS_INSTALLING };
 enum snapshots_incoming snapshots_incoming(const struct snapshots *s, uint64_t *received_out);
@@ -34,9 +32,6 @@ void snapshots_install(struct snapshots *s, const struct snapshot_meta *meta);
  * that cannot be read. */
 int snapshots_recover(const char *group_dir, uint64_t applied, struct snapshot_meta *meta_out);
 void snapshots_installed(const char *group_dir);
-/* Frames from the sender and from the receiver. 0 or KV_E_PROTOCOL. */
-int snapshots_receive(struct snapshots *s, uint64_t peer, const void *data, size_t len);
-int snapshots_acked(struct snapshots *s, uint64_t peer, const void *data, size_t len);
 /* The link is there, perhaps again: what was being sent goes on. Without one it is given up after a while. */
 void snapshots_linked(struct snapshots *s, uint64_t peer);
 /* End of a turn: goes on streaming. */

@@ -1,5 +1,6 @@
 #include "kvnode/group/verify.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,20 +13,13 @@
 
 /* A client that has not polled for so long is gone. */
 #define ABANDONED_MS 3000
+static_assert(PEER_ERROR_MAX == STATE_DB_ERROR_MAX - 1, "what a scrub found fits a frame");
 #define NODES_MAX (CONFIG_PEERS_MAX + 1)
-
-/* Where a node is, seen from the index that it was asked about. */
-enum place {
-    PLACE_THERE,     /* the digest is that of the index */
-    PLACE_BEFORE,    /* not applied yet */
-    PLACE_FORGOTTEN, /* beyond, and the digest is not remembered */
-    PLACE_STATELESS, /* a state file is awaited */
-};
 
 struct answer {
     uint64_t id; /* of the node */
     bool known;
-    uint8_t place;
+    uint8_t place; /* enum peer_place */
     uint64_t index, digest;
     uint8_t state; /* enum scrub_state */
     uint64_t read, size;
@@ -46,12 +40,17 @@ struct verify {
     } served[NODES_MAX];
 };
 
+static peer_handler on_question, on_answer;
+
 struct verify *verify_new(struct group *group)
 {
     struct verify *v = calloc(1, sizeof *v);
 
-    if (v != NULL)
-        v->group = group;
+    if (v == NULL)
+        return NULL;
+    v->group = group;
+    peer_handlers_enter(&group->handlers, PEER_VERIFY, on_question, v);
+    peer_handlers_enter(&group->handlers, PEER_VERIFY_ANSWER, on_answer, v);
     return v;
 }
 
@@ -86,11 +85,11 @@ static void look(struct verify *v, uint64_t index, struct answer *a)
     a->index = index;
     a->digest = 0;
     if (g->stateless)
-        a->place = PLACE_STATELESS;
+        a->place = PEER_PLACE_STATELESS;
     else if (store_applied(g->store) < index)
-        a->place = PLACE_BEFORE;
+        a->place = PEER_PLACE_BEFORE;
     else
-        a->place = digest_ring_find(&g->digests, index, &a->digest) ? PLACE_THERE : PLACE_FORGOTTEN;
+        a->place = digest_ring_find(&g->digests, index, &a->digest) ? PEER_PLACE_THERE : PEER_PLACE_FORGOTTEN;
     a->state = (uint8_t)scrub.state;
     a->read = scrub.read;
     a->size = scrub.size;
@@ -98,25 +97,32 @@ static void look(struct verify *v, uint64_t index, struct answer *a)
     a->known = true;
 }
 
-void verify_peer_asks(struct verify *v, uint64_t peer, uint64_t run, uint64_t index, uint64_t rate)
+static int on_question(void *arg, uint64_t peer, const struct frame *frame)
 {
+    struct cursor in = cursor_of(frame->payload, frame->len);
+    struct verify *v = arg;
     const struct peer_links *links = v->group->owner->links;
     struct answer a = {0};
+    struct peer_verify asked;
     struct buffer *b;
 
-    serve_run(v, peer, run, rate);
-    look(v, index, &a);
-    b = links->begin(links->arg, peer, PEER_VERIFY_ANSWER, run);
+    if (!peer_verify_decode(&in, &asked))
+        return 0;
+    serve_run(v, peer, frame->id, asked.rate);
+    look(v, asked.index, &a);
+    b = links->begin(links->arg, peer, PEER_VERIFY_ANSWER, frame->id);
     if (b == NULL)
-        return;
-    buffer_put_u8(b, a.place);
-    buffer_put_u64(b, a.index);
-    buffer_put_u64(b, a.digest);
-    buffer_put_u8(b, a.state);
-    buffer_put_u64(b, a.read);
-    buffer_put_u64(b, a.size);
-    buffer_put_text(b, a.error);
+        return 0;
+    peer_verify_answer_encode(b, &(struct peer_verify_answer){.place = a.place,
+                                                              .index = a.index,
+                                                              .digest = a.digest,
+                                                              .scrub = a.state,
+                                                              .read = a.read,
+                                                              .size = a.size,
+                                                              .error = a.error,
+                                                              .error_len = strlen(a.error)});
     links->end(links->arg, peer);
+    return 0;
 }
 
 /* ---- asking ---- */
@@ -137,30 +143,31 @@ static void take(struct answer *mine, const struct answer *news)
     struct answer before = *mine;
 
     *mine = *news;
-    if (before.known && before.place == PLACE_THERE && news->place == PLACE_FORGOTTEN) {
-        mine->place = PLACE_THERE;
+    if (before.known && before.place == PEER_PLACE_THERE && news->place == PEER_PLACE_FORGOTTEN) {
+        mine->place = PEER_PLACE_THERE;
         mine->digest = before.digest;
     }
 }
 
-void verify_peer_answers(struct verify *v, uint64_t peer, uint64_t run, struct cursor *in)
+static int on_answer(void *arg, uint64_t peer, const struct frame *frame)
 {
+    struct cursor in = cursor_of(frame->payload, frame->len);
+    struct verify *v = arg;
     struct answer *mine = answer_of(v, peer), a = {.id = peer, .known = true};
-    const uint8_t *text;
-    size_t len;
+    struct peer_verify_answer said;
 
-    a.place = cursor_u8(in);
-    a.index = cursor_u64(in);
-    a.digest = cursor_u64(in);
-    a.state = cursor_u8(in);
-    a.read = cursor_u64(in);
-    a.size = cursor_u64(in);
-    text = cursor_string(in, STATE_DB_ERROR_MAX - 1, &len);
-    if (!cursor_done(in) || mine == NULL || run != v->run || a.index != v->index ||
-        a.place > PLACE_STATELESS || a.state > SCRUB_FAILED)
-        return;
-    memcpy(a.error, text, len);
+    if (!peer_verify_answer_decode(&in, &said) || mine == NULL || frame->id != v->run ||
+        said.index != v->index || said.scrub > SCRUB_FAILED)
+        return 0;
+    a.place = said.place;
+    a.index = said.index;
+    a.digest = said.digest;
+    a.state = said.scrub;
+    a.read = said.read;
+    a.size = said.size;
+    memcpy(a.error, said.error, said.error_len);
     take(mine, &a);
+    return 0;
 }
 
 static void add_member(void *arg, uint64_t id, const char *address, bool voter)
@@ -189,7 +196,8 @@ static bool is_self(const struct verify *v, const struct answer *a)
 
 static bool is_final(const struct answer *a)
 {
-    return a->known && (a->place == PLACE_THERE || a->place == PLACE_STATELESS) && a->state != SCRUB_RUNNING;
+    return a->known && (a->place == PEER_PLACE_THERE || a->place == PEER_PLACE_STATELESS) &&
+           a->state != SCRUB_RUNNING;
 }
 
 static void ask(struct verify *v, struct answer *a)
@@ -208,8 +216,7 @@ static void ask(struct verify *v, struct answer *a)
     b = links->begin(links->arg, a->id, PEER_VERIFY, v->run);
     if (b == NULL)
         return;
-    buffer_put_u64(b, v->index);
-    buffer_put_u64(b, v->rate);
+    peer_verify_encode(b, &(struct peer_verify){.index = v->index, .rate = v->rate});
     links->end(links->arg, a->id);
 }
 
@@ -219,14 +226,14 @@ static bool find_common(const struct verify *v, uint64_t *digest_out)
     size_t i, k, answered = 0;
 
     for (i = 0; i < v->n; i++)
-        answered += v->answers[i].known && v->answers[i].place == PLACE_THERE;
+        answered += v->answers[i].known && v->answers[i].place == PEER_PLACE_THERE;
     for (i = 0; i < v->n; i++) {
         size_t same = 0;
 
-        if (!v->answers[i].known || v->answers[i].place != PLACE_THERE)
+        if (!v->answers[i].known || v->answers[i].place != PEER_PLACE_THERE)
             continue;
         for (k = 0; k < v->n; k++)
-            same += v->answers[k].known && v->answers[k].place == PLACE_THERE &&
+            same += v->answers[k].known && v->answers[k].place == PEER_PLACE_THERE &&
                     v->answers[k].digest == v->answers[i].digest;
         if (2 * same > answered) {
             *digest_out = v->answers[i].digest;
@@ -244,15 +251,15 @@ static const char *verdict(const struct verify *v, const struct answer *a, bool 
         return "unreachable";
     if (!a->known)
         return "checking";
-    if (a->place == PLACE_THERE && (!common || a->digest != digest))
+    if (a->place == PEER_PLACE_THERE && (!common || a->digest != digest))
         return "differs";
     if (a->state == SCRUB_DAMAGED)
         return "damaged";
-    if (a->place == PLACE_STATELESS)
+    if (a->place == PEER_PLACE_STATELESS)
         return "healing";
     if (a->state == SCRUB_RUNNING)
         return "checking";
-    if (a->place != PLACE_THERE)
+    if (a->place != PEER_PLACE_THERE)
         return "behind";
     return a->state == SCRUB_CLEAN ? "ok" : "unchecked";
 }
@@ -268,7 +275,7 @@ static json_t *show(const struct verify *v, const struct answer *a, bool up, boo
     json_object_set_new(o, "index", json_integer((json_int_t)v->index));
     snprintf(hex, sizeof hex, "%016" PRIx64, a->digest);
     json_object_set_new(o, "digest",
-                        up && a->known && a->place == PLACE_THERE ? json_string(hex) : json_null());
+                        up && a->known && a->place == PEER_PLACE_THERE ? json_string(hex) : json_null());
     json_object_set_new(o, "read_bytes", json_integer(up && a->known ? (json_int_t)a->read : 0));
     json_object_set_new(o, "size_bytes", json_integer(up && a->known ? (json_int_t)a->size : 0));
     json_object_set_new(o, "error",
@@ -291,7 +298,7 @@ int verify_poll(struct verify *v, uint64_t run, uint64_t rate, json_t **answer_o
     }
     v->polled_ms = now;
     for (i = 0; i < v->n; i++)
-        forgotten |= v->answers[i].known && v->answers[i].place == PLACE_FORGOTTEN;
+        forgotten |= v->answers[i].known && v->answers[i].place == PEER_PLACE_FORGOTTEN;
     if (forgotten) {
         v->index = store_applied(v->group->store);
         for (i = 0; i < v->n; i++)

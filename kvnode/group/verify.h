@@ -14,8 +14,6 @@
 #include <jansson.h>
 #include <stdint.h>
 
-#include "sync/base/buffer.h"
-
 struct group;
 struct verify;
 
@@ -25,8 +23,5 @@ void verify_free(struct verify *v);             /* NULL is ignored */
  * run: chosen by the client, not 0; rate: bytes a second, 0: as configured. KV_OK,
  * or KV_E_BUSY while another client's run is polled. */
 int verify_poll(struct verify *v, uint64_t run, uint64_t rate, json_t **answer_out);
-/* From peers. */
-void verify_peer_asks(struct verify *v, uint64_t peer, uint64_t run, uint64_t index, uint64_t rate);
-void verify_peer_answers(struct verify *v, uint64_t peer, uint64_t run, struct cursor *in);
 
 #endif

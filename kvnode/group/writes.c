@@ -86,6 +86,7 @@ struct writes {
 };
 
 static own_session_start start_own;
+static peer_handler on_command, on_refused;
 
 struct writes *writes_new(struct group *group)
 {
@@ -98,6 +99,8 @@ struct writes *writes_new(struct group *group)
     fair_queue_init(&w->queue);
     large_room_init(&w->room);
     own_session_init(&w->own, group->owner->config->name, GROUP_REQUEST_MS, start_own, w);
+    peer_handlers_enter(&group->handlers, PEER_COMMAND, on_command, w);
+    peer_handlers_enter(&group->handlers, PEER_REFUSED, on_refused, w);
     return w;
 }
 
@@ -217,28 +220,31 @@ static void refuse(struct writes *w, uint64_t peer, const void *bytes, size_t le
                      &(struct peer_refused){.session = cmd.session, .seq = cmd.seq, .part = part_of(&cmd)});
 }
 
-int writes_forwarded(struct writes *w, uint64_t peer, const void *bytes, size_t len)
+/* A peer takes this node for the leader. What cannot be taken is refused towards it. */
+static int on_command(void *arg, uint64_t peer, const struct frame *frame)
 {
+    struct writes *w = arg;
     struct peer_pending *pending = pending_of(w, peer);
     struct fair_item *item = NULL;
     struct entry *e = NULL;
     struct command cmd;
 
-    if (command_decode(bytes, len, &cmd) != KV_OK || (cmd.session == 0 && cmd.op != COMMAND_REGISTER))
+    if (command_decode(frame->payload, frame->len, &cmd) != KV_OK ||
+        (cmd.session == 0 && cmd.op != COMMAND_REGISTER))
         return KV_E_PROTOCOL;
     if (consensus_is_leader(w->group->consensus) && level_has(w->group, &cmd) && pending != NULL &&
         pending->n < PEER_PENDING_MAX && pending->bytes < PEER_BYTES_MAX)
-        e = entry_new(ENTRY_COMMAND, bytes, len);
+        e = entry_new(ENTRY_COMMAND, frame->payload, frame->len);
     if (e != NULL)
         item = fair_queue_add(&w->queue, &cmd, e);
     entry_put(e);
     if (item == NULL) {
-        refuse(w, peer, bytes, len);
+        refuse(w, peer, frame->payload, frame->len);
         return 0;
     }
     item->peer = peer;
     pending->n++;
-    pending->bytes += len;
+    pending->bytes += frame->len;
     return 0;
 }
 
@@ -629,20 +635,28 @@ void writes_applied(struct writes *w, const struct command *cmd, const struct co
         answer(w, x, KV_OK, result);
 }
 
-void writes_refused(struct writes *w, uint64_t session, uint64_t seq, uint64_t part)
+/* The peer did not take a forwarded command: it is tried again soon. */
+static int on_refused(void *arg, uint64_t peer, const struct frame *frame)
 {
+    struct cursor in = cursor_of(frame->payload, frame->len);
+    struct peer_refused refused;
+    struct writes *w = arg;
     struct write_key key;
     struct write *x;
 
+    (void)peer;
+    if (!peer_refused_decode(&in, &refused))
+        return 0;
     memset(&key, 0, sizeof key);
-    key.session = session;
-    key.seq = seq;
-    key.part = part;
+    key.session = refused.session;
+    key.seq = refused.seq;
+    key.part = refused.part;
     x = find(w, &key);
     if (x == NULL || x->state != WRITE_FORWARDED)
-        return;
+        return 0;
     x->sent--;
     set_state(w, x, WRITE_WAITING); /* until leadership changes, or the next beat */
+    return 0;
 }
 
 void writes_retry(struct writes *w, bool new_link)

@@ -36,11 +36,6 @@ void writes_free(struct writes *w); /* calls nobody */
  * after GROUP_REQUEST_MS; else a refusal, and done is not called. */
 int writes_start(struct writes *w, const struct command *cmd, writes_done *done, void *arg);
 
-/* A peer forwards a command to this node as the leader. KV_E_PROTOCOL: close the
- * link. What cannot be taken is refused towards the peer. */
-int writes_forwarded(struct writes *w, uint64_t peer, const void *bytes, size_t len);
-/* The peer did not take a forwarded command: it is tried again soon. */
-void writes_refused(struct writes *w, uint64_t session, uint64_t seq, uint64_t part);
 /* A command was applied here. */
 void writes_applied(struct writes *w, const struct command *cmd, const struct command_result *result);
 /* Leadership may have changed, or (new_link) the link to the leader is a new one:

@@ -24,7 +24,7 @@
 #include "kvnode/loop/turn_malloc.h"
 #include "kvnode/node/node_state.h"
 #include "kvnode/peer/door.h"
-#include "kvnode/peer/health.h"
+#include "kvnode/peer/health_look.h"
 #include "kvnode/peer/peers.h"
 #include "sync/base/clock.h"
 #include "sync/base/disk.h"

@@ -420,7 +420,7 @@ void door_put_hello(struct door *d, struct buffer *b)
     incarnations_encode(b, &d->table);
 }
 
-bool door_take_lives(struct door *d, uint64_t peer, bool hello, struct cursor *in)
+static bool take_lives(struct door *d, uint64_t peer, bool hello, struct cursor *in)
 {
     struct incarnations said;
 
@@ -439,6 +439,18 @@ bool door_take_lives(struct door *d, uint64_t peer, bool hello, struct cursor *i
             take_hearsay(d, peer, one);
     }
     return true;
+}
+
+bool door_take_hello(struct door *d, uint64_t peer, struct cursor *in)
+{
+    return take_lives(d, peer, true, in);
+}
+
+static int on_lives(void *arg, uint64_t peer, const struct frame *frame)
+{
+    struct cursor in = cursor_of(frame->payload, frame->len);
+
+    return take_lives(arg, peer, false, &in) ? 0 : KV_E_PROTOCOL;
 }
 
 void door_contradicted(struct door *d)
@@ -532,25 +544,28 @@ void door_leads(struct door *d, uint64_t token)
         let_in(d, g, true);
 }
 
-bool door_take_admission(struct door *d, uint64_t peer, struct cursor *in)
+/* A member lets this node in. */
+static int on_admission(void *arg, uint64_t peer, const struct frame *frame)
 {
     static struct configuration conf;
+    struct cursor in = cursor_of(frame->payload, frame->len);
+    struct door *d = arg;
     struct node *n = d->node;
     struct incarnation *self = own(d);
     struct peer_admission a;
     char why[512] = "";
 
-    if (!peer_admission_decode(in, &a) || configuration_decode(a.configuration, a.len, &conf) != 0)
-        return false;
+    if (!peer_admission_decode(&in, &a) || configuration_decode(a.configuration, a.len, &conf) != 0)
+        return KV_E_PROTOCOL;
     if (d->standing != STANDING_WAITING)
-        return true; /* repeated */
+        return 0; /* repeated */
     self->era = a.era;
     d->gate = a.gate;
     /* Whatever it may have voted before its files were lost: in the leader's term it is
      * for the leader, in earlier ones it cannot vote any more. */
     if (!put_note(d, true) || consensus_found(n->group->consensus, &conf, a.term, a.vote) != 0) {
         log_error("let in by %s, but the disk is full: make room", name_of(d, peer));
-        return true;
+        return 0;
     }
     self->index = 1;
     self->born_index = self->index;
@@ -561,7 +576,7 @@ bool door_take_admission(struct door *d, uint64_t peer, struct cursor *in)
     if (consensus_start(n->group->consensus, 0, why) != 0)
         group_die(why);
     log_info("let in by %s: a member of a cluster of %u nodes", name_of(d, peer), conf.n);
-    return true;
+    return 0;
 }
 
 int door_readmit(struct door *d, uint64_t id)
@@ -589,7 +604,7 @@ int door_readmit(struct door *d, uint64_t id)
 
         if (b == NULL)
             return KV_E_UNAVAILABLE;
-        buffer_put_u64(b, id);
+        peer_id_encode(b, id);
         d->node->links.end(d->node->links.arg, leader);
         return KV_OK;
     }
@@ -597,6 +612,26 @@ int door_readmit(struct door *d, uint64_t id)
     d->tell_all = true;
     log_warn("%s may begin anew, with an empty log", name_of(d, id));
     return put_note(d, true) ? KV_OK : KV_E_NOSPC;
+}
+
+/* Who asked looks at the outcome. */
+static int on_readmit(void *arg, uint64_t peer, const struct frame *frame)
+{
+    struct cursor in = cursor_of(frame->payload, frame->len);
+    struct door *d = arg;
+    uint64_t id;
+
+    (void)peer;
+    if (peer_id_decode(&in, &id) && consensus_is_leader(d->node->group->consensus))
+        door_readmit(d, id);
+    return 0;
+}
+
+void door_hear_peers(struct door *d, struct peer_handlers *handlers)
+{
+    peer_handlers_enter(handlers, PEER_LIVES, on_lives, d);
+    peer_handlers_enter(handlers, PEER_ADMISSION, on_admission, d);
+    peer_handlers_enter(handlers, PEER_READMIT, on_readmit, d);
 }
 
 /* ---- beats ---- */

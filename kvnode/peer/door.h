@@ -22,6 +22,7 @@
 struct config;
 struct door;
 struct node;
+struct peer_handlers;
 
 enum standing { STANDING_MEMBER, STANDING_WAITING, STANDING_GONE_BACK };
 
@@ -46,10 +47,10 @@ bool door_shut(const struct door *d, uint64_t peer, const char **why_out);
 
 /* What HELLO carries behind the names: every record, the sender's own among them. */
 void door_put_hello(struct door *d, struct buffer *b);
-/* The peer's, of a HELLO (first) or a later PEER_LIVES. False: malformed. */
-bool door_take_lives(struct door *d, uint64_t peer, bool hello, struct cursor *in);
-/* A member lets this node in. False: malformed. */
-bool door_take_admission(struct door *d, uint64_t peer, struct cursor *in);
+/* The peer's. False: malformed. */
+bool door_take_hello(struct door *d, uint64_t peer, struct cursor *in);
+/* Takes LIVES, ADMISSION and READMIT from now on. */
+void door_hear_peers(struct door *d, struct peer_handlers *handlers);
 /* A read that this asked consensus for with a token of its own (GROUP_OWNER_TOKEN is set in it): this
  * node was the leader when it asked. */
 void door_leads(struct door *d, uint64_t token);

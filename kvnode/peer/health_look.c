@@ -1,11 +1,12 @@
 /* Where a node's own health comes from. The room on its disk is asked for on a thread
  * of the pool: a disk that hangs must not hang the node with it. */
+#include "kvnode/peer/health_look.h"
+
 #include <stdio.h>
 #include <string.h>
 
 #include "kvnode/node/node_state.h"
 #include "kvnode/peer/door.h"
-#include "kvnode/peer/health.h"
 #include "kvnode/peer/peers.h"
 #include "sync/base/clock.h"
 #include "sync/wire/feature.h"

@@ -8,6 +8,7 @@
 
 #include "kvnode/node/node_state.h"
 #include "kvnode/peer/door.h"
+#include "kvnode/peer/health_look.h"
 #include "kvnode/peer/peers.h"
 #include "sync/base/clock.h"
 
@@ -105,10 +106,10 @@ static void find_newest(void *arg, const struct peer_view *view)
 {
     struct look *l = arg;
 
-    if (view->up && view->applied > l->newest)
-        l->newest = view->applied;
-    if (view->up && view->health.commit > l->newest)
-        l->newest = view->health.commit;
+    if (view->up && view->status.applied > l->newest)
+        l->newest = view->status.applied;
+    if (view->up && view->status.health.commit > l->newest)
+        l->newest = view->status.health.commit;
 }
 
 static void look_at_self(const struct look *l, struct member *m)
@@ -135,7 +136,9 @@ static uint8_t peer_role(const struct node *n, const struct peer_view *v)
 {
     if (v->id == consensus_leader(n->group->consensus))
         return PEER_LEADER;
-    return v->role == PEER_LEADER && v->term < consensus_term(n->group->consensus) ? PEER_FOLLOWER : v->role;
+    return v->status.role == PEER_LEADER && v->status.term < consensus_term(n->group->consensus)
+               ? PEER_FOLLOWER
+               : v->status.role;
 }
 
 static void look_at_peer(const struct look *l, struct member *m)
@@ -147,12 +150,12 @@ static void look_at_peer(const struct look *l, struct member *m)
     if (!s.found)
         return;
     snprintf(m->address, sizeof m->address, "%s", s.view.address);
-    m->health = s.view.health;
+    m->health = s.view.status.health;
     m->known = s.view.status_ms != 0;
     m->last_seen_ms = s.view.last_seen_ms;
-    m->applied = s.view.applied;
-    m->digest_index = s.view.digest_index;
-    m->digest = s.view.digest;
+    m->applied = s.view.status.applied;
+    m->digest_index = s.view.status.digest_index;
+    m->digest = s.view.status.digest;
     m->role = peer_role(l->node, &s.view);
     m->lag_ms = progress_lag_ms(progress, l->now);
     if (!s.view.up) {

@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "kvnode/peer/health.h"
+#include "sync/wire/health.h"
 
 struct node;
 

@@ -10,12 +10,13 @@
 
 #include "kvnode/group/reads.h"
 #include "kvnode/group/snapshots.h"
-#include "kvnode/group/verify.h"
 #include "kvnode/group/writes.h"
 #include "kvnode/node/node_state.h"
 #include "kvnode/peer/bridges.h"
 #include "kvnode/peer/door.h"
+#include "kvnode/peer/health_look.h"
 #include "kvnode/peer/members.h"
+#include "kvnode/peer/route.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
@@ -73,6 +74,7 @@ struct peers {
     struct progress own;
     struct connection *connections;
     struct bridges *bridges; /* owned */
+    struct route route;
     uv_async_t wake;
     pthread_mutex_t lock;
     bool stopped;
@@ -207,13 +209,13 @@ static void glance(void *arg, const struct peer_view *view)
 {
     const struct glances *g = arg;
     struct peer_glance peer = {.id = view->id,
-                               .applied = view->applied,
+                               .applied = view->status.applied,
                                .up = view->up,
                                .fresh = view->fresh,
-                               .damaged = view->damaged,
-                               .stateless = view->stateless,
-                               .useless = (view->health.flags & HEALTH_USELESS) != 0,
-                               .clock_off = (view->health.flags & HEALTH_CLOCK_OFF) != 0};
+                               .damaged = (view->status.flags & PEER_FLAG_DAMAGED) != 0,
+                               .stateless = (view->status.flags & PEER_FLAG_STATELESS) != 0,
+                               .useless = (view->status.health.flags & HEALTH_USELESS) != 0,
+                               .clock_off = (view->status.health.flags & HEALTH_CLOCK_OFF) != 0};
 
     g->emit(g->to, &peer);
 }
@@ -267,14 +269,14 @@ static void send_status(struct peer *peer, const struct health *health)
                    : consensus_is_candidate(n->group->consensus) ? PEER_CANDIDATE
                                                                  : PEER_FOLLOWER;
 
-    buffer_put_u8(b, role);
-    buffer_put_u64(b, consensus_term(n->group->consensus));
-    buffer_put_u64(b, store_applied(n->group->store));
-    buffer_put_u64(b, store_applied(n->group->store));
-    buffer_put_u64(b, store_digest(n->group->store));
-    buffer_put_u8(b, (n->group->mending ? PEER_FLAG_DAMAGED : 0) |
-                         (n->group->stateless ? PEER_FLAG_STATELESS : 0));
-    health_encode(b, health);
+    peer_status_encode(b, &(struct peer_status){.role = role,
+                                                .term = consensus_term(n->group->consensus),
+                                                .applied = store_applied(n->group->store),
+                                                .digest_index = store_applied(n->group->store),
+                                                .digest = store_digest(n->group->store),
+                                                .flags = (n->group->mending ? PEER_FLAG_DAMAGED : 0) |
+                                                         (n->group->stateless ? PEER_FLAG_STATELESS : 0),
+                                                .health = *health});
     end(peer);
 }
 
@@ -325,7 +327,7 @@ static int on_hello(struct connection *c, struct cursor *in)
                   peer->config->id, (int)hello.name_len, hello.name, hello.id);
         return -EPROTO;
     }
-    if (!door_take_lives(c->peers->node->door, peer->config->id, true, in)) {
+    if (!door_take_hello(c->peers->node->door, peer->config->id, in)) {
         set_error(peer, "it speaks another protocol");
         log_error("%s: sent a malformed HELLO; refused", peer->config->name);
         return -EPROTO;
@@ -347,109 +349,42 @@ static int on_hello(struct connection *c, struct cursor *in)
     return 0;
 }
 
-static int on_status(struct peer *peer, struct cursor *in)
+static int on_status(void *arg, uint64_t id, const struct frame *frame)
 {
-    struct peer_view v = peer->view;
-    uint8_t flags;
+    struct cursor in = cursor_of(frame->payload, frame->len);
+    struct peers *p = arg;
+    struct peer_view *v = &peer_by_id(p, id)->view;
+    struct peer_status said;
 
-    v.role = cursor_u8(in);
-    v.term = cursor_u64(in);
-    v.applied = cursor_u64(in);
-    v.digest_index = cursor_u64(in);
-    v.digest = cursor_u64(in);
-    flags = cursor_u8(in);
-    v.damaged = (flags & PEER_FLAG_DAMAGED) != 0;
-    v.stateless = (flags & PEER_FLAG_STATELESS) != 0;
-    if (!health_decode(in, &v.health))
+    if (!peer_status_decode(&in, &said))
         return KV_E_PROTOCOL;
-    v.status_ms = clock_boot_ms();
-    peer->view = v;
-    if (v.health.wall_ns != 0)
-        skew_hear(&peer->peers->node->clock.skew, v.id, v.health.wall_ns - (int64_t)clock_wall_ns(),
-                  v.status_ms);
-    return KV_OK;
+    v->status = said;
+    v->status_ms = clock_boot_ms();
+    if (said.health.wall_ns != 0)
+        skew_hear(&p->node->clock.skew, id, said.health.wall_ns - (int64_t)clock_wall_ns(), v->status_ms);
+    return 0;
+}
+
+static const struct peer_handlers *group(void *arg, uint16_t number)
+{
+    const struct peers *p = arg;
+
+    return number == NODE_GROUP ? &p->node->group->handlers : NULL;
 }
 
 static int on_frame(void *arg, const struct frame *frame)
 {
     struct connection *c = arg;
     struct peer *peer = c->peer;
-    struct node *n = c->peers->node;
     struct cursor in = cursor_of(frame->payload, frame->len);
-    struct peer_refused refused;
-    uint64_t numbers[2];
-    int code, rv = 0;
 
     c->heard_ms = clock_boot_ms();
-    if (!c->hello && frame->type != PEER_HELLO)
-        return -EPROTO;
-    if (frame->group != NODE_GROUP)
+    if (c->hello == (frame->type == PEER_HELLO)) /* the first, and no other */
         return -EPROTO;
     peer->view.last_seen_ms = c->heard_ms;
-    /* What it knows of the log and of votes is not what it acknowledged. */
-    if (c->hello && frame->type != PEER_HELLO && frame->type != PEER_STATUS && frame->type != PEER_LIVES &&
-        frame->type != PEER_ADMISSION && door_shut(n->door, peer->view.id, NULL))
-        return 0;
-    switch (frame->type) {
-    case PEER_HELLO:
-        return c->hello ? -EPROTO : on_hello(c, &in);
-    case PEER_RAFT:
-        rv = consensus_receive(n->group->consensus, peer->view.id, frame->payload, frame->len);
-        break;
-    case PEER_COMMAND:
-        rv = writes_forwarded(n->group->writes, peer->view.id, frame->payload, frame->len);
-        break;
-    case PEER_REFUSED:
-        if (peer_refused_decode(&in, &refused))
-            writes_refused(n->group->writes, refused.session, refused.seq, refused.part);
-        break;
-    case PEER_READ:
-        reads_peer_asks(n->group->reads, peer->view.id, frame->id);
-        break;
-    case PEER_READ_ANSWER:
-        code = cursor_u16(&in);
-        if (peer_numbers_decode(&in, numbers, 1))
-            reads_peer_answers(n->group->reads, frame->id, code, numbers[0]);
-        break;
-    case PEER_STATUS:
-        rv = on_status(peer, &in);
-        break;
-    case PEER_SNAPSHOT:
-        rv = snapshots_receive(n->group->snapshots, peer->view.id, frame->payload, frame->len);
-        break;
-    case PEER_SNAPSHOT_ACK:
-        rv = snapshots_acked(n->group->snapshots, peer->view.id, frame->payload, frame->len);
-        break;
-    case PEER_WANT_STATE:
-        snapshots_wanted(n->group->snapshots, peer->view.id);
-        break;
-    case PEER_VERIFY:
-        if (peer_numbers_decode(&in, numbers, 2))
-            verify_peer_asks(n->group->verify, peer->view.id, frame->id, numbers[0], numbers[1]);
-        break;
-    case PEER_VERIFY_ANSWER:
-        verify_peer_answers(n->group->verify, peer->view.id, frame->id, &in);
-        break;
-    case PEER_TRANSFER: /* who asked looks at the outcome */
-        if (peer_numbers_decode(&in, numbers, 1) && consensus_is_leader(n->group->consensus)) {
-            log_info("%s passes on that this node is to hand leadership over", peer->config->name);
-            consensus_transfer(n->group->consensus, numbers[0]);
-        }
-        break;
-    case PEER_READMIT: /* who asked looks at the outcome */
-        if (peer_numbers_decode(&in, numbers, 1) && consensus_is_leader(n->group->consensus))
-            door_readmit(n->door, numbers[0]);
-        break;
-    case PEER_LIVES:
-        rv = door_take_lives(n->door, peer->view.id, false, &in) ? 0 : KV_E_PROTOCOL;
-        break;
-    case PEER_ADMISSION:
-        rv = door_take_admission(n->door, peer->view.id, &in) ? 0 : KV_E_PROTOCOL;
-        break;
-    default: /* a newer peer's: ignored */
-        break;
-    }
-    if (rv == KV_E_PROTOCOL) {
+    if (frame->type == PEER_HELLO)
+        return frame->group == PEER_NO_GROUP ? on_hello(c, &in) : -EPROTO;
+    if (route_take(&c->peers->route, peer->view.id, frame) == KV_E_PROTOCOL) {
         log_error("%s sent a malformed frame of type %u; link closed", peer->config->name, frame->type);
         return -EPROTO;
     }
@@ -645,6 +580,9 @@ int peers_start(struct node *node, struct peers **out, char *why)
         return -ENOMEM;
     p->node = node;
     p->n = config->n_peers;
+    p->route = (struct route){.door = node->door, .group = group, .arg = p};
+    peer_handlers_enter(&p->route.nodes, PEER_STATUS, on_status, p);
+    door_hear_peers(node->door, &p->route.nodes);
     pthread_mutex_init(&p->lock, NULL);
     p->all = calloc(p->n > 0 ? p->n : 1, sizeof *p->all);
     if (p->all == NULL) {
@@ -737,12 +675,12 @@ static void note_progress(struct peers *p, uint64_t now_ms, uint64_t commit)
     size_t i;
 
     for (i = 0; i < p->n; i++)
-        if (is_up(&p->all[i]) && p->all[i].view.health.commit > newest)
-            newest = p->all[i].view.health.commit;
+        if (is_up(&p->all[i]) && p->all[i].view.status.health.commit > newest)
+            newest = p->all[i].view.status.health.commit;
     progress_note(&p->own, now_ms, newest, store_applied(p->node->group->store));
     for (i = 0; i < p->n; i++)
         if (is_up(&p->all[i]))
-            progress_note(&p->all[i].progress, now_ms, newest, p->all[i].view.applied);
+            progress_note(&p->all[i].progress, now_ms, newest, p->all[i].view.status.applied);
 }
 
 void peers_beat(struct peers *p, uint64_t now_ms)

@@ -12,8 +12,7 @@
 #include <stdint.h>
 
 #include "kvnode/group/peer_links.h"
-#include "kvnode/peer/health.h"
-#include "sync/base/buffer.h"
+#include "kvnode/peer/progress.h"
 #include "sync/wire/peer_frame.h"
 
 struct node;
@@ -24,21 +23,14 @@ struct peer_view {
     uint64_t id;
     const char *name, *address; /* borrowed from the configuration */
     bool up;
-    bool fresh;            /* up, and its last status is no older than PEER_FRESH_MS */
-    uint64_t last_seen_ms; /* clock_boot_ms(), 0: never */
-    uint64_t status_ms;    /* clock_boot_ms() when the last status came, 0: none came yet */
-    struct health health;  /* what it said of itself then */
-    uint64_t applied, digest_index, digest, term;
-    uint8_t role;    /* enum peer_role */
-    bool damaged;    /* its scrub found its state.db damaged */
-    bool stateless;  /* it awaits a state, and serves nobody */
-    char error[160]; /* why there is no link, or "" */
+    bool fresh;                /* up, and its last status is no older than PEER_FRESH_MS */
+    uint64_t last_seen_ms;     /* clock_boot_ms(), 0: never */
+    uint64_t status_ms;        /* clock_boot_ms() when the last status came, 0: none came yet */
+    struct peer_status status; /* zeros: none came yet */
+    char error[160];           /* why there is no link, or "" */
 };
 /* A peer's status that is older says nothing of it any more (three heartbeats, if they are longer). */
 #define PEER_FRESH_MS 1500
-#define PEER_FLAG_DAMAGED 1
-#define PEER_FLAG_STATELESS 2
-enum peer_role { PEER_FOLLOWER, PEER_CANDIDATE, PEER_LEADER };
 
 /* Opens the peer socket and starts dialling. 0 or -errno with why (512 bytes). */
 int peers_start(struct node *node, struct peers **out, char *why);

@@ -27,6 +27,28 @@ bool peer_hello_decode(struct cursor *in, struct peer_hello *out)
     return !in->failed;
 }
 
+void peer_status_encode(struct buffer *b, const struct peer_status *s)
+{
+    buffer_put_u8(b, s->role);
+    buffer_put_u64(b, s->term);
+    buffer_put_u64(b, s->applied);
+    buffer_put_u64(b, s->digest_index);
+    buffer_put_u64(b, s->digest);
+    buffer_put_u8(b, s->flags);
+    health_encode(b, &s->health);
+}
+
+bool peer_status_decode(struct cursor *in, struct peer_status *out)
+{
+    out->role = cursor_u8(in);
+    out->term = cursor_u64(in);
+    out->applied = cursor_u64(in);
+    out->digest_index = cursor_u64(in);
+    out->digest = cursor_u64(in);
+    out->flags = cursor_u8(in);
+    return health_decode(in, &out->health);
+}
+
 void peer_refused_encode(struct buffer *b, const struct peer_refused *r)
 {
     buffer_put_u64(b, r->session);
@@ -40,6 +62,55 @@ bool peer_refused_decode(struct cursor *in, struct peer_refused *out)
     out->seq = cursor_u64(in);
     out->part = cursor_u64(in);
     return cursor_done(in);
+}
+
+void peer_read_answer_encode(struct buffer *b, const struct peer_read_answer *a)
+{
+    buffer_put_u16(b, a->code);
+    buffer_put_u64(b, a->index);
+}
+
+bool peer_read_answer_decode(struct cursor *in, struct peer_read_answer *out)
+{
+    out->code = cursor_u16(in);
+    out->index = cursor_u64(in);
+    return cursor_done(in);
+}
+
+void peer_verify_encode(struct buffer *b, const struct peer_verify *v)
+{
+    buffer_put_u64(b, v->index);
+    buffer_put_u64(b, v->rate);
+}
+
+bool peer_verify_decode(struct cursor *in, struct peer_verify *out)
+{
+    out->index = cursor_u64(in);
+    out->rate = cursor_u64(in);
+    return cursor_done(in);
+}
+
+void peer_verify_answer_encode(struct buffer *b, const struct peer_verify_answer *a)
+{
+    buffer_put_u8(b, a->place);
+    buffer_put_u64(b, a->index);
+    buffer_put_u64(b, a->digest);
+    buffer_put_u8(b, a->scrub);
+    buffer_put_u64(b, a->read);
+    buffer_put_u64(b, a->size);
+    buffer_put_string(b, a->error, a->error_len);
+}
+
+bool peer_verify_answer_decode(struct cursor *in, struct peer_verify_answer *out)
+{
+    out->place = cursor_u8(in);
+    out->index = cursor_u64(in);
+    out->digest = cursor_u64(in);
+    out->scrub = cursor_u8(in);
+    out->read = cursor_u64(in);
+    out->size = cursor_u64(in);
+    out->error = (const char *)cursor_string(in, PEER_ERROR_MAX, &out->error_len);
+    return cursor_done(in) && out->place <= PEER_PLACE_STATELESS;
 }
 
 void peer_admission_encode(struct buffer *b, const struct peer_admission *a)
@@ -62,11 +133,13 @@ bool peer_admission_decode(struct cursor *in, struct peer_admission *out)
     return cursor_done(in) && out->term != 0;
 }
 
-bool peer_numbers_decode(struct cursor *in, uint64_t *out, size_t n)
+void peer_id_encode(struct buffer *b, uint64_t id)
 {
-    size_t i;
+    buffer_put_u64(b, id);
+}
 
-    for (i = 0; i < n; i++)
-        out[i] = cursor_u64(in);
+bool peer_id_decode(struct cursor *in, uint64_t *id_out)
+{
+    *id_out = cursor_u64(in);
     return cursor_done(in);
 }

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kvnode/peer/health.h"
+#include "sync/wire/health.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -1,4 +1,4 @@
-/* peers.h over simulated links. A link is a connection between two hosts, dialled
+/* peer_links.h over simulated links. A link is a connection between two hosts, dialled
  * by the lower id like in kvnode/peer/peers.c: in each direction frames arrive in order
  * or not at all. A cut holds frames back, like TCP; silence then makes a side give
  * the link up, and what was under way is lost. */
@@ -9,6 +9,7 @@
 #include "kvnode/group/snapshots.h"
 #include "kvnode/group/writes.h"
 #include "kvnode/peer/door.h"
+#include "kvnode/peer/route.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "sync/wire/feature.h"
@@ -44,6 +45,7 @@ struct side {
 
 struct peers {
     struct host *host;
+    struct route route;
     struct side sides[MAX_HOSTS + 1];
 };
 
@@ -134,12 +136,6 @@ static struct frame_in_flight *frame_new(uint8_t type, uint64_t connection, uint
 
 /* ---- a link's life ---- */
 
-/* The bug that can be planted: nobody is shut out. */
-static bool is_shut(const struct host *h, int peer)
-{
-    return options.plant != PLANT_DOOR_OPEN && door_shut(h->node.door, (uint64_t)peer, NULL);
-}
-
 static void put_hello(struct host *h, int peer, uint64_t connection)
 {
     struct frame_in_flight *f = frame_new(PEER_HELLO, connection, 0);
@@ -190,15 +186,46 @@ static void close_side(struct host *h, int peer, bool tell)
     dial_later(h, peer);
 }
 
+static struct buffer *link_begin(void *arg, uint64_t peer, enum peer_frame type, uint64_t id)
+{
+    struct peers *p = arg;
+    struct side *s = &p->sides[peer];
+
+    if (peer == 0 || peer > MAX_HOSTS || !s->up ||
+        (type == PEER_RAFT && door_shut(p->host->node.door, peer, NULL)))
+        return NULL;
+    s->sending = frame_new((uint8_t)type, s->connection, id);
+    return &s->sending->payload;
+}
+
+static void link_end(void *arg, uint64_t peer)
+{
+    struct peers *p = arg;
+    struct side *s = &p->sides[peer];
+
+    put(p->host->id, (int)peer, s->sending);
+    s->sending = NULL;
+}
+
+/* Of what a node says of itself only the time of day; the rest is looked up, see link_each(). */
 static void send_status(struct host *h, int peer)
 {
-    struct buffer *b = peers_begin(h->node.peers, (uint64_t)peer, PEER_STATUS, 0);
+    struct buffer *b = link_begin(h->node.peers, (uint64_t)peer, PEER_STATUS, 0);
 
     if (b == NULL)
         return;
     buffer_put_u64(b, store_applied(h->node.group->store));
     buffer_put_u64(b, clock_wall_ns());
-    peers_end(h->node.peers, (uint64_t)peer);
+    link_end(h->node.peers, (uint64_t)peer);
+}
+
+static int on_status(void *arg, uint64_t peer, const struct frame *frame)
+{
+    struct cursor in = cursor_of(frame->payload + 8, frame->len - 8);
+    struct host *h = arg;
+
+    skew_hear(&h->node.clock.skew, peer, (int64_t)(cursor_u64(&in) - clock_wall_ns()), clock_boot_ms());
+    return 0;
 }
 
 static void on_hello(struct host *h, int from, const struct frame_in_flight *f)
@@ -207,7 +234,7 @@ static void on_hello(struct host *h, int from, const struct frame_in_flight *f)
     struct cursor in = cursor_of(f->payload.data, f->payload.len);
     uint64_t connection = f->connection;
 
-    if (!door_take_lives(h->node.door, (uint64_t)from, true, &in))
+    if (!door_take_hello(h->node.door, (uint64_t)from, &in))
         violation("n%d takes the HELLO of n%d for malformed", h->id, from);
 
     if (s->connection != connection) { /* they dialled us; the newer one counts */
@@ -227,67 +254,39 @@ static void on_hello(struct host *h, int from, const struct frame_in_flight *f)
     snapshots_linked(h->node.group->snapshots, (uint64_t)from);
 }
 
-/* As in kvnode/peer/peers.c. */
 static void on_frame(struct host *h, uint64_t from, const struct frame_in_flight *f)
 {
-    struct node *n = &h->node;
-    struct cursor in = cursor_of(f->payload.data, f->payload.len);
-    uint64_t a, b, c;
-    int rv = 0;
+    const struct frame frame = {
+        .type = f->type, .group = NODE_GROUP, .id = f->id, .payload = f->payload.data, .len = f->payload.len};
 
-    if (f->type != PEER_STATUS && f->type != PEER_LIVES && f->type != PEER_ADMISSION && is_shut(h, (int)from))
-        return;
-    switch (f->type) {
-    case PEER_STATUS:
-        cursor_u64(&in);
-        skew_hear(&n->clock.skew, from, (int64_t)(cursor_u64(&in) - clock_wall_ns()), clock_boot_ms());
-        break;
-    case PEER_RAFT:
-        rv = consensus_receive(n->group->consensus, from, f->payload.data, f->payload.len);
-        break;
-    case PEER_COMMAND:
-        rv = writes_forwarded(n->group->writes, from, f->payload.data, f->payload.len);
-        break;
-    case PEER_REFUSED:
-        a = cursor_u64(&in);
-        b = cursor_u64(&in);
-        c = cursor_u64(&in);
-        writes_refused(n->group->writes, a, b, c);
-        break;
-    case PEER_READ:
-        reads_peer_asks(n->group->reads, from, f->id);
-        break;
-    case PEER_READ_ANSWER:
-        a = cursor_u16(&in);
-        b = cursor_u64(&in);
-        reads_peer_answers(n->group->reads, f->id, (int)a, b);
-        break;
-    case PEER_SNAPSHOT:
-        rv = snapshots_receive(n->group->snapshots, from, f->payload.data, f->payload.len);
-        break;
-    case PEER_SNAPSHOT_ACK:
-        rv = snapshots_acked(n->group->snapshots, from, f->payload.data, f->payload.len);
-        break;
-    case PEER_WANT_STATE:
-        snapshots_wanted(n->group->snapshots, from);
-        break;
-    case PEER_LIVES:
-        rv = door_take_lives(n->door, from, false, &in) ? 0 : KV_E_PROTOCOL;
-        break;
-    case PEER_ADMISSION:
-        if (options.plant != PLANT_DOOR_OPEN)
-            rv = door_take_admission(n->door, from, &in) ? 0 : KV_E_PROTOCOL;
-        break;
-    case PEER_READMIT:
-        a = cursor_u64(&in);
-        if (consensus_is_leader(n->group->consensus))
-            door_readmit(n->door, a);
-        break;
-    default:
-        break;
-    }
-    if (rv == KV_E_PROTOCOL)
+    if (route_take(&h->node.peers->route, from, &frame) == KV_E_PROTOCOL)
         violation("n%d takes a frame of type %u from n%lu for malformed", h->id, f->type, from);
+}
+
+/* The bug that can be planted: nobody is shut out, and nobody is let in either (route_of()). */
+bool __real_door_shut(const struct door *d, uint64_t peer, const char **why_out);
+bool __wrap_door_shut(const struct door *d, uint64_t peer, const char **why_out);
+bool __wrap_door_shut(const struct door *d, uint64_t peer, const char **why_out)
+{
+    return options.plant != PLANT_DOOR_OPEN && __real_door_shut(d, peer, why_out);
+}
+
+static const struct peer_handlers *group(void *arg, uint16_t number)
+{
+    struct host *h = arg;
+
+    return number == NODE_GROUP ? &h->node.group->handlers : NULL;
+}
+
+static struct route route_of(struct host *h)
+{
+    struct route r = {.door = h->node.door, .group = group, .arg = h};
+
+    peer_handlers_enter(&r.nodes, PEER_STATUS, on_status, h);
+    door_hear_peers(h->node.door, &r.nodes);
+    if (options.plant == PLANT_DOOR_OPEN)
+        r.nodes.of[PEER_ADMISSION - PEER_FIRST].take = NULL;
+    return r;
 }
 
 static void arrive(struct host *to, void *arg, uint64_t from)
@@ -335,35 +334,7 @@ static void arrive(struct host *to, void *arg, uint64_t from)
         on_frame(to, from, f);
 }
 
-/* ---- peers.h ---- */
-
-struct buffer *peers_begin(struct peers *p, uint64_t peer, enum peer_frame type, uint64_t id)
-{
-    struct side *s = &p->sides[peer];
-
-    if (peer == 0 || peer > MAX_HOSTS || !s->up || (type == PEER_RAFT && is_shut(p->host, (int)peer)))
-        return NULL;
-    s->sending = frame_new((uint8_t)type, s->connection, id);
-    return &s->sending->payload;
-}
-
-void peers_end(struct peers *p, uint64_t peer)
-{
-    struct side *s = &p->sides[peer];
-
-    put(p->host->id, (int)peer, s->sending);
-    s->sending = NULL;
-}
-
-static struct buffer *link_begin(void *arg, uint64_t peer, enum peer_frame type, uint64_t id)
-{
-    return peers_begin(arg, peer, type, id);
-}
-
-static void link_end(void *arg, uint64_t peer)
-{
-    peers_end(arg, peer);
-}
+/* ---- what is asked of the links ---- */
 
 static size_t link_pending(void *arg, uint64_t peer)
 {
@@ -402,7 +373,7 @@ static unsigned link_up_count(void *arg)
     unsigned n = 0;
 
     for (int i = 1; i <= world.n; i++)
-        n += p->sides[i].up && !is_shut(p->host, i);
+        n += p->sides[i].up && !door_shut(p->host->node.door, (uint64_t)i, NULL);
     return n;
 }
 
@@ -427,7 +398,7 @@ static void link_each(void *arg, void *to, void (*emit)(void *to, const struct p
     }
 }
 
-struct peer_links peers_links(struct peers *p)
+static struct peer_links links_of(struct peers *p)
 {
     return (struct peer_links){.arg = p,
                                .begin = link_begin,
@@ -463,7 +434,8 @@ void network_start(struct host *h)
     if (h->node.peers == NULL)
         abort();
     h->node.peers->host = h;
-    h->node.links = peers_links(h->node.peers);
+    h->node.peers->route = route_of(h);
+    h->node.links = links_of(h->node.peers);
     for (int i = 1; i <= world.n; i++) {
         network.directions[i][h->id].scheduled = false;
         schedule(&network.directions[i][h->id], i, h);

@@ -10,7 +10,7 @@
  *   host.c       one machine: starting a node like node/node.c, crashes, what a group's callbacks report
  *   disk.c       log_store.h: log.db with writes in flight, torn by crashes, slow, full, failing
  *   state.c      state_db.h and writeback.h: state.db is an index; loading it applies the log up to there
- *   network.c    peers.h: links that are slow, one-way, cut, and made anew
+ *   network.c    peer_links.h: links that are slow, one-way, cut, and made anew
  *   client.c     clients with sessions: numbering, retries, giving up
  *   request.c    what they ask: choosing operations, encoding, what a read sees
  *   request_way.c  requests at the node, and on the way

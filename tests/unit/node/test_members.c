@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "kvnode/peer/members.h"
+#include "kvnode/peer/progress.h"
 
 static void all_linked(uint32_t *reach, unsigned n)
 {

@@ -6,8 +6,8 @@
  * HEALTH_TAG_STRING is followed by a u64, the others by a string: a field that
  * the reader does not know is skipped, one that the sender does not know is 0
  * (or ""). Tags are never given a second meaning. */
-#ifndef KVFS_KVNODE_PEER_HEALTH_H
-#define KVFS_KVNODE_PEER_HEALTH_H
+#ifndef KVFS_SYNC_WIRE_HEALTH_H
+#define KVFS_SYNC_WIRE_HEALTH_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -58,25 +58,5 @@ void health_encode(struct buffer *b, const struct health *h);
 /* Reads what health_encode() wrote, or a newer node's. An empty cursor is a node that
  * tells nothing: all 0. False: malformed. */
 bool health_decode(struct cursor *in, struct health *out);
-
-/* How a node gets on with what is committed. Zeroed to begin with. */
-struct progress {
-    uint64_t mark, mark_ms; /* an index that was committed then */
-    uint64_t caught_ms;     /* it had all that was committed at this time; 0: not known yet */
-    uint64_t applied, risen_ms;
-    bool caught; /* has all that was committed at the last note */
-};
-
-/* newest: what is known to be committed, anywhere. Times: clock_boot_ms(). */
-void progress_note(struct progress *p, uint64_t now_ms, uint64_t newest, uint64_t applied);
-/* For how long it has not had all. */
-uint64_t progress_lag_ms(const struct progress *p, uint64_t now_ms);
-
-struct node;
-
-/* What this node has to say, as of now. Loop thread. */
-void health_look(const struct node *n, struct health *out);
-/* Every beat: has the disk's room measured now and then, on another thread. */
-void health_beat(struct node *n, uint64_t now_ms);
 
 #endif

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "kvnode/peer/health.h"
+#include "sync/wire/health.h"
 
 static const struct health sample = {.flags = HEALTH_LOG_FULL | HEALTH_CLOCK_OFF,
                                      .commit = 1,
