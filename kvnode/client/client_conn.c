@@ -43,42 +43,28 @@ static size_t smaller(uint64_t a, uint64_t b)
 /* What an answer that is given later is expected to have at most, so that who asks
  * for much does not get it all at once: answers wait for nobody. Values are taken
  * to be as long as they are now. */
-static size_t answer_bound(const struct client_conn *c, const struct frame *frame)
+static size_t answer_bound(const struct client_conn *c, uint8_t type, const union request_body *in)
 {
-    struct cursor in = cursor_of(frame->payload, frame->len);
     struct attr attr;
-    size_t ignored, len, bound = 512;
-    const uint8_t *path, *name;
-    uint64_t ino;
+    size_t ignored, bound = 512;
+    const uint8_t *name;
+    uint64_t parent;
 
-    switch (frame->type) {
+    switch (type) {
     case MESSAGE_READ:
-        cursor_u8(&in);
-        ino = cursor_u64(&in);
-        cursor_u64(&in);
-        if (store_getattr(c->node->group->store, ino, &attr) == KV_OK)
-            bound += smaller(cursor_u32(&in), attr.size);
+        if (store_getattr(c->node->group->store, in->read.ino, &attr) == KV_OK)
+            bound += smaller(in->read.length, attr.size);
         break;
     case MESSAGE_GET:
-        cursor_u8(&in);
-        path = cursor_string(&in, KV_PATH_MAX + 1, &len);
-        cursor_u64(&in);
-        if (path != NULL &&
-            store_resolve(c->node->group->store, &c->who, path, len, &attr, &ino, &name, &ignored) == KV_OK)
-            bound += smaller(cursor_u32(&in), attr.size);
+        if (store_resolve(c->node->group->store, &c->who, in->get.path.data, in->get.path.len, &attr, &parent,
+                          &name, &ignored) == KV_OK)
+            bound += smaller(in->get.length, attr.size);
         break;
     case MESSAGE_VERSION:
-        cursor_u64(&in);
-        cursor_string(&in, KV_NAME_MAX, &ignored);
-        cursor_u64(&in);
-        cursor_u64(&in);
-        bound += cursor_u32(&in);
+        bound += in->version.length;
         break;
     case MESSAGE_HISTORY:
-        cursor_u64(&in);
-        cursor_string(&in, KV_NAME_MAX, &ignored);
-        cursor_u64(&in);
-        bound += (uint64_t)(cursor_u32(&in) & ~PAST_LOCAL) * PAST_ROW_MAX;
+        bound += (uint64_t)(in->history.n & ~PAST_LOCAL) * PAST_ROW_MAX;
         break;
     case MESSAGE_READDIR:
     case MESSAGE_NAMES:
@@ -91,28 +77,39 @@ static size_t answer_bound(const struct client_conn *c, const struct frame *fram
     return bound < FRAME_PAYLOAD_MAX ? bound : FRAME_PAYLOAD_MAX;
 }
 
-struct request *request_new(struct client_conn *conn, const struct frame *frame)
+struct request *request_new(struct client_conn *conn, const struct frame *frame,
+                            const union request_body *body)
 {
     struct request *r = calloc(1, sizeof *r);
 
     if (r == NULL)
         return NULL;
-    r->body = malloc(frame->len > 0 ? frame->len : 1);
-    if (r->body == NULL) {
-        free(r);
-        return NULL;
-    }
-    memcpy(r->body, frame->payload, frame->len);
-    r->len = frame->len;
     r->id = frame->id;
     r->type = frame->type;
     r->conn = conn;
-    r->promised = answer_bound(conn, frame);
+    r->promised = answer_bound(conn, frame->type, body);
     conn->refs++;
     conn->requests++;
     conn->promised += r->promised;
     client_user_request(conn->user, 1, r->promised);
     client_conn_pace(conn);
+    return r;
+}
+
+struct request *request_keep(struct client_conn *conn, const struct frame *frame,
+                             const union request_body *body)
+{
+    struct request *r = request_new(conn, frame, body);
+
+    if (r == NULL || frame->len == 0)
+        return r;
+    r->payload = malloc(frame->len);
+    if (r->payload == NULL) {
+        request_end(r);
+        return NULL;
+    }
+    memcpy(r->payload, frame->payload, frame->len);
+    body_decode_request(r->type, r->payload, frame->len, &r->body); /* as it was before: well-formed */
     return r;
 }
 
@@ -129,7 +126,7 @@ void request_end(struct request *r)
     }
     client_conn_pace(c);
     client_conn_put(c);
-    free(r->body);
+    free(r->payload);
     free(r);
 }
 

@@ -6,7 +6,7 @@
 #include "kvnode/client/client_user.h"
 #include "kvnode/group/reserve.h"
 #include "kvnode/node/node_state.h"
-#include "sync/wire/message.h"
+#include "sync/wire/body.h"
 
 struct serve;
 struct subscriber;
@@ -48,8 +48,8 @@ struct request {
     size_t promised;            /* bytes that the answer may have */
     size_t written;             /* bytes that a write under way is charged, 0: it is none */
     struct client_user *writer; /* a reference: whom; NULL: nobody */
-    uint8_t *body;              /* owned copy of the payload; may be NULL */
-    size_t len;
+    uint8_t *payload;           /* owned copy, which body borrows from; NULL: it is not kept */
+    union request_body body;
 };
 
 /* A reference goes. */
@@ -57,8 +57,12 @@ void client_conn_put(struct client_conn *c);
 /* Reads from it or not, by what is under way. */
 void client_conn_pace(struct client_conn *c);
 
-/* NULL: out of memory. The body is copied. */
-struct request *request_new(struct client_conn *conn, const struct frame *frame);
+/* body: decoded from the frame. NULL: out of memory. */
+struct request *request_new(struct client_conn *conn, const struct frame *frame,
+                            const union request_body *body);
+/* The same, and the request has its payload and body for itself. */
+struct request *request_keep(struct client_conn *conn, const struct frame *frame,
+                             const union request_body *body);
 /* The request is over; frees it. */
 void request_end(struct request *r);
 
@@ -71,7 +75,7 @@ void answer_code(struct client_conn *conn, uint64_t id, int code, const char *de
 /* Any request. 0, or a negative errno: close. */
 int serve_request(struct client_conn *conn, const struct frame *frame);
 /* A WRITE: likewise. */
-int serve_write(struct client_conn *conn, const struct frame *frame);
+int serve_write(struct client_conn *conn, const struct frame *frame, const union request_body *body);
 /* Whether the client has the inode open with these bits of access (0: at all). */
 bool client_has_open(const struct client_conn *c, uint64_t ino, unsigned access);
 
@@ -79,10 +83,9 @@ bool client_has_open(const struct client_conn *c, uint64_t ino, unsigned access)
  * Inode numbers stay: its caches have to forget what they tell of. */
 void client_redact(void *conn, struct event *event);
 
-/* Answers a read from memory. in: the body behind `at`. Appends to out; returns
- * an enum kv_error. KV_E_PROTOCOL: not such a request. */
-int serve_read(struct client_conn *conn, uint8_t type, struct cursor *in, struct buffer *out);
-/* Whether the type is a read with an `at` byte, or STATFS. */
+/* Answers a read from memory. Appends to out; returns an enum kv_error. */
+int serve_read(struct client_conn *conn, uint8_t type, const union request_body *in, struct buffer *out);
+/* Whether the type is a read from memory. */
 bool serve_is_read(uint8_t type);
 
 #endif

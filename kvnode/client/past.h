@@ -11,12 +11,14 @@ struct client_conn;
 struct frame;
 struct node;
 struct past;
+union request_body;
 
 struct past *past_new(struct node *node); /* NULL: out of memory */
 /* Waits for the worker; requests under way are dropped. */
 void past_free(struct past *p);
 /* 0, or -errno: close the connection. */
-int past_request(struct past *p, struct client_conn *conn, const struct frame *frame);
+int past_request(struct past *p, struct client_conn *conn, const struct frame *frame,
+                 const union request_body *body);
 /* The write-behind has got on. */
 void past_flushed(struct past *p);
 /* state.db is another file now. */

@@ -1,4 +1,4 @@
-/* Reads that are answered from memory. Each handler decodes its request and
+/* Reads that are answered from memory. Each handler takes its request, decoded, and
  * appends its answer; sync/wire/message.h describes both. */
 #include <stdlib.h>
 
@@ -31,119 +31,111 @@ static int may_read(struct client_conn *c, uint64_t ino)
     return rv == KV_OK ? store_access(c->node->group->store, &c->who, ino, 4) : rv;
 }
 
-static int read_barrier(struct client_conn *c, struct cursor *in, struct buffer *out)
+static void put(const struct client_conn *c, uint8_t type, const union answer_body *answer,
+                struct buffer *out)
 {
-    if (!cursor_done(in))
-        return KV_E_PROTOCOL;
-    buffer_put_u64(out, store_applied(c->node->group->store));
+    body_encode_answer(out, type, answer, c->protocol);
+}
+
+static int read_barrier(struct client_conn *c, const union request_body *in, struct buffer *out)
+{
+    const union answer_body answer = {.barrier.revision = store_applied(c->node->group->store)};
+
+    (void)in;
+    put(c, MESSAGE_BARRIER, &answer, out);
     return KV_OK;
 }
 
-static int read_lookup(struct client_conn *c, struct cursor *in, struct buffer *out)
+static int read_lookup(struct client_conn *c, const union request_body *in, struct buffer *out)
 {
-    uint64_t parent = cursor_u64(in);
-    size_t len;
-    const uint8_t *name = cursor_string(in, KV_PATH_MAX, &len);
-    struct attr attr;
-    int rv;
+    const struct name_request *r = &in->lookup;
+    union answer_body answer;
+    int rv =
+        store_lookup(c->node->group->store, &c->who, r->parent, r->name.data, r->name.len, &answer.lookup);
 
-    if (!cursor_done(in))
-        return KV_E_PROTOCOL;
-    rv = store_lookup(c->node->group->store, &c->who, parent, name, len, &attr);
     if (rv == KV_OK)
-        attr_encode(out, &attr, c->protocol);
+        put(c, MESSAGE_LOOKUP, &answer, out);
     return rv;
 }
 
-static int read_getattr(struct client_conn *c, struct cursor *in, struct buffer *out)
+static int read_getattr(struct client_conn *c, const union request_body *in, struct buffer *out)
 {
-    uint64_t ino = cursor_u64(in);
-    struct attr attr;
-    int rv;
+    union answer_body answer;
+    int rv = may_look(c, in->getattr.ino);
 
-    if (!cursor_done(in))
-        return KV_E_PROTOCOL;
-    rv = may_look(c, ino);
     if (rv == KV_OK)
-        rv = store_getattr(c->node->group->store, ino, &attr);
+        rv = store_getattr(c->node->group->store, in->getattr.ino, &answer.getattr);
     if (rv == KV_OK)
-        attr_encode(out, &attr, c->protocol);
+        put(c, MESSAGE_GETATTR, &answer, out);
     return rv;
 }
 
-static int read_readlink(struct client_conn *c, struct cursor *in, struct buffer *out)
+static int read_readlink(struct client_conn *c, const union request_body *in, struct buffer *out)
 {
-    uint64_t ino = cursor_u64(in);
-    size_t at = out->len;
-    int rv;
+    size_t at;
+    int rv = may_look(c, in->readlink.ino);
 
-    if (!cursor_done(in))
-        return KV_E_PROTOCOL;
-    buffer_put_u32(out, 0);
-    rv = may_look(c, ino);
-    if (rv == KV_OK)
-        rv = store_readlink(c->node->group->store, ino, out);
-    if (rv == KV_OK)
-        buffer_set_u32(out, at, (uint32_t)(out->len - at - sizeof(uint32_t)));
+    if (rv != KV_OK)
+        return rv;
+    put(c, MESSAGE_READLINK, NULL, out);
+    at = out->len;
+    rv = store_readlink(c->node->group->store, in->readlink.ino, out);
+    body_string_end(out, at);
     return rv;
 }
 
-/* attr, then the data as a string. */
-static int put_value(struct client_conn *c, const struct attr *attr, uint64_t offset, uint32_t len,
-                     struct buffer *out)
+/* The answer to READ or GET; the data are put right where they belong. */
+static int put_value(struct client_conn *c, uint8_t type, const struct attr *attr, uint64_t offset,
+                     uint32_t len, struct buffer *out)
 {
+    const union answer_body answer = {.read.attr = *attr};
     size_t at;
     int rv;
 
     if (len > READ_LENGTH_MAX)
         return KV_E_INVAL;
-    attr_encode(out, attr, c->protocol);
+    put(c, type, &answer, out);
     at = out->len;
-    buffer_put_u32(out, 0);
     rv = store_read(c->node->group->store, attr->ino, offset, len, out);
-    if (rv == KV_OK)
-        buffer_set_u32(out, at, (uint32_t)(out->len - at - sizeof(uint32_t)));
+    body_string_end(out, at);
     return rv;
 }
 
-/* attr, then the data as a string, of a file that has no name any more. */
-static int put_removed(struct client_conn *c, uint64_t ino, uint64_t offset, uint32_t len, struct buffer *out)
+/* The same, of a file that has no name any more. */
+static int put_removed(struct client_conn *c, const struct read_request *r, struct buffer *out)
 {
     struct buffer data = BUFFER_INIT;
-    struct attr attr;
+    union answer_body answer;
     int rv;
 
-    if (len > READ_LENGTH_MAX)
+    if (r->length > READ_LENGTH_MAX)
         return KV_E_INVAL;
-    rv = store_read_removed(c->node->group->store, &c->who, ino, offset, len, &attr, &data);
+    rv = store_read_removed(c->node->group->store, &c->who, r->ino, r->offset, r->length, &answer.read.attr,
+                            &data);
     if (rv == KV_OK) {
-        attr_encode(out, &attr, c->protocol);
-        buffer_put_string(out, data.data, data.len);
+        answer.read.data = bytes_of(data.data, data.len);
+        put(c, MESSAGE_READ, &answer, out);
         out->failed |= data.failed;
     }
     buffer_deinit(&data);
     return rv;
 }
 
-static int read_read(struct client_conn *c, struct cursor *in, struct buffer *out)
+static int read_read(struct client_conn *c, const union request_body *in, struct buffer *out)
 {
-    uint64_t ino = cursor_u64(in), offset = cursor_u64(in);
-    uint32_t len = cursor_u32(in);
+    const struct read_request *r = &in->read;
     struct attr attr;
-    int rv;
+    int rv = may_read(c, r->ino);
 
-    if (!cursor_done(in))
-        return KV_E_PROTOCOL;
-    rv = may_read(c, ino);
     if (rv == KV_OK)
-        rv = store_getattr(c->node->group->store, ino, &attr);
+        rv = store_getattr(c->node->group->store, r->ino, &attr);
     if (rv == KV_OK)
-        rv = put_value(c, &attr, offset, len, out);
-    return rv == KV_E_STALE ? put_removed(c, ino, offset, len, out) : rv;
+        rv = put_value(c, MESSAGE_READ, &attr, r->offset, r->length, out);
+    return rv == KV_E_STALE ? put_removed(c, r, out) : rv;
 }
 
 struct listing {
-    struct buffer *out;
+    struct buffer rows;
     uint16_t protocol;
     uint32_t n, max;
     bool full;
@@ -153,7 +145,7 @@ struct listing {
 /* Leaves room in the frame for the largest entry. */
 static bool listing_full(struct listing *l)
 {
-    l->full = l->n == l->max || l->out->failed || l->out->len > FRAME_PAYLOAD_MAX - 1024;
+    l->full = l->n == l->max || l->rows.failed || l->rows.len > FRAME_PAYLOAD_MAX - 1024;
     return l->full;
 }
 
@@ -161,45 +153,37 @@ static bool emit_entry(void *arg, uint64_t cookie, const uint8_t *name, size_t n
                        const struct attr *attr)
 {
     struct listing *l = arg;
+    struct readdir_row row = {.cookie = cookie, .name = bytes_of(name, name_len)};
 
     if (listing_full(l))
         return false;
-    buffer_put_u64(l->out, cookie);
-    buffer_put_string(l->out, name, name_len);
-    attr_encode(l->out, l->names_only ? &(struct attr){.ino = attr->ino, .type = attr->type} : attr,
-                l->protocol);
+    if (l->names_only)
+        row.attr = (struct attr){.ino = attr->ino, .type = attr->type};
+    else
+        row.attr = *attr;
+    readdir_row_encode(&l->rows, &row, l->protocol);
     l->n++;
     return true;
 }
 
-/* u8 eof, u32 count, entries. */
-static int put_listing(struct listing *l, int rv, struct buffer *body, struct buffer *out)
+static int read_readdir(struct client_conn *c, const union request_body *in, struct buffer *out)
 {
-    if (rv == KV_OK) {
-        buffer_put_u8(out, !l->full);
-        buffer_put_u32(out, l->n);
-        buffer_put_bytes(out, body->data, body->len);
-        out->failed |= body->failed;
-    }
-    buffer_deinit(body);
-    return rv;
-}
+    const struct readdir_request *r = &in->readdir;
+    struct listing l = {.rows = BUFFER_INIT, .protocol = c->protocol, .max = r->n};
+    int rv = may_read(c, r->ino);
 
-static int read_readdir(struct client_conn *c, struct cursor *in, struct buffer *out)
-{
-    uint64_t ino = cursor_u64(in), cookie = cursor_u64(in);
-    uint32_t n = cursor_u32(in);
-    struct buffer body = BUFFER_INIT;
-    struct listing l = {.out = &body, .protocol = c->protocol, .max = n};
-    int rv;
-
-    if (!cursor_done(in))
-        return KV_E_PROTOCOL;
-    rv = may_read(c, ino);
-    l.names_only = rv == KV_OK && store_access(c->node->group->store, &c->who, ino, 1) != KV_OK;
+    l.names_only = rv == KV_OK && store_access(c->node->group->store, &c->who, r->ino, 1) != KV_OK;
     if (rv == KV_OK)
-        rv = store_readdir(c->node->group->store, ino, cookie, &l, emit_entry);
-    return put_listing(&l, rv, &body, out);
+        rv = store_readdir(c->node->group->store, r->ino, r->cookie, &l, emit_entry);
+    if (rv == KV_OK) {
+        const union answer_body answer = {
+            .readdir = {.eof = !l.full, .rows = {l.n, bytes_of(l.rows.data, l.rows.len)}}};
+
+        put(c, MESSAGE_READDIR, &answer, out);
+        out->failed |= l.rows.failed;
+    }
+    buffer_deinit(&l.rows);
+    return rv;
 }
 
 static void forget_open(struct client_conn *c, struct open_inode *o)
@@ -234,61 +218,57 @@ static struct open_inode *add_open(struct client_conn *c, uint64_t ino, uint32_t
     return NULL;
 }
 
-static int read_open(struct client_conn *c, struct cursor *in, struct buffer *out)
+static int read_open(struct client_conn *c, const union request_body *in, struct buffer *out)
 {
-    uint64_t ino = cursor_u64(in);
-    uint8_t access = cursor_u8(in);
-    uint32_t uid = in->len > 0 ? cursor_u32(in) : c->who.uid;
-    unsigned mask = ((access & OPEN_READ) != 0 ? 4u : 0u) | ((access & OPEN_WRITE) != 0 ? 2u : 0u);
+    const struct open_request *r = &in->open;
+    unsigned mask = ((r->access & OPEN_READ) != 0 ? 4u : 0u) | ((r->access & OPEN_WRITE) != 0 ? 2u : 0u);
+    union answer_body answer;
+    struct attr *attr = &answer.open;
     struct open_inode *o;
-    struct attr attr;
     int rv;
 
-    if (!cursor_done(in) || access == 0 || access > (OPEN_READ | OPEN_WRITE))
+    if (r->access == 0 || r->access > (OPEN_READ | OPEN_WRITE))
         return KV_E_PROTOCOL;
-    rv = store_getattr(c->node->group->store, ino, &attr);
+    rv = store_getattr(c->node->group->store, r->ino, attr);
     if (rv != KV_OK)
         return rv == KV_E_NOENT ? KV_E_STALE : rv;
     /* The owner could change the mode anyway, and a mount that comes back after
      * losing its node opens again what it had open (git writes on in a 0444 file). */
-    rv = may_look(c, ino);
-    if (rv == KV_OK && !c->who.trusted && attr.uid != c->who.uid)
-        rv = store_access(c->node->group->store, &c->who, ino, mask);
+    rv = may_look(c, r->ino);
+    if (rv == KV_OK && !c->who.trusted && attr->uid != c->who.uid)
+        rv = store_access(c->node->group->store, &c->who, r->ino, mask);
     if (rv != KV_OK)
         return rv;
-    HASH_FIND(hh, c->open, &ino, sizeof ino, o);
+    HASH_FIND(hh, c->open, &r->ino, sizeof r->ino, o);
     c->why = NULL;
     if (o == NULL)
-        o = add_open(c, ino, uid);
+        o = add_open(c, r->ino, r->has_uid ? r->uid : c->who.uid);
     if (o == NULL)
         return KV_E_BUSY;
-    rv = store_pin(c->node->group->store, ino);
+    rv = store_pin(c->node->group->store, r->ino);
     if (rv != KV_OK) {
         if (o->count == 0)
             forget_open(c, o);
         return rv < 0 ? KV_E_BUSY : rv;
     }
     o->count++;
-    o->access |= access;
-    if (attr.nlink == 0)
-        client_user_hold(o->user, o, attr.size);
-    attr_encode(out, &attr, c->protocol);
+    o->access |= r->access;
+    if (attr->nlink == 0)
+        client_user_hold(o->user, o, attr->size);
+    put(c, MESSAGE_OPEN, &answer, out);
     return KV_OK;
 }
 
-static int read_close(struct client_conn *c, struct cursor *in, struct buffer *out)
+static int read_close(struct client_conn *c, const union request_body *in, struct buffer *out)
 {
-    uint64_t ino = cursor_u64(in);
     struct open_inode *o;
 
     (void)out;
-    if (!cursor_done(in))
-        return KV_E_PROTOCOL;
-    HASH_FIND(hh, c->open, &ino, sizeof ino, o);
+    HASH_FIND(hh, c->open, &in->close.ino, sizeof in->close.ino, o);
     if (o == NULL)
         return KV_E_STALE;
     if (o->count > 0) { /* else it was let go of */
-        store_unpin(c->node->group->store, ino);
+        store_unpin(c->node->group->store, in->close.ino);
         o->count--;
     }
     if (o->count == 0)
@@ -296,64 +276,52 @@ static int read_close(struct client_conn *c, struct cursor *in, struct buffer *o
     return KV_OK;
 }
 
-static int read_statfs(struct client_conn *c, struct cursor *in, struct buffer *out)
+static int read_statfs(struct client_conn *c, const union request_body *in, struct buffer *out)
 {
     struct store_usage usage;
+    union answer_body answer;
 
-    if (!cursor_done(in))
-        return KV_E_PROTOCOL;
+    (void)in;
     store_usage(c->node->group->store, &usage);
-    buffer_put_u64(out, usage.keys);
-    buffer_put_u64(out, usage.bytes);
-    buffer_put_u64(out, usage.max_keys);
-    buffer_put_u64(out, usage.max_bytes);
+    answer.statfs = (struct statfs_answer){usage.keys, usage.bytes, usage.max_keys, usage.max_bytes};
+    put(c, MESSAGE_STATFS, &answer, out);
     return KV_OK;
 }
 
-static int read_resolve(struct client_conn *c, struct cursor *in, struct buffer *out)
+static int resolve(struct client_conn *c, const struct bytes *path, struct resolve_answer *out)
 {
-    size_t len, name_len;
-    const uint8_t *path = cursor_string(in, KV_PATH_MAX + 1, &len), *name;
-    struct attr attr;
-    uint64_t parent;
-    int rv;
+    return store_resolve(c->node->group->store, &c->who, path->data, path->len, &out->attr, &out->parent,
+                         &out->name.data, &out->name.len);
+}
 
-    if (!cursor_done(in))
-        return KV_E_PROTOCOL;
-    rv = store_resolve(c->node->group->store, &c->who, path, len, &attr, &parent, &name, &name_len);
-    if (rv == KV_OK) {
-        attr_encode(out, &attr, c->protocol);
-        buffer_put_u64(out, parent);
-        buffer_put_string(out, name, name_len);
-    }
+static int read_resolve(struct client_conn *c, const union request_body *in, struct buffer *out)
+{
+    union answer_body answer;
+    int rv = resolve(c, &in->resolve.path, &answer.resolve);
+
+    if (rv == KV_OK)
+        put(c, MESSAGE_RESOLVE, &answer, out);
     return rv;
 }
 
-static int read_get(struct client_conn *c, struct cursor *in, struct buffer *out)
+static int read_get(struct client_conn *c, const union request_body *in, struct buffer *out)
 {
-    size_t len, name_len;
-    const uint8_t *path = cursor_string(in, KV_PATH_MAX + 1, &len), *name;
-    uint64_t offset = cursor_u64(in);
-    uint32_t length = cursor_u32(in);
-    uint64_t content_revision = cursor_u64(in), parent;
-    struct attr attr;
-    int rv;
+    const struct get_request *r = &in->get;
+    struct resolve_answer found;
+    int rv = resolve(c, &r->path, &found);
 
-    if (!cursor_done(in))
-        return KV_E_PROTOCOL;
-    rv = store_resolve(c->node->group->store, &c->who, path, len, &attr, &parent, &name, &name_len);
-    if (rv == KV_OK && attr.type == INODE_DIRECTORY)
+    if (rv == KV_OK && found.attr.type == INODE_DIRECTORY)
         rv = KV_E_ISDIR;
     if (rv == KV_OK)
-        rv = may_read(c, attr.ino);
-    if (rv == KV_OK && content_revision != 0 && content_revision != attr.content_revision)
+        rv = may_read(c, found.attr.ino);
+    if (rv == KV_OK && r->content_revision != 0 && r->content_revision != found.attr.content_revision)
         rv = KV_E_STALE;
     if (rv == KV_OK)
-        rv = put_value(c, &attr, offset, length, out);
+        rv = put_value(c, MESSAGE_GET, &found.attr, r->offset, r->length, out);
     return rv;
 }
 
-static int (*const handlers[MESSAGE_REQUEST_COUNT])(struct client_conn *, struct cursor *,
+static int (*const handlers[MESSAGE_REQUEST_COUNT])(struct client_conn *, const union request_body *,
                                                     struct buffer *) = {
     [MESSAGE_BARRIER] = read_barrier,   [MESSAGE_LOOKUP] = read_lookup, [MESSAGE_GETATTR] = read_getattr,
     [MESSAGE_READLINK] = read_readlink, [MESSAGE_READ] = read_read,     [MESSAGE_READDIR] = read_readdir,
@@ -366,7 +334,7 @@ bool serve_is_read(uint8_t type)
     return type < MESSAGE_REQUEST_COUNT && handlers[type] != NULL;
 }
 
-int serve_read(struct client_conn *conn, uint8_t type, struct cursor *in, struct buffer *out)
+int serve_read(struct client_conn *conn, uint8_t type, const union request_body *in, struct buffer *out)
 {
     return handlers[type](conn, in, out);
 }

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "kvnode/client/client_conn.h"
-#include "kvnode/client/control.h"
 #include "kvnode/client/past.h"
+#include "kvnode/client/serve_json.h"
 #include "kvnode/group/events.h"
 #include "kvnode/group/reads.h"
 #include "sync/base/error.h"
@@ -22,52 +22,51 @@ static void on_hello_ready(void *arg, int code)
 
     out = answer_begin(c, r->id, &at);
     if (out != NULL) {
+        union answer_body answer;
+
         store_usage(n->group->store, &usage);
-        buffer_put_text(out, n->config->name);
-        buffer_put_u64(out, n->config->cluster_id);
-        buffer_put_u64(out, store_applied(n->group->store));
-        buffer_put_u32(out, COMMAND_PART_SIZE);
-        buffer_put_u64(out, usage.value_limit);
-        buffer_put_u8(out, c->who.trusted);
-        buffer_put_u16(out, c->protocol);
+        answer.hello = (struct hello_answer){.cluster_id = n->config->cluster_id,
+                                             .applied = store_applied(n->group->store),
+                                             .part_size = COMMAND_PART_SIZE,
+                                             .value_limit = usage.value_limit,
+                                             .trusted = c->who.trusted,
+                                             .protocol = c->protocol};
+        snprintf(answer.hello.name, sizeof answer.hello.name, "%s", n->config->name);
+        body_encode_answer(out, MESSAGE_HELLO, &answer, c->protocol);
         answer_end(c, at, code, "this node has not caught up with what the client has seen");
     }
     request_end(r);
 }
 
-static int on_hello(struct client_conn *c, const struct frame *frame)
+static int on_hello(struct client_conn *c, const struct frame *frame, const union request_body *in)
 {
-    struct cursor in = cursor_of(frame->payload, frame->len);
-    size_t magic_len, name_len;
-    const uint8_t *magic = cursor_string(&in, 64, &magic_len);
-    uint8_t kind = cursor_u8(&in);
-    const uint8_t *name = cursor_string(&in, 255, &name_len);
-    uint64_t after = cursor_u64(&in);
-    uint16_t protocol = in.len > 0 ? cursor_u16(&in) : 1;
+    const struct hello_request *hello = &in->hello;
+    uint16_t protocol = hello->has_protocol ? hello->protocol : 1;
     struct request *r;
 
-    if (!cursor_done(&in) || magic_len != strlen(MESSAGE_MAGIC) ||
-        memcmp(magic, MESSAGE_MAGIC, magic_len) != 0 || (kind != CLIENT_ADMIN && kind != CLIENT_MOUNT) ||
-        protocol == 0) {
+    if (hello->magic.len != strlen(MESSAGE_MAGIC) ||
+        memcmp(hello->magic.data, MESSAGE_MAGIC, hello->magic.len) != 0 ||
+        (hello->kind != CLIENT_ADMIN && hello->kind != CLIENT_MOUNT) || protocol == 0) {
         answer_code(c, frame->id, KV_E_PROTOCOL, "not a HELLO of this protocol");
         return -EPROTO;
     }
-    if (node_no_service(c->node) != NULL && kind == CLIENT_MOUNT) {
+    if (node_no_service(c->node) != NULL && hello->kind == CLIENT_MOUNT) {
         answer_code(c, frame->id, KV_E_UNAVAILABLE, node_no_service(c->node)); /* it has others to go to */
         return 0;
     }
     c->hello = true;
-    c->kind = (enum client_kind)kind;
+    c->kind = (enum client_kind)hello->kind;
     c->protocol = protocol < MESSAGE_PROTOCOL ? protocol : MESSAGE_PROTOCOL;
-    snprintf(c->name, sizeof c->name, "%.*s", (int)name_len, (const char *)name);
-    r = request_new(c, frame);
+    snprintf(c->name, sizeof c->name, "%.*s", (int)hello->name.len, (const char *)hello->name.data);
+    r = request_new(c, frame, in);
     if (r == NULL)
         return -ENOMEM;
-    reads_after(c->node->group->reads, after, on_hello_ready, r);
+    reads_after(c->node->group->reads, hello->after, on_hello_ready, r);
     return 0;
 }
 
-static void answer_read(struct client_conn *c, uint64_t id, uint8_t type, struct cursor *in, int code)
+static void answer_read(struct client_conn *c, uint64_t id, uint8_t type, const union request_body *in,
+                        int code)
 {
     struct buffer *out;
     size_t at;
@@ -83,53 +82,46 @@ static void answer_read(struct client_conn *c, uint64_t id, uint8_t type, struct
 static void on_read_ready(void *arg, int code)
 {
     struct request *r = arg;
-    struct cursor in = cursor_of(r->body, r->len);
 
-    cursor_u8(&in);
-    if (r->type == MESSAGE_BARRIER)
-        in = cursor_of("", 0);
-    answer_read(r->conn, r->id, r->type, &in, code);
+    answer_read(r->conn, r->id, r->type, &r->body, code);
     request_end(r);
 }
 
-static int on_read(struct client_conn *c, const struct frame *frame)
+static int on_read(struct client_conn *c, const struct frame *frame, const union request_body *in)
 {
-    struct cursor in = cursor_of(frame->payload, frame->len);
-    uint8_t at = READ_LINEARIZABLE;
+    uint8_t at = frame->type == MESSAGE_STATFS || frame->type == MESSAGE_CLOSE ? READ_LOCAL
+                 : frame->type == MESSAGE_BARRIER                              ? READ_LINEARIZABLE
+                                                                               : in->at;
     struct request *r;
 
-    if (frame->type == MESSAGE_STATFS || frame->type == MESSAGE_CLOSE)
-        at = READ_LOCAL;
-    else if (frame->type != MESSAGE_BARRIER)
-        at = cursor_u8(&in);
-    if (in.failed || at > READ_LINEARIZABLE) {
+    if (at > READ_LINEARIZABLE) {
         answer_code(c, frame->id, KV_E_PROTOCOL, "malformed read");
         return -EPROTO;
     }
     if (at == READ_LOCAL) {
-        answer_read(c, frame->id, frame->type, &in, KV_OK);
+        answer_read(c, frame->id, frame->type, in, KV_OK);
         return 0;
     }
-    r = request_new(c, frame);
+    r = request_keep(c, frame, in);
     if (r == NULL)
         return -ENOMEM;
     reads_start(c->node->group->reads, on_read_ready, r);
     return 0;
 }
 
-static int on_subscribe(struct client_conn *c, const struct frame *frame)
+static int on_subscribe(struct client_conn *c, const struct frame *frame, const union request_body *in)
 {
-    struct cursor in = cursor_of(frame->payload, frame->len);
-    uint64_t after = cursor_u64(&in), from;
+    union answer_body answer;
     struct buffer *out;
     size_t at;
 
-    if (!cursor_done(&in) || c->subscriber != NULL) {
+    if (c->subscriber != NULL) {
         answer_code(c, frame->id, KV_E_PROTOCOL, "one subscription a connection");
         return -EPROTO;
     }
-    c->subscriber = events_subscribe(c->node->group->events, c->stream, c->protocol, frame->id, after,
-                                     store_applied(c->node->group->store), &from);
+    c->subscriber =
+        events_subscribe(c->node->group->events, c->stream, c->protocol, frame->id, in->subscribe.after,
+                         store_applied(c->node->group->store), &answer.subscribe.revision);
     if (c->subscriber == NULL)
         return -ENOMEM;
     if (!c->who.trusted && c->who.uid != 0)
@@ -137,70 +129,71 @@ static int on_subscribe(struct client_conn *c, const struct frame *frame)
     out = answer_begin(c, frame->id, &at);
     if (out == NULL)
         return 0;
-    buffer_put_u64(out, from);
+    body_encode_answer(out, MESSAGE_SUBSCRIBE, &answer, c->protocol);
     answer_end(c, at, KV_OK, NULL);
     events_replay(c->node->group->events, c->subscriber);
     return 0;
 }
 
-static int on_text(struct client_conn *c, const struct frame *frame)
+static int on_json(struct client_conn *c, const struct frame *frame, const union request_body *in)
 {
     struct buffer *out;
     char *text = NULL;
     size_t at;
     int code;
 
-    code = control_text(c->node, c->who.trusted, frame->type, frame->payload, frame->len, &text);
+    code = serve_json(c->node, c->who.trusted, frame->type, in, &text);
     out = answer_begin(c, frame->id, &at);
     if (out != NULL) {
         if (code == KV_OK)
-            buffer_put_text(out, text);
+            body_encode_answer(out, frame->type, &(union answer_body){.admin.json = bytes_text(text)},
+                               c->protocol);
         answer_end(c, at, code, text);
     }
     free(text);
     return 0;
 }
 
-static int on_reserve(struct client_conn *c, const struct frame *frame)
+static int on_reserve(struct client_conn *c, const struct frame *frame, const union request_body *in)
 {
-    struct cursor in = cursor_of(frame->payload, frame->len);
-    uint64_t held = cursor_u64(&in), least = cursor_u64(&in), wanted = cursor_u64(&in), granted;
+    const struct reserve_request *r = &in->reserve;
     struct store_usage usage;
+    union answer_body answer;
     struct buffer *out;
     size_t at;
     int code;
 
-    if (!cursor_done(&in)) {
-        answer_code(c, frame->id, KV_E_PROTOCOL, "malformed request");
-        return -EPROTO;
-    }
     store_usage(c->node->group->store, &usage);
     c->reservation.uid = c->who.uid;
     c->reservation.trusted = c->who.trusted;
-    code = reserve_set(&c->node->group->reserve, &c->reservation, &usage, held, least, wanted, &granted);
+    code = reserve_set(&c->node->group->reserve, &c->reservation, &usage, r->held, r->least, r->wanted,
+                       &answer.reserve.granted);
     out = answer_begin(c, frame->id, &at);
     if (out != NULL) {
-        buffer_put_u64(out, granted);
+        body_encode_answer(out, MESSAGE_RESERVE, &answer, c->protocol);
         answer_end(c, at, code, "this user has too much room reserved on this node");
     }
     return 0;
 }
 
-static int on_past(struct client_conn *c, const struct frame *frame)
+static int on_past(struct client_conn *c, const struct frame *frame, const union request_body *in)
 {
-    return past_request(c->node->past, c, frame);
+    return past_request(c->node->past, c, frame, in);
 }
 
 /* Besides the reads (serve_is_read()). */
-static int (*const handlers[MESSAGE_REQUEST_COUNT])(struct client_conn *, const struct frame *) = {
+static int (*const handlers[MESSAGE_REQUEST_COUNT])(struct client_conn *, const struct frame *,
+                                                    const union request_body *) = {
     [MESSAGE_HELLO] = on_hello,     [MESSAGE_WRITE] = serve_write, [MESSAGE_SUBSCRIBE] = on_subscribe,
     [MESSAGE_RESERVE] = on_reserve, [MESSAGE_HISTORY] = on_past,   [MESSAGE_VERSION] = on_past,
-    [MESSAGE_NAMES] = on_past,      [MESSAGE_LOG] = on_past,       [MESSAGE_STATUS] = on_text,
-    [MESSAGE_SETTINGS] = on_text,   [MESSAGE_ADMIN] = on_text,
+    [MESSAGE_NAMES] = on_past,      [MESSAGE_LOG] = on_past,       [MESSAGE_STATUS] = on_json,
+    [MESSAGE_SETTINGS] = on_json,   [MESSAGE_ADMIN] = on_json,
 };
 
 int serve_request(struct client_conn *c, const struct frame *frame)
 {
+    union request_body in;
+
     if (frame->group != NODE_GROUP || c->hello == (frame->type == MESSAGE_HELLO)) {
         answer_code(c, frame->id, KV_E_PROTOCOL, c->hello ? "unexpected frame" : "HELLO comes first");
         return -EPROTO;
@@ -209,10 +202,15 @@ int serve_request(struct client_conn *c, const struct frame *frame)
         answer_code(c, frame->id, KV_E_UNAVAILABLE, node_no_service(c->node));
         return 0;
     }
-    if (serve_is_read(frame->type))
-        return on_read(c, frame);
-    if (frame->type < MESSAGE_REQUEST_COUNT && handlers[frame->type] != NULL)
-        return handlers[frame->type](c, frame);
-    answer_code(c, frame->id, KV_E_NOTSUP, "this node does not know the request");
-    return 0;
+    switch (body_decode_request(frame->type, frame->payload, frame->len, &in)) {
+    case KV_OK:
+        return serve_is_read(frame->type) ? on_read(c, frame, &in) : handlers[frame->type](c, frame, &in);
+    case KV_E_NOTSUP:
+        answer_code(c, frame->id, KV_E_NOTSUP, "this node does not know the request");
+        return 0;
+    default:
+        answer_code(c, frame->id, KV_E_PROTOCOL,
+                    frame->type == MESSAGE_HELLO ? "not a HELLO of this protocol" : "malformed request");
+        return -EPROTO;
+    }
 }

@@ -21,7 +21,7 @@ static void on_written(void *arg, int code, const struct command_result *result)
     out = answer_begin(r->conn, r->id, &at);
     if (out != NULL) {
         if (code == KV_OK)
-            command_result_encode(out, result, r->conn->protocol);
+            body_encode_answer(out, MESSAGE_WRITE, &(union answer_body){.write = *result}, r->conn->protocol);
         answer_end(r->conn, at, code, detail);
     }
     request_end(r);
@@ -32,17 +32,17 @@ static void on_written(void *arg, int code, const struct command_result *result)
  * does not name it is checked when it is applied. */
 static bool may_publish(struct client_conn *c, const struct command *cmd)
 {
-    struct cursor in = cursor_of(cmd->body, cmd->body_len);
+    struct cursor piece;
     uint32_t n_parts;
     uint64_t ino;
 
     if (cmd->op != COMMAND_PUBLISH)
         return true;
     if ((cmd->flags & COMMAND_PARTS) == 0)
-        ino = cursor_u64(&in);
+        ino = command_ino(cmd);
     else if ((cmd->flags & COMMAND_OPENED) == 0)
         return true;
-    else if (!command_last_piece(cmd, &n_parts, &ino, &in))
+    else if (!command_last_piece(cmd, &n_parts, &ino, &piece))
         return false;
     return client_has_open(c, ino, OPEN_WRITE);
 }
@@ -107,7 +107,6 @@ static int check_bounds(struct client_conn *c, const struct client_user *user, c
  * has reached, wherever that is by now. */
 static uint16_t stamped_flags(const struct client_conn *c, const struct command *cmd)
 {
-    struct cursor in = cursor_of(cmd->body, cmd->body_len);
     unsigned flags = cmd->flags;
 
     if (c->who.trusted)
@@ -116,16 +115,14 @@ static uint16_t stamped_flags(const struct client_conn *c, const struct command 
     if (cmd->op == COMMAND_PUBLISH && (flags & COMMAND_PARTS) != 0)
         return (uint16_t)flags; /* may_publish() */
     flags &= ~(unsigned)COMMAND_OPENED;
-    if (cmd->op == COMMAND_SETATTR && (flags & COMMAND_PARTS) == 0 && client_has_open(c, cursor_u64(&in), 0))
+    if (cmd->op == COMMAND_SETATTR && (flags & COMMAND_PARTS) == 0 && client_has_open(c, command_ino(cmd), 0))
         flags |= COMMAND_OPENED;
     return (uint16_t)flags;
 }
 
-int serve_write(struct client_conn *c, const struct frame *frame)
+int serve_write(struct client_conn *c, const struct frame *frame, const union request_body *body)
 {
-    struct cursor in = cursor_of(frame->payload, frame->len);
-    uint8_t has_owner = cursor_u8(&in);
-    uint32_t uid = cursor_u32(&in), gid = cursor_u32(&in);
+    const struct write_request *in = &body->write;
     uint32_t groups[COMMAND_GROUPS_MAX];
     struct command_result here = {.revision = store_applied(c->node->group->store)};
     const char *detail = NULL;
@@ -136,7 +133,7 @@ int serve_write(struct client_conn *c, const struct frame *frame)
     uint32_t i;
     int rv;
 
-    rv = in.failed ? KV_E_PROTOCOL : command_decode(in.data, in.len, &cmd);
+    rv = command_decode(in->command.data, in->command.len, &cmd);
     if (rv == KV_E_NOTSUP) {
         answer_code(c, frame->id, rv, "this node's version does not know the operation");
         return 0;
@@ -146,8 +143,8 @@ int serve_write(struct client_conn *c, const struct frame *frame)
         return -EPROTO;
     }
     if (!c->who.trusted)
-        rv = check_untrusted(c, &cmd, has_owner, &detail);
-    user = client_user_as(c->user, has_owner ? uid : c->who.uid);
+        rv = check_untrusted(c, &cmd, in->has_owner != 0, &detail);
+    user = client_user_as(c->user, in->has_owner ? in->uid : c->who.uid);
     if (rv == KV_OK)
         rv = check_bounds(c, user, &cmd, text, &detail);
     if (rv != KV_OK && rv != KV_E_DUPLICATE) {
@@ -155,9 +152,9 @@ int serve_write(struct client_conn *c, const struct frame *frame)
         answer_code(c, frame->id, rv, detail);
         return 0;
     }
-    cmd.uid = has_owner ? uid : c->who.uid;
-    cmd.gid = has_owner ? gid : c->who.gid;
-    cmd.n_groups = has_owner ? 0 : c->who.n_groups;
+    cmd.uid = in->has_owner ? in->uid : c->who.uid;
+    cmd.gid = in->has_owner ? in->gid : c->who.gid;
+    cmd.n_groups = in->has_owner ? 0 : c->who.n_groups;
     for (i = 0; i < cmd.n_groups; i++)
         groups[i] = __builtin_bswap32(c->groups[i]);
     cmd.groups = (const uint8_t *)groups;
@@ -169,7 +166,7 @@ int serve_write(struct client_conn *c, const struct frame *frame)
     }
     cmd.node = c->node->config->name;
     cmd.node_len = strlen(cmd.node);
-    r = request_new(c, &(struct frame){.type = frame->type, .id = frame->id, .payload = frame->payload});
+    r = request_new(c, frame, body);
     if (r == NULL) {
         client_user_put(user);
         return -ENOMEM;

@@ -56,6 +56,13 @@ int command_decode(const void *bytes, size_t len, struct command *cmd_out)
     return KV_OK;
 }
 
+uint64_t command_ino(const struct command *cmd)
+{
+    struct cursor c = cursor_of(cmd->body, cmd->body_len);
+
+    return cursor_u64(&c);
+}
+
 bool command_last_piece(const struct command *cmd, uint32_t *n_parts_out, uint64_t *ino_out,
                         struct cursor *piece_out)
 {

@@ -167,6 +167,9 @@ void command_encode(struct buffer *b, const struct command *cmd);
 /* 0 or KV_E_PROTOCOL; KV_E_NOTSUP: an operation or a flag that this program does not know.
  * Checks the header only. */
 int command_decode(const void *bytes, size_t len, struct command *cmd_out);
+/* Of a PUBLISH or SETATTR that is not in parts: the inode, with which their bodies begin; 0: there is none.
+ */
+uint64_t command_ino(const struct command *cmd);
 /* Of a command with COMMAND_PARTS: the number of its parts, the inode that it says it has open
  * (0 if it does not) and its last piece. False: malformed. */
 bool command_last_piece(const struct command *cmd, uint32_t *n_parts_out, uint64_t *ino_out,

@@ -1,4 +1,4 @@
-#include "kvnode/client/control.h"
+#include "kvnode/client/serve_json.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -19,7 +19,7 @@
 #include "kvnode/peer/warnings.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
-#include "sync/wire/message.h"
+#include "sync/wire/body.h"
 
 static json_t *hex64(uint64_t v)
 {
@@ -318,19 +318,12 @@ static int verify(struct node *n, json_t *request, char **text_out)
     return *text_out != NULL ? KV_OK : KV_E_BUSY;
 }
 
-static int admin(struct node *n, bool trusted, const void *body, size_t len, char **text_out)
+static int admin(struct node *n, bool trusted, const struct bytes *text, char **text_out)
 {
-    struct cursor in = cursor_of(body, len);
-    size_t text_len;
-    const uint8_t *text = cursor_string(&in, 65536, &text_len);
-    json_t *request;
-    const char *command;
+    json_t *request = json_loadb((const char *)text->data, text->len, 0, NULL);
+    const char *command = json_string_value(json_object_get(request, "command"));
     int rv = KV_E_NOTSUP;
 
-    if (!cursor_done(&in))
-        return KV_E_PROTOCOL;
-    request = json_loadb((const char *)text, text_len, 0, NULL);
-    command = json_string_value(json_object_get(request, "command"));
     if (command == NULL) {
         rv = KV_E_INVAL;
     } else if (strcmp(command, "members") == 0) {
@@ -357,12 +350,12 @@ static int admin(struct node *n, bool trusted, const void *body, size_t len, cha
     return rv;
 }
 
-int control_text(struct node *n, bool trusted, uint8_t type, const void *body, size_t len, char **text_out)
+int serve_json(struct node *n, bool trusted, uint8_t type, const union request_body *in, char **text_out)
 {
     json_t *o;
 
     if (type == MESSAGE_ADMIN)
-        return admin(n, trusted, body, len, text_out);
+        return admin(n, trusted, &in->admin.json, text_out);
     o = type == MESSAGE_STATUS ? status(n) : settings(n);
     *text_out = json_dumps(o, JSON_COMPACT);
     json_decref(o);
