@@ -34,8 +34,7 @@ enum call_kind {
 
 /* LOOKUP of a name in a directory of the cluster. */
 struct call_lookup {
-    bool confirmed; /* that it is missing needs no asking of the cluster: it was asked, or it is a second walk
-                     */
+    bool confirmed;  /* if it is missing now, the cluster has nothing to say about it any more */
     unsigned rounds; /* how often what a second walk found was gone again */
 };
 
