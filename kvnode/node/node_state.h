@@ -15,7 +15,7 @@
 #include "kvnode/group/clock_watch.h"
 #include "kvnode/group/group.h"
 #include "kvnode/group/peer_links.h"
-#include "kvnode/group/rivals.h"
+#include "kvnode/peer/rivals.h"
 #include "kvnode/loop/stream.h"
 #include "kvnode/loop/turn.h"
 

@@ -5,7 +5,7 @@
 
 #include <cmocka.h>
 
-#include "kvnode/group/rivals.h"
+#include "kvnode/peer/rivals.h"
 
 #define OURS 7
 #define THEIRS 8

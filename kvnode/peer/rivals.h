@@ -5,8 +5,8 @@
  * the nodes that its configuration names: of two founders both stop, of three nodes the
  * one that was mistaken. Nothing is removed; what it has is served again once the
  * sections are right. Pure; loop thread. */
-#ifndef KVFS_KVNODE_GROUP_RIVALS_H
-#define KVFS_KVNODE_GROUP_RIVALS_H
+#ifndef KVFS_KVNODE_PEER_RIVALS_H
+#define KVFS_KVNODE_PEER_RIVALS_H
 
 #include <stdbool.h>
 #include <stddef.h>

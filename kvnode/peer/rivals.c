@@ -1,4 +1,4 @@
-#include "kvnode/group/rivals.h"
+#include "kvnode/peer/rivals.h"
 
 static size_t find(const struct rivals *r, uint64_t peer)
 {
