@@ -2,19 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "kvfs/file/files.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
-
-/* As much as a node keeps of what was removed, see store_read_removed(). */
-#define KEPT_MAX 10000
-#define KEPT_BYTES_MAX ((uint64_t)64 << 20)
-#define KEPT_PULL_MS 200
 
 struct file *file_find(struct files *files, uint64_t ino)
 {
@@ -59,21 +52,11 @@ static void list_or_unlist(struct files *files, struct file *f)
     }
 }
 
-static void keep_no_more(struct files *files, struct file *f)
-{
-    if (!f->kept)
-        return;
-    TAILQ_REMOVE(&files->kept.list, f, kept_link);
-    files->kept.n--;
-    files->kept.bytes -= f->attr.size;
-    f->kept = false;
-}
-
 void file_free(struct files *files, struct kernel_inode *inode)
 {
     struct file *f = inode->file;
 
-    keep_no_more(files, f);
+    removed_let_go(files, f);
     if (f->listed)
         TAILQ_REMOVE(&files->list, f, link);
     file_take_lost(files, f);
@@ -98,34 +81,6 @@ bool file_is_removed(const struct kernel_inode *inode)
            inode->file->life != FILE_LOST;
 }
 
-static bool keep(struct files *files, struct file *f)
-{
-    struct file *old, *next;
-
-    if (f->attr.size > KEPT_BYTES_MAX)
-        return false;
-    if (f->kept)
-        return true;
-    f->kept = true;
-    f->kept_ms = clock_boot_ms();
-    TAILQ_INSERT_TAIL(&files->kept.list, f, kept_link);
-    files->kept.n++;
-    files->kept.bytes += f->attr.size;
-    for (old = TAILQ_FIRST(&files->kept.list); old != f; old = next) {
-        struct kernel_inode *inode = old->inode;
-
-        next = TAILQ_NEXT(old, kept_link);
-        if (files->kept.n <= KEPT_MAX && files->kept.bytes <= KEPT_BYTES_MAX)
-            break;
-        keep_no_more(files, old);
-        if (old->n_handles == 0) {
-            old->life = FILE_LOST;
-            file_put(files, inode);
-        }
-    }
-    return true;
-}
-
 void file_put(struct files *files, struct kernel_inode *inode)
 {
     struct file *f = inode->file;
@@ -135,7 +90,7 @@ void file_put(struct files *files, struct kernel_inode *inode)
         if (f->n_handles > 0 || f->listed || !TAILQ_EMPTY(&f->waiters) || !TAILQ_EMPTY(&f->next_waiters) ||
             !TAILQ_EMPTY(&f->invalidated) || f->lost != 0)
             return;
-        if (inode->nlookup > 0 && file_is_removed(inode) && keep(files, f))
+        if (inode->nlookup > 0 && file_is_removed(inode) && removed_keep(files, f))
             return;
         file_free(files, inode);
     }
@@ -407,127 +362,4 @@ bool file_is_of(const struct file *f, const struct handle *h, pid_t process)
             return true;
     }
     return false;
-}
-
-/* Removed while open: the value is fetched, so that it outlives the node. */
-
-static void pull_next(struct call *call);
-
-static void pulled(struct file *f, struct call *call)
-{
-    int rc = stage_truncate(&f->base, 0);
-
-    if (rc == 0)
-        rc = stage_write(&f->base, 0, call->pull.data.data, call->pull.data.len);
-    if (rc != 0 || call->pull.data.failed) {
-        log_error("out of memory: the content of a removed file that is still open is lost");
-        f->life = FILE_LOST;
-        return;
-    }
-    f->life = FILE_ORPHAN;
-}
-
-static void on_pulled(struct call *call, int code, struct cursor *body)
-{
-    struct file *f = file_find(call->hub->files, call->ino);
-    const uint8_t *data;
-    struct attr attr;
-    size_t len = 0;
-
-    if (f == NULL || f->life != FILE_PULLING) {
-        call_end(call);
-        return;
-    }
-    if (code != 0) {
-        log_error("the content of a removed file that is still open is lost: %s",
-                  code > 0 ? error_text(code) : strerror(-code));
-        f->life = FILE_LOST;
-        call_end(call);
-        return;
-    }
-    attr_decode(body, &attr);
-    data = cursor_string(body, READ_LENGTH_MAX, &len);
-    if (data != NULL)
-        buffer_put_bytes(&call->pull.data, data, len);
-    if (data == NULL || call->pull.data.len > attr.size || (len == 0 && call->pull.data.len < attr.size)) {
-        log_error("inode %" PRIu64 ": the node's answer to a read is short: the content of a removed file "
-                  "that is still open is lost",
-                  call->ino);
-        f->life = FILE_LOST;
-        call_end(call);
-    } else if (call->pull.data.len < attr.size && !call->pull.data.failed) {
-        pull_next(call);
-    } else {
-        pulled(f, call);
-        call_end(call);
-    }
-}
-
-static void pull_next(struct call *call)
-{
-    buffer_clear(&call->payload);
-    buffer_put_u8(&call->payload, READ_LOCAL);
-    buffer_put_u64(&call->payload, call->ino);
-    buffer_put_u64(&call->payload, call->pull.data.len);
-    buffer_put_u32(&call->payload, READ_LENGTH_MAX);
-    call_progress(call);
-    uplink_send(call, MESSAGE_READ, on_pulled);
-}
-
-static void pull(struct files *files, struct file *f)
-{
-    struct call *call = call_begin(files->hub, NULL, CALL_PULL);
-
-    if (call == NULL) {
-        f->life = FILE_LOST;
-        return;
-    }
-    f->pulling = true;
-    call->ino = f->inode->ino;
-    pull_next(call);
-}
-
-void file_removed(struct files *files, struct file *f, const struct attr *attr, bool by_other)
-{
-    if (f->life != FILE_LIVE)
-        return;
-    if (attr->ino == f->inode->ino)
-        f->attr = *attr;
-    f->attr.nlink = 0;
-    f->removed_elsewhere = by_other;
-    f->life = FILE_PULLING;
-    room_account(files, f);
-    file_take_lost(files, f); /* there is no content any more that could be wrong */
-    if (f->attr.size == 0 || f->attr.type != INODE_FILE)
-        f->life = FILE_ORPHAN;
-    if (f->n_handles == 0) {
-        /* Only its publication was left to do, and has nowhere to go. The kernel forgets the
-         * inode in a moment, unless somebody holds it. */
-        stage_clear(&f->stage);
-        file_put(files, f->inode);
-        return;
-    }
-    if (f->life == FILE_PULLING)
-        pull(files, f);
-}
-
-void file_inode_removed(struct files *files, struct kernel_inode *inode, const struct attr *attr,
-                        bool by_other)
-{
-    if (inode->nlookup > 0)
-        file_get(files, inode); /* without memory for it, it is gone for good */
-    if (inode->file != NULL)
-        file_removed(files, inode->file, attr, by_other);
-}
-
-void file_keep_tick(struct files *files, uint64_t now_ms)
-{
-    struct file *f;
-
-    TAILQ_FOREACH (f, &files->kept.list, kept_link) {
-        if (now_ms - f->kept_ms < KEPT_PULL_MS)
-            break;
-        if (f->life == FILE_PULLING && !f->pulling)
-            pull(files, f);
-    }
 }

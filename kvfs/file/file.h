@@ -38,14 +38,6 @@ struct handle {
 TAILQ_HEAD(handle_list, handle);
 TAILQ_HEAD(file_list, file);
 
-/* Removed inodes that no handle is open for, and that the kernel still knows: somebody's
- * working directory, a bind mount of one file, an O_PATH descriptor. The oldest go first. */
-struct file_keep {
-    struct file_list list;
-    unsigned n;
-    uint64_t bytes;
-};
-
 /* Which command of which session. */
 struct command_number {
     uint64_t session, seq;
@@ -150,12 +142,5 @@ void file_touched(struct files *files, struct file *f, const struct fuse_ctx *wh
 bool file_is_of(const struct file *f, const struct handle *h, pid_t process);
 /* Whether its last name has gone and what it was is still known. */
 bool file_is_removed(const struct kernel_inode *inode);
-/* Fetches the values of removed inodes that the kernel has not forgotten by now. */
-void file_keep_tick(struct files *files, uint64_t now_ms);
-/* The last name of an inode has gone; by_other: not through this mount. */
-void file_inode_removed(struct files *files, struct kernel_inode *inode, const struct attr *attr,
-                        bool by_other);
-/* The same for its file. */
-void file_removed(struct files *files, struct file *f, const struct attr *attr, bool by_other);
 
 #endif

@@ -6,6 +6,7 @@
 #include "kvfs/cache/cache.h"
 #include "kvfs/file/file.h"
 #include "kvfs/file/publish.h"
+#include "kvfs/file/removed.h"
 #include "kvfs/file/room.h"
 #include "kvfs/file/stage.h"
 
@@ -13,7 +14,7 @@ struct files {
     struct hub *hub;     /* borrowed */
     struct cache *cache; /* borrowed */
     struct stage_memory memory;
-    struct file_keep kept;
+    struct removed kept;
     struct file_list list;  /* those with something staged or being published */
     unsigned n_lost;        /* files with file.lost */
     struct file *uploading; /* the one whose publication is in parts; one at a time */

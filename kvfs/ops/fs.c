@@ -32,7 +32,7 @@ static void on_tick(struct hub *hub, uint64_t now_ms)
     publish_tick(hub->files, now_ms);
     room_tick(hub->files, now_ms);
     retry_tick(hub, now_ms);
-    file_keep_tick(hub->files, now_ms);
+    removed_tick(hub->files, now_ms);
 }
 
 static const struct hub_owner hub_owner = {

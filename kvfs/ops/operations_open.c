@@ -87,7 +87,7 @@ static void finish_open(struct call *call, struct kernel_inode *inode, const str
         file_learn(f, attr);
         /* Removed between the second walk's lookup and this open. */
         if (attr->nlink == 0)
-            file_removed(&fs->files, f, attr, true);
+            removed_file(&fs->files, f, attr, true);
     }
     call->open.handle = h;
     lost = file_take_lost(&fs->files, f);
@@ -201,7 +201,7 @@ static void on_pinned(struct call *call, int code, struct cursor *body)
     if ((code == KV_E_STALE || code == KV_E_NOENT) && inode != NULL && inode->file != NULL) {
         const struct attr gone = inode->file->attr;
 
-        file_removed(&fs->files, inode->file, &gone, true);
+        removed_file(&fs->files, inode->file, &gone, true);
     }
     call_end(call);
 }
