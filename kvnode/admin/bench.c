@@ -57,9 +57,7 @@ static void queue_set(struct bench *b, struct flight *f, uint64_t number)
                                       .value_len = b->size};
     memcpy(b->value, &number, b->size < sizeof number ? b->size : sizeof number);
     struct buffer *out = client_queue(b->l.client, MESSAGE_WRITE, f->first_id + number);
-    buffer_put_u8(out, 0);
-    buffer_put_u32(out, 0);
-    buffer_put_u32(out, 0);
+    body_encode_request(out, MESSAGE_WRITE, NULL);
     command_encode(out, &cmd);
     command_body_encode(out, COMMAND_SET, &body);
     client_queue_end(b->l.client);
@@ -77,24 +75,19 @@ static void queue_get(struct bench *b, struct flight *f, uint64_t number)
 {
     char path[64];
     int len = snprintf(path, sizeof path, FOLDER "/%08llu~", (unsigned long long)(number * 7919 % b->keys));
-    struct buffer *out = client_queue(b->l.client, MESSAGE_GET, f->first_id + number);
-    buffer_put_u8(out, READ_LINEARIZABLE);
-    buffer_put_string(out, path, (size_t)len);
-    buffer_put_u64(out, 0);
-    buffer_put_u32(out, READ_LENGTH_MAX);
-    buffer_put_u64(out, 0);
-    client_queue_end(b->l.client);
+    const union request_body body = {
+        .get = {.at = READ_LINEARIZABLE, .path = bytes_of(path, (size_t)len), .length = READ_LENGTH_MAX}};
+    client_ask(b->l.client, MESSAGE_GET, f->first_id + number, &body);
 }
 
 static int take_answer(struct bench *b, const struct frame *frame, bool write)
 {
+    union answer_body answer;
     struct cursor body;
-    struct command_result result;
     int rc = client_answer(frame, &body, b->l.detail, sizeof b->l.detail);
     if (rc != 0 || !write)
         return rc;
-    command_result_decode(&body, &result);
-    return body.failed ? -EPROTO : result.code;
+    return body_decode_answer(MESSAGE_WRITE, &body, &answer) ? answer.write.code : -EPROTO;
 }
 
 /* Runs until limit requests have been answered (0: no limit) or end_ns has

@@ -9,40 +9,39 @@
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 
-static int json_answer(int rc, struct cursor *answer, json_t **object_out)
+/* An answer that is JSON. */
+static int ask_json(struct request_link *l, enum message_type type, const union request_body *body,
+                    json_t **object_out)
 {
-    size_t len;
+    union answer_body answer;
+    int rc = request_ask(l, type, body, &answer);
     *object_out = NULL;
     if (rc != 0)
         return rc;
-    const uint8_t *text = cursor_string(answer, FRAME_PAYLOAD_MAX, &len);
-    if (text == NULL)
-        return -EPROTO;
-    *object_out = len > 0 ? json_loadb((const char *)text, len, 0, NULL) : json_object();
+    const struct bytes *text = &answer.admin.json;
+    *object_out = text->len > 0 ? json_loadb((const char *)text->data, text->len, 0, NULL) : json_object();
     return *object_out != NULL ? 0 : -EPROTO;
 }
 
 int cluster_status(struct request_link *l, json_t **status_out)
 {
-    struct cursor answer;
-    int rc = request_ask(l, MESSAGE_STATUS, NULL, &answer);
-    return json_answer(rc, &answer, status_out);
+    return ask_json(l, MESSAGE_STATUS, NULL, status_out);
+}
+
+int cluster_settings(struct request_link *l, json_t **settings_out)
+{
+    return ask_json(l, MESSAGE_SETTINGS, NULL, settings_out);
 }
 
 int cluster_admin(struct request_link *l, json_t *command, json_t **answer_out)
 {
-    struct buffer body = BUFFER_INIT;
-    struct cursor answer;
     json_t *object;
     char *text = json_dumps(command, JSON_COMPACT);
     json_decref(command);
     if (text == NULL)
         return -ENOMEM;
-    buffer_put_text(&body, text);
+    int rc = ask_json(l, MESSAGE_ADMIN, &(union request_body){.admin.json = bytes_text(text)}, &object);
     free(text);
-    int rc = request_ask(l, MESSAGE_ADMIN, &body, &answer);
-    buffer_deinit(&body);
-    rc = json_answer(rc, &answer, &object);
     if (answer_out != NULL)
         *answer_out = object;
     else

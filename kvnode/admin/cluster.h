@@ -8,6 +8,8 @@
 
 /* The node's status: a new object in *status_out, or NULL. 0, KV_E_*, -errno. */
 int cluster_status(struct request_link *l, json_t **status_out);
+/* The cluster's settings, likewise. */
+int cluster_settings(struct request_link *l, json_t **settings_out);
 /* ADMIN: takes over the command object; *answer_out as above (may be NULL). */
 int cluster_admin(struct request_link *l, json_t *command, json_t **answer_out);
 /* admin_fail_code() for a request on l. Where the cluster cannot write, the node

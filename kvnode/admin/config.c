@@ -97,18 +97,6 @@ static void print_fstab(const struct config *c)
            c->name, c->name);
 }
 
-static int read_settings(struct request_link *l, json_t **settings_out)
-{
-    struct cursor answer;
-    size_t len;
-    *settings_out = NULL;
-    int rc = request_ask(l, MESSAGE_SETTINGS, NULL, &answer);
-    const uint8_t *text = rc == 0 ? cursor_string(&answer, FRAME_PAYLOAD_MAX, &len) : NULL;
-    if (text != NULL)
-        *settings_out = json_loadb((const char *)text, len, 0, NULL);
-    return rc != 0 ? rc : *settings_out != NULL ? 0 : -EPROTO;
-}
-
 /* A limit below what there is takes nothing away. What it does is said when it is set. */
 static void warn_below(const struct admin *a, struct request_link *l, const char *name, uint64_t value_limit)
 {
@@ -229,14 +217,14 @@ static void print_settings(const struct admin *a, json_t *settings)
     }
 }
 
-static int cluster_settings(struct admin *a)
+static int settings_of_cluster(struct admin *a)
 {
     struct request_link l;
     json_t *settings = NULL;
     int exit = request_open(a, &l);
     if (exit != EXIT_OK)
         return exit;
-    int rc = read_settings(&l, &settings);
+    int rc = cluster_settings(&l, &settings);
     for (int i = 0; rc == 0 && i < a->n_args && exit == EXIT_OK; i++)
         exit = change_setting(a, &l, settings, a->args[i]);
     if (rc != 0)
@@ -253,7 +241,7 @@ int verb_config(struct admin *a)
     if (a->opt[OPT_SETTINGS] != NULL)
         return a->opt[OPT_PEER] != NULL || a->opt[OPT_FSTAB] != NULL
                    ? admin_usage(a, "--cluster, --peer and --fstab exclude each other")
-                   : cluster_settings(a);
+                   : settings_of_cluster(a);
     if (a->n_args > 0)
         return admin_usage(
             a, "%s: settings of a node are changed in its file; those of the cluster with --cluster",

@@ -29,22 +29,18 @@ static void print(const struct admin *a, const struct value *v)
  * paths they mean. */
 static bool is_link(struct request_link *l, const char *key)
 {
-    struct buffer body = BUFFER_INIT;
-    struct cursor answer;
+    union request_body body;
+    union answer_body answer;
     struct attr attr;
     char *shown = NULL;
-    size_t len = 0;
     request_restart_clock(l);
     if (request_resolve(l, key, l->admin->opt[OPT_LOCAL] != NULL, &attr) != 0 || attr.type != INODE_SYMLINK)
         return false;
-    buffer_put_u8(&body, l->admin->opt[OPT_LOCAL] != NULL ? READ_LOCAL : READ_LINEARIZABLE);
-    buffer_put_u64(&body, attr.ino);
+    body.readlink = (struct inode_request){.at = request_at(l), .ino = attr.ino};
     int rc = request_ask(l, MESSAGE_READLINK, &body, &answer);
-    buffer_deinit(&body);
-    const uint8_t *target = rc == 0 ? cursor_string(&answer, KV_PATH_MAX, &len) : NULL;
-    FILE *f = target != NULL ? open_memstream(&shown, &(size_t){0}) : NULL;
+    FILE *f = rc == 0 ? open_memstream(&shown, &(size_t){0}) : NULL;
     if (f != NULL) {
-        format_name(f, target, len, true);
+        format_name(f, answer.readlink.target.data, answer.readlink.target.len, true);
         fclose(f);
     }
     admin_fail(l->admin, EXIT_REFUSED, key, "it is a symbolic link%s%s", shown != NULL ? ", to " : "",

@@ -29,16 +29,13 @@ static void print_row(const struct admin *a, const struct version_row *row)
 }
 
 /* The newest row that is no mere change of attributes tells what is current. */
-static int print_page(const struct admin *a, struct cursor *answer, uint64_t *left, uint64_t *printed,
-                      bool *content_seen, uint64_t *before_out)
+static bool print_page(const struct admin *a, const struct page_answer *page, uint64_t *left,
+                       uint64_t *printed, bool *content_seen, uint64_t *before_out)
 {
-    bool more = cursor_u8(answer) != 0;
-    uint32_t count = cursor_u32(answer);
-    for (uint32_t i = 0; i<count && * left> 0; i++) {
+    struct cursor rows = rows_cursor(&page->rows);
+    for (uint32_t i = 0; i<page->rows.count && * left> 0; i++) {
         struct version_row row;
-        version_row_decode(answer, &row);
-        if (answer->failed)
-            return -EPROTO;
+        version_row_decode(&rows, &row);
         *before_out = row.revision;
         row.current = !row.attributes_only && !row.deleted && !*content_seen;
         *content_seen = *content_seen || !row.attributes_only;
@@ -49,7 +46,7 @@ static int print_page(const struct admin *a, struct cursor *answer, uint64_t *le
         print_row(a, &row);
         (*left)--;
     }
-    return more && count > 0 && *left > 0;
+    return page->more && page->rows.count > 0 && *left > 0;
 }
 
 int verb_history(struct admin *a)
@@ -69,19 +66,16 @@ int verb_history(struct admin *a)
     if (exit != EXIT_OK)
         return exit;
     int rc = request_parent(&l, key, &directory, &name, &name_len);
-    for (int more = 1; rc == 0 && more == 1;) {
-        struct buffer body = BUFFER_INIT;
-        struct cursor answer;
-        buffer_put_u64(&body, directory);
-        buffer_put_string(&body, name, name_len);
-        buffer_put_u64(&body, before);
-        buffer_put_u32(&body, request_rows(&l, PAGE));
+    for (bool more = true; rc == 0 && more;) {
+        const union request_body body = {.history = {.directory = directory,
+                                                     .name = bytes_of(name, name_len),
+                                                     .before = before,
+                                                     .n = request_rows(&l, PAGE)}};
+        union answer_body answer;
         rc = request_ask(&l, MESSAGE_HISTORY, &body, &answer);
-        buffer_deinit(&body);
         if (rc != 0)
             break;
-        more = print_page(a, &answer, &left, &printed, &content_seen, &before);
-        rc = more < 0 ? more : 0;
+        more = print_page(a, &answer.history, &left, &printed, &content_seen, &before);
         request_restart_clock(&l);
     }
     if (rc == 0 && printed == 0)

@@ -24,12 +24,11 @@
 
 #define PAGE 500
 #define LOOK_AGAIN_MS 500
-#define CURSOR_MAX 512
 
 /* How far the log has been read. */
 struct place {
-    uint64_t after;             /* revision from behind which it was to be read */
-    uint8_t cursor[CURSOR_MAX]; /* the node's; empty at first */
+    uint64_t after;                 /* revision from behind which it was to be read */
+    uint8_t cursor[LOG_CURSOR_MAX]; /* the node's; empty at first */
     size_t len;
 };
 
@@ -83,11 +82,10 @@ static void print_row(struct printer *p, const struct log_row *r)
 }
 
 /* What follows the cursor; nothing does at a node that does not know what is gone. */
-static void take_gap(struct cursor *answer, struct printer *p)
+static void take_gap(uint64_t after, uint64_t until, struct printer *p)
 {
-    uint64_t after = cursor_u64(answer), until = cursor_u64(answer);
     char from[32], to[32];
-    if (answer->failed || until <= p->told || p->silent)
+    if (until <= p->told || p->silent)
         return;
     format_revision(after > p->told ? after : p->told, from, sizeof from);
     format_revision(until, to, sizeof to);
@@ -100,14 +98,12 @@ static void take_gap(struct cursor *answer, struct printer *p)
     admin_fail(p->a, EXIT_OK, NULL, "not all changes between revision %s and %s are kept any more", from, to);
 }
 
-static bool take_cursor(struct cursor *answer, struct place *at)
+static bool take_cursor(const struct bytes *cursor, struct place *at)
 {
-    size_t len;
-    const uint8_t *bytes = cursor_string(answer, CURSOR_MAX, &len);
-    if (bytes == NULL || len == 0)
+    if (cursor->len == 0)
         return false;
-    memcpy(at->cursor, bytes, len);
-    at->len = len;
+    memcpy(at->cursor, cursor->data, cursor->len);
+    at->len = cursor->len;
     return true;
 }
 
@@ -116,27 +112,21 @@ static bool take_cursor(struct cursor *answer, struct place *at)
 static int read_rows(struct request_link *l, struct place *at, struct printer *p)
 {
     for (bool more = true; more;) {
-        struct buffer body = BUFFER_INIT;
-        struct cursor answer;
-        buffer_put_u64(&body, at->after);
-        buffer_put_u32(&body, request_rows(l, PAGE));
-        buffer_put_string(&body, at->cursor, at->len);
+        const union request_body body = {.log = {.after = at->after,
+                                                 .n = request_rows(l, PAGE),
+                                                 .has_cursor = true,
+                                                 .cursor = bytes_of(at->cursor, at->len)}};
+        union answer_body answer;
+        /* Nothing of a page is printed before its end is known to be whole. */
         int rc = request_ask(l, MESSAGE_LOG, &body, &answer);
-        buffer_deinit(&body);
         if (rc != 0)
             return rc;
-        more = cursor_u8(&answer) != 0;
-        uint32_t count = cursor_u32(&answer);
-        struct cursor rows = answer;
-        for (uint32_t i = 0; i < count; i++) {
-            struct log_row r;
-            log_row_decode(&answer, &r);
-        }
-        /* Nothing of a page is printed before its end is known to be whole. */
-        if (!take_cursor(&answer, at))
+        more = answer.log.more != 0;
+        if (!take_cursor(&answer.log.cursor, at))
             return -EPROTO;
-        take_gap(&answer, p);
-        for (uint32_t i = 0; i < count; i++) {
+        take_gap(answer.log.gap_after, answer.log.gap_until, p);
+        struct cursor rows = rows_cursor(&answer.log.rows);
+        for (uint32_t i = 0; i < answer.log.rows.count; i++) {
             struct log_row r;
             log_row_decode(&rows, &r);
             if (!concerns(p->below, r.key, r.key_len) && !concerns(p->below, r.from, r.from_len))
@@ -152,7 +142,7 @@ static int read_rows(struct request_link *l, struct place *at, struct printer *p
 /* The newest revision; with --local the newest that the node has applied. */
 static int barrier(struct request_link *l, uint64_t *revision_out)
 {
-    struct cursor answer;
+    union answer_body answer;
     json_t *status;
     if (l->admin->opt[OPT_LOCAL] != NULL) {
         int rc = cluster_status(l, &status);
@@ -163,7 +153,7 @@ static int barrier(struct request_link *l, uint64_t *revision_out)
     }
     int rc = request_ask(l, MESSAGE_BARRIER, NULL, &answer);
     if (rc == 0)
-        *revision_out = cursor_u64(&answer);
+        *revision_out = answer.barrier.revision;
     return rc;
 }
 
@@ -194,12 +184,8 @@ static bool may_pass(int rc)
 
 static int subscribe(struct request_link *l, uint64_t after)
 {
-    struct buffer body = BUFFER_INIT;
-    struct cursor answer;
-    buffer_put_u64(&body, after);
-    int rc = request_ask(l, MESSAGE_SUBSCRIBE, &body, &answer);
-    buffer_deinit(&body);
-    return rc;
+    union answer_body answer;
+    return request_ask(l, MESSAGE_SUBSCRIBE, &(union request_body){.subscribe.after = after}, &answer);
 }
 
 /* since_ms: of the last word of any node. */

@@ -72,30 +72,30 @@ static int find_authors(struct request_link *l, uint64_t directory, struct listi
         size_t upto = sent - answered <= AUTHORS_WINDOW / 2 ? answered + AUTHORS_WINDOW : sent;
         for (; sent < t->n && sent < upto; sent++) {
             const struct entry *e = &t->entries[sent];
-            struct buffer *body = client_queue(l->client, MESSAGE_HISTORY, first + sent);
-            buffer_put_u64(body, directory);
-            buffer_put_string(body, e->name, e->len);
-            buffer_put_u64(body, 0);
-            buffer_put_u32(body, request_rows(l, 1));
-            client_queue_end(l->client);
+            const union request_body body = {.history = {
+                                                 .directory = directory,
+                                                 .name = bytes_of(e->name, e->len),
+                                                 .n = request_rows(l, 1),
+                                             }};
+            client_ask(l->client, MESSAGE_HISTORY, first + sent, &body);
         }
         rc = client_wait(l->client, request_left(l), &frame);
         request_restart_clock(l);
         for (; rc == 1; rc = client_next(l->client, &frame)) {
-            struct cursor answer;
+            union answer_body answer;
             struct version_row row;
+            struct cursor in;
             if (frame.type != MESSAGE_ANSWER || frame.id < first || frame.id - first >= t->n)
                 continue;
             answered++;
-            if (client_answer(&frame, &answer, NULL, 0) != 0)
+            if (client_answer(&frame, &in, NULL, 0) != 0)
                 continue; /* removed meanwhile, or not to be seen */
-            (void)cursor_u8(&answer);
-            if (cursor_u32(&answer) != 1)
+            if (!body_decode_answer(MESSAGE_HISTORY, &in, &answer) || answer.history.rows.count != 1)
                 continue;
-            version_row_decode(&answer, &row);
+            in = rows_cursor(&answer.history.rows);
+            version_row_decode(&in, &row);
             struct entry *e = &t->entries[frame.id - first];
-            if (!answer.failed)
-                format_author(row.author_uid, row.author_node, e->author, sizeof e->author);
+            format_author(row.author_uid, row.author_node, e->author, sizeof e->author);
         }
     }
     l->last_id = first + sent;
@@ -138,31 +138,23 @@ static void print_entry(const struct admin *a, const struct entry *e)
 
 static int read_page(struct request_link *l, uint64_t ino, uint64_t *cookie, bool *eof_out, struct listing *t)
 {
-    struct buffer body = BUFFER_INIT;
-    struct cursor answer;
-    buffer_put_u8(&body, l->admin->opt[OPT_LOCAL] != NULL ? READ_LOCAL : READ_LINEARIZABLE);
-    buffer_put_u64(&body, ino);
-    buffer_put_u64(&body, *cookie);
-    buffer_put_u32(&body, PAGE);
+    const union request_body body = {
+        .readdir = {.at = request_at(l), .ino = ino, .cookie = *cookie, .n = PAGE}};
+    union answer_body answer;
     int rc = request_ask(l, MESSAGE_READDIR, &body, &answer);
-    buffer_deinit(&body);
     if (rc != 0)
         return rc;
-    *eof_out = cursor_u8(&answer) != 0;
-    uint32_t count = cursor_u32(&answer);
-    for (uint32_t i = 0; i < count; i++) {
-        size_t len;
-        *cookie = cursor_u64(&answer);
-        const uint8_t *name = cursor_string(&answer, KV_NAME_MAX, &len);
-        struct entry *e = answer.failed ? NULL : listing_add(t, name, len);
+    struct cursor rows = rows_cursor(&answer.readdir.rows);
+    for (uint32_t i = 0; i < answer.readdir.rows.count; i++) {
+        struct readdir_row row;
+        readdir_row_decode(&rows, &row);
+        struct entry *e = listing_add(t, row.name.data, row.name.len);
         if (e == NULL)
-            return answer.failed ? -EPROTO : -ENOMEM;
-        attr_decode(&answer, &e->attr);
-        if (answer.failed)
-            return -EPROTO;
+            return -ENOMEM;
+        e->attr = row.attr;
+        *cookie = row.cookie;
     }
-    if (count == 0)
-        *eof_out = true;
+    *eof_out = answer.readdir.eof != 0 || answer.readdir.rows.count == 0;
     return 0;
 }
 

@@ -75,22 +75,16 @@ static int try_socket(struct request_link *l, const char *socket, unsigned timeo
     return rc;
 }
 
-static json_t *status_of(struct cursor *answer)
-{
-    size_t len;
-    const uint8_t *text = cursor_string(answer, FRAME_PAYLOAD_MAX, &len);
-    return text != NULL ? json_loadb((const char *)text, len, 0, NULL) : NULL;
-}
-
 /* Does the node serve? One that does not answer this in time does not. */
 static bool is_serving(struct client *client, unsigned timeout_ms)
 {
-    struct cursor answer;
-    client_queue(client, MESSAGE_STATUS, UINT64_MAX);
-    client_queue_end(client);
-    if (client_call(client, UINT64_MAX, timeout_ms, &answer, NULL, 0) != 0)
+    union answer_body answer;
+    struct cursor body;
+    client_ask(client, MESSAGE_STATUS, UINT64_MAX, NULL);
+    if (client_call(client, UINT64_MAX, timeout_ms, &body, NULL, 0) != 0 ||
+        !body_decode_answer(MESSAGE_STATUS, &body, &answer))
         return false;
-    json_t *status = status_of(&answer);
+    json_t *status = json_loadb((const char *)answer.status.json.data, answer.status.json.len, 0, NULL);
     bool serving = status != NULL && json_string_value(json_object_get(status, "no_service")) == NULL;
     json_decref(status);
     return serving;
@@ -322,23 +316,24 @@ static void tell_waiting(struct request_link *l, const char *what)
 }
 
 /* One attempt on the connection that there is. */
-static int ask_once(struct request_link *l, enum message_type type, const struct buffer *body,
-                    struct cursor *answer_out)
+static int ask_once(struct request_link *l, enum message_type type, const union request_body *body,
+                    union answer_body *answer_out)
 {
+    struct cursor in;
     l->detail[0] = '\0';
     if (l->client == NULL)
         return -ECONNRESET;
-    struct buffer *b = client_queue(l->client, type, ++l->last_id);
-    if (body != NULL)
-        buffer_put_bytes(b, body->data, body->len);
-    client_queue_end(l->client);
+    client_ask(l->client, type, ++l->last_id, body);
     unsigned left = request_left(l), first = left > TELL_AFTER_MS ? TELL_AFTER_MS : left;
-    int rc = client_call(l->client, l->last_id, first, answer_out, l->detail, sizeof l->detail);
-    if (rc != -ETIMEDOUT || first == left)
-        return rc;
-    tell_waiting(l, "an answer");
-    /* Nothing is sent again: this goes on waiting for the same answer. */
-    return client_call(l->client, l->last_id, request_left(l), answer_out, l->detail, sizeof l->detail);
+    int rc = client_call(l->client, l->last_id, first, &in, l->detail, sizeof l->detail);
+    if (rc == -ETIMEDOUT && first < left) {
+        tell_waiting(l, "an answer");
+        /* Nothing is sent again: this goes on waiting for the same answer. */
+        rc = client_call(l->client, l->last_id, request_left(l), &in, l->detail, sizeof l->detail);
+    }
+    if (rc == 0 && !body_decode_answer((uint8_t)type, &in, answer_out))
+        rc = -EPROTO;
+    return rc;
 }
 
 /* A refusal with a reason may be one that time does not mend: the node's data have gone back, or it is
@@ -346,11 +341,11 @@ static int ask_once(struct request_link *l, enum message_type type, const struct
 static bool is_out_of_service(struct request_link *l)
 {
     char why[DETAIL_MAX];
-    struct cursor answer;
+    union answer_body answer;
     json_t *status = NULL;
     memcpy(why, l->detail, sizeof why);
     if (ask_once(l, MESSAGE_STATUS, NULL, &answer) == 0)
-        status = status_of(&answer);
+        status = json_loadb((const char *)answer.status.json.data, answer.status.json.len, 0, NULL);
     const char *way_back = json_string_value(json_object_get(status, "way_back"));
     snprintf(l->way_back, sizeof l->way_back, "%s", way_back != NULL ? way_back : "");
     json_decref(status);
@@ -359,8 +354,8 @@ static bool is_out_of_service(struct request_link *l)
 }
 
 /* repeat_lost: the request may be sent again after a lost connection. */
-static int ask(struct request_link *l, enum message_type type, const struct buffer *body, bool repeat_lost,
-               struct cursor *answer_out)
+static int ask(struct request_link *l, enum message_type type, const union request_body *body,
+               bool repeat_lost, union answer_body *answer_out)
 {
     uint64_t begin = clock_boot_ms();
     char looked[DETAIL_MAX] = ""; /* the reason for which it was looked last */
@@ -388,25 +383,26 @@ static int ask(struct request_link *l, enum message_type type, const struct buff
     }
 }
 
-int request_ask(struct request_link *l, enum message_type type, const struct buffer *body,
-                struct cursor *answer_out)
+int request_ask(struct request_link *l, enum message_type type, const union request_body *body,
+                union answer_body *answer_out)
 {
-    return body != NULL && body->failed ? -ENOMEM : ask(l, type, body, !l->no_repeat, answer_out);
+    return ask(l, type, body, !l->no_repeat, answer_out);
 }
 
 int request_resolve(struct request_link *l, const char *key, bool local, struct attr *attr_out)
 {
-    struct buffer body = BUFFER_INIT;
-    struct cursor answer;
-    buffer_put_u8(&body, local ? READ_LOCAL : READ_LINEARIZABLE);
-    buffer_put_text(&body, key);
+    const union request_body body = {
+        .resolve = {.at = local ? READ_LOCAL : READ_LINEARIZABLE, .path = bytes_text(key)}};
+    union answer_body answer;
     int rc = request_ask(l, MESSAGE_RESOLVE, &body, &answer);
-    buffer_deinit(&body);
-    if (rc == 0) {
-        attr_decode(&answer, attr_out);
-        rc = answer.failed ? -EPROTO : 0;
-    }
+    if (rc == 0)
+        *attr_out = answer.resolve.attr;
     return rc;
+}
+
+uint8_t request_at(const struct request_link *l)
+{
+    return l->admin->opt[OPT_LOCAL] != NULL ? READ_LOCAL : READ_LINEARIZABLE;
 }
 
 uint32_t request_rows(const struct request_link *l, uint32_t rows)
@@ -450,7 +446,7 @@ static int write_command(struct request_link *l, enum command_op op, uint64_t se
     if (l->node.trusted)
         flags |= COMMAND_TRUSTED;
     struct buffer b = BUFFER_INIT;
-    struct cursor answer;
+    union answer_body answer;
     const struct command cmd = {.op = (uint8_t)op,
                                 .flags = flags,
                                 .session = l->session,
@@ -459,17 +455,15 @@ static int write_command(struct request_link *l, enum command_op op, uint64_t se
                                 .node = "",
                                 .body = body,
                                 .body_len = len};
-    buffer_put_u8(&b, 0);
-    buffer_put_u32(&b, 0);
-    buffer_put_u32(&b, 0);
     command_encode(&b, &cmd);
-    int rc =
-        b.failed ? -ENOMEM : ask(l, MESSAGE_WRITE, &b, l->session != 0 || op == COMMAND_REGISTER, &answer);
+    const union request_body request = {.write.command = bytes_of(b.data, b.len)};
+    int rc = b.failed ? -ENOMEM
+                      : ask(l, MESSAGE_WRITE, &request, l->session != 0 || op == COMMAND_REGISTER, &answer);
     buffer_deinit(&b);
     if (rc != 0)
         return rc;
-    command_result_decode(&answer, result_out);
-    return answer.failed ? -EPROTO : result_out->code;
+    *result_out = answer.write;
+    return result_out->code;
 }
 
 /* What is known of a write whose registration or whose parts failed: the command itself
@@ -504,8 +498,9 @@ int request_write(struct request_link *l, enum command_op op, const struct comma
         uint32_t part;
         for (part = 0; rc == 0 && b.len - at > l->node.part_size; part++) {
             struct buffer piece = BUFFER_INIT;
-            buffer_put_u32(&piece, part);
-            buffer_put_string(&piece, b.data + at, l->node.part_size);
+            const struct command_body bytes = {
+                .part = part, .value = b.data + at, .value_len = l->node.part_size};
+            command_body_encode(&piece, COMMAND_PART, &bytes);
             rc = piece.failed ? -ENOMEM
                               : write_command(l, COMMAND_PART, seq, 0, piece.data, piece.len, result_out);
             if (!sent)
@@ -519,8 +514,7 @@ int request_write(struct request_link *l, enum command_op op, const struct comma
         }
         if (rc == 0) {
             struct buffer last = BUFFER_INIT;
-            buffer_put_u32(&last, part);
-            buffer_put_bytes(&last, b.data + at, b.len - at);
+            command_last_piece_encode(&last, part, 0, b.data + at, b.len - at);
             rc = last.failed ? -ENOMEM
                              : write_command(l, op, seq, COMMAND_PARTS, last.data, last.len, result_out);
             buffer_deinit(&last);

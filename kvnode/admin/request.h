@@ -45,14 +45,16 @@ bool request_again(const struct request_link *l, int code);
 /* A new deadline of --timeout from now. */
 void request_restart_clock(struct request_link *l);
 
-/* Sends body (may be NULL) as a request of that type and waits for the answer;
- * answer_out borrows from the connection until the next request. 0, KV_E_* or
- * -errno. For requests that may be repeated: reads. */
-int request_ask(struct request_link *l, enum message_type type, const struct buffer *body,
-                struct cursor *answer_out);
+/* Sends a request (NULL: it has no body) and waits for the answer, of which answer_out
+ * borrows until the next request. 0, KV_E_* or -errno (-EPROTO: it is malformed). For
+ * requests that may be repeated: reads. */
+int request_ask(struct request_link *l, enum message_type type, const union request_body *body,
+                union answer_body *answer_out);
 
-/* RESOLVE and the like: the answer's attr, and what follows it. */
+/* The attributes of what a key names. */
 int request_resolve(struct request_link *l, const char *key, bool local, struct attr *attr_out);
+/* Whether a read has to be linearizable: not with --local. */
+uint8_t request_at(const struct request_link *l);
 /* The number of rows for a request about the past; with --local of what the node has. */
 uint32_t request_rows(const struct request_link *l, uint32_t rows);
 /* The directory in which a key stands (which need not exist itself) and its last

@@ -13,31 +13,24 @@ static int read_current(struct request_link *l, const char *key, bool local, str
     uint64_t pinned = 0, size = 0;
     buffer_clear(&v->data);
     do {
-        struct buffer body = BUFFER_INIT;
-        struct cursor answer;
-        struct attr attr;
-        size_t len = 0;
-        buffer_put_u8(&body, local ? READ_LOCAL : READ_LINEARIZABLE);
-        buffer_put_text(&body, key);
-        buffer_put_u64(&body, v->data.len);
-        buffer_put_u32(&body, READ_LENGTH_MAX);
-        buffer_put_u64(&body, pinned);
+        const union request_body body = {.get = {.at = local ? READ_LOCAL : READ_LINEARIZABLE,
+                                                 .path = bytes_text(key),
+                                                 .offset = v->data.len,
+                                                 .length = READ_LENGTH_MAX,
+                                                 .content_revision = pinned}};
+        union answer_body answer;
         int rc = request_ask(l, MESSAGE_GET, &body, &answer);
-        buffer_deinit(&body);
         if (rc != 0)
             return rc;
-        attr_decode(&answer, &attr);
-        const uint8_t *data = cursor_string(&answer, READ_LENGTH_MAX, &len);
-        if (data == NULL && answer.failed)
-            return -EPROTO;
-        buffer_put_bytes(&v->data, data, len);
+        const struct attr *attr = &answer.get.attr;
+        buffer_put_bytes(&v->data, answer.get.data.data, answer.get.data.len);
         if (v->data.failed)
             return -ENOMEM;
-        pinned = attr.content_revision;
-        size = attr.size;
-        v->version = attr.version;
-        v->revision = attr.revision;
-        if (len == 0)
+        pinned = attr->content_revision;
+        size = attr->size;
+        v->version = attr->version;
+        v->revision = attr->revision;
+        if (answer.get.data.len == 0)
             break;
         request_restart_clock(l);
     } while (v->data.len < size);
@@ -62,30 +55,23 @@ int fetch_version(struct request_link *l, const char *key, uint64_t version, str
     if (rc != 0)
         return rc;
     do {
-        struct buffer body = BUFFER_INIT;
-        struct cursor answer;
-        struct version_row row;
-        size_t len = 0;
-        buffer_put_u64(&body, directory);
-        buffer_put_string(&body, name, name_len);
-        buffer_put_u64(&body, version);
-        buffer_put_u64(&body, v->data.len);
-        buffer_put_u32(&body, READ_LENGTH_MAX);
+        const union request_body body = {.version = {.directory = directory,
+                                                     .name = bytes_of(name, name_len),
+                                                     .version = version,
+                                                     .offset = v->data.len,
+                                                     .length = READ_LENGTH_MAX}};
+        union answer_body answer;
         rc = request_ask(l, MESSAGE_VERSION, &body, &answer);
-        buffer_deinit(&body);
         if (rc != 0)
             return rc;
-        version_row_decode(&answer, &row);
-        const uint8_t *data = cursor_string(&answer, READ_LENGTH_MAX, &len);
-        if (data == NULL && answer.failed)
-            return -EPROTO;
-        buffer_put_bytes(&v->data, data, len);
+        const struct version_row *row = &answer.version.row;
+        buffer_put_bytes(&v->data, answer.version.data.data, answer.version.data.len);
         if (v->data.failed)
             return -ENOMEM;
-        size = row.size;
-        v->version = row.version;
-        v->revision = row.revision;
-        if (len == 0)
+        size = row->size;
+        v->version = row->version;
+        v->revision = row->revision;
+        if (answer.version.data.len == 0)
             break;
         request_restart_clock(l);
     } while (v->data.len < size);

@@ -184,7 +184,7 @@ static const struct layout log_request = LAYOUT(NULL, log_request, log_request_f
 static const struct layout_field log_answer_fields[] = {
     {FIELD(log_answer, more)},
     {ROWS(log_answer, rows, &log_row_layout)},
-    {BYTES(log_answer, cursor, CURSOR_MAX)},
+    {BYTES(log_answer, cursor, LOG_CURSOR_MAX)},
     {FIELD(log_answer, gap_after), OPTIONAL},
     {FIELD(log_answer, gap_until), OPTIONAL},
 };

@@ -153,6 +153,8 @@ struct log_request {
     struct bytes cursor;
 };
 
+#define LOG_CURSOR_MAX 512 /* of any node: those of this version are shorter */
+
 struct log_answer {
     uint8_t more;
     struct rows rows; /* struct log_row */

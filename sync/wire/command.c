@@ -74,6 +74,15 @@ bool command_last_piece(const struct command *cmd, uint32_t *n_parts_out, uint64
     return !c.failed;
 }
 
+void command_last_piece_encode(struct buffer *b, uint32_t n_parts, uint64_t ino, const void *piece,
+                               size_t len)
+{
+    buffer_put_u32(b, n_parts);
+    if (ino != 0)
+        buffer_put_u64(b, ino);
+    buffer_put_bytes(b, piece, len);
+}
+
 void command_set_clocks(uint8_t *bytes, uint64_t wall_ns, uint64_t elapsed_ms)
 {
     wall_ns = htobe64(wall_ns);

@@ -167,13 +167,15 @@ void command_encode(struct buffer *b, const struct command *cmd);
 /* 0 or KV_E_PROTOCOL; KV_E_NOTSUP: an operation or a flag that this program does not know.
  * Checks the header only. */
 int command_decode(const void *bytes, size_t len, struct command *cmd_out);
-/* Of a PUBLISH or SETATTR that is not in parts: the inode, with which their bodies begin; 0: there is none.
- */
+/* Of a PUBLISH or SETATTR that is not in parts: the inode, with which their bodies begin, or 0. */
 uint64_t command_ino(const struct command *cmd);
 /* Of a command with COMMAND_PARTS: the number of its parts, the inode that it says it has open
  * (0 if it does not) and its last piece. False: malformed. */
 bool command_last_piece(const struct command *cmd, uint32_t *n_parts_out, uint64_t *ino_out,
                         struct cursor *piece_out);
+/* The body of such a command. ino: 0, or of a PUBLISH with COMMAND_OPENED. */
+void command_last_piece_encode(struct buffer *b, uint32_t n_parts, uint64_t ino, const void *piece,
+                               size_t len);
 /* Decodes a body of `op` (whole: parts joined). 0, KV_E_PROTOCOL, or what
  * name_check() says of a name in it. An edits list is checked by who walks it. */
 int command_body_decode(uint8_t op, const void *body, size_t len, struct command_body *body_out);
