@@ -117,7 +117,7 @@ static void work_next(struct past *p)
     struct node *n = p->node;
     struct question *q = STAILQ_FIRST(&p->waiting);
 
-    if (q == NULL || p->busy || n->group->writeback == NULL || n->stopping)
+    if (q == NULL || p->busy || n->group->writeback == NULL || n->self.stopping)
         return;
     if (writeback_flushed_index(n->group->writeback) < q->flushed) {
         if (writeback_flush(n->group->writeback) != 0)

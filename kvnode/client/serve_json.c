@@ -175,7 +175,7 @@ static json_t *way_back(const struct node *n)
     char text[256];
 
     if (rivals_prevail(&n->rivals, n->config->n_peers + 1)) {
-        warnings_rival(n, 0, text, sizeof text);
+        warnings_rival(&n->self, 0, text, sizeof text);
         return json_string(text);
     }
     return door_way_back(n->door)[0] != '\0' ? json_string(door_way_back(n->door)) : json_null();
@@ -191,7 +191,7 @@ static json_t *status(struct node *n)
     json_t *o = json_object(), *warned;
 
     store_usage(n->group->store, &usage);
-    members_look(n, &members);
+    members_look(&n->self, &members);
     snprintf(revision, sizeof revision, "%u-%" PRIu64, NODE_GROUP, store_applied(n->group->store));
     json_object_set_new(o, "node", json_string(n->config->name));
     json_object_set_new(o, "id", json_integer(n->config->id));
@@ -217,7 +217,7 @@ static json_t *status(struct node *n)
                                          : 0));
     json_object_set_new(o, "digest", hex64(store_digest(n->group->store)));
     json_object_set_new(o, "digest_index", json_integer((json_int_t)store_applied(n->group->store)));
-    json_object_set_new(o, "uptime_ms", json_u64(clock_boot_ms() - n->started_ms));
+    json_object_set_new(o, "uptime_ms", json_u64(clock_boot_ms() - n->self.started_ms));
     json_object_set_new(o, "pid", json_integer(getpid()));
     json_object_set_new(o, "version", json_string(KVFS_VERSION));
     json_object_set_new(o, "data_dir", json_string(n->config->data_dir));
@@ -249,7 +249,7 @@ static json_t *status(struct node *n)
     json_object_set_new(o, "clock", clocks(n));
     json_object_set_new(o, "turn_us", turns(&n->turn));
     json_object_set_new(o, "members", member_list(n, &members));
-    warned = warnings(n, &members, &usage);
+    warned = warnings(&n->self, &members, &usage);
     json_object_set_new(o, "scrub", scrub(n, warned));
     json_object_set_new(o, "warnings", warned);
     return o;
@@ -330,7 +330,7 @@ static int admin(struct node *n, bool trusted, const struct bytes *text, char **
         struct members members;
         json_t *list;
 
-        members_look(n, &members);
+        members_look(&n->self, &members);
         list = member_list(n, &members);
         *text_out = json_dumps(list, JSON_COMPACT);
         json_decref(list);

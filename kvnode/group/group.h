@@ -126,6 +126,9 @@ void group_free(struct group *g); /* after the loop has closed the handles; NULL
 
 /* ---- turns and beats ---- */
 
+/* The link to that peer is there, perhaps again: what may have been lost goes once more. */
+void group_linked(struct group *g, uint64_t peer);
+
 /* When it wants another turn, ms from now; UINT64_MAX: whenever. */
 uint64_t group_turn_end(struct group *g);
 void group_turn_over(struct group *g); /* behind all output */

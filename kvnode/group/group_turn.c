@@ -57,6 +57,13 @@ static void on_read(void *arg, uint64_t token, uint64_t index, int code)
         g->owner->on_read(g->owner->arg, token, index, code);
 }
 
+void group_linked(struct group *g, uint64_t peer)
+{
+    reads_retry(g->reads);
+    writes_retry(g->writes, true);
+    snapshots_linked(g->snapshots, peer);
+}
+
 static struct buffer *on_send_begin(void *arg, uint64_t peer)
 {
     const struct group *g = arg;

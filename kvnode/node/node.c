@@ -24,7 +24,6 @@
 #include "kvnode/loop/turn_malloc.h"
 #include "kvnode/node/node_state.h"
 #include "kvnode/peer/door.h"
-#include "kvnode/peer/health_look.h"
 #include "kvnode/peer/peers.h"
 #include "sync/base/clock.h"
 #include "sync/base/disk.h"
@@ -70,9 +69,10 @@ static void on_beat(uv_timer_t *timer)
 {
     struct node *n = timer->data;
 
-    health_beat(n, clock_boot_ms());
+    self_beat(&n->self, clock_boot_ms());
     node_beat(n);
-    if (n->stopping && (!consensus_is_leader(n->group->consensus) || clock_boot_ms() >= n->stop_deadline_ms))
+    if (n->self.stopping &&
+        (!consensus_is_leader(n->group->consensus) || clock_boot_ms() >= n->stop_deadline_ms))
         stop_loop(n);
 }
 
@@ -80,12 +80,12 @@ static void on_stop_signal(uv_signal_t *handle, int signum)
 {
     struct node *n = handle->data;
 
-    if (n->stopping) {
+    if (n->self.stopping) {
         stop_loop(n);
         return;
     }
     log_info("%s: stopping", strsignal(signum));
-    n->stopping = true;
+    n->self.stopping = true;
     n->stop_deadline_ms = clock_boot_ms() + HAND_OVER_MS;
     if (!consensus_is_leader(n->group->consensus) || consensus_voters(n->group->consensus) < 2 ||
         consensus_transfer(n->group->consensus, 0) != 0)
@@ -138,7 +138,7 @@ static int lock_folder(struct running *r)
     }
     /* The node that was killed a moment ago may still be on its way out. */
     while (flock(r->lock_fd, LOCK_EX | LOCK_NB) != 0) {
-        if (errno == EWOULDBLOCK && clock_boot_ms() - r->node.started_ms < LOCK_WAIT_MS) {
+        if (errno == EWOULDBLOCK && clock_boot_ms() - r->node.self.started_ms < LOCK_WAIT_MS) {
             poll(NULL, 0, 20);
             continue;
         }
@@ -261,6 +261,13 @@ static int found_cluster(struct running *r)
     return 0;
 }
 
+static int open_door(struct node *n, bool has_log, char *why)
+{
+    struct door_owner owner = node_owns_door(n);
+
+    return door_open(&owner, has_log, &n->door, why);
+}
+
 /* log.db, the group's state and log, and who this node is by them. */
 static int open_files(struct running *r)
 {
@@ -279,7 +286,7 @@ static int open_files(struct running *r)
     n->owner.log = n->log;
     rv = group_open(n->group, &exists, r->why);
     if (rv == 0)
-        rv = door_open(n, exists, &n->door, r->why);
+        rv = open_door(n, exists, r->why);
     if (rv == 0)
         rv = group_recover(n->group, r->why);
     if (rv == 0 && !exists && door_standing(n->door) == STANDING_WAITING)
@@ -357,6 +364,19 @@ static void start_handles(struct running *r)
     r->sshd_timer.data = r;
 }
 
+static int start_peers(struct node *n, char *why)
+{
+    struct peers_owner owner = node_owns_peers(n);
+    int rv;
+
+    node_knows_itself(n);
+    rv = peers_start(&owner, &n->peers, why);
+    n->self.peers = n->peers;
+    if (rv == 0)
+        n->links = peers_links(n->peers);
+    return rv;
+}
+
 static int start(struct running *r)
 {
     struct node *n = &r->node;
@@ -384,10 +404,9 @@ static int start(struct running *r)
     if (rv == 0)
         rv = start_sshd(r);
     if (rv == 0)
-        rv = peers_start(n, &n->peers, r->why);
+        rv = start_peers(n, r->why);
     if (rv != 0)
         return rv;
-    n->links = peers_links(n->peers);
     rv = group_start(n->group, door_standing(n->door) == STANDING_MEMBER, r->why);
     if (rv == 0)
         rv = serve_start(n, &n->serve, r->why);
@@ -478,7 +497,7 @@ static int live(const struct config *config, bool *anew_out)
     if (r == NULL)
         return -ENOMEM;
     r->node.config = config;
-    r->node.started_ms = clock_boot_ms();
+    r->node.self.started_ms = clock_boot_ms();
     r->lock_fd = -1;
     if (uv_loop_init(&r->node.loop) != 0) {
         free(r);
@@ -496,7 +515,7 @@ static int live(const struct config *config, bool *anew_out)
         uv_run(&r->node.loop, UV_RUN_DEFAULT);
     }
     stop(r);
-    *anew_out = rv == 0 && r->node.anew && !r->node.stopping;
+    *anew_out = rv == 0 && r->node.anew && !r->node.self.stopping;
     free(r);
     return rv;
 }

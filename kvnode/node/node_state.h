@@ -18,12 +18,15 @@
 #include "kvnode/peer/rivals.h"
 #include "kvnode/loop/stream.h"
 #include "kvnode/loop/turn.h"
+#include "kvnode/peer/self.h"
 
 #define NODE_GROUP 0
 
 struct door;
+struct door_owner;
 struct past;
 struct peers;
+struct peers_owner;
 struct serve;
 
 struct node {
@@ -36,6 +39,7 @@ struct node {
     struct shared_log *log;   /* log.db */
     struct group_owner owner; /* of the group: node_owns_group() */
     struct group *group;      /* the only one so far: NODE_GROUP */
+    struct self self;         /* and since when it runs, and whether it stops */
     struct door *door;
     struct past *past;
     struct peers *peers;
@@ -47,14 +51,6 @@ struct node {
     uv_prepare_t turn_end;
     uv_timer_t beat; /* every heartbeat: deadlines, status to peers, the elapsed clock */
     uv_signal_t sigterm, sigint, sighup, sigchld;
-    uint64_t started_ms; /* clock_boot_ms() */
-    struct {
-        uv_fs_t request;
-        bool asked;                          /* the request is under way */
-        uint64_t at_ms;                      /* clock_boot_ms() of the last one */
-        uint64_t disk_free, disk_total, rss; /* bytes; 0: not known yet */
-    } probe;                                 /* see health_beat() */
-    bool stopping;
     bool anew; /* this node was readmitted: once the loop has stopped, it starts again with an empty log */
     uint64_t stop_deadline_ms;
 };
@@ -64,6 +60,12 @@ struct node {
 const char *node_no_service(const struct node *n);
 /* Fills n->owner, with what the node has by then; the rest is borrowed from its places in the struct. */
 void node_owns_group(struct node *n);
+/* Fills n->self, but for the peers. */
+void node_knows_itself(struct node *n);
+/* What the door uses of the node; once there are log and group. */
+struct door_owner node_owns_door(struct node *n);
+/* What the links use of it; once there is the door. */
+struct peers_owner node_owns_peers(struct node *n);
 void node_turn_end(struct node *n); /* the end of each turn of the loop */
 void node_beat(struct node *n);     /* each heartbeat */
 

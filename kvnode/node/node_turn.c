@@ -82,6 +82,63 @@ void node_owns_group(struct node *n)
                                     .on_contradiction = on_contradiction};
 }
 
+void node_knows_itself(struct node *n)
+{
+    n->self.config = n->config;
+    n->self.loop = &n->loop;
+    n->self.group = n->group;
+    n->self.door = n->door;
+    n->self.clock = &n->clock;
+    n->self.rivals = &n->rivals;
+}
+
+/* ---- for the door and the links ---- */
+
+static void on_readmitted(void *arg)
+{
+    struct node *n = arg;
+
+    n->anew = true;
+    uv_stop(&n->loop);
+}
+
+struct door_owner node_owns_door(struct node *n)
+{
+    return (struct door_owner){.config = n->config,
+                               .group = n->group,
+                               .log = n->log,
+                               .turn = &n->turn,
+                               .links = &n->links,
+                               .arg = n,
+                               .on_readmitted = on_readmitted};
+}
+
+static const struct peer_handlers *handlers_of_group(void *arg, uint16_t number)
+{
+    const struct node *n = arg;
+
+    return number == NODE_GROUP ? &n->group->handlers : NULL;
+}
+
+static void on_linked(void *arg, uint64_t peer)
+{
+    struct node *n = arg;
+
+    group_linked(n->group, peer);
+}
+
+struct peers_owner node_owns_peers(struct node *n)
+{
+    return (struct peers_owner){.self = &n->self,
+                                .streams = &n->streams,
+                                .door = n->door,
+                                .rivals = &n->rivals,
+                                .skew = &n->clock.skew,
+                                .arg = n,
+                                .group = handlers_of_group,
+                                .on_linked = on_linked};
+}
+
 const char *node_no_service(const struct node *n)
 {
     if (rivals_prevail(&n->rivals, n->config->n_peers + 1))

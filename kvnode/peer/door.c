@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "kvnode/config/data_dir.h"
-#include "kvnode/node/node_state.h"
+#include "kvnode/group/group.h"
 #include "sync/base/clock.h"
 #include "sync/base/disk.h"
 #include "sync/base/error.h"
@@ -37,7 +37,8 @@ struct guest {
 };
 
 struct door {
-    struct node *node; /* borrowed */
+    struct door_owner owner;
+    bool readmitted; /* the owner was told */
     uint64_t id;
     struct incarnations table; /* own among them */
     bool founder;
@@ -61,7 +62,7 @@ static struct incarnation *own(const struct door *d)
 
 static const char *name_of(const struct door *d, uint64_t id)
 {
-    return config_member_name(d->node->config, id);
+    return config_member_name(d->owner.config, id);
 }
 
 /* ---- the note ---- */
@@ -69,7 +70,7 @@ static const char *name_of(const struct door *d, uint64_t id)
 static void note_encode(const struct door *d, struct buffer *b)
 {
     buffer_put_u16(b, NOTE_VERSION);
-    buffer_put_u64(b, d->node->config->cluster_id);
+    buffer_put_u64(b, d->owner.config->cluster_id);
     buffer_put_u16(b, (uint16_t)d->id);
     buffer_put_u8(b, (d->founder ? NOTE_FOUNDER : 0) | (d->contradicted ? NOTE_CONTRADICTED : 0));
     buffer_put_u64(b, d->gate);
@@ -85,16 +86,16 @@ static bool put_note(struct door *d, bool now)
     buffer_clear(b);
     note_encode(d, b);
     if (!b->failed)
-        stored = shared_log_put_note(d->node->log, b->data, b->len, now);
+        stored = shared_log_put_note(d->owner.log, b->data, b->len, now);
     d->unwritten = !stored;
     return stored;
 }
 
 static int read_note(struct door *d, char *why)
 {
-    const struct config *config = d->node->config;
+    const struct config *config = d->owner.config;
     size_t len;
-    const void *bytes = shared_log_note(d->node->log, &len);
+    const void *bytes = shared_log_note(d->owner.log, &len);
     struct cursor in = cursor_of(bytes, len);
     unsigned version, id, flags;
     uint64_t cluster;
@@ -144,7 +145,7 @@ static void go_back(struct door *d, enum incarnation_fault fault, const char *wh
     if (d->standing == STANDING_GONE_BACK)
         return;
     d->standing = STANDING_GONE_BACK;
-    consensus_freeze(d->node->group->consensus);
+    consensus_freeze(d->owner.group->consensus);
     if (empty) {
         snprintf(d->text, sizeof d->text,
                  "this node's log is empty, but %s knows id %" PRIu64
@@ -167,17 +168,17 @@ static void begin_anew(struct door *d)
     char path[4200];
     int fd;
 
-    snprintf(path, sizeof path, "%s/" DATA_DIR_READMITTED, d->node->config->data_dir);
+    snprintf(path, sizeof path, "%s/" DATA_DIR_READMITTED, d->owner.config->data_dir);
     fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0 || fsync(fd) != 0 || disk_sync_name(path) != 0) {
         log_error("%s: %s: this node was readmitted, and cannot note it", path, strerror(errno));
     } else {
-        d->node->anew = true;
-        uv_stop(&d->node->loop);
+        d->readmitted = true;
+        d->owner.on_readmitted(d->owner.arg);
     }
     if (fd >= 0)
         close(fd);
-    turn_waited(&d->node->turn, since);
+    turn_waited(d->owner.turn, since);
 }
 
 static void judge_self(struct door *d, const struct incarnation *said, uint64_t by)
@@ -197,16 +198,16 @@ static void judge_self(struct door *d, const struct incarnation *said, uint64_t 
     fault = incarnation_check(said, self);
     if (fault != INCARNATION_FINE)
         go_back(d, fault, name_of(d, by));
-    if (said->era > self->era && said->boot == 0 && !d->node->anew)
+    if (said->era > self->era && said->boot == 0 && !d->readmitted)
         begin_anew(d);
 }
 
 /* Beside a log that is there; without one it is set aside. */
-static int check_state(const struct node *n, char *why)
+static int check_state(const struct group *g, char *why)
 {
-    struct state_owner owner = group_state_owner(n->group);
+    struct state_owner owner = group_state_owner(g);
     char text[STATE_DB_ERROR_MAX];
-    int rv = state_db_check_owner(n->group->state_path, &owner, text);
+    int rv = state_db_check_owner(g->state_path, &owner, text);
 
     if (rv != 0)
         snprintf(why, 512, "%.380s%s", text,
@@ -214,7 +215,7 @@ static int check_state(const struct node *n, char *why)
     return rv;
 }
 
-int door_open(struct node *n, bool has_log, struct door **out, char *why)
+int door_open(const struct door_owner *owner, bool has_log, struct door **out, char *why)
 {
     struct door *d = calloc(1, sizeof *d);
     struct buffer b = BUFFER_INIT;
@@ -224,12 +225,12 @@ int door_open(struct node *n, bool has_log, struct door **out, char *why)
     *out = d;
     if (d == NULL)
         return -ENOMEM;
-    d->node = n;
-    d->id = n->config->id;
-    snprintf(d->way_back, sizeof d->way_back, "kvnode readmit %s, at another node", n->config->name);
+    d->owner = *owner;
+    d->id = owner->config->id;
+    snprintf(d->way_back, sizeof d->way_back, "kvnode readmit %s, at another node", owner->config->name);
     rv = read_note(d, why);
     if (rv == 0 && has_log)
-        rv = check_state(n, why);
+        rv = check_state(owner->group, why);
     if (rv != 0)
         return rv;
     self = incarnations_get(&d->table, d->id);
@@ -240,7 +241,7 @@ int door_open(struct node *n, bool has_log, struct door **out, char *why)
     self->past[0] = self->nonce;
     if (getrandom(&self->nonce, sizeof self->nonce, 0) != (ssize_t)sizeof self->nonce)
         return -EIO;
-    consensus_stored_end(n->group->consensus, &self->born_index, &self->born_term);
+    consensus_stored_end(owner->group->consensus, &self->born_index, &self->born_term);
     if (has_log && self->index == 0)
         self->index = 1; /* the founding is committed */
     if (self->born_term > self->term)
@@ -256,12 +257,12 @@ int door_open(struct node *n, bool has_log, struct door **out, char *why)
                        "votes nor serves"
                      : "this node's data have gone back: it neither votes nor serves");
     }
-    consensus_set_voting(n->group->consensus, d->gate == 0);
+    consensus_set_voting(owner->group->consensus, d->gate == 0);
     note_encode(d, &b);
-    rv = b.failed ? -ENOMEM : shared_log_save_note(n->log, b.data, b.len);
+    rv = b.failed ? -ENOMEM : shared_log_save_note(owner->log, b.data, b.len);
     buffer_deinit(&b);
     if (rv != 0)
-        snprintf(why, 512, "%.300s/log.db: this start could not be noted: %s", n->config->data_dir,
+        snprintf(why, 512, "%.300s/log.db: this start could not be noted: %s", owner->config->data_dir,
                  rv > 0 ? "the disk is full: make room and start again" : strerror(-rv));
     return rv > 0 ? -ENOSPC : rv;
 }
@@ -466,7 +467,7 @@ void door_contradicted(struct door *d)
         "this process ends. Started again, this node neither votes nor serves. What only it has is in %s: "
         "keep a copy, if a majority of the others lost it. The way back, to what the others have: "
         "kvnode readmit %s, at another node",
-        d->node->config->data_dir, d->node->config->name);
+        d->owner.config->data_dir, d->owner.config->name);
 }
 
 void door_log_shorter(struct door *d, uint64_t peer, uint64_t index, uint64_t match)
@@ -489,17 +490,17 @@ void door_log_shorter(struct door *d, uint64_t peer, uint64_t index, uint64_t ma
  * that was ever acknowledged. */
 static bool may_let_in(const struct door *d, bool *leads_out)
 {
-    struct node *n = d->node;
+    const struct door_owner *o = &d->owner;
 
-    *leads_out = consensus_leader_ready(n->group->consensus);
+    *leads_out = consensus_leader_ready(o->group->consensus);
     return d->standing == STANDING_MEMBER &&
-           (*leads_out || (d->founder && consensus_started(n->group->consensus) &&
-                           consensus_last(n->group->consensus) == 1));
+           (*leads_out || (d->founder && consensus_started(o->group->consensus) &&
+                           consensus_last(o->group->consensus) == 1));
 }
 
 static void let_in(struct door *d, struct guest *g, bool leads)
 {
-    struct node *n = d->node;
+    const struct door_owner *o = &d->owner;
     struct incarnation *known = incarnations_find(&d->table, g->id);
     struct incarnation life = g->said;
     struct entry *first;
@@ -507,9 +508,9 @@ static void let_in(struct door *d, struct guest *g, bool leads)
 
     if (known != NULL && (known->index != 0 || known->gone))
         return;
-    if (consensus_match(n->group->consensus, g->id) != 0)
+    if (consensus_match(o->group->consensus, g->id) != 0)
         return; /* it still counts for what it had: see leave_office() */
-    first = consensus_first_entry(n->group->consensus, g->id);
+    first = consensus_first_entry(o->group->consensus, g->id);
     if (first == NULL)
         return;
     if (known == NULL)
@@ -519,16 +520,16 @@ static void let_in(struct door *d, struct guest *g, bool leads)
         *known = life;
         d->tell_all = true;
         /* From here on it counts as a node that may have promised something. */
-        b = put_note(d, true) ? n->links.begin(n->links.arg, g->id, PEER_ADMISSION, 0) : NULL;
+        b = put_note(d, true) ? o->links->begin(o->links->arg, g->id, PEER_ADMISSION, 0) : NULL;
         if (b != NULL) {
             peer_admission_encode(
                 b, &(struct peer_admission){.era = life.era,
-                                            .term = leads ? consensus_term(n->group->consensus) : 1,
+                                            .term = leads ? consensus_term(o->group->consensus) : 1,
                                             .vote = leads ? d->id : 0,
-                                            .gate = leads ? consensus_last(n->group->consensus) : 0,
+                                            .gate = leads ? consensus_last(o->group->consensus) : 0,
                                             .configuration = first->data,
                                             .len = first->len});
-            n->links.end(n->links.arg, g->id);
+            o->links->end(o->links->arg, g->id);
             log_info("%s is let in", name_of(d, g->id));
         }
     }
@@ -550,7 +551,7 @@ static int on_admission(void *arg, uint64_t peer, const struct frame *frame)
     static struct configuration conf;
     struct cursor in = cursor_of(frame->payload, frame->len);
     struct door *d = arg;
-    struct node *n = d->node;
+    const struct door_owner *o = &d->owner;
     struct incarnation *self = own(d);
     struct peer_admission a;
     char why[512] = "";
@@ -563,17 +564,17 @@ static int on_admission(void *arg, uint64_t peer, const struct frame *frame)
     d->gate = a.gate;
     /* Whatever it may have voted before its files were lost: in the leader's term it is
      * for the leader, in earlier ones it cannot vote any more. */
-    if (!put_note(d, true) || consensus_found(n->group->consensus, &conf, a.term, a.vote) != 0) {
+    if (!put_note(d, true) || consensus_found(o->group->consensus, &conf, a.term, a.vote) != 0) {
         log_error("let in by %s, but the disk is full: make room", name_of(d, peer));
         return 0;
     }
     self->index = 1;
     self->born_index = self->index;
     self->term = self->born_term = a.term;
-    consensus_set_voting(n->group->consensus, a.gate == 0);
+    consensus_set_voting(o->group->consensus, a.gate == 0);
     put_note(d, true);
     d->standing = STANDING_MEMBER;
-    if (consensus_start(n->group->consensus, 0, why) != 0)
+    if (consensus_start(o->group->consensus, 0, why) != 0)
         group_die(why);
     log_info("let in by %s: a member of a cluster of %u nodes", name_of(d, peer), conf.n);
     return 0;
@@ -588,7 +589,7 @@ int door_readmit(struct door *d, uint64_t id)
 
     if (d->standing != STANDING_MEMBER)
         return KV_E_UNAVAILABLE;
-    first = consensus_first_entry(d->node->group->consensus, id);
+    first = consensus_first_entry(d->owner.group->consensus, id);
     if (first == NULL || id == d->id) {
         entry_put(first);
         return id == d->id ? KV_E_EXIST : KV_E_NOENT;
@@ -597,15 +598,15 @@ int door_readmit(struct door *d, uint64_t id)
     if (known == NULL || (!known->gone && (g == NULL || !g->shut)))
         return KV_E_EXIST;
     if (!may_let_in(d, &leads) || !leads) {
-        uint64_t leader = consensus_leader(d->node->group->consensus);
+        uint64_t leader = consensus_leader(d->owner.group->consensus);
         struct buffer *b = leader != 0 && leader != d->id
-                               ? d->node->links.begin(d->node->links.arg, leader, PEER_READMIT, 0)
+                               ? d->owner.links->begin(d->owner.links->arg, leader, PEER_READMIT, 0)
                                : NULL;
 
         if (b == NULL)
             return KV_E_UNAVAILABLE;
         peer_id_encode(b, id);
-        d->node->links.end(d->node->links.arg, leader);
+        d->owner.links->end(d->owner.links->arg, leader);
         return KV_OK;
     }
     *known = (struct incarnation){.id = id, .era = known->era + 1};
@@ -622,7 +623,7 @@ static int on_readmit(void *arg, uint64_t peer, const struct frame *frame)
     uint64_t id;
 
     (void)peer;
-    if (peer_id_decode(&in, &id) && consensus_is_leader(d->node->group->consensus))
+    if (peer_id_decode(&in, &id) && consensus_is_leader(d->owner.group->consensus))
         door_readmit(d, id);
     return 0;
 }
@@ -640,7 +641,7 @@ void door_hear_peers(struct door *d, struct peer_handlers *handlers)
  * not be looked at again. A leader of another term begins with nothing. */
 static void leave_office(struct door *d, uint64_t now_ms)
 {
-    struct consensus *c = d->node->group->consensus;
+    struct consensus *c = d->owner.group->consensus;
     uint64_t to = 0, most = 0;
     bool wanted = false;
 
@@ -652,7 +653,7 @@ static void leave_office(struct door *d, uint64_t now_ms)
 
         if (door_shut(d, g->id, NULL) || g->said.index == 0) {
             wanted |= match != 0;
-        } else if (d->node->links.up(d->node->links.arg, g->id) && match > most) {
+        } else if (d->owner.links->up(d->owner.links->arg, g->id) && match > most) {
             to = g->id;
             most = match;
         }
@@ -666,7 +667,7 @@ static void leave_office(struct door *d, uint64_t now_ms)
 
 static void note_own_progress(struct door *d)
 {
-    struct consensus *c = d->node->group->consensus;
+    struct consensus *c = d->owner.group->consensus;
     struct incarnation *self = own(d);
     uint64_t applied = consensus_applied(c), stored = consensus_stored(c);
 
@@ -690,7 +691,7 @@ static void note_own_progress(struct door *d)
 
 static void tell(struct door *d, uint64_t peer, bool all)
 {
-    struct buffer *b = d->node->links.begin(d->node->links.arg, peer, PEER_LIVES, 0);
+    struct buffer *b = d->owner.links->begin(d->owner.links->arg, peer, PEER_LIVES, 0);
 
     if (b == NULL)
         return;
@@ -700,7 +701,7 @@ static void tell(struct door *d, uint64_t peer, bool all)
         buffer_put_u16(b, 1);
         incarnation_encode(b, own(d));
     }
-    d->node->links.end(d->node->links.arg, peer);
+    d->owner.links->end(d->owner.links->arg, peer);
 }
 
 void door_beat(struct door *d, uint64_t now_ms)
@@ -714,14 +715,14 @@ void door_beat(struct door *d, uint64_t now_ms)
     for (unsigned i = 0; i < d->n_guests; i++) {
         struct guest *g = &d->guests[i];
 
-        if (!d->node->links.up(d->node->links.arg, g->id))
+        if (!d->owner.links->up(d->owner.links->arg, g->id))
             continue;
         tell(d, g->id, all);
         if (may && g->heard && !g->shut && g->said.index == 0 && now_ms - g->offered_ms >= OFFER_EVERY_MS) {
             g->offered_ms = now_ms;
             /* A leader may have been followed by another and not have heard of it: it asks a majority. */
             if (leads)
-                consensus_read_index(d->node->group->consensus, GROUP_OWNER_TOKEN | g->id);
+                consensus_read_index(d->owner.group->consensus, GROUP_OWNER_TOKEN | g->id);
             else
                 let_in(d, g, false);
         }

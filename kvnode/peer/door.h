@@ -21,17 +21,34 @@
 
 struct config;
 struct door;
-struct node;
+struct group;
 struct peer_handlers;
+struct peer_links;
+struct shared_log;
+struct turn;
 
 enum standing { STANDING_MEMBER, STANDING_WAITING, STANDING_GONE_BACK };
 
 /* Before anything is opened: removes the log and state of a node that was readmitted. 0 or
  * -errno with why (512 bytes). */
 int door_discard(const struct config *config, char *why);
-/* After consensus_open(): reads the note in log.db, refuses another node's files before it writes anything,
- * and counts this start durably. founder: this node is about to found. 0 or -errno with why (512 bytes). */
-int door_open(struct node *n, bool has_log, struct door **out, char *why);
+
+/* What it uses of its node; all borrowed. */
+struct door_owner {
+    const struct config *config;
+    struct group *group; /* whose log says who is a member: opened, not started */
+    struct shared_log *log;
+    struct turn *turn;
+    const struct peer_links *links; /* before door_beat() */
+    /* This node is to begin anew: the process starts again, and door_discard() finds what is to go. */
+    void *arg;
+    void (*on_readmitted)(void *arg);
+};
+
+/* Reads the note in log.db, refuses another node's files before it writes anything, and counts this start
+ * durably. The owner is copied. 0 or -errno with why (512 bytes); *out is there in any case but without
+ * memory for itself (NULL). */
+int door_open(const struct door_owner *owner, bool has_log, struct door **out, char *why);
 void door_free(struct door *d); /* NULL is ignored */
 /* Before this node founds a cluster; its log has been stored. */
 void door_founded(struct door *d);

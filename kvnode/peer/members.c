@@ -6,10 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "kvnode/node/node_state.h"
+#include "kvnode/config/config.h"
+#include "kvnode/group/group.h"
 #include "kvnode/peer/door.h"
-#include "kvnode/peer/health_look.h"
 #include "kvnode/peer/peers.h"
+#include "kvnode/peer/self.h"
 #include "sync/base/clock.h"
 
 /* Under load everybody is some turns behind; for so long, it is catching up. */
@@ -96,7 +97,7 @@ static void find_view(void *arg, const struct peer_view *view)
 }
 
 struct look {
-    const struct node *node;
+    const struct self *self;
     struct members *out;
     uint64_t newest; /* index committed anywhere we know of */
     uint64_t now;
@@ -112,51 +113,54 @@ static void find_newest(void *arg, const struct peer_view *view)
         l->newest = view->status.health.commit;
 }
 
+/* What a node says of itself. */
+static void take_status(struct member *m, const struct peer_status *status)
+{
+    m->health = status->health;
+    m->applied = status->applied;
+    m->digest_index = status->digest_index;
+    m->digest = status->digest;
+    m->role = status->role;
+}
+
 static void look_at_self(const struct look *l, struct member *m)
 {
-    const struct node *n = l->node;
-    const struct progress *progress = peers_progress(n->peers, 0);
+    const struct config *config = l->self->config;
+    const struct progress *progress = peers_progress(l->self->peers, 0);
+    struct peer_status status;
 
     m->self = m->known = true;
-    snprintf(m->address, sizeof m->address, strchr(n->config->listen_host, ':') != NULL ? "[%s]:%u" : "%s:%u",
-             n->config->listen_host, n->config->listen_port);
-    health_look(n, &m->health);
+    snprintf(m->address, sizeof m->address, strchr(config->listen_host, ':') != NULL ? "[%s]:%u" : "%s:%u",
+             config->listen_host, config->listen_port);
+    self_look(l->self, &status);
+    take_status(m, &status);
     m->last_seen_ms = l->now;
-    m->applied = m->digest_index = store_applied(n->group->store);
-    m->digest = store_digest(n->group->store);
-    m->role = consensus_is_leader(n->group->consensus)      ? PEER_LEADER
-              : consensus_is_candidate(n->group->consensus) ? PEER_CANDIDATE
-                                                            : PEER_FOLLOWER;
     m->lag_ms = progress_lag_ms(progress, l->now);
     m->state = state_of(m, progress, l->now);
 }
 
 /* What the peer said last may be a heartbeat old; who leads this node knows itself. */
-static uint8_t peer_role(const struct node *n, const struct peer_view *v)
+static uint8_t peer_role(const struct group *g, const struct peer_view *v)
 {
-    if (v->id == consensus_leader(n->group->consensus))
+    if (v->id == consensus_leader(g->consensus))
         return PEER_LEADER;
-    return v->status.role == PEER_LEADER && v->status.term < consensus_term(n->group->consensus)
-               ? PEER_FOLLOWER
-               : v->status.role;
+    return v->status.role == PEER_LEADER && v->status.term < consensus_term(g->consensus) ? PEER_FOLLOWER
+                                                                                          : v->status.role;
 }
 
 static void look_at_peer(const struct look *l, struct member *m)
 {
-    const struct progress *progress = peers_progress(l->node->peers, m->id);
+    const struct progress *progress = peers_progress(l->self->peers, m->id);
     struct search s = {.id = m->id};
 
-    peers_each(l->node->peers, &s, find_view);
+    peers_each(l->self->peers, &s, find_view);
     if (!s.found)
         return;
     snprintf(m->address, sizeof m->address, "%s", s.view.address);
-    m->health = s.view.status.health;
+    take_status(m, &s.view.status);
     m->known = s.view.status_ms != 0;
     m->last_seen_ms = s.view.last_seen_ms;
-    m->applied = s.view.status.applied;
-    m->digest_index = s.view.status.digest_index;
-    m->digest = s.view.status.digest;
-    m->role = peer_role(l->node, &s.view);
+    m->role = peer_role(l->self->group, &s.view);
     m->lag_ms = progress_lag_ms(progress, l->now);
     if (!s.view.up) {
         snprintf(m->error, sizeof m->error, "%s", s.view.error);
@@ -165,7 +169,7 @@ static void look_at_peer(const struct look *l, struct member *m)
         m->state = MEMBER_SILENT;
     } else {
         m->state = state_of(m, progress, l->now);
-        if (door_shut(l->node->door, m->id, NULL))
+        if (door_shut(l->self->door, m->id, NULL))
             m->state = MEMBER_GONE_BACK;
     }
 }
@@ -180,10 +184,10 @@ static void add_member(void *arg, uint64_t id, const char *address, bool voter)
     l->out->n++;
     *m = (struct member){.id = id,
                          .voter = voter,
-                         .name = config_member_name(l->node->config, id),
+                         .name = config_member_name(l->self->config, id),
                          .state = MEMBER_UNREACHABLE};
     snprintf(m->address, sizeof m->address, "%s", address);
-    if (id == l->node->config->id)
+    if (id == l->self->config->id)
         look_at_self(l, m);
     else
         look_at_peer(l, m);
@@ -246,7 +250,7 @@ static void judge(struct look *l)
     for (i = 0; i < o->n; i++) {
         const struct member *m = &o->all[i];
 
-        if (is_heard(m) && !m->self && m->health.leader != 0 && m->health.leader != l->node->config->id)
+        if (is_heard(m) && !m->self && m->health.leader != 0 && m->health.leader != l->self->config->id)
             o->elsewhere = m->health.leader;
         if (m->voter && n < 32)
             voters[n++] = m;
@@ -269,25 +273,27 @@ static void judge(struct look *l)
         o->elsewhere = 0;
 }
 
-void members_look(const struct node *n, struct members *out)
+void members_look(const struct self *self, struct members *out)
 {
+    const struct config *config = self->config;
+    const struct group *g = self->group;
     struct look l = {
-        .node = n, .out = out, .newest = consensus_commit(n->group->consensus), .now = clock_boot_ms()};
+        .self = self, .out = out, .newest = consensus_commit(g->consensus), .now = clock_boot_ms()};
 
     memset(out, 0, sizeof *out);
-    if (store_applied(n->group->store) > l.newest)
-        l.newest = store_applied(n->group->store);
-    peers_each(n->peers, &l, find_newest);
-    out->leader = consensus_leader(n->group->consensus);
-    if (out->leader == 0 && n->group->leaderless_since_ms != 0)
-        out->leaderless_ms = l.now - n->group->leaderless_since_ms;
-    consensus_members(n->group->consensus, &l, add_member);
+    if (store_applied(g->store) > l.newest)
+        l.newest = store_applied(g->store);
+    peers_each(self->peers, &l, find_newest);
+    out->leader = consensus_leader(g->consensus);
+    if (out->leader == 0 && g->leaderless_since_ms != 0)
+        out->leaderless_ms = l.now - g->leaderless_since_ms;
+    consensus_members(g->consensus, &l, add_member);
     if (out->n == 0) { /* no member yet: whom it is to be one with */
         size_t i;
 
-        add_member(&l, n->config->id, n->config->name, true);
-        for (i = 0; i < n->config->n_peers; i++)
-            add_member(&l, n->config->peers[i].id, n->config->peers[i].name, true);
+        add_member(&l, config->id, config->name, true);
+        for (i = 0; i < config->n_peers; i++)
+            add_member(&l, config->peers[i].id, config->peers[i].name, true);
     }
     judge(&l);
 }

@@ -10,7 +10,7 @@
 
 #include "sync/wire/health.h"
 
-struct node;
+struct self;
 
 #define MEMBERS_MAX (HEALTH_LINKS_MAX + 1)
 
@@ -57,7 +57,7 @@ struct members {
     uint64_t leaderless_ms;  /* for how long this node has known no leader */
 };
 
-void members_look(const struct node *n, struct members *out);
+void members_look(const struct self *self, struct members *out);
 /* The highest feature level that all members know, who are all heard; 0: one is not. */
 uint64_t members_level(const struct members *all);
 /* "healthy", "disk full", … */

@@ -15,8 +15,13 @@
 #include "kvnode/peer/progress.h"
 #include "sync/wire/peer_frame.h"
 
-struct node;
+struct door;
+struct peer_handlers;
 struct peers;
+struct rivals;
+struct self;
+struct skew;
+struct streams;
 
 /* What is known of a peer. */
 struct peer_view {
@@ -32,17 +37,28 @@ struct peer_view {
 /* A peer's status that is older says nothing of it any more (three heartbeats, if they are longer). */
 #define PEER_FRESH_MS 1500
 
-/* Opens the peer socket and starts dialling. 0 or -errno with why (512 bytes). */
-int peers_start(struct node *node, struct peers **out, char *why);
+/* What the links use of their node; all borrowed. */
+struct peers_owner {
+    const struct self *self;
+    struct streams *streams;
+    struct door *door;
+    struct rivals *rivals;
+    struct skew *skew;
+    void *arg;
+    /* Who takes what bears this group; NULL: this node has none of that number. */
+    const struct peer_handlers *(*group)(void *arg, uint16_t number);
+    /* The link to that peer is there, perhaps again: what was under way may be lost. */
+    void (*on_linked)(void *arg, uint64_t peer);
+};
+
+/* Opens the peer socket and starts dialling. The owner is copied. 0 or -errno with why (512 bytes); *out is
+ * there in any case but without memory for itself (NULL). */
+int peers_start(const struct peers_owner *owner, struct peers **out, char *why);
 /* Ends all links and joins their threads. */
 void peers_stop(struct peers *p);
 void peers_free(struct peers *p); /* after the loop has closed the handles */
 
-/* Where to append the payload of a frame to that peer; NULL: no link. peers_end()
- * finishes it. */
-struct buffer *peers_begin(struct peers *p, uint64_t peer, enum peer_frame type, uint64_t id);
-void peers_end(struct peers *p, uint64_t peer);
-/* What a group asks of these links. Valid until peers_free(). */
+/* What groups and the door ask of these links. Valid until peers_free(). */
 struct peer_links peers_links(struct peers *p);
 /* Every heartbeat: status to all, links that have gone silent are closed. */
 void peers_beat(struct peers *p, uint64_t now_ms);

@@ -5,9 +5,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "kvnode/node/node_state.h"
+#include "kvnode/config/config.h"
+#include "kvnode/group/clock_watch.h"
+#include "kvnode/group/group.h"
+#include "kvnode/peer/rivals.h"
 #include "kvnode/peer/door.h"
 #include "kvnode/peer/members.h"
+#include "kvnode/peer/self.h"
 
 #define USED_WARN_PERCENT 80
 /* What is left then is gone with a few large writes. */
@@ -37,7 +41,7 @@ static void size_text(uint64_t bytes, char out[static 24])
     snprintf(out, 24, v >= 10 || v == (double)(uint64_t)v ? "%.0f %s" : "%.1f %s", v, units[i]);
 }
 
-static void about_disks(struct node *n, const struct members *members, json_t *list)
+static void about_disks(const struct self *self, const struct members *members, json_t *list)
 {
     char free_text[24], total[24];
     size_t i;
@@ -58,12 +62,12 @@ static void about_disks(struct node *n, const struct members *members, json_t *l
             add(list, "the disk of %s has %s of %s left", m->name, free_text, total);
         }
     }
-    if (n->group->writeback == NULL) {
+    if (self->group->writeback == NULL) {
         add(list, "a state file from a peer is being installed");
-    } else if (writeback_state(n->group->writeback) != WRITEBACK_OK) {
+    } else if (writeback_state(self->group->writeback) != WRITEBACK_OK) {
         char text[STATE_DB_ERROR_MAX];
 
-        writeback_error(n->group->writeback, text);
+        writeback_error(self->group->writeback, text);
         add(list, "%s", text);
     }
 }
@@ -93,16 +97,16 @@ static void about_use(const struct store_usage *usage, json_t *list)
             usage->max_keys);
 }
 
-static void about_member(struct node *n, const struct member *m, json_t *list)
+static void about_member(const struct self *self, const struct member *m, json_t *list)
 {
     const char *why = "its data are older than what it has acknowledged";
 
-    if (m->self && door_standing(n->door) == STANDING_GONE_BACK)
-        add(list, "%s. The way back: %s", door_text(n->door), door_way_back(n->door));
-    else if (m->self && door_standing(n->door) != STANDING_MEMBER)
-        add(list, "%s", door_text(n->door));
+    if (m->self && door_standing(self->door) == STANDING_GONE_BACK)
+        add(list, "%s. The way back: %s", door_text(self->door), door_way_back(self->door));
+    else if (m->self && door_standing(self->door) != STANDING_MEMBER)
+        add(list, "%s", door_text(self->door));
     else if (m->state == MEMBER_GONE_BACK) {
-        door_shut(n->door, m->id, &why);
+        door_shut(self->door, m->id, &why);
         add(list, "%s has gone back: %s; it neither votes nor counts. The way back: kvnode readmit %s",
             m->name, why, m->name);
     } else if (m->state == MEMBER_WAITING)
@@ -114,64 +118,65 @@ static void about_member(struct node *n, const struct member *m, json_t *list)
         add(list, "%s found damage in its state.db; kvnode status -n %s says more", m->name, m->name);
     if (!m->self && m->known && strcmp(m->health.version, KVFS_VERSION) != 0)
         add(list, "%s runs version %s, %s version %s", m->name,
-            m->health.version[0] != '\0' ? m->health.version : "(not told)", n->config->name, KVFS_VERSION);
+            m->health.version[0] != '\0' ? m->health.version : "(not told)", self->config->name,
+            KVFS_VERSION);
 }
 
-void warnings_rival(const struct node *n, size_t i, char *out, size_t size)
+void warnings_rival(const struct self *self, size_t i, char *out, size_t size)
 {
     snprintf(out, size,
              "%s belongs to cluster %016" PRIx64 ", this node to %016" PRIx64
              ": take its [peer] section out, or make one of the two anew: kvnode init --cluster ID",
-             config_member_name(n->config, n->rivals.all[i].id), n->rivals.all[i].cluster,
-             n->config->cluster_id);
+             config_member_name(self->config, self->rivals->all[i].id), self->rivals->all[i].cluster,
+             self->config->cluster_id);
 }
 
 /* All have been upgraded: what the new version brings waits for somebody's word. */
-static void about_level(const struct node *n, const struct members *members, json_t *list)
+static void about_level(const struct self *self, const struct members *members, json_t *list)
 {
     uint64_t known = members_level(members);
 
-    if (!n->group->stateless && known > store_level(n->group->store))
+    if (!self->group->stateless && known > store_level(self->group->store))
         add(list,
             "all nodes know feature level %" PRIu64 ", the cluster is at %u: kvnode config --cluster "
             "feature_level=%" PRIu64 " puts it in force, and no earlier version can be used from then on",
-            known, store_level(n->group->store), known);
+            known, store_level(self->group->store), known);
 }
 
-static void about_rivals(const struct node *n, json_t *list)
+static void about_rivals(const struct self *self, json_t *list)
 {
     char text[256];
     size_t i;
 
-    for (i = 0; i < n->rivals.n; i++) {
-        warnings_rival(n, i, text, sizeof text);
+    for (i = 0; i < self->rivals->n; i++) {
+        warnings_rival(self, i, text, sizeof text);
         add(list, "%s", text);
     }
 }
 
 /* The log says who is a member, for good; the file says who is linked with. */
-static void about_sections(const struct node *n, const struct members *members, json_t *list)
+static void about_sections(const struct self *self, const struct members *members, json_t *list)
 {
     size_t i, k;
 
     for (i = 0; i < members->n; i++)
-        if (!members->all[i].self && config_peer_by_id(n->config, (uint16_t)members->all[i].id) == NULL)
+        if (!members->all[i].self && config_peer_by_id(self->config, (uint16_t)members->all[i].id) == NULL)
             add(list, "%s (id %" PRIu64 ") is a member, and %s has no [peer] section for it",
-                members->all[i].address, members->all[i].id, n->config->name);
-    for (i = 0; i < n->config->n_peers; i++) {
-        for (k = 0; k < members->n && members->all[k].id != n->config->peers[i].id; k++)
+                members->all[i].address, members->all[i].id, self->config->name);
+    for (i = 0; i < self->config->n_peers; i++) {
+        for (k = 0; k < members->n && members->all[k].id != self->config->peers[i].id; k++)
             ;
         if (k == members->n)
             add(list, "%s is no member of this cluster: those are fixed when it is founded, and %s counts %u",
-                n->config->peers[i].name, n->config->name, members->voters);
+                self->config->peers[i].name, self->config->name, members->voters);
     }
     if (members->voters > 0 && members->voters % 2 == 0)
         add(list, "this cluster has %u voters, of which no more may fail than of one less", members->voters);
 }
 
-static void about_clocks(struct node *n, const struct members *members, json_t *list)
+static void about_clocks(const struct self *self, const struct members *members, json_t *list)
 {
-    uint64_t ahead = clock_watch_ahead_ns(&n->clock, store_wall_ns(n->group->store));
+    uint64_t ahead = clock_watch_ahead_ns(self->clock, store_wall_ns(self->group->store));
     size_t i;
 
     for (i = 0; i < members->n; i++)
@@ -217,18 +222,18 @@ static void about_links(const struct members *members, json_t *list)
     }
 }
 
-json_t *warnings(struct node *n, const struct members *members, const struct store_usage *usage)
+json_t *warnings(const struct self *self, const struct members *members, const struct store_usage *usage)
 {
     json_t *list = json_array();
     size_t i;
 
-    about_disks(n, members, list);
+    about_disks(self, members, list);
     for (i = 0; i < members->n; i++)
-        about_member(n, &members->all[i], list);
-    about_rivals(n, list);
-    about_level(n, members, list);
-    about_sections(n, members, list);
-    about_clocks(n, members, list);
+        about_member(self, &members->all[i], list);
+    about_rivals(self, list);
+    about_level(self, members, list);
+    about_sections(self, members, list);
+    about_clocks(self, members, list);
     about_links(members, list);
     about_use(usage, list);
     return list;

@@ -6,12 +6,12 @@
 #include <jansson.h>
 
 struct members;
-struct node;
+struct self;
 struct store_usage;
 
 /* A new array of strings. */
-json_t *warnings(struct node *n, const struct members *members, const struct store_usage *usage);
-/* The one about the i-th of n->rivals. */
-void warnings_rival(const struct node *n, size_t i, char *out, size_t size);
+json_t *warnings(const struct self *self, const struct members *members, const struct store_usage *usage);
+/* The one about the i-th of the rivals. */
+void warnings_rival(const struct self *self, size_t i, char *out, size_t size);
 
 #endif

@@ -329,6 +329,7 @@ static void open_files(struct host *h)
 {
     struct node *n = &h->node;
     char path[256], why[512];
+    struct door_owner owner;
     bool exists;
 
     snprintf(path, sizeof path, "%s/log.db", h->dir);
@@ -337,7 +338,8 @@ static void open_files(struct host *h)
     n->owner.log = n->log;
     if (group_open(n->group, &exists, why) != 0)
         violation("n%d cannot open its files: %s", h->id, why);
-    if (door_open(n, exists, &n->door, why) != 0) {
+    owner = node_owns_door(n);
+    if (door_open(&owner, exists, &n->door, why) != 0) {
         if (h->disk.failed)
             group_die(why);
         violation("n%d: %s", h->id, why);

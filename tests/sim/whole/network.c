@@ -5,9 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kvnode/group/reads.h"
-#include "kvnode/group/snapshots.h"
-#include "kvnode/group/writes.h"
 #include "kvnode/peer/door.h"
 #include "kvnode/peer/route.h"
 #include "sync/base/clock.h"
@@ -249,9 +246,7 @@ static void on_hello(struct host *h, int from, const struct frame_in_flight *f)
     counters.links++;
     trace("n%d is linked with n%d", h->id, from);
     send_status(h, from);
-    reads_retry(h->node.group->reads);
-    writes_retry(h->node.group->writes, true);
-    snapshots_linked(h->node.group->snapshots, (uint64_t)from);
+    group_linked(h->node.group, (uint64_t)from);
 }
 
 static void on_frame(struct host *h, uint64_t from, const struct frame_in_flight *f)

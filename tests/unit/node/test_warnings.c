@@ -8,8 +8,12 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "kvnode/node/node_state.h"
+#include "kvnode/config/config.h"
+#include "kvnode/group/clock_watch.h"
+#include "kvnode/group/group.h"
+#include "kvnode/peer/rivals.h"
 #include "kvnode/peer/members.h"
+#include "kvnode/peer/self.h"
 #include "kvnode/peer/warnings.h"
 
 static struct config_peer peers[] = {{.name = "n2", .id = 2}, {.name = "n3", .id = 3}};
@@ -32,13 +36,15 @@ static bool told(const struct members *members, const struct store_usage *usage,
 {
     struct group_owner owner = {.config = &config};
     struct group group = {.owner = &owner};
-    struct node n = {.config = &config, .group = &group};
+    struct clock_watch clock = {.confirmed = false};
+    struct rivals rivals = {.n = 0};
+    struct self self = {.config = &config, .group = &group, .clock = &clock, .rivals = &rivals};
     struct journal *journal = NULL;
     json_t *list;
     bool found = false;
 
     assert_int_equal(group_store_new(&group, &journal, &group.store), 0);
-    list = warnings(&n, members, usage);
+    list = warnings(&self, members, usage);
     for (size_t i = 0; i < json_array_size(list); i++) {
         const char *line = json_string_value(json_array_get(list, i));
 
