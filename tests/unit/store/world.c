@@ -95,6 +95,10 @@ int world_raw(struct world *w, uint8_t op, uint64_t session, uint64_t seq, const
         groups[i] = htobe32(w->groups[i]);
     buffer_clear(&w->bytes);
     command_encode(&w->bytes, &cmd);
+    if (w->instead != NULL) {
+        w->instead(w->instead_arg, w->bytes.data, w->bytes.len);
+        return KV_OK;
+    }
     return world_apply(w, w->bytes.data, w->bytes.len);
 }
 

@@ -32,6 +32,8 @@ struct world {
     int n_events;
     void *tap_arg; /* sees every encoded command, if set */
     void (*tap)(void *arg, uint64_t index, const void *bytes, size_t len);
+    void *instead_arg; /* takes what world_…() would apply, if set */
+    void (*instead)(void *arg, const void *bytes, size_t len);
 };
 
 /* Root, trusted, in a session of its own. */
