@@ -480,9 +480,8 @@ uint64_t writes_turn_end(struct writes *w)
 static int start(struct writes *w, const struct command *cmd, uint64_t deadline_ms, writes_done *done,
                  void *arg)
 {
-    struct buffer b = BUFFER_INIT;
+    size_t size = command_size(cmd);
     struct write *x, *old;
-    int rv;
 
     x = calloc(1, sizeof *x);
     if (x == NULL)
@@ -502,14 +501,13 @@ static int start(struct writes *w, const struct command *cmd, uint64_t deadline_
         TAILQ_INSERT_TAIL(&w->all, old, order);
         return 0;
     }
-    command_encode(&b, cmd);
-    x->entry = b.failed ? NULL : entry_new(ENTRY_COMMAND, b.data, b.len);
-    rv = b.failed ? KV_E_BUSY : KV_E_FBIG;
-    buffer_deinit(&b);
+    /* A part is long: it is copied once. */
+    x->entry = entry_new_reserve(ENTRY_COMMAND, size);
     if (x->entry == NULL) {
         free(x);
-        return rv;
+        return size > ENTRY_MAX_LEN ? KV_E_FBIG : KV_E_BUSY;
     }
+    command_write(x->entry->data, cmd);
     x->done = done;
     x->arg = arg;
     x->deadline_ms = deadline_ms;

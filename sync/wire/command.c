@@ -2,6 +2,7 @@
  * once, in body_fields(), walked by an encoder and by a decoder. */
 #include "sync/wire/command.h"
 
+#include <assert.h>
 #include <endian.h>
 #include <errno.h>
 #include <string.h>
@@ -25,6 +26,20 @@ void command_encode(struct buffer *b, const struct command *cmd)
     buffer_put_bytes(b, cmd->groups, (size_t)cmd->n_groups * sizeof(uint32_t));
     buffer_put_string(b, cmd->node, cmd->node_len);
     buffer_put_bytes(b, cmd->body, cmd->body_len);
+}
+
+size_t command_size(const struct command *cmd)
+{
+    return COMMAND_ELAPSED_AT + sizeof cmd->elapsed_ms + 3 * sizeof(uint32_t) +
+           (size_t)cmd->n_groups * sizeof(uint32_t) + sizeof(uint32_t) + cmd->node_len + cmd->body_len;
+}
+
+void command_write(uint8_t *bytes, const struct command *cmd)
+{
+    struct buffer b = {.data = bytes, .cap = command_size(cmd)}; /* full, and never too small */
+
+    command_encode(&b, cmd);
+    assert(b.data == bytes && b.len == b.cap);
 }
 
 int command_decode(const void *bytes, size_t len, struct command *cmd_out)

@@ -164,6 +164,9 @@ struct command_body {
 /* Header + body as given (body may be NULL when body_len is 0; the caller may
  * put the body after it). */
 void command_encode(struct buffer *b, const struct command *cmd);
+/* How many bytes that are; and the same into memory that has so many. */
+size_t command_size(const struct command *cmd);
+void command_write(uint8_t *bytes, const struct command *cmd);
 /* 0 or KV_E_PROTOCOL; KV_E_NOTSUP: an operation or a flag that this program does not know.
  * Checks the header only. */
 int command_decode(const void *bytes, size_t len, struct command *cmd_out);

@@ -30,8 +30,12 @@ static void header_comes_back(void **state)
                                .body = (const uint8_t *)"xyz",
                                .body_len = 3};
     struct buffer b = BUFFER_INIT;
+    uint8_t bytes[128];
 
     command_encode(&b, &cmd);
+    assert_int_equal(command_size(&cmd), b.len);
+    command_write(bytes, &cmd);
+    assert_memory_equal(bytes, b.data, b.len);
     command_set_clocks(b.data, 1234, 5678);
     assert_int_equal(command_decode(b.data, b.len, &out), KV_OK);
     assert_int_equal(out.op, COMMAND_MKDIR);
