@@ -157,14 +157,6 @@ void streams_flush(struct streams *all)
 {
 }
 
-const char *config_member_name(const struct config *config, uint64_t id)
-{
-    for (size_t i = 0; i < config->n_peers; i++)
-        if (config->peers[i].id == id)
-            return config->peers[i].name;
-    return config->name;
-}
-
 /* ---- what a dead process leaves in memory ---- */
 
 struct store *__real_store_new(uint16_t group, struct journal *journal, const struct store_events *events);

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "kvnode/group/reads.h"
-#include "kvnode/group/writes.h"
+#include "kvnode/group/removal.h"
 #include "sync/base/error.h"
 #include "tests/sim/whole/client.h"
 
@@ -133,7 +133,7 @@ static void write_at(struct host *h, struct request *r)
         cmd.body = part.data;
         cmd.body_len = part.len;
     }
-    rv = writes_start(h->node.group->writes, &cmd, on_written, r);
+    rv = removal_start(h->node.group, &cmd, on_written, r);
     buffer_deinit(&part);
     if (rv != 0)
         send_answer(r, answer_new(r, rv));
