@@ -170,7 +170,7 @@ static void open_on_node(struct files *files, struct kernel_inode *inode, uint8_
     uplink_open_inode(call, inode->ino, access, true, on_answer);
 }
 
-static void on_held(struct call *call, int code, struct cursor *body)
+static void on_held(struct call *call, int code, const union answer_body *answer)
 {
     call_end(call); /* the publication tells */
 }
@@ -189,7 +189,7 @@ void file_hold_open(struct files *files, struct file *f)
     open_on_node(files, f->inode, OPEN_WRITE, f->uid, on_held);
 }
 
-static void on_reopened(struct call *call, int code, struct cursor *body)
+static void on_reopened(struct call *call, int code, const union answer_body *answer)
 {
     struct file *f = file_find(call->hub->files, call->ino);
 

@@ -20,7 +20,7 @@
 #define FLAGS_AT 8 /* in a publication's body, behind the inode */
 #define EXPECT_AT 9
 
-static void on_published(struct call *call, int code, struct cursor *body);
+static void on_published(struct call *call, int code, const union answer_body *answer);
 
 static struct file *file_of(const struct call *call)
 {
@@ -33,11 +33,13 @@ static void send_parts(struct call *call, struct file *f)
 {
     size_t size = call->hub->uplink.node.part_size;
     struct buffer piece = BUFFER_INIT;
+    struct command_body part;
 
     while (f->part_next < f->n_parts && f->part_next < f->part_acked + PART_WINDOW) {
         buffer_clear(&piece);
-        buffer_put_u32(&piece, f->part_next);
-        buffer_put_string(&piece, f->body.data + f->part_next * size, size);
+        part = (struct command_body){
+            .part = f->part_next, .value = f->body.data + f->part_next * size, .value_len = size};
+        command_body_encode(&piece, COMMAND_PART, &part);
         if (piece.failed)
             break;
         uplink_transmit(call, f->part_next++, COMMAND_PART, 0, piece.data, piece.len);
@@ -46,11 +48,11 @@ static void send_parts(struct call *call, struct file *f)
         size_t done = f->n_parts * size;
 
         buffer_clear(&piece);
-        if (f->n_parts > 0) {
-            buffer_put_u32(&piece, f->n_parts);
-            buffer_put_u64(&piece, f->inode->ino);
-        }
-        buffer_put_bytes(&piece, f->body.data + done, f->body.len - done);
+        if (f->n_parts > 0)
+            command_last_piece_encode(&piece, f->n_parts, f->inode->ino, f->body.data + done,
+                                      f->body.len - done);
+        else
+            buffer_put_bytes(&piece, f->body.data, f->body.len);
         if (!piece.failed) {
             f->part_next++;
             uplink_transmit(call, UPLINK_LAST_PART, COMMAND_PUBLISH,
@@ -127,7 +129,6 @@ static void on_part(struct call *call, unsigned part, int code)
     case KV_E_DUPLICATE:
         break; /* the command was executed; its answer is on the way */
     default: {
-        struct cursor nothing = cursor_of(NULL, 0);
         unsigned sends = call->sends;
 
         if (uplink_retries(call, code)) {
@@ -136,7 +137,7 @@ static void on_part(struct call *call, unsigned part, int code)
             break;
         }
         uplink_cancel(call);
-        on_published(call, code, &nothing);
+        on_published(call, code, NULL);
     }
     }
 }
@@ -324,7 +325,7 @@ static void finish(struct files *files, struct file *f, int code)
         file_put(files, inode);
 }
 
-static void on_published(struct call *call, int code, struct cursor *body)
+static void on_published(struct call *call, int code, const union answer_body *answer)
 {
     struct files *files = call->hub->files;
     struct file *f = file_of(call);
@@ -339,14 +340,16 @@ static void on_published(struct call *call, int code, struct cursor *body)
 static void encode(struct file *f)
 {
     bool late = f->refusals > 0 && f->n_handles == 0 && f->base_revision != 0;
-    uint8_t flags = (f->fresh ? PUBLISH_REPLACE_CREATION : 0) | (late ? PUBLISH_IF_REVISION : 0);
+    struct command_body head = {
+        .ino = f->inode->ino,
+        .flags = (f->fresh ? PUBLISH_REPLACE_CREATION : 0) | (late ? PUBLISH_IF_REVISION : 0),
+    };
 
     if (!late)
         f->base_revision = f->attr.ino != 0 ? f->attr.content_revision : 0;
     f->body = (struct buffer)BUFFER_INIT;
-    buffer_put_u64(&f->body, f->inode->ino);
-    buffer_put_u8(&f->body, flags);
-    buffer_put_u64(&f->body, late ? f->base_revision : 0);
+    head.version = late ? f->base_revision : 0;
+    command_body_encode(&f->body, COMMAND_PUBLISH, &head);
     stage_encode(&f->inflight, &f->body);
 }
 
@@ -400,14 +403,13 @@ void publish_wait(struct kernel_inode *inode, struct call *call, call_fn *on_ans
 {
     struct files *files = call->hub->files;
     struct file *f = inode != NULL ? inode->file : NULL;
-    struct cursor nothing = cursor_of(NULL, 0);
 
     if (f == NULL || !file_is_dirty(f)) {
-        on_answer(call, 0, &nothing);
+        on_answer(call, 0, NULL);
         return;
     }
     if (f->life != FILE_LIVE && f->publication == NULL) {
-        on_answer(call, f->removed_elsewhere ? KV_E_STALE : 0, &nothing);
+        on_answer(call, f->removed_elsewhere ? KV_E_STALE : 0, NULL);
         return;
     }
     if (f->publication != NULL && !stage_empty(&f->stage)) {

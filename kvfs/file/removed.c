@@ -71,12 +71,11 @@ static void pulled(struct file *f, struct call *call)
     f->life = FILE_ORPHAN;
 }
 
-static void on_pulled(struct call *call, int code, struct cursor *body)
+static void on_pulled(struct call *call, int code, const union answer_body *answer)
 {
     struct file *f = file_find(call->hub->files, call->ino);
-    const uint8_t *data;
-    struct attr attr;
-    size_t len = 0;
+    uint64_t size;
+    size_t len;
 
     if (f == NULL || f->life != FILE_PULLING) {
         call_end(call);
@@ -89,17 +88,16 @@ static void on_pulled(struct call *call, int code, struct cursor *body)
         call_end(call);
         return;
     }
-    attr_decode(body, &attr);
-    data = cursor_string(body, READ_LENGTH_MAX, &len);
-    if (data != NULL)
-        buffer_put_bytes(&call->pull.data, data, len);
-    if (data == NULL || call->pull.data.len > attr.size || (len == 0 && call->pull.data.len < attr.size)) {
+    size = answer->read.attr.size;
+    len = answer->read.data.len;
+    buffer_put_bytes(&call->pull.data, answer->read.data.data, len);
+    if (call->pull.data.len > size || (len == 0 && call->pull.data.len < size)) {
         log_error("inode %" PRIu64 ": the node's answer to a read is short: the content of a removed file "
                   "that is still open is lost",
                   call->ino);
         f->life = FILE_LOST;
         call_end(call);
-    } else if (call->pull.data.len < attr.size && !call->pull.data.failed) {
+    } else if (call->pull.data.len < size && !call->pull.data.failed) {
         pull_next(call);
     } else {
         pulled(f, call);
@@ -109,13 +107,12 @@ static void on_pulled(struct call *call, int code, struct cursor *body)
 
 static void pull_next(struct call *call)
 {
-    buffer_clear(&call->payload);
-    buffer_put_u8(&call->payload, READ_LOCAL);
-    buffer_put_u64(&call->payload, call->ino);
-    buffer_put_u64(&call->payload, call->pull.data.len);
-    buffer_put_u32(&call->payload, READ_LENGTH_MAX);
+    const union request_body request = {
+        .read = {
+            .at = READ_LOCAL, .ino = call->ino, .offset = call->pull.data.len, .length = READ_LENGTH_MAX}};
+
     call_progress(call);
-    uplink_send(call, MESSAGE_READ, on_pulled);
+    uplink_send(call, MESSAGE_READ, &request, on_pulled);
 }
 
 static void pull(struct files *files, struct file *f)

@@ -38,23 +38,21 @@ bool room_fits(const struct files *files, const struct file *f, uint64_t size, u
     return v->unlimited || *room_out <= beyond(v->granted, v->used);
 }
 
-static void on_granted(struct call *call, int code, struct cursor *body);
+static void on_granted(struct call *call, int code, const union answer_body *answer);
 
 static void ask(struct files *files, uint64_t least, uint64_t wanted)
 {
     struct room *v = &files->room;
+    const union request_body request = {.reserve = {.held = v->granted, .least = least, .wanted = wanted}};
     struct call *call = call_begin(files->hub, NULL, CALL_PLAIN);
 
     if (call == NULL)
         return; /* room_tick() asks again */
     call->once = true;
-    buffer_put_u64(&call->payload, v->granted);
-    buffer_put_u64(&call->payload, least);
-    buffer_put_u64(&call->payload, wanted);
     v->asking = call;
     v->consumed = 0;
     v->asked_ms = call->started_ms;
-    uplink_send(call, MESSAGE_RESERVE, on_granted);
+    uplink_send(call, MESSAGE_RESERVE, &request, on_granted);
 }
 
 static void grow(struct files *files)
@@ -79,16 +77,16 @@ static void grow(struct files *files)
     ask(files, least, wanted);
 }
 
-static void on_granted(struct call *call, int code, struct cursor *body)
+static void on_granted(struct call *call, int code, const union answer_body *answer)
 {
     struct files *files = call->hub->files;
     struct room *v = &files->room;
     struct call *first = TAILQ_FIRST(&v->waiting);
-    uint64_t granted = code == 0 ? cursor_u64(body) : 0;
+    uint64_t granted = code == 0 ? answer->reserve.granted : 0;
 
     v->asking = NULL;
     call_end(call);
-    if (code == KV_E_NOTSUP || (code == 0 && body->failed)) {
+    if (code == KV_E_NOTSUP || code == KV_E_PROTOCOL) {
         v->unlimited = true;
     } else if (code == 0) {
         v->told = granted;

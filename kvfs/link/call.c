@@ -125,11 +125,9 @@ void call_wait(struct call *call, struct call_list *list, call_fn *on_answer)
 
 void call_wake(struct call *call, int code)
 {
-    struct cursor nothing = cursor_of(NULL, 0);
-
     TAILQ_REMOVE(call->waiting, call, place);
     call->waiting = NULL;
-    call->on_answer(call, code, &nothing);
+    call->on_answer(call, code, NULL);
 }
 
 void call_wake_all(struct call_list *list, int code)
@@ -214,14 +212,12 @@ static void log_deadline(const struct call *call, uint64_t now_ms)
 
 static void give_up(struct call *call, int code)
 {
-    struct cursor nothing = cursor_of(NULL, 0);
-
     if (call->waiting != NULL) {
         call_wake(call, code);
         return;
     }
     uplink_cancel(call);
-    call->on_answer(call, code, &nothing);
+    call->on_answer(call, code, NULL);
 }
 
 /* A page-cache read cannot be interrupted, and a signal with a handler must not

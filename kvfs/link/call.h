@@ -16,16 +16,17 @@
 #include <sys/types.h>
 
 #include "kvfs/link/call_kind.h"
-#include "sync/wire/message.h"
+#include "sync/wire/body.h"
 
 struct hub;
 struct call;
 
 TAILQ_HEAD(call_list, call);
 
-/* code: 0, an enum kv_error, or -EINTR / -ENOMEM. body: what follows the code,
- * empty if the answer did not come from the node. */
-typedef void call_fn(struct call *call, int code, struct cursor *body);
+/* code: 0, an enum kv_error (KV_E_PROTOCOL: the answer was malformed, too), or -EINTR / -ENOMEM.
+ * answer: with code 0 that of the message which was sent, borrowed; else, and where none was sent, it
+ * means nothing. */
+typedef void call_fn(struct call *call, int code, const union answer_body *answer);
 
 /* Counters of what the kernel was told; a call keeps those of when it began. */
 struct call_marks {

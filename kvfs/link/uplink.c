@@ -175,18 +175,19 @@ static void start(struct call *call)
 
     /* Replies of any size are possible only for requests that fit in memory. */
     if (call->payload.failed) {
-        struct cursor nothing = cursor_of(NULL, 0);
-
         uplink_cancel(call);
-        call->on_answer(call, -ENOMEM, &nothing);
+        call->on_answer(call, -ENOMEM, NULL);
         return;
     }
     if (hub->uplink.client != NULL && !hub->uplink.broken)
         uplink_send_call(call);
 }
 
-void uplink_send(struct call *call, enum message_type type, call_fn *on_answer)
+void uplink_send(struct call *call, enum message_type type, const union request_body *request,
+                 call_fn *on_answer)
 {
+    buffer_clear(&call->payload);
+    body_encode_request(&call->payload, (uint8_t)type, request);
     call->seq = 0;
     enter(call, type, on_answer);
     start(call);
@@ -209,14 +210,14 @@ static void put_head(struct call *call, enum command_op op)
     struct uplink *u = &hub->uplink;
     struct command command = {.op = (uint8_t)op, .session = u->session, .seq = call->seq, .node = ""};
     bool trusted = u->node.trusted;
+    const union request_body request = {
+        .write = {.has_owner = trusted, .uid = call->caller.uid, .gid = call->caller.gid}};
 
     command.acked_below = acked_below(u);
     if (trusted)
         command.flags |= COMMAND_TRUSTED;
     buffer_clear(&call->payload);
-    buffer_put_u8(&call->payload, trusted);
-    buffer_put_u32(&call->payload, call->caller.uid);
-    buffer_put_u32(&call->payload, call->caller.gid);
+    body_encode_request(&call->payload, MESSAGE_WRITE, &request);
     command_encode(&call->payload, &command);
 }
 
@@ -262,25 +263,25 @@ void uplink_cancel(struct call *call)
 
 void uplink_ask_inode(struct call *call, enum message_type type, uint64_t ino, call_fn *on_answer)
 {
-    buffer_clear(&call->payload);
-    buffer_put_u8(&call->payload, READ_LOCAL);
-    buffer_put_u64(&call->payload, ino);
-    uplink_send(call, type, on_answer);
+    /* Both have the same body. */
+    const union request_body request = {.getattr = {.at = READ_LOCAL, .ino = ino}};
+
+    uplink_send(call, type, &request, on_answer);
 }
 
 void uplink_open_inode(struct call *call, uint64_t ino, uint8_t access, bool local, call_fn *on_answer)
 {
-    struct hub *hub = call->hub;
+    bool here = local || call->hub->options->read_local;
+    const union request_body request = {.open = {.at = here ? READ_LOCAL : READ_LINEARIZABLE,
+                                                 .ino = ino,
+                                                 .access = access,
+                                                 .has_uid = true,
+                                                 .uid = call->caller.uid}};
 
-    buffer_clear(&call->payload);
-    buffer_put_u8(&call->payload, local || hub->options->read_local ? READ_LOCAL : READ_LINEARIZABLE);
-    buffer_put_u64(&call->payload, ino);
-    buffer_put_u8(&call->payload, access);
-    buffer_put_u32(&call->payload, call->caller.uid);
-    uplink_send(call, MESSAGE_OPEN, on_answer);
+    uplink_send(call, MESSAGE_OPEN, &request, on_answer);
 }
 
-void uplink_on_posted(struct call *call, int code, struct cursor *body)
+void uplink_on_posted(struct call *call, int code, const union answer_body *answer)
 {
     call_end(call);
 }
@@ -295,16 +296,15 @@ void uplink_close_inode(struct hub *hub, uint64_t ino)
     if (call == NULL)
         return;
     call->once = true;
-    buffer_put_u64(&call->payload, ino);
-    uplink_send(call, MESSAGE_CLOSE, uplink_on_posted);
+    uplink_send(call, MESSAGE_CLOSE, &(union request_body){.close.ino = ino}, uplink_on_posted);
 }
 
 /* Answers */
 
-void uplink_deliver(struct call *call, int code, struct cursor *body)
+void uplink_deliver(struct call *call, int code, const union answer_body *answer)
 {
     uplink_cancel(call);
-    call->on_answer(call, code, body);
+    call->on_answer(call, code, answer);
 }
 
 /* The session is unknown to the cluster: start over with a new one. */
@@ -373,6 +373,7 @@ static void on_answer_frame(struct hub *hub, const struct frame *frame)
     struct uplink *u = &hub->uplink;
     uint64_t number = frame->id >> 16;
     unsigned part = (unsigned)(frame->id & 0xffff);
+    union answer_body answer;
     struct call *call;
     struct cursor body;
     int code, outer;
@@ -386,12 +387,15 @@ static void on_answer_frame(struct hub *hub, const struct frame *frame)
         u->broken = true;
         return;
     }
-    if (call->seq != 0 && code == 0) {
-        command_result_decode(&body, &call->result);
-        if (body.failed) {
+    if (code == 0 && !body_decode_answer(call->type, &body, &answer)) {
+        if (call->seq != 0) {
             u->broken = true;
             return;
         }
+        code = outer = KV_E_PROTOCOL;
+    }
+    if (call->seq != 0 && code == 0) {
+        call->result = answer.write;
         code = call->result.code;
         if (call->result.revision > u->seen)
             u->seen = call->result.revision;
@@ -410,7 +414,7 @@ static void on_answer_frame(struct hub *hub, const struct frame *frame)
         return;
     if (outer == 0 && call->seq != 0)
         u->refusals = 0;
-    uplink_deliver(call, code, &body);
+    uplink_deliver(call, code, &answer);
 }
 
 static void on_event_frame(struct hub *hub, const struct frame *frame)

@@ -69,8 +69,9 @@ void uplink_stop(struct hub *hub);
 /* Makes the node thread look around. Any thread. */
 void uplink_wake(struct hub *hub);
 
-/* Sends a message whose body the caller has put into call->payload. */
-void uplink_send(struct call *call, enum message_type type, call_fn *on_answer);
+/* Sends a message; request: NULL if it has no body. */
+void uplink_send(struct call *call, enum message_type type, const union request_body *request,
+                 call_fn *on_answer);
 /* The same for a replicated command. */
 void uplink_write(struct call *call, enum command_op op, const struct command_body *body, call_fn *on_answer);
 /* As uplink_write() for a command that call->transmit sends: gives it its number

@@ -32,53 +32,57 @@ struct attempt {
     bool lazy;        /* does without a session */
 };
 
-static void put_registration(struct buffer *b, const uint8_t nonce[static 16], bool trusted)
+/* bytes: for those of the command, which the caller frees. */
+static union request_body registration(struct buffer *bytes, const uint8_t nonce[static 16], bool trusted)
 {
     struct command command = {.op = COMMAND_REGISTER, .node = ""};
     struct command_body body = {.nonce = nonce, .name = (const uint8_t *)"kvfs", .name_len = 4};
 
     if (trusted)
         command.flags |= COMMAND_TRUSTED;
-    buffer_put_u8(b, 0);
-    buffer_put_u32(b, 0);
-    buffer_put_u32(b, 0);
-    command_encode(b, &command);
-    command_body_encode(b, COMMAND_REGISTER, &body);
+    command_encode(bytes, &command);
+    command_body_encode(bytes, COMMAND_REGISTER, &body);
+    return (union request_body){.write.command = bytes_of(bytes->data, bytes->len)};
+}
+
+/* Waits for the answer. 0, KV_E_*, -errno. */
+static int ask(struct client *client, enum message_type type, const union request_body *request,
+               unsigned timeout_ms, union answer_body *answer_out)
+{
+    struct cursor c;
+    int rc;
+
+    client_ask(client, type, type, request);
+    rc = client_call(client, type, timeout_ms, &c, NULL, 0);
+    if (rc == 0 && !body_decode_answer((uint8_t)type, &c, answer_out))
+        rc = -EPROTO;
+    return rc;
 }
 
 static int register_session(struct attempt *a)
 {
-    struct buffer *b = client_queue(a->client, MESSAGE_WRITE, 1);
-    struct command_result result;
-    struct cursor c;
-    int rc;
+    struct buffer bytes = BUFFER_INIT;
+    const union request_body request = registration(&bytes, a->nonce, a->node.trusted);
+    union answer_body answer;
+    int rc = bytes.failed ? -ENOMEM : ask(a->client, MESSAGE_WRITE, &request, CONNECT_MS, &answer);
 
-    put_registration(b, a->nonce, a->node.trusted);
-    client_queue_end(a->client);
-    rc = client_call(a->client, 1, CONNECT_MS, &c, NULL, 0);
+    buffer_deinit(&bytes);
     if (rc != 0)
         return rc;
-    command_result_decode(&c, &result);
-    if (c.failed)
-        return -EPROTO;
-    if (result.code == 0)
-        a->session = result.session;
-    return result.code;
+    if (answer.write.code == 0)
+        a->session = answer.write.session;
+    return answer.write.code;
 }
 
 static int subscribe(struct attempt *a)
 {
-    struct buffer *b = client_queue(a->client, MESSAGE_SUBSCRIBE, 2);
-    struct cursor c;
-    int rc;
+    const union request_body request = {.subscribe.after = a->complete};
+    union answer_body answer;
+    int rc = ask(a->client, MESSAGE_SUBSCRIBE, &request, CONNECT_MS, &answer);
 
-    buffer_put_u64(b, a->complete);
-    client_queue_end(a->client);
-    rc = client_call(a->client, 2, CONNECT_MS, &c, NULL, 0);
-    if (rc != 0)
-        return rc;
-    a->events_from = cursor_u64(&c);
-    return c.failed ? -EPROTO : 0;
+    if (rc == 0)
+        a->events_from = answer.subscribe.revision;
+    return rc;
 }
 
 static int attempt(struct attempt *a, const char *path)
@@ -126,7 +130,6 @@ static void renumber(struct call *call)
 {
     struct hub *hub = call->hub;
     struct uplink *u = &hub->uplink;
-    struct cursor nothing = cursor_of(NULL, 0);
     bool executed = call->sends > 0 && !call->refused;
 
     if (call->on_new_session != NULL ? !call->on_new_session(call, executed) : executed) {
@@ -134,7 +137,7 @@ static void renumber(struct call *call)
                  "%s%s",
                  command_op_name(call->op), call->ino != 0 ? call->ino : call->parent,
                  call->name != NULL ? ", name " : "", call->name != NULL ? call->name : "");
-        uplink_deliver(call, KV_E_UNKNOWN, &nothing);
+        uplink_deliver(call, KV_E_UNKNOWN, NULL);
         return;
     }
     call->seq = u->next_seq++;
@@ -189,26 +192,21 @@ static void begin_session(struct hub *hub)
 /* Nothing can be written now: those that wait for it are told so. */
 static void refuse_write(struct call *call)
 {
-    struct cursor nothing = cursor_of(NULL, 0);
-
     if (call->seq != 0)
-        uplink_deliver(call, KV_E_ROFS, &nothing);
+        uplink_deliver(call, KV_E_ROFS, NULL);
 }
 
-static void on_registered(struct call *call, int code, struct cursor *body)
+static void on_registered(struct call *call, int code, const union answer_body *answer)
 {
     struct hub *hub = call->hub;
     struct uplink *u = &hub->uplink;
-    struct command_result result = {0};
 
-    if (code == 0) {
-        command_result_decode(body, &result);
-        code = body->failed ? -EPROTO : result.code;
-    }
+    if (code == 0)
+        code = answer->write.code;
     call_end(call);
     u->registering = false;
     if (code == 0) {
-        u->session = result.session;
+        u->session = answer->write.session;
         begin_session(hub);
         each_call(hub, resend);
     } else if (code == KV_E_ROFS) {
@@ -219,18 +217,21 @@ static void on_registered(struct call *call, int code, struct cursor *body)
 void uplink_register(struct hub *hub)
 {
     struct uplink *u = &hub->uplink;
+    struct buffer bytes = BUFFER_INIT;
+    union request_body request;
     struct call *call;
     struct attempt a;
 
     if (u->registering || u->client == NULL || u->broken)
         return;
-    call = call_begin(hub, NULL, CALL_PLAIN);
-    if (call == NULL)
-        return;
     attempt_begin(hub, &a);
-    put_registration(&call->payload, a.nonce, u->node.trusted);
-    u->registering = true;
-    uplink_send(call, MESSAGE_WRITE, on_registered);
+    request = registration(&bytes, a.nonce, u->node.trusted);
+    call = bytes.failed ? NULL : call_begin(hub, NULL, CALL_PLAIN);
+    if (call != NULL) {
+        u->registering = true;
+        uplink_send(call, MESSAGE_WRITE, &request, on_registered);
+    }
+    buffer_deinit(&bytes);
 }
 
 static void adopt(struct hub *hub, struct attempt *a)
@@ -325,18 +326,15 @@ static int open_first(struct hub *hub, char *reason_out, size_t size)
 static int resolve(struct hub *hub, const char *path, struct attr *attr_out)
 {
     struct uplink *u = &hub->uplink;
-    struct buffer *b = client_queue(u->client, MESSAGE_RESOLVE, 3);
-    struct cursor c;
-    int rc;
+    const union request_body request = {
+        .resolve = {.at = hub->options->read_local ? READ_LOCAL : READ_LINEARIZABLE,
+                    .path = bytes_text(path)}};
+    union answer_body answer;
+    int rc = ask(u->client, MESSAGE_RESOLVE, &request, hub->options->timeout_ms, &answer);
 
-    buffer_put_u8(b, hub->options->read_local ? READ_LOCAL : READ_LINEARIZABLE);
-    buffer_put_text(b, path);
-    client_queue_end(u->client);
-    rc = client_call(u->client, 3, hub->options->timeout_ms, &c, NULL, 0);
-    if (rc != 0)
-        return rc;
-    attr_decode(&c, attr_out);
-    return c.failed ? -EPROTO : 0;
+    if (rc == 0)
+        *attr_out = answer.resolve.attr;
+    return rc;
 }
 
 int uplink_open(struct hub *hub, const char *prefix, char *reason_out, size_t size)

@@ -13,11 +13,11 @@ void uplink_flush(struct hub *hub);
 /* Sends a call of uplink.wire on the present connection. */
 void uplink_send_call(struct call *call);
 /* Takes the call off the link and hands it its answer. */
-void uplink_deliver(struct call *call, int code, struct cursor *body);
+void uplink_deliver(struct call *call, int code, const union answer_body *answer);
 /* Handles what has come, up to a number of frames; false: there may be more. */
 bool uplink_take_frames(struct hub *hub);
 /* An answer that nobody waits for. */
-void uplink_on_posted(struct call *call, int code, struct cursor *body);
+void uplink_on_posted(struct call *call, int code, const union answer_body *answer);
 
 /* uplink_connect.c */
 void uplink_drop(struct hub *hub);

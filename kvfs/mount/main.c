@@ -312,7 +312,7 @@ static bool wait_for_end(struct program *p, int timeout_ms)
     return poll(&fd, 1, timeout_ms) > 0;
 }
 
-static void on_ended(struct call *call, int code, struct cursor *body)
+static void on_ended(struct call *call, int code, const union answer_body *answer)
 {
     call_end(call);
 }

@@ -25,7 +25,7 @@ static bool answer_removed(struct call *call)
     return true;
 }
 
-static void on_attr(struct call *call, int code, struct cursor *body)
+static void on_attr(struct call *call, int code, const union answer_body *answer)
 {
     /* The kernel takes that answer without checking its age. */
     enum reply_trust trust = call->kind == CALL_SETATTR ? REPLY_UNCHECKED : REPLY_CHECKED;
@@ -39,11 +39,8 @@ static void on_attr(struct call *call, int code, struct cursor *body)
         call_fail_inode(call, code);
         return;
     }
-    attr_decode(body, &attr);
-    if (body->failed)
-        call_error(call, EIO);
-    else
-        reply_attr(call, &attr, trust);
+    attr = answer->getattr;
+    reply_attr(call, &attr, trust);
 }
 
 /* Answers call with the inode's attributes. */
@@ -76,7 +73,7 @@ void op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
  * once), owner and mode (after publishing what is staged), times (staged if
  * anything is). */
 
-static void on_set(struct call *call, int code, struct cursor *body)
+static void on_set(struct call *call, int code, const union answer_body *answer)
 {
     if (code != 0)
         call_fail_inode(call, code);
@@ -84,7 +81,7 @@ static void on_set(struct call *call, int code, struct cursor *body)
         reply_attr(call, &call->result.attr, REPLY_UNCHECKED);
 }
 
-static void set_published(struct call *call, int code, struct cursor *ignored)
+static void set_published(struct call *call, int code, const union answer_body *ignored)
 {
     if (code != 0) {
         call_fail_inode(call, code);
@@ -145,7 +142,6 @@ static void set_times(struct call *call, struct file *f)
 static void set_rest(struct call *call, bool publish)
 {
     uint8_t valid = call->setattr.wanted.valid;
-    struct cursor nothing = cursor_of(NULL, 0);
     struct kernel_inode *inode = kernel_inode_find(call->hub->cache, call->ino);
     struct file *f = inode != NULL ? inode->file : NULL;
 
@@ -156,12 +152,12 @@ static void set_rest(struct call *call, bool publish)
     else if ((valid & (MTIME | ATIME)) != 0 && file_is_dirty(f))
         set_times(call, f);
     else
-        set_published(call, 0, &nothing);
+        set_published(call, 0, NULL);
 }
 
 static void set_size(struct call *call, const struct attr *attr);
 
-static void on_size_room(struct call *call, int code, struct cursor *body)
+static void on_size_room(struct call *call, int code, const union answer_body *answer)
 {
     if (code != 0)
         call_fail_inode(call, code);
@@ -169,19 +165,12 @@ static void on_size_room(struct call *call, int code, struct cursor *body)
         set_size(call, NULL);
 }
 
-static void on_size_attr(struct call *call, int code, struct cursor *body)
+static void on_size_attr(struct call *call, int code, const union answer_body *answer)
 {
-    struct attr attr;
-
-    if (code != 0) {
+    if (code != 0)
         call_fail_inode(call, code);
-        return;
-    }
-    attr_decode(body, &attr);
-    if (body->failed)
-        call_error(call, EIO);
     else
-        set_size(call, &attr);
+        set_size(call, &answer->getattr);
 }
 
 /* There is no room to make the file so long, as far as its length is known. */
@@ -292,20 +281,12 @@ void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat *set, int to_set, s
     fs_leave(fs);
 }
 
-static void on_readlink(struct call *call, int code, struct cursor *body)
+static void on_readlink(struct call *call, int code, const union answer_body *answer)
 {
-    const uint8_t *target;
-    size_t len = 0;
-
-    if (code != 0) {
+    if (code != 0)
         call_fail_inode(call, code);
-        return;
-    }
-    target = cursor_string(body, KV_PATH_MAX, &len);
-    if (target == NULL)
-        call_error(call, EIO);
     else
-        reply_link(call, target, len);
+        reply_link(call, answer->readlink.target.data, answer->readlink.target.len);
 }
 
 void op_readlink(fuse_req_t req, fuse_ino_t node)
@@ -321,24 +302,21 @@ void op_readlink(fuse_req_t req, fuse_ino_t node)
     fs_leave(fs);
 }
 
-static void on_statfs(struct call *call, int code, struct cursor *body)
+static void on_statfs(struct call *call, int code, const union answer_body *answer)
 {
     struct statvfs st = {.f_bsize = STATFS_BLOCK, .f_frsize = STATFS_BLOCK, .f_namemax = KV_NAME_MAX};
-    uint64_t keys, bytes, max_keys, max_bytes;
+    const struct statfs_answer *a;
 
     if (code != 0) {
         call_fail(call, code);
         return;
     }
-    keys = cursor_u64(body);
-    bytes = cursor_u64(body);
-    max_keys = cursor_u64(body);
-    max_bytes = cursor_u64(body);
-    st.f_blocks = max_bytes / STATFS_BLOCK;
-    st.f_bfree = bytes < max_bytes ? (max_bytes - bytes) / STATFS_BLOCK : 0;
+    a = &answer->statfs;
+    st.f_blocks = a->max_bytes / STATFS_BLOCK;
+    st.f_bfree = a->bytes < a->max_bytes ? (a->max_bytes - a->bytes) / STATFS_BLOCK : 0;
     st.f_bavail = st.f_bfree;
-    st.f_files = max_keys;
-    st.f_ffree = keys < max_keys ? max_keys - keys : 0;
+    st.f_files = a->max_keys;
+    st.f_ffree = a->keys < a->max_keys ? a->max_keys - a->keys : 0;
     st.f_favail = st.f_ffree;
     fuse_reply_statfs(call->fuse, &st);
     call_end(call);
@@ -350,6 +328,6 @@ void op_statfs(fuse_req_t req, fuse_ino_t node)
     struct call *call = call_begin(&fs->hub, req, CALL_PLAIN);
 
     if (call != NULL)
-        uplink_send(call, MESSAGE_STATFS, on_statfs);
+        uplink_send(call, MESSAGE_STATFS, NULL, on_statfs);
     fs_leave(fs);
 }

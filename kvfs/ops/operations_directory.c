@@ -117,12 +117,13 @@ static bool put_real(struct fs *fs, struct listing *l, uint64_t directory, struc
     return true;
 }
 
-static void on_readdir(struct call *call, int code, struct cursor *body)
+static void on_readdir(struct call *call, int code, const union answer_body *answer)
 {
     struct fs *fs = call->hub->fs;
     struct kernel_inode *inode = kernel_inode_find(&fs->cache, call->ino);
     struct listing l;
-    uint32_t count, i;
+    struct cursor rows;
+    uint32_t i;
 
     if ((code == 0 || code == KV_E_NOENT || code == KV_E_STALE) && file_is_removed(inode)) {
         reply_data(call, NULL, 0); /* nothing is in a directory that was removed */
@@ -136,25 +137,18 @@ static void on_readdir(struct call *call, int code, struct cursor *body)
         listing_fail(fs, &l, ENOMEM);
         return;
     }
-    cursor_u8(body); /* eof: an empty answer says it as well */
-    count = cursor_u32(body);
+    rows = rows_cursor(&answer->readdir.rows); /* eof: an empty answer says it as well */
     if (put_dots(fs, &l, call->ino, inode != NULL && inode->parent != 0 ? inode->parent : call->ino,
                  call->readdir.offset)) {
-        for (i = 0; i < count && !body->failed; i++) {
-            uint64_t cookie = cursor_u64(body);
-            size_t len = 0;
-            const uint8_t *name = cursor_string(body, KV_NAME_MAX, &len);
-            struct attr attr;
+        for (i = 0; i < answer->readdir.rows.count; i++) {
+            struct readdir_row row;
 
-            attr_decode(body, &attr);
-            if (body->failed || !put_real(fs, &l, call->ino, &attr, name, len, cookie + FIRST))
+            readdir_row_decode(&rows, &row);
+            if (!put_real(fs, &l, call->ino, &row.attr, row.name.data, row.name.len, row.cookie + FIRST))
                 break;
         }
     }
-    if (body->failed && l.len == 0)
-        listing_fail(fs, &l, EIO);
-    else
-        listing_reply(fs, &l);
+    listing_reply(fs, &l);
 }
 
 static void list_virtual(struct call *call, const struct open_directory *d)
@@ -194,11 +188,13 @@ static void list(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, con
         if (d->virtual) {
             list_virtual(call, d);
         } else {
-            buffer_put_u8(&call->payload, READ_LOCAL);
-            buffer_put_u64(&call->payload, call->ino);
-            buffer_put_u64(&call->payload, call->readdir.offset < FIRST ? 0 : call->readdir.offset - FIRST);
-            buffer_put_u32(&call->payload, (uint32_t)(entries < ENTRIES_MAX ? entries : ENTRIES_MAX));
-            uplink_send(call, MESSAGE_READDIR, on_readdir);
+            const union request_body request = {
+                .readdir = {.at = READ_LOCAL,
+                            .ino = call->ino,
+                            .cookie = call->readdir.offset < FIRST ? 0 : call->readdir.offset - FIRST,
+                            .n = (uint32_t)(entries < ENTRIES_MAX ? entries : ENTRIES_MAX)}};
+
+            uplink_send(call, MESSAGE_READDIR, &request, on_readdir);
         }
     }
     fs_leave(fs);
@@ -216,7 +212,7 @@ void op_readdirplus(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, 
 
 /* One that was removed can be opened all the same (somebody's working directory): it is
  * empty. */
-static void on_opendir(struct call *call, int code, struct cursor *body)
+static void on_opendir(struct call *call, int code, const union answer_body *answer)
 {
     bool opened = code == 0, removed = code == KV_E_NOENT || code == KV_E_STALE;
 

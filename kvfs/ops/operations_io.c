@@ -26,29 +26,26 @@ static bool is_short(const struct call *call, const struct attr *attr, size_t le
     return len < call->read.size && len < left;
 }
 
-static void on_read(struct call *call, int code, struct cursor *body)
+static void on_read(struct call *call, int code, const union answer_body *answer)
 {
     struct kernel_inode *inode = kernel_inode_find(call->hub->cache, call->ino);
     struct file *f = inode != NULL ? inode->file : NULL;
-    const uint8_t *data;
-    struct attr attr;
-    size_t len = 0;
+    const struct value_answer *a;
 
     if (code != 0) {
         call_fail_inode(call, code);
         return;
     }
-    attr_decode(body, &attr);
-    data = cursor_string(body, READ_LENGTH_MAX, &len);
-    if (data == NULL || is_short(call, &attr, len)) {
+    a = &answer->read;
+    if (is_short(call, &a->attr, a->data.len)) {
         call_error(call, EIO);
         return;
     }
     if (f != NULL)
-        file_learn(f, &attr);
+        file_learn(f, &a->attr);
     if (inode != NULL)
         inode->told_data = true;
-    reply_read(call, f, attr.size, data, len);
+    reply_read(call, f, a->attr.size, a->data.data, a->data.len);
 }
 
 static void read_file(struct call *call)
@@ -62,11 +59,12 @@ static void read_file(struct call *call)
         f->inode->told_data = true;
         reply_read(call, f, f->attr.size, NULL, 0);
     } else {
-        buffer_put_u8(&call->payload, READ_LOCAL);
-        buffer_put_u64(&call->payload, call->ino);
-        buffer_put_u64(&call->payload, call->read.offset);
-        buffer_put_u32(&call->payload, (uint32_t)call->read.size);
-        uplink_send(call, MESSAGE_READ, on_read);
+        const union request_body request = {.read = {.at = READ_LOCAL,
+                                                     .ino = call->ino,
+                                                     .offset = call->read.offset,
+                                                     .length = (uint32_t)call->read.size}};
+
+        uplink_send(call, MESSAGE_READ, &request, on_read);
     }
 }
 
@@ -148,7 +146,7 @@ static int stage_data(struct fs *fs, struct file *f, const struct written *w, ui
     return 0;
 }
 
-static void on_write_room(struct call *call, int code, struct cursor *body);
+static void on_write_room(struct call *call, int code, const union answer_body *answer);
 
 static void wait_to_write(struct call *call, int err)
 {
@@ -163,7 +161,7 @@ static void wait_to_write(struct call *call, int err)
     }
 }
 
-static void on_write_room(struct call *call, int code, struct cursor *body)
+static void on_write_room(struct call *call, int code, const union answer_body *answer)
 {
     struct fs *fs = call->hub->fs;
     struct written w = written_of(&call->caller, &call->write.fi, call->write.data.data, call->write.data.len,
@@ -236,7 +234,7 @@ void op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, of
     fs_leave(fs);
 }
 
-static void on_published(struct call *call, int code, struct cursor *body)
+static void on_published(struct call *call, int code, const union answer_body *answer)
 {
     struct fs *fs = call->hub->fs;
 
@@ -320,7 +318,7 @@ void op_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
     fuse_reply_err(req, 0);
 }
 
-static void allocate(struct call *call, int code, struct cursor *body)
+static void allocate(struct call *call, int code, const union answer_body *answer)
 {
     struct fs *fs = call->hub->fs;
     struct file *f = file_find(&fs->files, call->ino);
@@ -348,7 +346,6 @@ static void allocate(struct call *call, int code, struct cursor *body)
 void op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t len,
                   struct fuse_file_info *fi)
 {
-    struct cursor nothing = cursor_of(NULL, 0);
     struct fs *fs;
     struct call *call;
     pid_t process;
@@ -368,7 +365,7 @@ void op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t
         call->process = process;
         call->ino = hub_ino(&fs->hub, node);
         call->allocate.end = (uint64_t)offset + (uint64_t)len;
-        allocate(call, 0, &nothing);
+        allocate(call, 0, NULL);
     }
     fs_leave(fs);
 }

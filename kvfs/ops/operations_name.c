@@ -46,14 +46,13 @@ static bool check_change(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 static void send_lookup(struct call *call, enum read_at consistency, call_fn *on_answer)
 {
-    buffer_clear(&call->payload);
-    buffer_put_u8(&call->payload, (uint8_t)consistency);
-    buffer_put_u64(&call->payload, call->parent);
-    buffer_put_text(&call->payload, call->name);
-    uplink_send(call, MESSAGE_LOOKUP, on_answer);
+    const union request_body request = {
+        .lookup = {.at = (uint8_t)consistency, .parent = call->parent, .name = bytes_text(call->name)}};
+
+    uplink_send(call, MESSAGE_LOOKUP, &request, on_answer);
 }
 
-static void on_lookup(struct call *call, int code, struct cursor *body);
+static void on_lookup(struct call *call, int code, const union answer_body *answer);
 
 /* In a directory that was removed there is nothing. But the kernel may have come there by
  * a name that leads elsewhere by now, of which it has not been told yet; then it walks again. */
@@ -70,7 +69,7 @@ static int code_in_parent(const struct call *call, int code)
     return code;
 }
 
-static void on_held(struct call *call, int code, struct cursor *body)
+static void on_held(struct call *call, int code, const union answer_body *answer)
 {
     struct attr attr;
 
@@ -78,17 +77,16 @@ static void on_held(struct call *call, int code, struct cursor *body)
         send_lookup(call, READ_LOCAL, on_lookup);
         return;
     }
-    if (code == 0)
-        attr_decode(body, &attr);
-    if (code != 0 || body->failed) {
-        call_fail(call, code != 0 ? code : KV_E_PROTOCOL);
+    if (code != 0) {
+        call_fail(call, code);
         return;
     }
+    attr = answer->open;
     retry_hold(call->hub, call->caller.pid, attr.ino);
     reply_entry(call, &attr, REPLY_CHECKED);
 }
 
-static void on_lookup(struct call *call, int code, struct cursor *body)
+static void on_lookup(struct call *call, int code, const union answer_body *answer)
 {
     struct attr attr;
 
@@ -101,12 +99,11 @@ static void on_lookup(struct call *call, int code, struct cursor *body)
         reply_missing(call);
         return;
     }
-    if (code == 0)
-        attr_decode(body, &attr);
-    if (code != 0 || body->failed) {
-        call_fail(call, code != 0 ? code_in_parent(call, code) : KV_E_PROTOCOL);
+    if (code != 0) {
+        call_fail(call, code_in_parent(call, code));
         return;
     }
+    attr = answer->lookup;
     if (attr.type != INODE_FILE || !retry_is(call->hub, call->caller.pid)) {
         reply_entry(call, &attr, REPLY_CHECKED);
         return;
@@ -171,7 +168,7 @@ void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forg
 
 /* Making */
 
-static void on_made(struct call *call, int code, struct cursor *body)
+static void on_made(struct call *call, int code, const union answer_body *answer)
 {
     if (code != 0)
         call_fail(call, code_in_parent(call, code));
@@ -228,7 +225,7 @@ void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const cha
 
 /* Removing */
 
-static void on_changed(struct call *call, int code, struct cursor *body)
+static void on_changed(struct call *call, int code, const union answer_body *answer)
 {
     call_fail(call, code);
 }
@@ -280,26 +277,27 @@ static void send_rename(struct call *call)
     uplink_write(call, COMMAND_RENAME, &body, on_changed);
 }
 
-static void on_rename_file(struct call *call, int code, struct cursor *body);
+static void on_rename_file(struct call *call, int code, const union answer_body *answer);
 
 static void rename_next(struct call *call)
 {
     struct fs *fs = call->hub->fs;
     unsigned n = (call->rename.flags & RENAME_EXCHANGE) != 0 ? 2 : 1;
+    bool old = call->rename.looked == 0;
+    const union request_body request = {
+        .lookup = {.at = READ_LOCAL,
+                   .parent = old ? call->parent : call->rename.new_parent,
+                   .name = bytes_text(old ? call->name : call->rename.new_name)}};
 
     if (TAILQ_EMPTY(&fs->files.list) || call->rename.looked == n) {
         send_rename(call);
         return;
     }
-    buffer_clear(&call->payload);
-    buffer_put_u8(&call->payload, READ_LOCAL);
-    buffer_put_u64(&call->payload, call->rename.looked == 0 ? call->parent : call->rename.new_parent);
-    buffer_put_text(&call->payload, call->rename.looked == 0 ? call->name : call->rename.new_name);
     call->rename.looked++;
-    uplink_send(call, MESSAGE_LOOKUP, on_rename_file);
+    uplink_send(call, MESSAGE_LOOKUP, &request, on_rename_file);
 }
 
-static void rename_published(struct call *call, int code, struct cursor *ignored)
+static void rename_published(struct call *call, int code, const union answer_body *ignored)
 {
     if (code != 0)
         call_fail(call, code);
@@ -307,17 +305,14 @@ static void rename_published(struct call *call, int code, struct cursor *ignored
         rename_next(call);
 }
 
-static void on_rename_file(struct call *call, int code, struct cursor *body)
+static void on_rename_file(struct call *call, int code, const union answer_body *answer)
 {
     struct fs *fs = call->hub->fs;
-    struct attr attr;
 
-    if (code != 0) {
+    if (code != 0)
         call_fail(call, code);
-        return;
-    }
-    attr_decode(body, &attr);
-    publish_wait(kernel_inode_find(&fs->cache, attr.ino), call, rename_published);
+    else
+        publish_wait(kernel_inode_find(&fs->cache, answer->lookup.ino), call, rename_published);
 }
 
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,

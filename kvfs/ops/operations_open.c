@@ -56,7 +56,7 @@ static void settle_open(struct call *call, bool keep_cache)
     reply_open(call, keep_cache);
 }
 
-static void on_invalidated(struct call *call, int code, struct cursor *body)
+static void on_invalidated(struct call *call, int code, const union answer_body *answer)
 {
     struct fs *fs = call->hub->fs;
 
@@ -114,12 +114,11 @@ static void finish_open(struct call *call, struct kernel_inode *inode, const str
         settle_open(call, true);
 }
 
-static void on_open(struct call *call, int code, struct cursor *body)
+static void on_open(struct call *call, int code, const union answer_body *answer)
 {
     struct fs *fs = call->hub->fs;
     struct kernel_inode *inode = kernel_inode_find(&fs->cache, call->ino);
     bool again = retry_is_second(call->hub, call->caller.pid, call->ino);
-    struct attr attr;
 
     if (again)
         retry_end(call->hub, call->caller.pid);
@@ -129,12 +128,11 @@ static void on_open(struct call *call, int code, struct cursor *body)
         walk_again(call);
         return;
     }
-    if (code != 0) {
+    if (code != 0 && code != KV_E_PROTOCOL) {
         call_fail(call, code);
         return;
     }
-    attr_decode(body, &attr);
-    if (body->failed || inode == NULL) {
+    if (code != 0 || inode == NULL) { /* an answer that is no answer: it may be open there */
         uplink_close_inode(call->hub, call->ino);
         call_error(call, EIO);
         return;
@@ -146,7 +144,7 @@ static void on_open(struct call *call, int code, struct cursor *body)
         walk_again(call);
         return;
     }
-    finish_open(call, inode, &attr);
+    finish_open(call, inode, &answer->open);
 }
 
 /* Removed, and kept by those who have it open: only /proc/PID/fd leads to it, and
@@ -192,7 +190,7 @@ void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 
 /* CREATE */
 
-static void on_pinned(struct call *call, int code, struct cursor *body)
+static void on_pinned(struct call *call, int code, const union answer_body *answer)
 {
     struct fs *fs = call->hub->fs;
     struct kernel_inode *inode = kernel_inode_find(&fs->cache, call->ino);
@@ -220,7 +218,7 @@ static void pin(struct fs *fs, struct handle *h)
     uplink_open_inode(call, call->ino, OPEN_READ | OPEN_WRITE, true, on_pinned);
 }
 
-static void on_created(struct call *call, int code, struct cursor *body)
+static void on_created(struct call *call, int code, const union answer_body *answer)
 {
     struct fs *fs = call->hub->fs;
     struct attr *attr = &call->result.attr;

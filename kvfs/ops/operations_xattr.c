@@ -11,9 +11,9 @@
 
 #define XATTR_PREFIX "user.kv."
 
-static void on_xattr_attr(struct call *call, int code, struct cursor *body)
+static void on_xattr_attr(struct call *call, int code, const union answer_body *answer)
 {
-    struct attr attr;
+    const struct attr *attr;
     char value[64];
     int n;
 
@@ -21,17 +21,18 @@ static void on_xattr_attr(struct call *call, int code, struct cursor *body)
         call_fail_inode(call, code);
         return;
     }
-    attr_decode(body, &attr);
+    attr = &answer->getattr;
     if (strcmp(call->name, "version") == 0)
-        n = snprintf(value, sizeof value, "%" PRIu64, attr.version);
+        n = snprintf(value, sizeof value, "%" PRIu64, attr->version);
     else
-        n = snprintf(value, sizeof value, "%" PRIu64 "-%" PRIu64, attr.ino >> 48, attr.revision);
+        n = snprintf(value, sizeof value, "%" PRIu64 "-%" PRIu64, attr->ino >> 48, attr->revision);
     reply_xattr(call, value, (size_t)n);
 }
 
-static void on_xattr_history(struct call *call, int code, struct cursor *body)
+static void on_xattr_history(struct call *call, int code, const union answer_body *answer)
 {
     struct version_row row;
+    struct cursor rows;
     char value[128];
     int n;
 
@@ -39,12 +40,12 @@ static void on_xattr_history(struct call *call, int code, struct cursor *body)
         call_fail_inode(call, code);
         return;
     }
-    cursor_u8(body);
-    if (cursor_u32(body) == 0) {
+    if (answer->history.rows.count == 0) {
         call_error(call, ENODATA);
         return;
     }
-    version_row_decode(body, &row);
+    rows = rows_cursor(&answer->history.rows);
+    version_row_decode(&rows, &row);
     n = snprintf(value, sizeof value, "%" PRIu32 "@%s", row.author_uid, row.author_node);
     reply_xattr(call, value, (size_t)n);
 }
@@ -57,11 +58,12 @@ static void send_xattr(struct call *call)
     if (strcmp(call->name, "version") == 0 || strcmp(call->name, "revision") == 0) {
         uplink_ask_inode(call, MESSAGE_GETATTR, call->ino, on_xattr_attr);
     } else if (strcmp(call->name, "author") == 0 && inode != NULL && inode->name != NULL) {
-        buffer_put_u64(&call->payload, inode->parent);
-        buffer_put_text(&call->payload, inode->name);
-        buffer_put_u64(&call->payload, 0);
-        buffer_put_u32(&call->payload, call->hub->options->read_local ? 1 | PAST_LOCAL : 1);
-        uplink_send(call, MESSAGE_HISTORY, on_xattr_history);
+        const union request_body request = {
+            .history = {.directory = inode->parent,
+                        .name = bytes_text(inode->name),
+                        .n = call->hub->options->read_local ? 1 | PAST_LOCAL : 1}};
+
+        uplink_send(call, MESSAGE_HISTORY, &request, on_xattr_history);
     } else {
         call_error(call, ENODATA);
     }

@@ -97,7 +97,7 @@ void open_directory_reply_list(struct call *call, struct buffer *names, bool rev
     reply(call, d);
 }
 
-static void on_reopened(struct call *call, int code, struct cursor *body)
+static void on_reopened(struct call *call, int code, const union answer_body *answer)
 {
     call_end(call); /* reading it tells */
 }

@@ -125,20 +125,13 @@ void control_files_release(const struct fuse_file_info *fi)
     free(b);
 }
 
-static void on_text(struct call *call, int code, struct cursor *body)
+static void on_text(struct call *call, int code, const union answer_body *answer)
 {
-    const uint8_t *text;
-    size_t len = 0;
-
-    if (code != 0) {
+    /* All of them have the same body. */
+    if (code != 0)
         call_fail(call, code);
-        return;
-    }
-    text = cursor_string(body, FRAME_PAYLOAD_MAX, &len);
-    if (text == NULL)
-        call_error(call, EIO);
     else
-        reply_text(call, text, len);
+        reply_text(call, answer->admin.json.data, answer->admin.json.len);
 }
 
 static void reply_mount(struct call *call)
@@ -164,13 +157,15 @@ static void reply_mount(struct call *call)
 
 static void open_file(struct call *call, struct virtual_node *v)
 {
-    if (files[v->number].type == 0) {
+    const char *command = files[v->number].admin;
+
+    if (files[v->number].type == 0)
         reply_mount(call);
-        return;
-    }
-    if (files[v->number].admin != NULL)
-        buffer_put_text(&call->payload, files[v->number].admin);
-    uplink_send(call, files[v->number].type, on_text);
+    else if (command == NULL)
+        uplink_send(call, files[v->number].type, NULL, on_text);
+    else
+        uplink_send(call, files[v->number].type, &(union request_body){.admin.json = bytes_text(command)},
+                    on_text);
 }
 
 static void read_file(struct call *call, struct virtual_node *v)

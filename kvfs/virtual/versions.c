@@ -53,27 +53,25 @@ static uint32_t rows(const struct call *call, uint32_t n)
 
 /* .versions: readable by those who may list the directory itself. */
 
-static void on_directory(struct call *call, int code, struct cursor *body)
+static void on_directory(struct call *call, int code, const union answer_body *answer)
 {
     struct virtual_table *virtuals = call->hub->virtuals;
     struct virtual_node *v;
-    struct attr attr;
     char key[64];
 
     if (code != 0) {
         call_fail(call, code);
         return;
     }
-    attr_decode(body, &attr);
     snprintf(key, sizeof key, "versions/%" PRIu64, call->parent);
-    v = body->failed ? NULL : virtual_get(virtuals, key);
+    v = virtual_get(virtuals, key);
     if (v == NULL) {
-        call_error(call, body->failed ? EIO : ENOMEM);
+        call_error(call, ENOMEM);
         return;
     }
     v->ops = &root_ops;
     v->directory = call->parent;
-    v->attr = attr;
+    v->attr = answer->getattr;
     v->attr.mode &= 0555;
     v->attr.nlink = 2;
     v->attr.size = 0;
@@ -90,46 +88,42 @@ void versions_lookup_root(struct call *call)
 static void send_history(struct call *call, uint64_t directory, const char *key, uint64_t before,
                          call_fn *on_answer)
 {
-    buffer_clear(&call->payload);
-    buffer_put_u64(&call->payload, directory);
-    buffer_put_text(&call->payload, key);
-    buffer_put_u64(&call->payload, before);
-    buffer_put_u32(&call->payload, rows(call, ROWS_A_PAGE));
+    const union request_body request = {
+        .history = {
+            .directory = directory, .name = bytes_text(key), .before = before, .n = rows(call, ROWS_A_PAGE)}};
+
     call_progress(call);
-    uplink_send(call, MESSAGE_HISTORY, on_answer);
+    uplink_send(call, MESSAGE_HISTORY, &request, on_answer);
 }
 
 /* Listings come in pages, too: of keys by name, of versions as history. */
 
 /* Where a page has ended. */
 struct page_end {
-    const uint8_t *name; /* of a key; borrowed from the answer */
-    size_t name_len;
+    struct bytes name; /* of a key; borrowed from the answer */
     uint64_t revision; /* of a version */
 };
 
 static void ask_keys(struct call *call, const struct virtual_node *v, const struct page_end *end,
                      call_fn *on_answer)
 {
-    buffer_clear(&call->payload);
-    buffer_put_u64(&call->payload, v->directory);
-    buffer_put_string(&call->payload, end->name, end->name_len);
-    buffer_put_u32(&call->payload, rows(call, NAMES_A_PAGE));
+    const union request_body request = {
+        .names = {.directory = v->directory, .after = end->name, .n = rows(call, NAMES_A_PAGE)}};
+
     call_progress(call);
-    uplink_send(call, MESSAGE_NAMES, on_answer);
+    uplink_send(call, MESSAGE_NAMES, &request, on_answer);
 }
 
-static void take_key(struct call *call, struct cursor *body, struct page_end *end)
+static void take_key(struct call *call, struct cursor *rows, struct page_end *end)
 {
-    uint64_t version;
+    struct names_row row;
 
-    end->name = cursor_string(body, KV_NAME_MAX, &end->name_len);
-    version = cursor_u64(body);
-    cursor_u8(body);
-    if (body->failed || version == 0)
+    names_row_decode(rows, &row);
+    end->name = row.name;
+    if (row.version == 0)
         return; /* it has been a directory only, and these have no versions */
     buffer_put_u8(&call->opendir.names, INODE_DIRECTORY);
-    buffer_put_bytes(&call->opendir.names, end->name, end->name_len);
+    buffer_put_bytes(&call->opendir.names, row.name.data, row.name.len);
     buffer_put_u8(&call->opendir.names, 0);
 }
 
@@ -139,17 +133,16 @@ static void ask_versions(struct call *call, const struct virtual_node *v, const 
     send_history(call, v->directory, v->name, end->revision, on_answer);
 }
 
-static void take_version(struct call *call, struct cursor *body, struct page_end *end)
+static void take_version(struct call *call, struct cursor *rows, struct page_end *end)
 {
     char name[VERSION_NAME_MAX];
     struct version_row row;
 
-    version_row_decode(body, &row);
+    version_row_decode(rows, &row);
     end->revision = row.revision;
     /* Rows of one version (its attributes were changed) stand together. */
-    if (body->failed || !is_version(&row) ||
-        (call->opendir.last.any && row.version == call->opendir.last.number &&
-         row.deleted == call->opendir.last.deleted))
+    if (!is_version(&row) || (call->opendir.last.any && row.version == call->opendir.last.number &&
+                              row.deleted == call->opendir.last.deleted))
         return;
     call->opendir.last.number = row.version;
     call->opendir.last.deleted = row.deleted;
@@ -163,7 +156,7 @@ static void take_version(struct call *call, struct cursor *body, struct page_end
 static const struct listing {
     void (*ask)(struct call *call, const struct virtual_node *v, const struct page_end *end,
                 call_fn *on_answer);
-    void (*take)(struct call *call, struct cursor *body, struct page_end *end); /* one row */
+    void (*take)(struct call *call, struct cursor *rows, struct page_end *end); /* one row */
     bool newest_first;
 } keys = {ask_keys, take_key, false}, versions = {ask_versions, take_version, true};
 
@@ -172,24 +165,23 @@ static const struct listing *listing_of(const struct virtual_node *v)
     return v->ops == &root_ops ? &keys : &versions;
 }
 
-static void on_page(struct call *call, int code, struct cursor *body)
+static void on_page(struct call *call, int code, const union answer_body *answer)
 {
     const struct virtual_node *v = virtual_find(call->hub->virtuals, call->ino);
     struct page_end end = {0};
-    uint32_t count, i;
-    bool more;
+    const struct page_answer *page;
+    struct cursor rows;
+    uint32_t i;
 
     if (code != 0 || v == NULL) {
         fail_version(call, code != 0 ? code : KV_E_STALE);
         return;
     }
-    more = cursor_u8(body) != 0;
-    count = cursor_u32(body);
-    for (i = 0; i < count && !body->failed; i++)
-        listing_of(v)->take(call, body, &end);
-    if (body->failed)
-        call_error(call, EIO);
-    else if (more && count > 0)
+    page = v->ops == &root_ops ? &answer->names : &answer->history;
+    rows = rows_cursor(&page->rows);
+    for (i = 0; i < page->rows.count; i++)
+        listing_of(v)->take(call, &rows, &end);
+    if (page->more != 0 && page->rows.count > 0)
         listing_of(v)->ask(call, v, &end, on_page);
     else
         open_directory_reply_list(call, &call->opendir.names, listing_of(v)->newest_first);
@@ -197,7 +189,7 @@ static void on_page(struct call *call, int code, struct cursor *body)
 
 static void list(struct call *call, struct virtual_node *v)
 {
-    const struct page_end start = {.name = (const uint8_t *)""};
+    const struct page_end start = {0};
 
     call->ino = v->id;
     listing_of(v)->ask(call, v, &start, on_page);
@@ -237,23 +229,24 @@ static void reply_key(struct call *call, uint64_t wall_ns, const struct version_
     virtual_reply_entry(call, v, false);
 }
 
-static void on_key_history(struct call *call, int code, struct cursor *body)
+static void on_key_history(struct call *call, int code, const union answer_body *answer)
 {
     struct virtual_table *virtuals = call->hub->virtuals;
     struct virtual_node *parent = virtual_find(virtuals, call->ino);
+    const struct page_answer *page;
     struct version_row row = {0};
-    uint32_t count, i;
-    bool more;
+    struct cursor rows;
+    uint32_t i;
 
     if (code != 0 || parent == NULL) {
         fail_version(call, code != 0 ? code : KV_E_STALE);
         return;
     }
-    more = cursor_u8(body) != 0;
-    count = cursor_u32(body);
-    for (i = 0; i < count && !body->failed; i++) {
-        version_row_decode(body, &row);
-        if (body->failed || row.type == INODE_DIRECTORY)
+    page = &answer->history;
+    rows = rows_cursor(&page->rows);
+    for (i = 0; i < page->rows.count; i++) {
+        version_row_decode(&rows, &row);
+        if (row.type == INODE_DIRECTORY)
             continue;
         if (is_version(&row) && call->key.newest_ns == 0)
             call->key.newest_ns = row.wall_ns;
@@ -262,9 +255,7 @@ static void on_key_history(struct call *call, int code, struct cursor *body)
             return;
         }
     }
-    if (body->failed)
-        call_error(call, EIO);
-    else if (more && count > 0)
+    if (page->more != 0 && page->rows.count > 0)
         send_history(call, parent->directory, call->name, row.revision, on_key_history);
     else if (call->key.newest_ns != 0)
         reply_key(call, call->key.newest_ns, &row); /* nothing but deletions is left */
@@ -350,72 +341,65 @@ static int match(struct call *call, const struct version_name *want, const struc
     }
 }
 
-static void put_version(struct call *call, uint64_t directory, const char *key, uint64_t number,
-                        uint64_t offset, size_t len)
+/* v: its key, or one of its versions. */
+static void ask_version(struct call *call, const struct virtual_node *v, uint64_t number, uint64_t offset,
+                        size_t len, call_fn *on_answer)
 {
-    buffer_put_u64(&call->payload, directory);
-    buffer_put_text(&call->payload, key);
-    buffer_put_u64(&call->payload, number);
-    buffer_put_u64(&call->payload, offset);
-    buffer_put_u32(&call->payload, (uint32_t)len);
+    const union request_body request = {.version = {.directory = v->directory,
+                                                    .name = bytes_text(v->name),
+                                                    .version = number,
+                                                    .offset = offset,
+                                                    .length = (uint32_t)len}};
+
+    uplink_send(call, MESSAGE_VERSION, &request, on_answer);
 }
 
-static void on_numbered(struct call *call, int code, struct cursor *body)
+static void on_numbered(struct call *call, int code, const union answer_body *answer)
 {
     struct version_row row;
-    uint16_t needs;
-    size_t len;
 
     if (code != 0) {
         fail_version(call, code);
         return;
     }
-    version_row_decode(body, &row);
-    cursor_string(body, READ_LENGTH_MAX, &len);
-    needs = cursor_u16(body);
-    row.uid = cursor_u32(body);
-    row.gid = cursor_u32(body);
-    if (body->failed)
-        call_error(call, EIO);
-    else
-        reply_version(call, &row, needs);
+    row = answer->version.row;
+    row.uid = answer->version.uid;
+    row.gid = answer->version.gid;
+    reply_version(call, &row, answer->version.mode);
 }
 
 static void send_version(struct call *call, const struct virtual_node *parent, uint64_t number)
 {
-    buffer_clear(&call->payload);
     call_progress(call);
-    put_version(call, parent->directory, parent->name, number, 0, 0);
-    uplink_send(call, MESSAGE_VERSION, on_numbered);
+    ask_version(call, parent, number, 0, 0, on_numbered);
 }
 
-static void on_search(struct call *call, int code, struct cursor *body)
+static void on_search(struct call *call, int code, const union answer_body *answer)
 {
     struct virtual_table *virtuals = call->hub->virtuals;
     struct virtual_node *parent = virtual_find(virtuals, call->ino);
     struct version_row row = {0};
     struct version_name want;
-    uint32_t count, i;
-    bool more;
+    const struct page_answer *page;
+    struct cursor rows;
+    uint32_t i;
     int found = 0;
 
     if (code != 0 || parent == NULL || !version_name_parse(call->name, &want)) {
         fail_version(call, code != 0 ? code : KV_E_STALE);
         return;
     }
-    more = cursor_u8(body) != 0;
-    count = cursor_u32(body);
-    for (i = 0; i < count && !body->failed && found == 0; i++) {
-        version_row_decode(body, &row);
-        found = body->failed ? 0 : match(call, &want, &row);
+    page = &answer->history;
+    rows = rows_cursor(&page->rows);
+    for (i = 0; i < page->rows.count && found == 0; i++) {
+        version_row_decode(&rows, &row);
+        found = match(call, &want, &row);
     }
-    if (body->failed)
-        call_error(call, EIO);
-    else if (found > 0 && row.deleted)
+    if (found > 0 && row.deleted)
         reply_version(call, &row, row.mode);
     else if (found > 0)
         send_version(call, parent, row.version);
-    else if (found == 0 && more && count > 0)
+    else if (found == 0 && page->more != 0 && page->rows.count > 0)
         send_history(call, parent->directory, parent->name, row.revision, on_search);
     else
         call_error(call, ENOENT);
@@ -446,23 +430,17 @@ static void open_version(struct call *call, struct virtual_node *v)
     call_end(call);
 }
 
-static void on_content(struct call *call, int code, struct cursor *body)
+static void on_content(struct call *call, int code, const union answer_body *answer)
 {
-    struct version_row row;
-    const uint8_t *data;
-    size_t len = 0;
+    const struct bytes *data;
 
     if (code != 0) {
         /* Dropped by retention since it was opened. */
         call_fail(call, code == KV_E_NOVERSION || code == KV_E_NOENT ? KV_E_STALE : code);
         return;
     }
-    version_row_decode(body, &row);
-    data = cursor_string(body, READ_LENGTH_MAX, &len);
-    if (data == NULL)
-        call_error(call, EIO);
-    else
-        reply_data(call, data, len < call->read.size ? len : call->read.size);
+    data = &answer->version.data;
+    reply_data(call, data->data, data->len < call->read.size ? data->len : call->read.size);
 }
 
 static void read_version(struct call *call, struct virtual_node *v)
@@ -471,30 +449,20 @@ static void read_version(struct call *call, struct virtual_node *v)
         reply_data(call, NULL, 0);
         return;
     }
-    put_version(call, v->directory, v->name, v->number, call->read.offset, call->read.size);
-    uplink_send(call, MESSAGE_VERSION, on_content);
+    ask_version(call, v, v->number, call->read.offset, call->read.size, on_content);
 }
 
-static void on_link(struct call *call, int code, struct cursor *body)
+static void on_link(struct call *call, int code, const union answer_body *answer)
 {
-    struct version_row row;
-    const uint8_t *target;
-    size_t len = 0;
-
-    if (code != 0) {
+    if (code != 0)
         fail_version(call, code);
-        return;
-    }
-    version_row_decode(body, &row);
-    target = cursor_string(body, KV_PATH_MAX, &len);
-    if (target == NULL)
+    else if (answer->version.data.len > KV_PATH_MAX)
         call_error(call, EIO);
     else
-        reply_link(call, target, len);
+        reply_link(call, answer->version.data.data, answer->version.data.len);
 }
 
 static void read_link(struct call *call, struct virtual_node *v)
 {
-    put_version(call, v->directory, v->name, v->number, 0, KV_PATH_MAX);
-    uplink_send(call, MESSAGE_VERSION, on_link);
+    ask_version(call, v, v->number, 0, KV_PATH_MAX, on_link);
 }

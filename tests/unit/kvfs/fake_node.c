@@ -306,7 +306,7 @@ int fake_teardown(void **state)
     return 0;
 }
 
-void fake_on_answer(struct call *call, int code, struct cursor *body)
+void fake_on_answer(struct call *call, int code, const union answer_body *answer)
 {
     fake_fixture->code = code;
     fake_fixture->n_answers++;

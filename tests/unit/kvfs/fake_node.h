@@ -76,7 +76,7 @@ void fake_set_timeout(struct fixture *f, unsigned ms);
 /* An answer of the node's, with the lock held. */
 void fake_send_result(int fd, uint64_t id, const struct command_result *result);
 /* Counts the answer, keeps its code and ends the call. */
-void fake_on_answer(struct call *call, int code, struct cursor *body);
+void fake_on_answer(struct call *call, int code, const union answer_body *answer);
 /* Starts a write that is no publication. */
 void fake_start_write(struct fixture *f);
 /* Waits for n answers in all; the last one's code. */

@@ -282,7 +282,7 @@ static void what_is_changed_without_a_handle_is_opened_for_it(void **state)
 /* Room */
 
 /* A write(2) of so many bytes at the end of the file. */
-static void on_room(struct call *call, int code, struct cursor *body)
+static void on_room(struct call *call, int code, const union answer_body *answer)
 {
     struct files *files = call->hub->files;
     struct file *file = kernel_inode_find(files->cache, FILE_INO)->file;
@@ -297,12 +297,11 @@ static void on_room(struct call *call, int code, struct cursor *body)
         assert_int_equal(stage_append(&file->stage, bytes, call->allocate.end), 0);
         file_touched(files, file, NULL, 0);
     }
-    fake_on_answer(call, code, body);
+    fake_on_answer(call, code, answer);
 }
 
 static void start_growing(struct fixture *f, size_t size)
 {
-    struct cursor nothing = cursor_of(NULL, 0);
     struct call *call;
 
     pthread_mutex_lock(&f->fs.hub.lock);
@@ -310,7 +309,7 @@ static void start_growing(struct fixture *f, size_t size)
     call = call_begin(&f->fs.hub, NULL, CALL_ALLOCATE);
     assert_non_null(call);
     call->allocate.end = size;
-    on_room(call, 0, &nothing);
+    on_room(call, 0, NULL);
     pthread_mutex_unlock(&f->fs.hub.lock);
 }
 
