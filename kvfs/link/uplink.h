@@ -47,7 +47,7 @@ struct uplink {
     struct call_list wire; /* with the link, in order of sending */
     /* Lists of those whose number has the same remainder: nothing that could fail. */
     struct call *by_number[UPLINK_BUCKETS];
-    struct call *visited_next; /* upuplink_connect.c: the one after that which is being visited */
+    struct call *visited_next; /* uplink_connect.c: the one after that which is being visited */
 
     int wake_fd; /* eventfd: the node thread has something to do */
     pthread_t thread;

@@ -43,7 +43,7 @@ static void on_attr(struct call *call, int code, const union answer_body *answer
     reply_attr(call, &attr, trust);
 }
 
-/* Answers call with the inode's attributes. */
+/* Answers the call with the inode's attributes. */
 static void send_attr(struct call *call)
 {
     if (!answer_removed(call))

@@ -10,7 +10,7 @@
  * kernel takes without looking whether a notification has overtaken them. */
 enum reply_trust { REPLY_CHECKED, REPLY_UNCHECKED };
 
-/* Fills in a directory entry of parent for the answer to call, and counts a
+/* Fills in a directory entry of parent for the answer to the call, and counts a
  * reference. NULL: out of memory. */
 struct kernel_inode *reply_fill_entry(const struct call *call, struct attr *attr, uint64_t parent,
                                       const void *name, size_t name_len, enum reply_trust trust,

@@ -18,7 +18,7 @@
 
 struct virtual_node;
 
-/* Each answers or ends call. */
+/* Each answers or ends the call. */
 struct virtual_ops {
     void (*lookup)(struct call *call, struct virtual_node *parent);
     void (*opendir)(struct call *call, struct virtual_node *v);
