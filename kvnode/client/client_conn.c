@@ -52,12 +52,12 @@ static size_t answer_bound(const struct client_conn *c, uint8_t type, const unio
 
     switch (type) {
     case MESSAGE_READ:
-        if (store_getattr(c->node->group->store, in->read.ino, &attr) == KV_OK)
+        if (store_getattr(c->owner->group->store, in->read.ino, &attr) == KV_OK)
             bound += smaller(in->read.length, attr.size);
         break;
     case MESSAGE_GET:
-        if (store_resolve(c->node->group->store, &c->who, in->get.path.data, in->get.path.len, &attr, &parent,
-                          &name, &ignored) == KV_OK)
+        if (store_resolve(c->owner->group->store, &c->who, in->get.path.data, in->get.path.len, &attr,
+                          &parent, &name, &ignored) == KV_OK)
             bound += smaller(in->get.length, attr.size);
         break;
     case MESSAGE_VERSION:
@@ -137,7 +137,7 @@ struct buffer *answer_begin(struct client_conn *conn, uint64_t id, size_t *at_ou
     if (conn->stream == NULL)
         return NULL;
     out = stream_output(conn->stream);
-    *at_out = frame_begin(out, MESSAGE_ANSWER, NODE_GROUP, id);
+    *at_out = frame_begin(out, MESSAGE_ANSWER, conn->owner->group->number, id);
     buffer_put_u16(out, KV_OK);
     return out;
 }

@@ -5,15 +5,19 @@
 
 #include "kvnode/client/client_user.h"
 #include "kvnode/group/reserve.h"
-#include "kvnode/node/node_state.h"
+#include "kvnode/client/serve.h"
+#include "kvnode/config/config.h"
+#include "kvnode/group/group.h"
+#include "kvnode/loop/stream.h"
+#include "kvnode/peer/self.h"
 #include "sync/wire/body.h"
 
 struct serve;
 struct subscriber;
 
 struct client_conn {
-    struct node *node;   /* borrowed */
-    struct serve *serve; /* borrowed */
+    const struct serve_owner *owner; /* borrowed, from serve */
+    struct serve *serve;             /* borrowed */
     struct client_user *user;
     const char *refusal;   /* one too many: what it is told, or NULL */
     struct stream *stream; /* NULL once closed */

@@ -17,7 +17,8 @@ STAILQ_HEAD(question_list, question);
 #define BATCH_BYTES 65536
 
 struct past {
-    struct node *node;             /* borrowed */
+    struct group *group;           /* borrowed */
+    const struct self *self;       /* borrowed */
     struct history_reader *reader; /* the worker's while one is under way */
     struct question_list waiting;  /* for the write-behind, or for the worker */
     struct question_list working;  /* the worker's; what it did not come to goes back */
@@ -29,13 +30,14 @@ struct past {
 
 static void work_next(struct past *p);
 
-struct past *past_new(struct node *node)
+struct past *past_new(struct group *group, const struct self *self)
 {
     struct past *p = calloc(1, sizeof *p);
 
     if (p == NULL)
         return NULL;
-    p->node = node;
+    p->group = group;
+    p->self = self;
     p->work.data = p;
     STAILQ_INIT(&p->waiting);
     STAILQ_INIT(&p->working);
@@ -77,7 +79,7 @@ static void on_work(uv_work_t *work)
 
     if (p->worker_reopen || p->reader == NULL) {
         history_close(p->reader);
-        p->reader = history_open(p->node->group->state_path);
+        p->reader = history_open(p->group->state_path);
     }
     STAILQ_FOREACH(q, &p->working, link)
     {
@@ -114,25 +116,24 @@ static void on_worked(uv_work_t *work, int status)
 
 static void work_next(struct past *p)
 {
-    struct node *n = p->node;
     struct question *q = STAILQ_FIRST(&p->waiting);
 
-    if (q == NULL || p->busy || n->group->writeback == NULL || n->self.stopping)
+    if (q == NULL || p->busy || p->group->writeback == NULL || p->self->stopping)
         return;
-    if (writeback_flushed_index(n->group->writeback) < q->flushed) {
-        if (writeback_flush(n->group->writeback) != 0)
+    if (writeback_flushed_index(p->group->writeback) < q->flushed) {
+        if (writeback_flush(p->group->writeback) != 0)
             group_die("out of memory");
         return; /* past_flushed() goes on */
     }
     while ((q = STAILQ_FIRST(&p->waiting)) != NULL &&
-           writeback_flushed_index(n->group->writeback) >= q->flushed) {
+           writeback_flushed_index(p->group->writeback) >= q->flushed) {
         STAILQ_REMOVE_HEAD(&p->waiting, link);
         STAILQ_INSERT_TAIL(&p->working, q, link);
     }
     p->busy = true;
     p->worker_reopen = p->reopen;
     p->reopen = false;
-    if (uv_queue_work(&n->loop, &p->work, on_work, on_worked) != 0) {
+    if (uv_queue_work(p->group->owner->loop, &p->work, on_work, on_worked) != 0) {
         p->busy = false;
         answer_working(p, KV_E_BUSY);
     }
@@ -148,7 +149,7 @@ void past_flushed(struct past *p)
 static int may_look(struct past *p, struct question *q)
 {
     const struct caller *who = &q->request->conn->who;
-    struct store *s = p->node->group->store;
+    struct store *s = p->group->store;
     int rv;
 
     if (q->request->type == MESSAGE_LOG || client_has_open(q->request->conn, q->ino, OPEN_READ))
@@ -165,18 +166,17 @@ static void on_current(void *arg, int code)
     if (code == KV_OK)
         code = may_look(p, q);
     if (code == KV_OK && q->request->type != MESSAGE_LOG)
-        code = store_history_id(p->node->group->store, q->ino, &q->directory);
+        code = store_history_id(p->group->store, q->ino, &q->directory);
     if (code != KV_OK) {
         q->code = code;
         question_answer(q);
         question_free(q);
         return;
     }
-    q->flushed = store_applied(p->node->group->store);
+    q->flushed = store_applied(p->group->store);
     /* What a full disk keeps from being written is not waited for. */
-    if (q->local && p->node->group->writeback != NULL &&
-        writeback_state(p->node->group->writeback) != WRITEBACK_OK)
-        q->flushed = writeback_flushed_index(p->node->group->writeback);
+    if (q->local && p->group->writeback != NULL && writeback_state(p->group->writeback) != WRITEBACK_OK)
+        q->flushed = writeback_flushed_index(p->group->writeback);
     STAILQ_INSERT_TAIL(&p->waiting, q, link);
     work_next(p);
 }
@@ -261,6 +261,6 @@ int past_request(struct past *p, struct client_conn *conn, const struct frame *f
     if (q->local || !listed)
         on_current(q, KV_OK);
     else
-        reads_start(p->node->group->reads, on_current, q);
+        reads_start(p->group->reads, on_current, q);
     return 0;
 }

@@ -9,11 +9,12 @@
 
 struct client_conn;
 struct frame;
-struct node;
+struct group;
+struct self;
 struct past;
 union request_body;
 
-struct past *past_new(struct node *node); /* NULL: out of memory */
+struct past *past_new(struct group *group, const struct self *self); /* NULL: out of memory */
 /* Waits for the worker; requests under way are dropped. */
 void past_free(struct past *p);
 /* 0, or -errno: close the connection. */

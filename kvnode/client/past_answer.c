@@ -65,7 +65,7 @@ static void find_gap(const struct question *q, struct log_answer *answer)
 /* Appends the rows that may be seen; the last that was looked at, and its revision. */
 static uint32_t log_rows(struct question *q, struct buffer *out, struct place *last_out)
 {
-    const struct store *store = q->request->conn->node->group->store;
+    const struct store *store = q->request->conn->owner->group->store;
     struct sight sight = {.store = store, .who = &q->request->conn->who};
     struct cursor in = cursor_of(q->rows.data, q->rows.len);
     struct buffer key = BUFFER_INIT, from = BUFFER_INIT;
@@ -137,7 +137,7 @@ static void put_names(struct question *q, struct buffer *out)
         bool deleted;
 
         names_row_decode(&in, &row);
-        if (store_past_name(q->request->conn->node->group->store, q->ino, row.name.data, row.name.len,
+        if (store_past_name(q->request->conn->owner->group->store, q->ino, row.name.data, row.name.len,
                             &row.version, &deleted) != KV_OK)
             continue;
         row.deleted = deleted;
@@ -183,7 +183,7 @@ static int may_read_version(struct question *q)
     uint32_t i;
     int rv = KV_OK;
 
-    if (store_lookup(q->request->conn->node->group->store, NULL, q->ino, q->name.data, q->name.len, &attr) ==
+    if (store_lookup(q->request->conn->owner->group->store, NULL, q->ino, q->name.data, q->name.len, &attr) ==
         KV_OK) {
         const struct access now = {attr.uid, attr.gid, attr.mode};
 

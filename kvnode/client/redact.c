@@ -9,7 +9,7 @@ enum { SEES_NAMES = 1, SEES_ATTRIBUTES = 2 };
 /* One command may change a whole directory: its names share the answer. */
 static unsigned sight(struct client_conn *c, const struct event *e, uint64_t directory)
 {
-    const struct store *s = c->node->group->store;
+    const struct store *s = c->owner->group->store;
 
     if (directory == 0) /* of the root itself */
         return SEES_NAMES | SEES_ATTRIBUTES;
@@ -34,7 +34,7 @@ void client_redact(void *conn, struct event *e)
     unsigned seen;
 
     if (e->kind == EVENT_NOTHING ||
-        (e->session != 0 && store_session_owner(c->node->group->store, e->session, &owner) == KV_OK &&
+        (e->session != 0 && store_session_owner(c->owner->group->store, e->session, &owner) == KV_OK &&
          owner == c->who.uid))
         return;
     seen = sight(c, e, e->parent);

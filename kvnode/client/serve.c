@@ -30,7 +30,7 @@
 #define UNREAD_SUBSCRIBER (4UL * 1024 * 1024)
 
 struct serve {
-    struct node *node; /* borrowed */
+    struct serve_owner owner;
     struct client_conn *clients;
     unsigned n;
     struct client_users users;
@@ -53,7 +53,7 @@ static void close_inodes(struct client_conn *c)
         client_user_open(o->user, -1);
         client_user_put(o->user);
         while (o->count-- > 0)
-            store_unpin(c->node->group->store, o->ino);
+            store_unpin(c->owner->group->store, o->ino);
         free(o);
     }
 }
@@ -73,9 +73,9 @@ static void on_closed(void *arg, int reason)
     if (reason != 0 && reason != -ECANCELED && reason != -ECONNRESET && reason != -EPIPE)
         log_info("client %s: %s", c->name, strerror(-reason));
     c->stream = NULL;
-    events_unsubscribe(c->node->group->events, c->subscriber);
+    events_unsubscribe(c->owner->group->events, c->subscriber);
     c->subscriber = NULL;
-    reserve_drop(&c->node->group->reserve, &c->reservation);
+    reserve_drop(&c->owner->group->reserve, &c->reservation);
     close_inodes(c);
     client_conn_put(c);
 }
@@ -155,7 +155,7 @@ static void accept_one(struct serve *s, int fd)
         close(fd);
         return;
     }
-    c->node = s->node;
+    c->owner = &s->owner;
     c->serve = s;
     c->refs = 1;
     c->opened_ms = clock_boot_ms();
@@ -174,7 +174,7 @@ static void accept_one(struct serve *s, int fd)
         free(c);
         return;
     }
-    if (stream_open(&s->node->streams, fd, fd, &callbacks, PAUSE_AT, &c->stream) != 0) {
+    if (stream_open(s->owner.streams, fd, fd, &callbacks, PAUSE_AT, &c->stream) != 0) {
         client_conn_put(c);
         return;
     }
@@ -243,8 +243,8 @@ void serve_beat(struct serve *s, uint64_t now_ms)
     if (s == NULL)
         return;
     listen_on(s, true);
-    store_usage(s->node->group->store, &usage);
-    client_users_release(&s->users, s->node->group->store, usage.max_bytes);
+    store_usage(s->owner.group->store, &usage);
+    client_users_release(&s->users, s->owner.group->store, usage.max_bytes);
     for (c = s->clients; c != NULL; c = c->next) {
         if (c->stream == NULL)
             continue;
@@ -264,7 +264,7 @@ void serve_beat(struct serve *s, uint64_t now_ms)
     }
 }
 
-int serve_start(struct node *node, struct serve **out, char *why)
+int serve_start(const struct serve_owner *owner, struct serve **out, char *why)
 {
     struct serve *s = calloc(1, sizeof *s);
     int rv;
@@ -272,11 +272,11 @@ int serve_start(struct node *node, struct serve **out, char *why)
     *out = s;
     if (s == NULL)
         return -ENOMEM;
-    s->node = node;
-    s->listen_fd = serve_socket(node->config, why);
+    s->owner = *owner;
+    s->listen_fd = serve_socket(owner->self->config, why);
     if (s->listen_fd < 0)
         return s->listen_fd;
-    rv = uv_poll_init(&node->loop, &s->listen_poll, s->listen_fd);
+    rv = uv_poll_init(owner->self->loop, &s->listen_poll, s->listen_fd);
     if (rv == 0) {
         s->listen_poll.data = s;
         listen_on(s, true);
@@ -313,7 +313,7 @@ void serve_stop(struct serve *s)
     s->stopped = true;
     if (s->listen_poll.data != NULL) {
         uv_close((uv_handle_t *)&s->listen_poll, NULL);
-        unlink(s->node->config->socket);
+        unlink(s->owner.self->config->socket);
     }
     for (c = s->clients; c != NULL; c = c->next)
         if (c->stream != NULL)

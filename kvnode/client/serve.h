@@ -5,11 +5,26 @@
 
 #include <stdint.h>
 
-struct node;
+struct door;
+struct group;
+struct past;
+struct self;
 struct serve;
+struct streams;
+struct turn;
 
-/* Opens the client socket. 0 or -errno with why (512 bytes). */
-int serve_start(struct node *node, struct serve **out, char *why);
+/* What the clients' side uses of its node; all borrowed. */
+struct serve_owner {
+    const struct self *self;
+    struct streams *streams;
+    const struct turn *turn;
+    struct group *group;
+    struct door *door;
+    struct past *past;
+};
+
+/* Opens the client socket. The owner is copied. 0 or -errno with why (512 bytes). */
+int serve_start(const struct serve_owner *owner, struct serve **out, char *why);
 /* Takes no more clients and closes those there are. */
 void serve_stop(struct serve *s);
 void serve_free(struct serve *s); /* after the loop has closed the handles */

@@ -18,7 +18,7 @@ static int may_look(struct client_conn *c, uint64_t ino)
 {
     if (c->who.trusted || client_has_open(c, ino, 0))
         return KV_OK;
-    return store_reach(c->node->group->store, &c->who, ino);
+    return store_reach(c->owner->group->store, &c->who, ino);
 }
 
 static int may_read(struct client_conn *c, uint64_t ino)
@@ -27,8 +27,8 @@ static int may_read(struct client_conn *c, uint64_t ino)
 
     if (c->who.trusted || client_has_open(c, ino, OPEN_READ))
         return KV_OK;
-    rv = store_reach(c->node->group->store, &c->who, ino);
-    return rv == KV_OK ? store_access(c->node->group->store, &c->who, ino, 4) : rv;
+    rv = store_reach(c->owner->group->store, &c->who, ino);
+    return rv == KV_OK ? store_access(c->owner->group->store, &c->who, ino, 4) : rv;
 }
 
 static void put(const struct client_conn *c, uint8_t type, const union answer_body *answer,
@@ -39,7 +39,7 @@ static void put(const struct client_conn *c, uint8_t type, const union answer_bo
 
 static int read_barrier(struct client_conn *c, const union request_body *in, struct buffer *out)
 {
-    const union answer_body answer = {.barrier.revision = store_applied(c->node->group->store)};
+    const union answer_body answer = {.barrier.revision = store_applied(c->owner->group->store)};
 
     (void)in;
     put(c, MESSAGE_BARRIER, &answer, out);
@@ -51,7 +51,7 @@ static int read_lookup(struct client_conn *c, const union request_body *in, stru
     const struct name_request *r = &in->lookup;
     union answer_body answer;
     int rv =
-        store_lookup(c->node->group->store, &c->who, r->parent, r->name.data, r->name.len, &answer.lookup);
+        store_lookup(c->owner->group->store, &c->who, r->parent, r->name.data, r->name.len, &answer.lookup);
 
     if (rv == KV_OK)
         put(c, MESSAGE_LOOKUP, &answer, out);
@@ -64,7 +64,7 @@ static int read_getattr(struct client_conn *c, const union request_body *in, str
     int rv = may_look(c, in->getattr.ino);
 
     if (rv == KV_OK)
-        rv = store_getattr(c->node->group->store, in->getattr.ino, &answer.getattr);
+        rv = store_getattr(c->owner->group->store, in->getattr.ino, &answer.getattr);
     if (rv == KV_OK)
         put(c, MESSAGE_GETATTR, &answer, out);
     return rv;
@@ -79,7 +79,7 @@ static int read_readlink(struct client_conn *c, const union request_body *in, st
         return rv;
     put(c, MESSAGE_READLINK, NULL, out);
     at = out->len;
-    rv = store_readlink(c->node->group->store, in->readlink.ino, out);
+    rv = store_readlink(c->owner->group->store, in->readlink.ino, out);
     body_string_end(out, at);
     return rv;
 }
@@ -96,7 +96,7 @@ static int put_value(struct client_conn *c, uint8_t type, const struct attr *att
         return KV_E_INVAL;
     put(c, type, &answer, out);
     at = out->len;
-    rv = store_read(c->node->group->store, attr->ino, offset, len, out);
+    rv = store_read(c->owner->group->store, attr->ino, offset, len, out);
     body_string_end(out, at);
     return rv;
 }
@@ -110,7 +110,7 @@ static int put_removed(struct client_conn *c, const struct read_request *r, stru
 
     if (r->length > READ_LENGTH_MAX)
         return KV_E_INVAL;
-    rv = store_read_removed(c->node->group->store, &c->who, r->ino, r->offset, r->length, &answer.read.attr,
+    rv = store_read_removed(c->owner->group->store, &c->who, r->ino, r->offset, r->length, &answer.read.attr,
                             &data);
     if (rv == KV_OK) {
         answer.read.data = bytes_of(data.data, data.len);
@@ -128,7 +128,7 @@ static int read_read(struct client_conn *c, const union request_body *in, struct
     int rv = may_read(c, r->ino);
 
     if (rv == KV_OK)
-        rv = store_getattr(c->node->group->store, r->ino, &attr);
+        rv = store_getattr(c->owner->group->store, r->ino, &attr);
     if (rv == KV_OK)
         rv = put_value(c, MESSAGE_READ, &attr, r->offset, r->length, out);
     return rv == KV_E_STALE ? put_removed(c, r, out) : rv;
@@ -172,9 +172,9 @@ static int read_readdir(struct client_conn *c, const union request_body *in, str
     struct listing l = {.rows = BUFFER_INIT, .protocol = c->protocol, .max = r->n};
     int rv = may_read(c, r->ino);
 
-    l.names_only = rv == KV_OK && store_access(c->node->group->store, &c->who, r->ino, 1) != KV_OK;
+    l.names_only = rv == KV_OK && store_access(c->owner->group->store, &c->who, r->ino, 1) != KV_OK;
     if (rv == KV_OK)
-        rv = store_readdir(c->node->group->store, r->ino, r->cookie, &l, emit_entry);
+        rv = store_readdir(c->owner->group->store, r->ino, r->cookie, &l, emit_entry);
     if (rv == KV_OK) {
         const union answer_body answer = {
             .readdir = {.eof = !l.full, .rows = {l.n, bytes_of(l.rows.data, l.rows.len)}}};
@@ -229,14 +229,14 @@ static int read_open(struct client_conn *c, const union request_body *in, struct
 
     if (r->access == 0 || r->access > (OPEN_READ | OPEN_WRITE))
         return KV_E_PROTOCOL;
-    rv = store_getattr(c->node->group->store, r->ino, attr);
+    rv = store_getattr(c->owner->group->store, r->ino, attr);
     if (rv != KV_OK)
         return rv == KV_E_NOENT ? KV_E_STALE : rv;
     /* The owner could change the mode anyway, and a mount that comes back after
      * losing its node opens again what it had open (git writes on in a 0444 file). */
     rv = may_look(c, r->ino);
     if (rv == KV_OK && !c->who.trusted && attr->uid != c->who.uid)
-        rv = store_access(c->node->group->store, &c->who, r->ino, mask);
+        rv = store_access(c->owner->group->store, &c->who, r->ino, mask);
     if (rv != KV_OK)
         return rv;
     HASH_FIND(hh, c->open, &r->ino, sizeof r->ino, o);
@@ -245,7 +245,7 @@ static int read_open(struct client_conn *c, const union request_body *in, struct
         o = add_open(c, r->ino, r->has_uid ? r->uid : c->who.uid);
     if (o == NULL)
         return KV_E_BUSY;
-    rv = store_pin(c->node->group->store, r->ino);
+    rv = store_pin(c->owner->group->store, r->ino);
     if (rv != KV_OK) {
         if (o->count == 0)
             forget_open(c, o);
@@ -268,7 +268,7 @@ static int read_close(struct client_conn *c, const union request_body *in, struc
     if (o == NULL)
         return KV_E_STALE;
     if (o->count > 0) { /* else it was let go of */
-        store_unpin(c->node->group->store, in->close.ino);
+        store_unpin(c->owner->group->store, in->close.ino);
         o->count--;
     }
     if (o->count == 0)
@@ -282,7 +282,7 @@ static int read_statfs(struct client_conn *c, const union request_body *in, stru
     union answer_body answer;
 
     (void)in;
-    store_usage(c->node->group->store, &usage);
+    store_usage(c->owner->group->store, &usage);
     answer.statfs = (struct statfs_answer){usage.keys, usage.bytes, usage.max_keys, usage.max_bytes};
     put(c, MESSAGE_STATFS, &answer, out);
     return KV_OK;
@@ -290,7 +290,7 @@ static int read_statfs(struct client_conn *c, const union request_body *in, stru
 
 static int resolve(struct client_conn *c, const struct bytes *path, struct resolve_answer *out)
 {
-    return store_resolve(c->node->group->store, &c->who, path->data, path->len, &out->attr, &out->parent,
+    return store_resolve(c->owner->group->store, &c->who, path->data, path->len, &out->attr, &out->parent,
                          &out->name.data, &out->name.len);
 }
 

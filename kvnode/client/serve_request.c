@@ -15,7 +15,8 @@ static void on_hello_ready(void *arg, int code)
 {
     struct request *r = arg;
     struct client_conn *c = r->conn;
-    struct node *n = c->node;
+    const struct config *config = c->owner->self->config;
+    const struct store *store = c->owner->group->store;
     struct store_usage usage;
     struct buffer *out;
     size_t at;
@@ -24,14 +25,14 @@ static void on_hello_ready(void *arg, int code)
     if (out != NULL) {
         union answer_body answer;
 
-        store_usage(n->group->store, &usage);
-        answer.hello = (struct hello_answer){.cluster_id = n->config->cluster_id,
-                                             .applied = store_applied(n->group->store),
+        store_usage(store, &usage);
+        answer.hello = (struct hello_answer){.cluster_id = config->cluster_id,
+                                             .applied = store_applied(store),
                                              .part_size = COMMAND_PART_SIZE,
                                              .value_limit = usage.value_limit,
                                              .trusted = c->who.trusted,
                                              .protocol = c->protocol};
-        snprintf(answer.hello.name, sizeof answer.hello.name, "%s", n->config->name);
+        snprintf(answer.hello.name, sizeof answer.hello.name, "%s", config->name);
         body_encode_answer(out, MESSAGE_HELLO, &answer, c->protocol);
         answer_end(c, at, code, "this node has not caught up with what the client has seen");
     }
@@ -50,8 +51,9 @@ static int on_hello(struct client_conn *c, const struct frame *frame, const unio
         answer_code(c, frame->id, KV_E_PROTOCOL, "not a HELLO of this protocol");
         return -EPROTO;
     }
-    if (node_no_service(c->node) != NULL && hello->kind == CLIENT_MOUNT) {
-        answer_code(c, frame->id, KV_E_UNAVAILABLE, node_no_service(c->node)); /* it has others to go to */
+    if (self_no_service(c->owner->self) != NULL && hello->kind == CLIENT_MOUNT) {
+        answer_code(c, frame->id, KV_E_UNAVAILABLE,
+                    self_no_service(c->owner->self)); /* it has others to go to */
         return 0;
     }
     c->hello = true;
@@ -61,7 +63,7 @@ static int on_hello(struct client_conn *c, const struct frame *frame, const unio
     r = request_new(c, frame, in);
     if (r == NULL)
         return -ENOMEM;
-    reads_after(c->node->group->reads, hello->after, on_hello_ready, r);
+    reads_after(c->owner->group->reads, hello->after, on_hello_ready, r);
     return 0;
 }
 
@@ -105,7 +107,7 @@ static int on_read(struct client_conn *c, const struct frame *frame, const union
     r = request_keep(c, frame, in);
     if (r == NULL)
         return -ENOMEM;
-    reads_start(c->node->group->reads, on_read_ready, r);
+    reads_start(c->owner->group->reads, on_read_ready, r);
     return 0;
 }
 
@@ -120,8 +122,8 @@ static int on_subscribe(struct client_conn *c, const struct frame *frame, const 
         return -EPROTO;
     }
     c->subscriber =
-        events_subscribe(c->node->group->events, c->stream, c->protocol, frame->id, in->subscribe.after,
-                         store_applied(c->node->group->store), &answer.subscribe.revision);
+        events_subscribe(c->owner->group->events, c->stream, c->protocol, frame->id, in->subscribe.after,
+                         store_applied(c->owner->group->store), &answer.subscribe.revision);
     if (c->subscriber == NULL)
         return -ENOMEM;
     if (!c->who.trusted && c->who.uid != 0)
@@ -131,7 +133,7 @@ static int on_subscribe(struct client_conn *c, const struct frame *frame, const 
         return 0;
     body_encode_answer(out, MESSAGE_SUBSCRIBE, &answer, c->protocol);
     answer_end(c, at, KV_OK, NULL);
-    events_replay(c->node->group->events, c->subscriber);
+    events_replay(c->owner->group->events, c->subscriber);
     return 0;
 }
 
@@ -142,7 +144,7 @@ static int on_json(struct client_conn *c, const struct frame *frame, const union
     size_t at;
     int code;
 
-    code = serve_json(c->node, c->who.trusted, frame->type, in, &text);
+    code = serve_json(c->owner, c->serve, c->who.trusted, frame->type, in, &text);
     out = answer_begin(c, frame->id, &at);
     if (out != NULL) {
         if (code == KV_OK)
@@ -163,10 +165,10 @@ static int on_reserve(struct client_conn *c, const struct frame *frame, const un
     size_t at;
     int code;
 
-    store_usage(c->node->group->store, &usage);
+    store_usage(c->owner->group->store, &usage);
     c->reservation.uid = c->who.uid;
     c->reservation.trusted = c->who.trusted;
-    code = reserve_set(&c->node->group->reserve, &c->reservation, &usage, r->held, r->least, r->wanted,
+    code = reserve_set(&c->owner->group->reserve, &c->reservation, &usage, r->held, r->least, r->wanted,
                        &answer.reserve.granted);
     out = answer_begin(c, frame->id, &at);
     if (out != NULL) {
@@ -178,7 +180,7 @@ static int on_reserve(struct client_conn *c, const struct frame *frame, const un
 
 static int on_past(struct client_conn *c, const struct frame *frame, const union request_body *in)
 {
-    return past_request(c->node->past, c, frame, in);
+    return past_request(c->owner->past, c, frame, in);
 }
 
 /* Besides the reads (serve_is_read()). */
@@ -194,12 +196,13 @@ int serve_request(struct client_conn *c, const struct frame *frame)
 {
     union request_body in;
 
-    if (frame->group != NODE_GROUP || c->hello == (frame->type == MESSAGE_HELLO)) {
+    if (frame->group != c->owner->group->number || c->hello == (frame->type == MESSAGE_HELLO)) {
         answer_code(c, frame->id, KV_E_PROTOCOL, c->hello ? "unexpected frame" : "HELLO comes first");
         return -EPROTO;
     }
-    if (node_no_service(c->node) != NULL && frame->type != MESSAGE_HELLO && frame->type != MESSAGE_STATUS) {
-        answer_code(c, frame->id, KV_E_UNAVAILABLE, node_no_service(c->node));
+    if (self_no_service(c->owner->self) != NULL && frame->type != MESSAGE_HELLO &&
+        frame->type != MESSAGE_STATUS) {
+        answer_code(c, frame->id, KV_E_UNAVAILABLE, self_no_service(c->owner->self));
         return 0;
     }
     switch (body_decode_request(frame->type, frame->payload, frame->len, &in)) {

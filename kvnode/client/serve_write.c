@@ -53,7 +53,7 @@ static bool is_own_session(struct client_conn *c, uint64_t session)
 {
     uint32_t owner;
 
-    return store_session_owner(c->node->group->store, session, &owner) == KV_OK && owner == c->who.uid;
+    return store_session_owner(c->owner->group->store, session, &owner) == KV_OK && owner == c->who.uid;
 }
 
 /* What a client that is not trusted may not write; 0 if it may. */
@@ -86,7 +86,7 @@ static int check_untrusted(struct client_conn *c, const struct command *cmd, boo
 static int check_bounds(struct client_conn *c, const struct client_user *user, const struct command *cmd,
                         char text[DETAIL_ROOM], const char **why_out)
 {
-    const struct store *s = c->node->group->store;
+    const struct store *s = c->owner->group->store;
     struct command_body body;
 
     *why_out = client_user_refuses_write(user, cmd->body_len);
@@ -124,7 +124,7 @@ int serve_write(struct client_conn *c, const struct frame *frame, const union re
 {
     const struct write_request *in = &body->write;
     uint32_t groups[COMMAND_GROUPS_MAX];
-    struct command_result here = {.revision = store_applied(c->node->group->store)};
+    struct command_result here = {.revision = store_applied(c->owner->group->store)};
     const char *detail = NULL;
     char text[DETAIL_ROOM];
     struct client_user *user;
@@ -164,7 +164,7 @@ int serve_write(struct client_conn *c, const struct frame *frame, const union re
         if (c->who.trusted)
             cmd.flags |= COMMAND_TRUSTED; /* the session is root's */
     }
-    cmd.node = c->node->config->name;
+    cmd.node = c->owner->self->config->name;
     cmd.node_len = strlen(cmd.node);
     r = request_new(c, frame, body);
     if (r == NULL) {
@@ -178,7 +178,7 @@ int serve_write(struct client_conn *c, const struct frame *frame, const union re
         on_written(r, KV_OK, &here);
         return 0;
     }
-    rv = removal_start(c->node->group, &cmd, on_written, r);
+    rv = removal_start(c->owner->group, &cmd, on_written, r);
     if (rv > 0)
         on_written(r, rv, NULL);
     return rv < 0 ? rv : 0;

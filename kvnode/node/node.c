@@ -377,6 +377,18 @@ static int start_peers(struct node *n, char *why)
     return rv;
 }
 
+static int start_serving(struct node *n, char *why)
+{
+    struct serve_owner owner = {.self = &n->self,
+                                .streams = &n->streams,
+                                .turn = &n->turn,
+                                .group = n->group,
+                                .door = n->door,
+                                .past = n->past};
+
+    return serve_start(&owner, &n->serve, why);
+}
+
 static int start(struct running *r)
 {
     struct node *n = &r->node;
@@ -397,7 +409,7 @@ static int start(struct running *r)
     rv = group_new(NODE_GROUP, group_dir, &n->owner, &n->group);
     if (rv != 0)
         return rv;
-    n->past = past_new(n);
+    n->past = past_new(n->group, &n->self);
     if (n->past == NULL)
         return -ENOMEM;
     rv = open_files(r);
@@ -409,7 +421,7 @@ static int start(struct running *r)
         return rv;
     rv = group_start(n->group, door_standing(n->door) == STANDING_MEMBER, r->why);
     if (rv == 0)
-        rv = serve_start(n, &n->serve, r->why);
+        rv = start_serving(n, r->why);
     if (rv != 0)
         return rv;
     uv_prepare_start(&n->turn_end, on_turn_end);

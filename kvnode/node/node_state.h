@@ -55,9 +55,6 @@ struct node {
     uint64_t stop_deadline_ms;
 };
 
-/* Why this node serves nobody: it has no state, is no member yet, has gone back, or its peers belong to
- * another cluster; NULL: it serves. */
-const char *node_no_service(const struct node *n);
 /* Fills n->owner, with what the node has by then; the rest is borrowed from its places in the struct. */
 void node_owns_group(struct node *n);
 /* Fills n->self, but for the peers. */

@@ -139,15 +139,6 @@ struct peers_owner node_owns_peers(struct node *n)
                                 .on_linked = on_linked};
 }
 
-const char *node_no_service(const struct node *n)
-{
-    if (rivals_prevail(&n->rivals, n->config->n_peers + 1))
-        return "this node serves nobody: its configuration names nodes of another cluster; see kvnode status";
-    if (n->door != NULL && door_standing(n->door) != STANDING_MEMBER)
-        return door_text(n->door);
-    return n->group->stateless ? "this node is fetching its state from the leader; ask another" : NULL;
-}
-
 /* ---- turns and beats ---- */
 
 /* The end of this turn looks. */

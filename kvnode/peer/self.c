@@ -91,6 +91,15 @@ void self_look(const struct self *s, struct peer_status *out)
     look_at_health(s, &out->health);
 }
 
+const char *self_no_service(const struct self *s)
+{
+    if (rivals_prevail(s->rivals, s->config->n_peers + 1))
+        return "this node serves nobody: its configuration names nodes of another cluster; see kvnode status";
+    if (door_standing(s->door) != STANDING_MEMBER)
+        return door_text(s->door);
+    return s->group->stateless ? "this node is fetching its state from the leader; ask another" : NULL;
+}
+
 static void on_statfs(uv_fs_t *request)
 {
     struct self *s = request->data;

@@ -37,6 +37,9 @@ struct self {
 
 /* As of now. */
 void self_look(const struct self *s, struct peer_status *out);
+/* Why this node serves nobody: it has no state, is no member yet, has gone back, or its peers belong to
+ * another cluster; NULL: it serves. */
+const char *self_no_service(const struct self *s);
 /* Every beat: has the disk's room measured now and then, on another thread. */
 void self_beat(struct self *s, uint64_t now_ms);
 
