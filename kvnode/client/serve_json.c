@@ -153,7 +153,7 @@ static json_t *scrub(const struct serve_owner *owner, json_t *warnings)
     json_object_set_new(o, "took_ms", json_integer((json_int_t)v.took_ms));
     json_object_set_new(o, "read_bytes", json_integer((json_int_t)v.last_read));
     json_object_set_new(o, "error", v.error[0] != '\0' ? json_string(v.error) : json_null());
-    json_object_set_new(o, "mending", json_boolean(owner->group->mending));
+    json_object_set_new(o, "mending", json_boolean(owner->group->condition == CONDITION_MENDING));
     if (v.damaged || v.last == SCRUB_FAILED)
         json_array_append_new(warnings, json_string(v.error));
     return o;

@@ -12,9 +12,11 @@
 #include "kvnode/disk/state_db_internal.h"
 #include "kvnode/group/events.h"
 #include "kvnode/group/leadership.h"
+#include "kvnode/group/incoming.h"
+#include "kvnode/group/install_meta.h"
+#include "kvnode/group/outgoing.h"
 #include "kvnode/group/reads.h"
 #include "kvnode/group/scrub.h"
-#include "kvnode/group/snapshots.h"
 #include "kvnode/group/verify.h"
 #include "kvnode/group/writes.h"
 #include "sync/base/clock.h"
@@ -64,10 +66,11 @@ int group_new(uint16_t number, const char *dir, const struct group_owner *owner,
     g->events = events_new();
     g->reads = reads_new(g);
     g->writes = writes_new(g);
-    g->snapshots = snapshots_new(g);
+    g->outgoing = outgoing_new(g);
+    g->incoming = incoming_new(g);
     g->verify = verify_new(g);
-    return g->events != NULL && g->reads != NULL && g->writes != NULL && g->snapshots != NULL &&
-                   g->verify != NULL
+    return g->events != NULL && g->reads != NULL && g->writes != NULL && g->outgoing != NULL &&
+                   g->incoming != NULL && g->verify != NULL
                ? 0
                : -ENOMEM;
 }
@@ -130,7 +133,7 @@ int group_recover(struct group *g, char *why)
     int rv = 0;
 
     if (g->has_log)
-        rv = snapshots_recover(g->dir, store_applied(g->store), &meta);
+        rv = install_meta_recover(g->dir, store_applied(g->store), &meta);
     if (rv < 0)
         snprintf(why, 512, "%.300s/install.meta: %s: check the disk and the permissions", g->dir,
                  strerror(-rv));
@@ -139,7 +142,7 @@ int group_recover(struct group *g, char *why)
         snapshot_meta_deinit(&meta);
     }
     if (rv == 0)
-        snapshots_installed(g->dir);
+        install_meta_remove(g->dir);
     if (rv == 0 && !g->has_log && store_applied(g->store) > 0) {
         log_warn("%s is there without its log: it is not used", g->state_path);
         rv = group_set_aside(g, why);
@@ -154,9 +157,9 @@ int group_start(struct group *g, bool takes_part, char *why)
     struct state_owner own = group_state_owner(g);
     int rv;
 
-    g->healing = g->stateless =
-        takes_part && store_applied(g->store) < consensus_log_begins_behind(g->consensus);
-    if (g->healing && g->owner->config->n_peers == 0) {
+    if (takes_part && store_applied(g->store) < consensus_log_begins_behind(g->consensus))
+        g->condition = CONDITION_AWAITED;
+    if (!group_serves(g) && g->owner->config->n_peers == 0) {
         snprintf(
             why, 512,
             "%.300s is missing or damaged and log.db does not reach back to the beginning: put a backup of "
@@ -170,12 +173,13 @@ int group_start(struct group *g, bool takes_part, char *why)
     g->scrub = scrub_new(g);
     if (g->scrub == NULL)
         return -ENOMEM;
-    if (g->healing)
+    if (!group_serves(g))
         log_warn("the state is asked for at the leader; until it has come this node serves nobody");
     if (!takes_part)
         return 0;
     return consensus_start(
-        g->consensus, g->healing ? consensus_log_begins_behind(g->consensus) : store_applied(g->store), why);
+        g->consensus, group_serves(g) ? store_applied(g->store) : consensus_log_begins_behind(g->consensus),
+        why);
 }
 
 /* ---- the end ---- */
@@ -199,10 +203,13 @@ bool group_stop(struct group *g)
     g->writeback = NULL;
     scrub_free(g->scrub);
     g->scrub = NULL;
-    if (g->snapshots != NULL && snapshots_busy(g->snapshots))
+    if ((g->outgoing != NULL && outgoing_busy(g->outgoing)) ||
+        (g->incoming != NULL && incoming_busy(g->incoming)))
         return false;
-    snapshots_free(g->snapshots);
-    g->snapshots = NULL;
+    outgoing_free(g->outgoing);
+    g->outgoing = NULL;
+    incoming_free(g->incoming);
+    g->incoming = NULL;
     uv_close((uv_handle_t *)&g->writeback_wake, NULL);
     uv_close((uv_handle_t *)&g->behind, NULL);
     return true;

@@ -4,7 +4,7 @@
  *
  *   writes ──┐               ┌── peer_links
  *   reads  ──┼── consensus ──┤
- *            │     │ apply   └── snapshots
+ *            │     │ apply   └── outgoing, incoming
  *   events ◄─┴── store ── journal ── writeback ── state.db
  */
 #ifndef KVFS_KVNODE_GROUP_GROUP_H
@@ -18,6 +18,7 @@
 #include "kvnode/disk/writeback.h"
 #include "kvnode/group/clock_lead.h"
 #include "kvnode/group/clock_watch.h"
+#include "kvnode/group/condition.h"
 #include "kvnode/group/consensus.h"
 #include "kvnode/group/digest_ring.h"
 #include "kvnode/group/heal.h"
@@ -35,9 +36,10 @@
 #define GROUP_OWNER_TOKEN (UINT64_C(1) << 63)
 
 struct events;
+struct incoming;
+struct outgoing;
 struct reads;
 struct scrub;
-struct snapshots;
 struct verify;
 struct writes;
 
@@ -84,10 +86,11 @@ struct group {
     struct peer_handlers handlers; /* who takes what peers say to this group */
     struct consensus *consensus;
     struct events *events;
+    struct incoming *incoming;
+    struct outgoing *outgoing;
     struct reads *reads;
     struct reserve reserve; /* promised to clients */
     struct scrub *scrub;
-    struct snapshots *snapshots;
     struct verify *verify;
     struct writes *writes;
     struct clock_lead clock;
@@ -96,9 +99,7 @@ struct group {
     uint64_t leaderless_since_ms; /* 0: a leader is known */
     uint64_t full_since_ms;       /* 0: log.db's disk has room */
     bool has_log;                 /* when it was opened */
-    bool healing;                 /* state.db was damaged: see heal_state() */
-    bool mending;                 /* state.db is damaged, memory is not: see heal_file() */
-    bool stateless; /* a state file is awaited or being loaded: nobody is served, `store` is empty */
+    enum condition condition;     /* of the state; through group_condition() only */
     struct heal heal;
     bool root_given;  /* the owner of a new cluster's root directory is settled */
     bool level_asked; /* a new cluster's feature level is being raised, or was: see level_beat() */
@@ -151,7 +152,10 @@ void group_die(const char *why) __attribute__((noreturn));
 
 /* Makes a fresh store with its journal, events connected. 0 or -ENOMEM. */
 int group_store_new(struct group *g, struct journal **journal_out, struct store **store_out);
-/* The state is about to be replaced: takes it out of force, and serves nobody until
+/* Nobody but the parts of the group moves it; to where the condition may not go is a bug. */
+void group_condition(struct group *g, enum condition to);
+bool group_serves(const struct group *g); /* condition_serves() */
+/* The state is about to be replaced (REPLACING or HEALING): takes it out of force, and serves nobody until
  * then. dropped_free() ends the writer and frees all; any thread, and before the new
  * state is loaded. */
 struct dropped {
@@ -159,13 +163,13 @@ struct dropped {
     struct store *store;
     struct journal *journal;
 };
-void group_store_drop(struct group *g, struct dropped *dropped_out);
+void group_store_drop(struct group *g, enum condition why, struct dropped *dropped_out);
 void dropped_free(struct dropped *d);
 /* Puts a loaded store in force, with its write-behind (the old one is freed). */
 void group_store_replace(struct group *g, struct journal *journal, struct store *store,
                          struct writeback *writeback);
-/* The state that was asked for while healing is in force: applies what the log has
- * beyond it, and serves. */
+/* The state that was loaded while HEALING is there: applies what the log has beyond it, and serves;
+ * or, if the log begins behind it, awaits another one. */
 void group_healed(struct group *g);
 /* A damaged state.db, or one that is not to be used, is kept under another name, and an empty state takes its
  * place. 0, or -errno with why (512 bytes). */

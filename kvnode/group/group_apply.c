@@ -76,12 +76,12 @@ void group_apply(struct group *g)
     struct entry *e = NULL;
     bool more;
 
-    if (g->applying || g->stateless)
+    if (g->applying || !group_serves(g))
         return;
     g->applying = true;
     if (g->apply_until_ns == 0)
         g->apply_until_ns = clock_boot_ns() + TURN_APPLY_NS;
-    while (!g->stateless && store_applied(g->store) < consensus_applied(g->consensus)) {
+    while (group_serves(g) && store_applied(g->store) < consensus_applied(g->consensus)) {
         uint64_t index = store_applied(g->store) + 1;
 
         e = consensus_entry(g->consensus, index);

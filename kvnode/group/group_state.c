@@ -1,5 +1,6 @@
 /* The state of a group, as a whole: made, taken out of force, replaced, and written behind. A state file may
  * be as large as the state, and both in memory at once would be too much: so the old one goes first. */
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -118,9 +119,22 @@ void group_written_behind(struct group *g)
 
 /* ---- replaced ---- */
 
-void group_store_drop(struct group *g, struct dropped *dropped_out)
+void group_condition(struct group *g, enum condition to)
 {
-    g->stateless = true;
+    bool moved = condition_move(&g->condition, to);
+
+    assert(moved);
+    (void)moved;
+}
+
+bool group_serves(const struct group *g)
+{
+    return condition_serves(g->condition);
+}
+
+void group_store_drop(struct group *g, enum condition why, struct dropped *dropped_out)
+{
+    group_condition(g, why);
     g->owner->on_state_dropped(g->owner->arg);
     scrub_pause(g->scrub);
     *dropped_out = (struct dropped){g->writeback, g->store, g->journal};
@@ -145,9 +159,9 @@ void group_store_replace(struct group *g, struct journal *journal, struct store 
     g->journal = journal;
     g->store = store;
     g->writeback = writeback;
-    g->stateless = g->healing;
+    if (g->condition == CONDITION_REPLACING)
+        group_condition(g, CONDITION_SERVING);
     digest_ring_reset(&g->digests, store_applied(store), store_digest(store));
-    g->mending = false;
     scrub_resume(g->scrub);
     events_reset(g->events, store_applied(store));
     g->owner->on_state_replaced(g->owner->arg);
@@ -159,11 +173,11 @@ void group_healed(struct group *g)
 {
     uint64_t have = store_applied(g->store);
 
-    /* The leader's state was older than our log's beginning: once more. */
-    g->healing = g->stateless =
-        have < consensus_applied(g->consensus) && consensus_entry(g->consensus, have + 1) == NULL;
-    if (g->healing)
+    if (have < consensus_applied(g->consensus) && consensus_entry(g->consensus, have + 1) == NULL) {
+        group_condition(g, CONDITION_AWAITED); /* older than our log's beginning: once more */
         return;
+    }
+    group_condition(g, CONDITION_SERVING);
     log_info("state.db is whole again at revision %llu", (unsigned long long)have);
     group_apply(g);
 }

@@ -9,9 +9,10 @@
 
 #include "kvnode/group/group.h"
 #include "kvnode/group/level.h"
+#include "kvnode/group/incoming.h"
+#include "kvnode/group/outgoing.h"
 #include "kvnode/group/reads.h"
 #include "kvnode/group/scrub.h"
-#include "kvnode/group/snapshots.h"
 #include "kvnode/group/writes.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
@@ -61,7 +62,7 @@ void group_linked(struct group *g, uint64_t peer)
 {
     reads_retry(g->reads);
     writes_retry(g->writes, true);
-    snapshots_linked(g->snapshots, peer);
+    outgoing_linked(g->outgoing, peer);
 }
 
 static struct buffer *on_send_begin(void *arg, uint64_t peer)
@@ -84,14 +85,14 @@ static void on_send_snapshot(void *arg, uint64_t peer)
 {
     struct group *g = arg;
 
-    snapshots_send(g->snapshots, peer);
+    outgoing_send(g->outgoing, peer);
 }
 
 static void on_install(void *arg, const struct snapshot_meta *meta)
 {
     struct group *g = arg;
 
-    snapshots_install(g->snapshots, meta);
+    incoming_install(g->incoming, meta);
 }
 
 static void on_log_shorter(void *arg, uint64_t peer, uint64_t index, uint64_t match)
@@ -138,7 +139,8 @@ uint64_t group_turn_end(struct group *g)
     reads_turn_end(g->reads);
     later = writes_turn_end(g->writes);
     since = turn_part(turn, since, "proposals and the log", "", 0);
-    snapshots_turn_end(g->snapshots);
+    incoming_turn_end(g->incoming);
+    outgoing_turn_end(g->outgoing);
     since = turn_part(turn, since, "state files", "", 0);
     if (g->writeback != NULL) {
         int error;
@@ -207,7 +209,7 @@ static void give_root(struct group *g)
     struct buffer b = BUFFER_INIT;
     struct attr root;
 
-    if (g->root_given || g->stateless || !consensus_leader_ready(g->consensus))
+    if (g->root_given || !group_serves(g) || !consensus_leader_ready(g->consensus))
         return;
     g->root_given = true;
     if (geteuid() == 0 || store_getattr(g->store, KV_ROOT_INO, &root) != KV_OK || root.revision != 0)
@@ -225,9 +227,9 @@ void group_beat(struct group *g, uint64_t now_ms)
     watch_majority(g, now_ms);
     watch_disk(g, now_ms);
     watch_leader(g, now_ms);
-    if (g->healing)
+    if (g->condition == CONDITION_AWAITED)
         heal_state(g, now_ms);
-    else if (g->mending)
+    else if (g->condition == CONDITION_MENDING)
         heal_file(g, now_ms);
     clock_lead_beat(g, now_ms);
     give_root(g);

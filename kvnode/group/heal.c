@@ -1,7 +1,7 @@
 #include "kvnode/group/heal.h"
 
-#include "kvnode/group/snapshots.h"
 #include "kvnode/group/group.h"
+#include "kvnode/group/incoming.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
 
@@ -55,17 +55,6 @@ static void hand_over(struct group *g, uint64_t to /* 0: to any */)
         consensus_transfer(g->consensus, 0);
 }
 
-/* A transfer that stands still was given up by its sender. */
-static bool is_coming(struct group *g)
-{
-    uint64_t received;
-
-    if (snapshots_incoming(g->snapshots, &received) != SNAPSHOTS_COMING || received == g->heal.received)
-        return false;
-    g->heal.received = received;
-    return true;
-}
-
 static bool ask(struct group *g, uint64_t leader)
 {
     if (g->owner->links->begin(g->owner->links->arg, leader, PEER_WANT_STATE, 0) == NULL)
@@ -76,10 +65,7 @@ static bool ask(struct group *g, uint64_t leader)
 
 static bool is_due(const struct group *g, uint64_t now_ms)
 {
-    uint64_t received;
-
-    return now_ms >= g->heal.ask_at && snapshots_incoming(g->snapshots, &received) != SNAPSHOTS_INSTALLING &&
-           consensus_leader(g->consensus) != 0;
+    return now_ms >= g->heal.ask_at && !incoming_is_there(g->incoming) && consensus_leader(g->consensus) != 0;
 }
 
 void heal_state(struct group *g, uint64_t now_ms)
@@ -94,7 +80,7 @@ void heal_state(struct group *g, uint64_t now_ms)
          * may; if all have lost theirs, nobody can. */
         log_warn("this node leads and has no state of its own: it hands over to one that may have");
         hand_over(g, found.whole != 0 ? found.whole : found.serving);
-    } else if (!is_coming(g) && !ask(g, found.leader)) {
+    } else if (!incoming_moves(g->incoming) && !ask(g, found.leader)) {
         return;
     }
     g->heal.ask_at = now_ms + STATE_ASK_MS;
@@ -107,7 +93,7 @@ void heal_file(struct group *g, uint64_t now_ms)
     if (!is_due(g, now_ms))
         return;
     found = search(g);
-    if (is_coming(g)) {
+    if (incoming_moves(g->incoming)) {
         g->heal.ask_at = now_ms + FILE_ASK_MS;
     } else if (consensus_is_leader(g->consensus)) {
         if (found.whole != 0) {

@@ -51,7 +51,7 @@ void level_beat(struct group *g)
     struct attr root;
     char text[16];
 
-    if (g->level_asked || g->stateless || store_level(g->store) >= FEATURE_LEVEL ||
+    if (g->level_asked || !group_serves(g) || store_level(g->store) >= FEATURE_LEVEL ||
         !consensus_leader_ready(g->consensus) || store_getattr(g->store, KV_ROOT_INO, &root) != KV_OK ||
         root.mtime_ns != 0 || known_by_all(g) < FEATURE_LEVEL)
         return;

@@ -270,7 +270,8 @@ static void tell_end(struct scrub *s, const struct scrub_view *v)
     switch (v->last) {
     case SCRUB_DAMAGED:
         log_error("%s", v->error);
-        g->mending = g->owner->config->n_peers > 0;
+        if (g->condition == CONDITION_SERVING && g->owner->config->n_peers > 0)
+            group_condition(g, CONDITION_MENDING);
         break;
     case SCRUB_FAILED:
         log_warn("scrub: %s", v->error);
@@ -278,7 +279,8 @@ static void tell_end(struct scrub *s, const struct scrub_view *v)
     default:
         log_info("scrub: state.db is whole: %llu bytes in %llu ms", (unsigned long long)v->last_read,
                  (unsigned long long)v->took_ms);
-        g->mending = false;
+        if (g->condition == CONDITION_MENDING)
+            group_condition(g, CONDITION_SERVING);
     }
 }
 

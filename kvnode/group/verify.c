@@ -84,7 +84,7 @@ static void look(struct verify *v, uint64_t index, struct answer *a)
     scrub_look(g->scrub, &scrub);
     a->index = index;
     a->digest = 0;
-    if (g->stateless)
+    if (!group_serves(g))
         a->place = PEER_PLACE_STATELESS;
     else if (store_applied(g->store) < index)
         a->place = PEER_PLACE_BEFORE;

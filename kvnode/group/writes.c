@@ -336,7 +336,7 @@ static void stamp(struct writes *w, struct entry *e, uint64_t elapsed)
 /* A leader without a state is about to hand over. */
 static uint64_t applied_here(const struct group *g)
 {
-    return g->stateless ? consensus_commit(g->consensus) : store_applied(g->store);
+    return group_serves(g) ? store_applied(g->store) : consensus_commit(g->consensus);
 }
 
 /* more: what the batch that is being made has of them. */

@@ -520,7 +520,7 @@ static int live(const struct config *config, bool *anew_out)
     if (rv != 0) {
         log_error("cannot start: %s", r->why[0] != '\0' ? r->why : strerror(-rv));
     } else {
-        if (!r->node.group->healing)
+        if (group_serves(r->node.group))
             log_info("serves clients at %s; revision %llu", config->socket,
                      (unsigned long long)store_applied(r->node.group->store));
         tell_ready();

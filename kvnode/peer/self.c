@@ -24,9 +24,9 @@ static uint64_t flags_of(const struct self *s)
         flags |= HEALTH_LOG_FULL;
     if (s->group->writeback != NULL && writeback_state(s->group->writeback) == WRITEBACK_FULL)
         flags |= HEALTH_STATE_FULL;
-    if (s->group->mending)
+    if (s->group->condition == CONDITION_MENDING)
         flags |= HEALTH_DAMAGED;
-    if (s->group->stateless)
+    if (!group_serves(s->group))
         flags |= HEALTH_STATELESS;
     if (door_standing(s->door) == STANDING_GONE_BACK)
         flags |= HEALTH_GONE_BACK;
@@ -86,8 +86,8 @@ void self_look(const struct self *s, struct peer_status *out)
                                 .applied = store_applied(g->store),
                                 .digest_index = store_applied(g->store),
                                 .digest = store_digest(g->store),
-                                .flags = (g->mending ? PEER_FLAG_DAMAGED : 0) |
-                                         (g->stateless ? PEER_FLAG_STATELESS : 0)};
+                                .flags = (g->condition == CONDITION_MENDING ? PEER_FLAG_DAMAGED : 0) |
+                                         (group_serves(g) ? 0 : PEER_FLAG_STATELESS)};
     look_at_health(s, &out->health);
 }
 
@@ -97,7 +97,7 @@ const char *self_no_service(const struct self *s)
         return "this node serves nobody: its configuration names nodes of another cluster; see kvnode status";
     if (door_standing(s->door) != STANDING_MEMBER)
         return door_text(s->door);
-    return s->group->stateless ? "this node is fetching its state from the leader; ask another" : NULL;
+    return group_serves(s->group) ? NULL : "this node is fetching its state from the leader; ask another";
 }
 
 static void on_statfs(uv_fs_t *request)

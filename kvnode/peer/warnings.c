@@ -136,7 +136,7 @@ static void about_level(const struct self *self, const struct members *members, 
 {
     uint64_t known = members_level(members);
 
-    if (!self->group->stateless && known > store_level(self->group->store))
+    if (group_serves(self->group) && known > store_level(self->group->store))
         add(list,
             "all nodes know feature level %" PRIu64 ", the cluster is at %u: kvnode config --cluster "
             "feature_level=%" PRIu64 " puts it in force, and no earlier version can be used from then on",

@@ -70,10 +70,10 @@ static void damage(struct host *h)
 /* As if its scrub had found bad old versions: memory is good, and the file loads. */
 static void find_damage(struct host *h)
 {
-    if (!h->up || h->node.group->stateless || h->node.group->mending)
+    if (!h->up || h->node.group->condition != CONDITION_SERVING)
         return;
     trace("n%d: its state.db is to be mended", h->id);
-    h->node.group->mending = true;
+    group_condition(h->node.group, CONDITION_MENDING);
 }
 
 static void crash_one(struct host *h, bool power_cut)

@@ -11,7 +11,8 @@
 #include "kvnode/group/events.h"
 #include "kvnode/group/reads.h"
 #include "kvnode/group/scrub.h"
-#include "kvnode/group/snapshots.h"
+#include "kvnode/group/incoming.h"
+#include "kvnode/group/outgoing.h"
 #include "kvnode/group/verify.h"
 #include "kvnode/group/writes.h"
 #include "kvnode/peer/door.h"
@@ -67,7 +68,7 @@ bool host_takes_part(const struct host *h)
 
 bool host_serves(const struct host *h)
 {
-    return host_takes_part(h) && !h->node.group->stateless;
+    return host_takes_part(h) && group_serves(h->node.group);
 }
 
 /* ---- parts of kvnode that have no part in this ---- */
@@ -359,12 +360,12 @@ static void start(struct host *h, void *arg, uint64_t number)
     behind = consensus_log_begins_behind(n->group->consensus);
     if (group_start(n->group, host_takes_part(h), why) != 0)
         violation("n%d cannot start: %s", h->id, why);
-    if (n->group->healing && !damaged)
+    if (!group_serves(n->group) && !damaged)
         violation("n%d: log.db begins behind %lu, state.db ends at %lu", h->id, behind,
                   store_applied(n->group->store));
-    counters.heals += n->group->healing;
+    counters.heals += !group_serves(n->group);
     trace("n%d starts: state %lu, log %lu..%lu%s", h->id, store_applied(n->group->store), h->disk.start_index,
-          disk_last(&h->disk), n->group->healing ? ", healing" : "");
+          disk_last(&h->disk), group_serves(n->group) ? "" : ", healing");
 }
 
 /* The loop does not sleep while there is more to apply; it may take its time. */
@@ -531,7 +532,8 @@ void host_crash(struct host *h, bool power_cut)
     consensus_close(n->group->consensus);
     shared_log_close(n->log);
     writeback_free(n->group->writeback, false, 0);
-    snapshots_free(n->group->snapshots);
+    outgoing_free(n->group->outgoing);
+    incoming_free(n->group->incoming);
     door_free(n->door);
     for (int i = 0; i < 4; i++) {
         store_free(h->stores[i]);

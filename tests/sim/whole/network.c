@@ -384,8 +384,8 @@ static void link_each(void *arg, void *to, void (*emit)(void *to, const struct p
         if (peer.up && world.hosts[i].up) {
             const struct node *other = &world.hosts[i].node;
 
-            peer.damaged = other->group->mending;
-            peer.stateless = other->group->stateless;
+            peer.damaged = other->group->condition == CONDITION_MENDING;
+            peer.stateless = !group_serves(other->group);
             peer.applied = store_applied(other->group->store);
             peer.useless = door_standing(other->door) != STANDING_MEMBER;
         }
