@@ -24,16 +24,6 @@ static const struct layout_field fields[] = {
 };
 const struct layout attr_layout = LAYOUT("attr", attr, fields);
 
-void attr_encode(struct buffer *b, const struct attr *a, uint16_t protocol)
-{
-    layout_encode(b, &attr_layout, a, protocol);
-}
-
-void attr_decode(struct cursor *c, struct attr *a_out)
-{
-    layout_decode(c, &attr_layout, a_out);
-}
-
 static bool name_is(const void *name, size_t len, const char *word)
 {
     return len == strlen(word) && memcmp(name, word, len) == 0;

@@ -36,9 +36,6 @@ struct attr {
 #define PROTOCOL_TIMES 2
 #define ATTR_TIMES_LEN 16
 extern const struct layout attr_layout;
-void attr_encode(struct buffer *b, const struct attr *a, uint16_t protocol);
-/* The form of PROTOCOL_TIMES. */
-void attr_decode(struct cursor *c, struct attr *a_out);
 
 /* 0, or KV_E_INVAL (empty, ".", "..", a slash or NUL inside), KV_E_NAMETOOLONG,
  * KV_E_PERM (".versions", ".kvfs": reserved). */

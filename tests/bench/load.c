@@ -34,9 +34,7 @@ static void ask(struct client *c, uint64_t i, const uint8_t *value, size_t size)
     cmd.body = encoded.data;
     cmd.body_len = encoded.len;
     out = client_queue(c, MESSAGE_WRITE, i + 1);
-    buffer_put_u8(out, 0);
-    buffer_put_u32(out, 0);
-    buffer_put_u32(out, 0);
+    body_encode_request(out, MESSAGE_WRITE, NULL);
     command_encode(out, &cmd);
     client_queue_end(c);
     buffer_deinit(&encoded);
@@ -59,7 +57,7 @@ int main(int argc, char **argv)
     }
     t = now();
     while (done < keys) {
-        struct command_result result;
+        union answer_body answer;
         struct cursor body;
         struct frame frame;
         int rv;
@@ -75,9 +73,8 @@ int main(int argc, char **argv)
             fprintf(stderr, "load: %s\n", rv > 0 ? error_text(rv) : strerror(-rv));
             return 1;
         }
-        command_result_decode(&body, &result);
-        if (result.code != KV_OK) {
-            fprintf(stderr, "load: %s\n", error_text(result.code));
+        if (!body_decode_answer(MESSAGE_WRITE, &body, &answer) || answer.write.code != KV_OK) {
+            fprintf(stderr, "load: %s\n", error_text(answer.write.code));
             return 1;
         }
         done++;

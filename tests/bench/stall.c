@@ -43,13 +43,11 @@ int main(int argc, char **argv)
     until = now_ms() + atof(argv[2]) * 1e3;
     while (now_ms() < until && n < max) {
         struct cursor answer;
-        struct buffer *b = client_queue(c, MESSAGE_RESOLVE, n + 1);
+        const union request_body request = {.resolve = {.at = READ_LOCAL, .path = bytes_text("no/such/key")}};
         double begin = now_ms();
         int rc;
 
-        buffer_put_u8(b, READ_LOCAL);
-        buffer_put_text(b, "no/such/key");
-        client_queue_end(c);
+        client_ask(c, MESSAGE_RESOLVE, n + 1, &request);
         rc = client_call(c, n + 1, 30000, &answer, NULL, 0);
         if (rc != KV_E_NOENT) {
             fprintf(stderr, "%s: %d\n", argv[1], rc);

@@ -14,10 +14,10 @@ int main(int argc, char **argv)
 {
     struct command cmd = {.op = COMMAND_NEXT, .flags = COMMAND_TRUSTED};
     struct command_body body = {0};
-    struct command_result result;
+    union answer_body answer;
     struct client_node node;
     struct client *c;
-    struct cursor answer;
+    struct cursor in;
     struct buffer *b;
     int rc;
 
@@ -33,17 +33,13 @@ int main(int argc, char **argv)
     body.value = (const uint8_t *)argv[3];
     body.value_len = strlen(argv[3]);
     b = client_queue(c, MESSAGE_WRITE, 1);
-    buffer_put_u8(b, 0);
-    buffer_put_u32(b, 0);
-    buffer_put_u32(b, 0);
+    body_encode_request(b, MESSAGE_WRITE, NULL);
     command_encode(b, &cmd);
     command_body_encode(b, cmd.op, &body);
     client_queue_end(c);
-    rc = client_call(c, 1, TIMEOUT_MS, &answer, NULL, 0);
-    if (rc == 0) {
-        command_result_decode(&answer, &result);
-        rc = answer.failed ? -1 : result.code;
-    }
+    rc = client_call(c, 1, TIMEOUT_MS, &in, NULL, 0);
+    if (rc == 0)
+        rc = body_decode_answer(MESSAGE_WRITE, &in, &answer) ? answer.write.code : -1;
     client_close(c);
     printf("%d\n", rc);
     return rc == 0 ? 0 : 1;

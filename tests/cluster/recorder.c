@@ -115,16 +115,17 @@ static bool connect_any(struct writer *w, uint64_t deadline_ms)
 
 /* Sends a request, and again elsewhere, until some node answers with anything
  * but "not now". The body's answer borrows from the client. */
-static int ask(struct writer *w, enum message_type type, const struct buffer *body, uint64_t deadline_ms,
-               struct cursor *answer_out)
+static int ask(struct writer *w, enum message_type type, const union request_body *body, uint64_t deadline_ms,
+               union answer_body *answer_out)
 {
     for (;;) {
         if (!connect_any(w, deadline_ms))
             return -ETIMEDOUT;
-        struct buffer *b = client_queue(w->client, type, ++w->id);
-        buffer_put_bytes(b, body->data, body->len);
-        client_queue_end(w->client);
-        int rc = client_call(w->client, w->id, CALL_MS, answer_out, NULL, 0);
+        struct cursor in;
+        client_ask(w->client, type, ++w->id, body);
+        int rc = client_call(w->client, w->id, CALL_MS, &in, NULL, 0);
+        if (rc == 0 && !body_decode_answer((uint8_t)type, &in, answer_out))
+            rc = -EPROTO;
         if (rc >= 0 && rc != KV_E_UNAVAILABLE && rc != KV_E_NOTLEADER && rc != KV_E_BUSY && rc != KV_E_ROFS &&
             rc != KV_E_UNKNOWN)
             return rc;
@@ -145,21 +146,19 @@ static int write_once(struct writer *w, enum command_op op, const struct command
                       struct command_result *result_out)
 {
     struct buffer b = BUFFER_INIT;
-    struct cursor answer;
+    union answer_body answer;
     const struct command cmd = {
         .op = (uint8_t)op, .session = w->session, .seq = w->seq, .acked_below = w->seq, .node = ""};
-    buffer_put_u8(&b, 0);
-    buffer_put_u32(&b, 0);
-    buffer_put_u32(&b, 0);
     command_encode(&b, &cmd);
     command_body_encode(&b, (uint8_t)op, body);
     *result_out = (struct command_result){0};
-    int rc = b.failed ? -ENOMEM : ask(w, MESSAGE_WRITE, &b, no_deadline(), &answer);
+    const union request_body request = {.write.command = bytes_of(b.data, b.len)};
+    int rc = b.failed ? -ENOMEM : ask(w, MESSAGE_WRITE, &request, no_deadline(), &answer);
     buffer_deinit(&b);
     if (rc != 0)
         return rc;
-    command_result_decode(&answer, result_out);
-    return answer.failed ? -EPROTO : result_out->code;
+    *result_out = answer.write;
+    return result_out->code;
 }
 
 static int open_session(struct writer *w)
@@ -220,20 +219,17 @@ static int get_key(struct writer *w, unsigned key, uint64_t deadline_ms, struct 
     size_t path_len = key_path(w, key, path), len;
     uint64_t offset = 0;
     do {
-        struct buffer b = BUFFER_INIT;
-        struct cursor answer;
-        buffer_put_u8(&b, READ_LINEARIZABLE);
-        buffer_put_string(&b, path, path_len);
-        buffer_put_u64(&b, offset);
-        buffer_put_u32(&b, READ_LENGTH_MAX);
-        buffer_put_u64(&b, 0);
-        int rc = ask(w, MESSAGE_GET, &b, deadline_ms, &answer);
-        buffer_deinit(&b);
+        const union request_body request = {.get = {.at = READ_LINEARIZABLE,
+                                                    .path = bytes_of(path, path_len),
+                                                    .offset = offset,
+                                                    .length = READ_LENGTH_MAX}};
+        union answer_body answer;
+        int rc = ask(w, MESSAGE_GET, &request, deadline_ms, &answer);
         if (rc != 0)
             return rc;
-        attr_decode(&answer, attr_out);
-        const uint8_t *data = cursor_string(&answer, READ_LENGTH_MAX, &len);
-        buffer_put_bytes(out, data, len);
+        *attr_out = answer.get.attr;
+        len = answer.get.data.len;
+        buffer_put_bytes(out, answer.get.data.data, len);
         offset += len;
     } while (len > 0 && offset < attr_out->size);
     return 0;
@@ -352,40 +348,26 @@ static void verify_log(struct writer *w, uint64_t deadline_ms)
 static long read_version(struct writer *w, uint64_t directory, const char *name, uint64_t version,
                          uint64_t deadline_ms)
 {
-    struct buffer b = BUFFER_INIT;
-    struct cursor answer;
-    struct version_row row;
+    const union request_body request = {
+        .version = {.directory = directory, .name = bytes_text(name), .version = version, .length = 1024}};
+    union answer_body answer;
     size_t len;
-    buffer_put_u64(&b, directory);
-    buffer_put_text(&b, name);
-    buffer_put_u64(&b, version);
-    buffer_put_u64(&b, 0);
-    buffer_put_u32(&b, 1024);
-    int rc = ask(w, MESSAGE_VERSION, &b, deadline_ms, &answer);
-    buffer_deinit(&b);
+    int rc = ask(w, MESSAGE_VERSION, &request, deadline_ms, &answer);
     if (rc != 0)
         return -1;
-    version_row_decode(&answer, &row);
-    const uint8_t *data = cursor_string(&answer, 1024, &len);
-    return data != NULL ? parse_token(w, data, len, &len) : -1;
+    return parse_token(w, answer.version.data.data, answer.version.data.len, &len);
 }
 
 static int find_directory(struct writer *w, uint64_t deadline_ms, uint64_t *directory_out)
 {
     char path[64];
-    struct buffer b = BUFFER_INIT;
-    struct cursor answer;
-    struct attr attr;
+    union answer_body answer;
     snprintf(path, sizeof path, "rec-%016" PRIx64, run_id);
-    buffer_put_u8(&b, READ_LINEARIZABLE);
-    buffer_put_text(&b, path);
-    int rc = ask(w, MESSAGE_RESOLVE, &b, deadline_ms, &answer);
-    buffer_deinit(&b);
-    if (rc != 0)
-        return rc;
-    attr_decode(&answer, &attr);
-    *directory_out = attr.ino;
-    return 0;
+    const union request_body request = {.resolve = {.at = READ_LINEARIZABLE, .path = bytes_text(path)}};
+    int rc = ask(w, MESSAGE_RESOLVE, &request, deadline_ms, &answer);
+    if (rc == 0)
+        *directory_out = answer.resolve.attr.ino;
+    return rc;
 }
 
 /* Walks a key's versions from 1 to its current one. */

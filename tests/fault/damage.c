@@ -117,7 +117,8 @@ static void assert_right(void)
         struct buffer got = BUFFER_INIT;
         struct attr attr;
         uint64_t parent;
-        struct cursor answer;
+        union request_body request;
+        union answer_body answer;
         char key[32];
         size_t len;
 
@@ -128,33 +129,23 @@ static void assert_right(void)
         assert_int_equal(got.len, len);
         assert_memory_equal(got.data, value, len);
         buffer_deinit(&got);
-        buffer_clear(&b);
-        buffer_put_u8(&b, READ_LOCAL);
-        buffer_put_text(&b, key);
-        assert_int_equal(caller_ask(&r, MESSAGE_RESOLVE, &b, 5000, &answer), 0);
-        attr_decode(&answer, &attr);
-        parent = cursor_u64(&answer);
+        request.resolve = (struct path_request){.at = READ_LOCAL, .path = bytes_text(key)};
+        assert_int_equal(caller_ask(&r, MESSAGE_RESOLVE, &request, 5000, &answer), 0);
+        parent = answer.resolve.parent;
         for (v = 1; v <= generation; v += 1 + generation / 4) {
-            struct version_row row;
-            const uint8_t *data;
             size_t want = value_of(k, v, value, sizeof value);
             int rv;
 
-            buffer_clear(&b);
-            buffer_put_u64(&b, parent);
-            buffer_put_text(&b, key + strlen("damage/"));
-            buffer_put_u64(&b, v);
-            buffer_put_u64(&b, 0);
-            buffer_put_u32(&b, READ_LENGTH_MAX);
-            rv = caller_ask(&r, MESSAGE_VERSION, &b, 15000, &answer);
+            request.version = (struct version_request){.directory = parent,
+                                                       .name = bytes_text(key + strlen("damage/")),
+                                                       .version = v,
+                                                       .length = READ_LENGTH_MAX};
+            rv = caller_ask(&r, MESSAGE_VERSION, &request, 15000, &answer);
             if (rv == KV_E_IO)
                 continue; /* known to be unreadable; not wrong */
             assert_int_equal(rv, 0);
-            version_row_decode(&answer, &row);
-            data = cursor_string(&answer, READ_LENGTH_MAX, &len);
-            assert_non_null(data);
-            assert_int_equal(len, want);
-            assert_memory_equal(data, value, want);
+            assert_int_equal(answer.version.data.len, want);
+            assert_memory_equal(answer.version.data.data, value, want);
         }
     }
     buffer_deinit(&b);

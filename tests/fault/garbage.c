@@ -318,8 +318,7 @@ static void absurd_fields_are_answered(void **state)
                                         .from_version = numbers[i],
                                         .flags = 0};
             struct buffer edits = BUFFER_INIT;
-            struct cursor answer;
-            struct buffer ask = BUFFER_INIT;
+            union request_body ask;
             uint8_t op;
 
             for (op = COMMAND_CREATE; op <= COMMAND_SET; op++) {
@@ -334,30 +333,18 @@ static void absurd_fields_are_answered(void **state)
                 body.edits_len = edits.len;
                 assert_in_range(caller_write(&w, (enum command_op)op, &body, 8000, &r), 0, KV_E_COUNT - 1);
             }
-            buffer_put_u8(&ask, READ_LINEARIZABLE);
-            buffer_put_u64(&ask, numbers[i]);
-            buffer_put_u64(&ask, numbers[k]);
-            buffer_put_u32(&ask, (uint32_t)numbers[k]);
-            assert_in_range(caller_ask(&w, MESSAGE_READ, &ask, 8000, &answer), 0, KV_E_COUNT - 1);
-            assert_in_range(caller_ask(&w, MESSAGE_READDIR, &ask, 8000, &answer), 0, KV_E_COUNT - 1);
-            buffer_clear(&ask);
-            buffer_put_u64(&ask, numbers[i]);
-            buffer_put_text(&ask, "well");
-            buffer_put_u64(&ask, numbers[k]);
-            buffer_put_u32(&ask, UINT32_MAX);
-            assert_in_range(caller_ask(&w, MESSAGE_HISTORY, &ask, 8000, &answer), 0, KV_E_COUNT - 1);
-            buffer_clear(&ask);
-            buffer_put_u64(&ask, KV_ROOT_INO);
-            buffer_put_text(&ask, "well");
-            buffer_put_u64(&ask, numbers[i]);
-            buffer_put_u64(&ask, numbers[k]);
-            buffer_put_u32(&ask, UINT32_MAX);
-            assert_in_range(caller_ask(&w, MESSAGE_VERSION, &ask, 8000, &answer), 0, KV_E_COUNT - 1);
-            buffer_clear(&ask);
-            buffer_put_u64(&ask, numbers[i]);
-            buffer_put_u32(&ask, UINT32_MAX);
-            assert_in_range(caller_ask(&w, MESSAGE_LOG, &ask, 8000, &answer), 0, KV_E_COUNT - 1);
-            buffer_deinit(&ask);
+            ask.read = (struct read_request){READ_LINEARIZABLE, numbers[i], numbers[k], (uint32_t)numbers[k]};
+            assert_in_range(caller_ask(&w, MESSAGE_READ, &ask, 8000, NULL), 0, KV_E_COUNT - 1);
+            ask.readdir =
+                (struct readdir_request){READ_LINEARIZABLE, numbers[i], numbers[k], (uint32_t)numbers[k]};
+            assert_in_range(caller_ask(&w, MESSAGE_READDIR, &ask, 8000, NULL), 0, KV_E_COUNT - 1);
+            ask.history = (struct history_request){numbers[i], bytes_text("well"), numbers[k], UINT32_MAX};
+            assert_in_range(caller_ask(&w, MESSAGE_HISTORY, &ask, 8000, NULL), 0, KV_E_COUNT - 1);
+            ask.version =
+                (struct version_request){KV_ROOT_INO, bytes_text("well"), numbers[i], numbers[k], UINT32_MAX};
+            assert_in_range(caller_ask(&w, MESSAGE_VERSION, &ask, 8000, NULL), 0, KV_E_COUNT - 1);
+            ask.log = (struct log_request){.after = numbers[i], .n = UINT32_MAX};
+            assert_in_range(caller_ask(&w, MESSAGE_LOG, &ask, 8000, NULL), 0, KV_E_COUNT - 1);
             buffer_deinit(&edits);
         }
     }
@@ -375,8 +362,6 @@ static void ten_thousand_pipelined_requests_are_all_answered(void **state)
     caller_init(&w, cluster, 2);
     assert_int_equal(caller_register(&w, 8000), 0);
     for (i = 0; i < n; i++) {
-        struct buffer *b;
-
         if (i % 2 == 0) {
             const struct command cmd = {
                 .op = COMMAND_SET, .session = w.session, .seq = i / 2 + 1, .acked_below = 1, .node = ""};
@@ -386,18 +371,16 @@ static void ten_thousand_pipelined_requests_are_all_answered(void **state)
                                               .value_len = sizeof i,
                                               .mode = 0644};
 
-            b = client_queue(w.client, MESSAGE_WRITE, 1000 + i);
-            buffer_put_u8(b, 0);
-            buffer_put_u32(b, 0);
-            buffer_put_u32(b, 0);
+            struct buffer *b = client_queue(w.client, MESSAGE_WRITE, 1000 + i);
+
+            body_encode_request(b, MESSAGE_WRITE, NULL);
             command_encode(b, &cmd);
             command_body_encode(b, COMMAND_SET, &body);
+            client_queue_end(w.client);
         } else {
-            b = client_queue(w.client, MESSAGE_GETATTR, 1000 + i);
-            buffer_put_u8(b, READ_LINEARIZABLE);
-            buffer_put_u64(b, KV_ROOT_INO);
+            client_ask(w.client, MESSAGE_GETATTR, 1000 + i,
+                       &(union request_body){.getattr = {READ_LINEARIZABLE, KV_ROOT_INO}});
         }
-        client_queue_end(w.client);
     }
     while (answered < n && clock_boot_ms() < deadline) {
         struct frame frame;
@@ -464,18 +447,17 @@ static void who_never_reads_costs_little_memory(void **state)
         raw_hello(&b);
         raw_request(&b, MESSAGE_SUBSCRIBE, 0, 1);
         for (i = 0; i < 4000; i++) {
-            size_t at = frame_begin(&b, k == 0 ? MESSAGE_VERSION : MESSAGE_READ, 0, i);
+            uint8_t type = k == 0 ? MESSAGE_VERSION : MESSAGE_READ;
+            uint64_t offset = (i % 7) * (uint64_t)MIB;
+            size_t at = frame_begin(&b, type, 0, i);
+            union request_body body;
 
-            if (k == 0) {
-                buffer_put_u64(&b, KV_ROOT_INO);
-                buffer_put_text(&b, "big");
-                buffer_put_u64(&b, 1);
-            } else {
-                buffer_put_u8(&b, k == 1 ? READ_LOCAL : READ_LINEARIZABLE);
-                buffer_put_u64(&b, result.attr.ino);
-            }
-            buffer_put_u64(&b, (i % 7) * (uint64_t)MIB);
-            buffer_put_u32(&b, MIB);
+            if (k == 0)
+                body.version = (struct version_request){KV_ROOT_INO, bytes_text("big"), 1, offset, MIB};
+            else
+                body.read = (struct read_request){k == 1 ? READ_LOCAL : READ_LINEARIZABLE, result.attr.ino,
+                                                  offset, MIB};
+            body_encode_request(&b, type, &body);
             frame_end(&b, at);
         }
         fds[k] = raw_open(cluster->nodes[0].socket);

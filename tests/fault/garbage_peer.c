@@ -30,7 +30,6 @@ static int setup(void **state)
     struct rlimit files = {4096, 4096};
     struct caller c;
     const char *skip;
-    struct cursor answer;
     unsigned i;
 
     (void)state;
@@ -42,7 +41,7 @@ static int setup(void **state)
     for (i = 0; i < NODES; i++)
         snprintf(sockets[i], sizeof sockets[i], "%s/peer.sock", cluster->nodes[i].data);
     caller_init(&c, cluster, 0);
-    if (caller_ask(&c, MESSAGE_BARRIER, NULL, 5000, &answer) != 0)
+    if (caller_ask(&c, MESSAGE_BARRIER, NULL, 5000, NULL) != 0)
         return -1;
     cluster_id = c.node.cluster_id;
     caller_deinit(&c);

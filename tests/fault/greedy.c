@@ -74,14 +74,17 @@ static int teardown(void **state)
     return cluster_free(cluster) ? 0 : -1;
 }
 
-static int ask(enum message_type type, const struct buffer *body, struct cursor *answer_out)
+static int ask(enum message_type type, const union request_body *body, union answer_body *answer_out)
 {
-    struct buffer *b = client_queue(client, type, ++last_id);
+    struct cursor in;
+    int rv;
 
-    buffer_put_bytes(b, body->data, body->len);
-    client_queue_end(client);
+    client_ask(client, type, ++last_id, body);
     detail[0] = '\0';
-    return client_call(client, last_id, CALL_MS, answer_out, detail, sizeof detail);
+    rv = client_call(client, last_id, CALL_MS, &in, detail, sizeof detail);
+    if (rv == 0)
+        assert_true(body_decode_answer((uint8_t)type, &in, answer_out));
+    return rv;
 }
 
 static int write_raw(enum command_op op, uint64_t session, uint64_t seq, const struct command_body *body,
@@ -89,20 +92,18 @@ static int write_raw(enum command_op op, uint64_t session, uint64_t seq, const s
 {
     struct command cmd = {.op = (uint8_t)op, .session = session, .seq = seq, .acked_below = 1, .node = ""};
     struct buffer b = BUFFER_INIT;
-    struct cursor answer;
+    union request_body request;
+    union answer_body answer;
     int rv;
 
-    buffer_put_u8(&b, 0);
-    buffer_put_u32(&b, 0);
-    buffer_put_u32(&b, 0);
     command_encode(&b, &cmd);
     command_body_encode(&b, (uint8_t)op, body);
-    rv = ask(MESSAGE_WRITE, &b, &answer);
+    request.write = (struct write_request){.command = bytes_of(b.data, b.len)};
+    rv = ask(MESSAGE_WRITE, &request, &answer);
     buffer_deinit(&b);
     if (rv != 0)
         return rv;
-    command_result_decode(&answer, result_out);
-    assert_false(answer.failed);
+    *result_out = answer.write;
     return result_out->code;
 }
 
@@ -242,9 +243,7 @@ static void queue_part(struct client *c, uint64_t id, uint64_t session, uint64_t
     struct command cmd = {.op = COMMAND_PART, .session = session, .seq = seq, .acked_below = 1, .node = ""};
     struct buffer *b = client_queue(c, MESSAGE_WRITE, id);
 
-    buffer_put_u8(b, 0);
-    buffer_put_u32(b, 0);
-    buffer_put_u32(b, 0);
+    body_encode_request(b, MESSAGE_WRITE, NULL);
     command_encode(b, &cmd);
     command_body_encode(b, COMMAND_PART, &part);
     client_queue_end(c);
@@ -253,7 +252,7 @@ static void queue_part(struct client *c, uint64_t id, uint64_t session, uint64_t
 /* The next answer to a write: its code, and the text of a refusal in `detail`. */
 static int next_answer(struct client *c)
 {
-    struct command_result result;
+    union answer_body answer;
     struct cursor body;
     struct frame frame;
     int rv = client_wait(c, 2 * CALL_MS, &frame); /* longer than a node takes to give up */
@@ -264,9 +263,8 @@ static int next_answer(struct client *c)
     rv = client_answer(&frame, &body, detail, sizeof detail);
     if (rv != 0)
         return rv;
-    command_result_decode(&body, &result);
-    assert_false(body.failed);
-    return result.code;
+    assert_true(body_decode_answer(MESSAGE_WRITE, &body, &answer));
+    return answer.write.code;
 }
 
 static bool is_flushed(void *arg)
@@ -358,31 +356,18 @@ static void connections(void **state)
 
 static int open_inode(uint64_t ino)
 {
-    struct buffer b = BUFFER_INIT;
-    struct cursor answer;
-    int rv;
+    const union request_body request = {.open = {.at = READ_LINEARIZABLE, .ino = ino, .access = OPEN_READ}};
+    union answer_body answer;
 
-    buffer_put_u8(&b, READ_LINEARIZABLE);
-    buffer_put_u64(&b, ino);
-    buffer_put_u8(&b, OPEN_READ);
-    rv = ask(MESSAGE_OPEN, &b, &answer);
-    buffer_deinit(&b);
-    return rv;
+    return ask(MESSAGE_OPEN, &request, &answer);
 }
 
 static int read_inode(uint64_t ino)
 {
-    struct buffer b = BUFFER_INIT;
-    struct cursor answer;
-    int rv;
+    const union request_body request = {.read = {.at = READ_LOCAL, .ino = ino, .length = 16}};
+    union answer_body answer;
 
-    buffer_put_u8(&b, READ_LOCAL);
-    buffer_put_u64(&b, ino);
-    buffer_put_u64(&b, 0);
-    buffer_put_u32(&b, 16);
-    rv = ask(MESSAGE_READ, &b, &answer);
-    buffer_deinit(&b);
-    return rv;
+    return ask(MESSAGE_READ, &request, &answer);
 }
 
 struct first_read {
@@ -435,32 +420,17 @@ static void removed_files_held_open(void **state)
 
 static int open_as(struct caller *root, uint64_t ino, uint32_t uid)
 {
-    struct buffer b = BUFFER_INIT;
-    struct cursor answer;
-    int rv;
+    const union request_body request = {
+        .open = {.at = READ_LOCAL, .ino = ino, .access = OPEN_READ, .has_uid = true, .uid = uid}};
 
-    buffer_put_u8(&b, READ_LOCAL);
-    buffer_put_u64(&b, ino);
-    buffer_put_u8(&b, OPEN_READ);
-    buffer_put_u32(&b, uid);
-    rv = caller_ask(root, MESSAGE_OPEN, &b, CALL_MS, &answer);
-    buffer_deinit(&b);
-    return rv;
+    return caller_ask(root, MESSAGE_OPEN, &request, CALL_MS, NULL);
 }
 
 static int read_as_root(struct caller *root, uint64_t ino)
 {
-    struct buffer b = BUFFER_INIT;
-    struct cursor answer;
-    int rv;
+    const union request_body request = {.read = {.at = READ_LOCAL, .ino = ino, .length = 16}};
 
-    buffer_put_u8(&b, READ_LOCAL);
-    buffer_put_u64(&b, ino);
-    buffer_put_u64(&b, 0);
-    buffer_put_u32(&b, 16);
-    rv = caller_ask(root, MESSAGE_READ, &b, CALL_MS, &answer);
-    buffer_deinit(&b);
-    return rv;
+    return caller_ask(root, MESSAGE_READ, &request, CALL_MS, NULL);
 }
 
 struct shared_read {

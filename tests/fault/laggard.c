@@ -96,9 +96,7 @@ static void small_writes(unsigned n)
                                               .mode = 0644};
             struct buffer *b = client_queue(writer.client, MESSAGE_WRITE, 1000000 + sent);
 
-            buffer_put_u8(b, 0);
-            buffer_put_u32(b, 0);
-            buffer_put_u32(b, 0);
+            body_encode_request(b, MESSAGE_WRITE, NULL);
             command_encode(b, &cmd);
             command_body_encode(b, COMMAND_SET, &body);
             client_queue_end(writer.client);

@@ -76,11 +76,9 @@ static void many_large_reads_at_once_hold_nobody_up(void **state)
              c->nodes[0].socket);
     assert_int_equal(run_program(set, 30000, out, sizeof out), 0);
     raw_hello(&hello);
-    buffer_put_u8(&get, READ_LINEARIZABLE);
-    buffer_put_text(&get, "big");
-    buffer_put_u64(&get, 0);
-    buffer_put_u32(&get, 1000000);
-    buffer_put_u64(&get, 0);
+    body_encode_request(&get, MESSAGE_GET,
+                        &(union request_body){
+                            .get = {.at = READ_LINEARIZABLE, .path = bytes_text("big"), .length = 1000000}});
     for (unsigned i = 0; i < READS; i++)
         raw_frame(&b, MESSAGE_GET, 10 + i, get.data, get.len);
     for (unsigned i = 0; i < CLIENTS; i++) {

@@ -27,13 +27,11 @@ static uint64_t private_ino, secret_ino, public_ino, own_ino;
 /* The node asks the kernel who we were when we connected. */
 static void connect_as_user(struct caller *c)
 {
-    struct cursor answer;
-
     caller_init(c, cluster, 0);
     c->pinned = true;
     assert_int_equal(setegid(USER), 0);
     assert_int_equal(seteuid(USER), 0);
-    assert_int_equal(caller_ask(c, MESSAGE_BARRIER, NULL, CALL_MS, &answer), 0);
+    assert_int_equal(caller_ask(c, MESSAGE_BARRIER, NULL, CALL_MS, NULL), 0);
     assert_int_equal(seteuid(0), 0);
     assert_int_equal(setegid(0), 0);
     assert_false(c->node.trusted);
@@ -52,7 +50,8 @@ static int forge_bytes(struct caller *c, const struct forged *f, enum command_op
                        size_t len, struct command_result *result_out)
 {
     struct buffer b = BUFFER_INIT;
-    struct cursor answer;
+    union request_body request;
+    union answer_body answer;
     struct command cmd = {.op = (uint8_t)op,
                           .flags = f->flags,
                           .session = f->session,
@@ -66,16 +65,13 @@ static int forge_bytes(struct caller *c, const struct forged *f, enum command_op
     int rv;
 
     memset(result_out, 0, sizeof *result_out);
-    buffer_put_u8(&b, f->has_owner);
-    buffer_put_u32(&b, f->uid);
-    buffer_put_u32(&b, f->uid);
     command_encode(&b, &cmd);
-    rv = caller_ask(c, MESSAGE_WRITE, &b, CALL_MS, &answer);
+    request.write = (struct write_request){f->has_owner, f->uid, f->uid, bytes_of(b.data, b.len)};
+    rv = caller_ask(c, MESSAGE_WRITE, &request, CALL_MS, &answer);
     buffer_deinit(&b);
     if (rv != 0)
         return rv;
-    command_result_decode(&answer, result_out);
-    assert_false(answer.failed);
+    *result_out = answer.write;
     return result_out->code;
 }
 
@@ -108,9 +104,7 @@ static struct buffer publish_bytes(uint64_t ino, size_t size)
     uint8_t *data = calloc(1, size);
 
     memset(data, 'x', size);
-    buffer_put_u64(&b, ino);
-    buffer_put_u8(&b, 0);
-    buffer_put_u64(&b, 0);
+    command_body_encode(&b, COMMAND_PUBLISH, &(struct command_body){.ino = ino});
     edit_encode(&b, &(struct edit){.kind = EDIT_WRITE, .data = data, .len = size});
     free(data);
     return b;
@@ -138,6 +132,44 @@ static uint64_t make(struct caller *c, const char *key, const char *value, uint1
     return body.ino;
 }
 
+static int ask_ino(struct caller *c, enum message_type type, uint64_t ino)
+{
+    union request_body request;
+
+    if (type == MESSAGE_READ)
+        request.read = (struct read_request){.at = READ_LOCAL, .ino = ino, .length = 100};
+    else if (type == MESSAGE_READDIR)
+        request.readdir = (struct readdir_request){.at = READ_LOCAL, .ino = ino, .n = 100};
+    else /* GETATTR, READLINK */
+        request.getattr = (struct inode_request){.at = READ_LOCAL, .ino = ino};
+    return caller_ask(c, type, &request, CALL_MS, NULL);
+}
+
+static int ask_version(struct caller *c, uint64_t directory, const char *name, uint64_t version)
+{
+    const union request_body request = {
+        .version = {.directory = directory, .name = bytes_text(name), .version = version, .length = 100}};
+
+    return caller_ask(c, MESSAGE_VERSION, &request, CALL_MS, NULL);
+}
+
+static void chmod_ino(uint64_t ino, uint16_t mode)
+{
+    const struct command_body body = {.ino = ino, .valid = SETATTR_MODE, .mode = mode};
+    struct command_result result;
+
+    assert_int_equal(caller_write(&root, COMMAND_SETATTR, &body, CALL_MS, &result), 0);
+}
+
+static uint64_t ino_of(const char *path)
+{
+    const union request_body request = {.resolve = {.at = READ_LINEARIZABLE, .path = bytes_text(path)}};
+    union answer_body answer;
+
+    assert_int_equal(caller_ask(&root, MESSAGE_RESOLVE, &request, CALL_MS, &answer), 0);
+    return answer.resolve.attr.ino;
+}
+
 static int setup(void **state)
 {
     const struct cluster_options options = {.n = 1, .flags = {"node.socket_mode=0666"}};
@@ -159,20 +191,8 @@ static int setup(void **state)
     secret_ino = make(&root, "secret", "first secret", 0600);
     assert_int_equal(caller_set(&root, "secret", "secret", 6, CALL_MS, &result), 0);
     make(&root, "private/inside", "hidden", 0600);
-    {
-        struct buffer b = BUFFER_INIT;
-        struct cursor answer;
-        struct attr attr;
-        struct command_body body = {.valid = SETATTR_MODE, .mode = 0700};
-
-        buffer_put_u8(&b, READ_LINEARIZABLE);
-        buffer_put_text(&b, "private");
-        assert_int_equal(caller_ask(&root, MESSAGE_RESOLVE, &b, CALL_MS, &answer), 0);
-        attr_decode(&answer, &attr);
-        buffer_deinit(&b);
-        body.ino = private_ino = attr.ino;
-        assert_int_equal(caller_write(&root, COMMAND_SETATTR, &body, CALL_MS, &result), 0);
-    }
+    private_ino = ino_of("private");
+    chmod_ino(private_ino, 0700);
     public_ino = make(&root, "public", "public", 0644);
     connect_as_user(&user);
     assert_int_equal(caller_register(&user, CALL_MS), 0);
@@ -192,22 +212,16 @@ static int teardown(void **state)
 
 static int open_inode(struct caller *c, uint64_t ino, uint8_t access)
 {
-    struct buffer b = BUFFER_INIT;
-    struct cursor answer;
-    int rv;
+    const union request_body request = {.open = {.at = READ_LINEARIZABLE, .ino = ino, .access = access}};
 
-    buffer_put_u8(&b, READ_LINEARIZABLE);
-    buffer_put_u64(&b, ino);
-    buffer_put_u8(&b, access);
-    rv = caller_ask(c, MESSAGE_OPEN, &b, CALL_MS, &answer);
-    buffer_deinit(&b);
-    return rv;
+    return caller_ask(c, MESSAGE_OPEN, &request, CALL_MS, NULL);
 }
 
 static void he_reads_no_secret(void **state)
 {
-    struct cursor answer;
-    struct buffer b = BUFFER_INIT;
+    const union request_body inside = {.lookup = {READ_LOCAL, private_ino, bytes_text("inside")}},
+                             names = {.names = {.directory = private_ino, .n = 100}},
+                             history = {.history = {private_ino, bytes_text("inside"), 0, 100}};
     struct attr attr;
     char got[64];
     size_t len;
@@ -220,53 +234,18 @@ static void he_reads_no_secret(void **state)
                      KV_E_ACCES);
     assert_int_equal(caller_get(&user, "private/inside", READ_LOCAL, CALL_MS, &attr, got, sizeof got, &len),
                      KV_E_ACCES);
-    buffer_put_u8(&b, READ_LOCAL);
-    buffer_put_u64(&b, secret_ino);
-    buffer_put_u64(&b, 0);
-    buffer_put_u32(&b, 100);
-    assert_int_equal(caller_ask(&user, MESSAGE_READ, &b, CALL_MS, &answer), KV_E_ACCES);
-    buffer_clear(&b);
-    buffer_put_u8(&b, READ_LOCAL);
-    buffer_put_u64(&b, private_ino);
-    buffer_put_u64(&b, 0);
-    buffer_put_u32(&b, 100);
-    assert_int_equal(caller_ask(&user, MESSAGE_READDIR, &b, CALL_MS, &answer), KV_E_ACCES);
-    buffer_clear(&b);
-    buffer_put_u8(&b, READ_LOCAL);
-    buffer_put_u64(&b, private_ino);
-    buffer_put_text(&b, "inside");
-    assert_int_equal(caller_ask(&user, MESSAGE_LOOKUP, &b, CALL_MS, &answer), KV_E_ACCES);
-    buffer_clear(&b);
-    buffer_put_u64(&b, private_ino);
-    buffer_put_text(&b, "");
-    buffer_put_u32(&b, 100);
-    assert_int_equal(caller_ask(&user, MESSAGE_NAMES, &b, CALL_MS, &answer), KV_E_ACCES);
+    assert_int_equal(ask_ino(&user, MESSAGE_READ, secret_ino), KV_E_ACCES);
+    assert_int_equal(ask_ino(&user, MESSAGE_READDIR, private_ino), KV_E_ACCES);
+    assert_int_equal(caller_ask(&user, MESSAGE_LOOKUP, &inside, CALL_MS, NULL), KV_E_ACCES);
+    assert_int_equal(caller_ask(&user, MESSAGE_NAMES, &names, CALL_MS, NULL), KV_E_ACCES);
     for (version = 1; version <= 2; version++) {
-        buffer_clear(&b);
-        buffer_put_u64(&b, KV_ROOT_INO);
-        buffer_put_text(&b, "secret");
-        buffer_put_u64(&b, version);
-        buffer_put_u64(&b, 0);
-        buffer_put_u32(&b, 100);
-        assert_int_equal(caller_ask(&user, MESSAGE_VERSION, &b, CALL_MS, &answer), KV_E_ACCES);
-        assert_int_equal(caller_ask(&root, MESSAGE_VERSION, &b, CALL_MS, &answer), 0);
+        assert_int_equal(ask_version(&user, KV_ROOT_INO, "secret", version), KV_E_ACCES);
+        assert_int_equal(ask_version(&root, KV_ROOT_INO, "secret", version), 0);
     }
-    buffer_clear(&b);
-    buffer_put_u64(&b, private_ino);
-    buffer_put_text(&b, "inside");
-    buffer_put_u64(&b, 1);
-    buffer_put_u64(&b, 0);
-    buffer_put_u32(&b, 100);
-    assert_int_equal(caller_ask(&user, MESSAGE_VERSION, &b, CALL_MS, &answer), KV_E_ACCES);
-    buffer_clear(&b);
-    buffer_put_u64(&b, private_ino);
-    buffer_put_text(&b, "inside");
-    buffer_put_u64(&b, 0);
-    buffer_put_u32(&b, 100);
-    assert_int_equal(caller_ask(&user, MESSAGE_HISTORY, &b, CALL_MS, &answer), KV_E_ACCES);
+    assert_int_equal(ask_version(&user, private_ino, "inside", 1), KV_E_ACCES);
+    assert_int_equal(caller_ask(&user, MESSAGE_HISTORY, &history, CALL_MS, NULL), KV_E_ACCES);
     assert_int_equal(open_inode(&user, secret_ino, OPEN_READ), KV_E_ACCES);
     assert_int_equal(open_inode(&user, public_ino, OPEN_READ | OPEN_WRITE), KV_E_ACCES);
-    buffer_deinit(&b);
 }
 
 /* A secret that was once readable, or whose name is gone, or was removed and the
@@ -274,8 +253,6 @@ static void he_reads_no_secret(void **state)
 static void old_versions_are_as_secret_as_they_were_or_are(void **state)
 {
     struct command_result result;
-    struct cursor answer;
-    struct buffer b = BUFFER_INIT;
     const char *const keys[] = {"closed", "gone", "again"};
     unsigned i;
 
@@ -291,16 +268,9 @@ static void old_versions_are_as_secret_as_they_were_or_are(void **state)
     }
     make(&root, "again", "two", 0644);
     for (i = 0; i < 3; i++) {
-        buffer_clear(&b);
-        buffer_put_u64(&b, KV_ROOT_INO);
-        buffer_put_text(&b, keys[i]);
-        buffer_put_u64(&b, 1);
-        buffer_put_u64(&b, 0);
-        buffer_put_u32(&b, 100);
-        assert_int_equal(caller_ask(&root, MESSAGE_VERSION, &b, CALL_MS, &answer), 0);
-        assert_int_equal(caller_ask(&user, MESSAGE_VERSION, &b, CALL_MS, &answer), KV_E_ACCES);
+        assert_int_equal(ask_version(&root, KV_ROOT_INO, keys[i], 1), 0);
+        assert_int_equal(ask_version(&user, KV_ROOT_INO, keys[i], 1), KV_E_ACCES);
     }
-    buffer_deinit(&b);
 }
 
 static void he_writes_only_what_he_may(void **state)
@@ -346,8 +316,8 @@ static int part(struct caller *c, const struct forged *f, const struct buffer *w
     struct command_result result;
     int rv;
 
-    buffer_put_u32(&b, number);
-    buffer_put_string(&b, whole->data + at, len);
+    command_body_encode(&b, COMMAND_PART,
+                        &(struct command_body){.part = number, .value = whole->data + at, .value_len = len});
     rv = forge_bytes(c, f, COMMAND_PART, b.data, b.len, &result);
     buffer_deinit(&b);
     return rv;
@@ -361,10 +331,7 @@ static int last_piece(const struct forged *f, uint32_t n_parts, const uint8_t *b
     struct buffer b = BUFFER_INIT;
     int rv;
 
-    buffer_put_u32(&b, n_parts);
-    if ((f->flags & COMMAND_OPENED) != 0)
-        buffer_put_u64(&b, f->opened);
-    buffer_put_bytes(&b, bytes, len);
+    command_last_piece_encode(&b, n_parts, (f->flags & COMMAND_OPENED) != 0 ? f->opened : 0, bytes, len);
     rv = forge_bytes(&user, f, COMMAND_PUBLISH, b.data, b.len, result_out);
     buffer_deinit(&b);
     return rv;
@@ -484,45 +451,6 @@ static void sessions_of_others_are_out_of_reach(void **state)
     assert_value("own", "own");
 }
 
-static int ask_ino(struct caller *c, enum message_type type, uint64_t ino)
-{
-    struct buffer b = BUFFER_INIT;
-    struct cursor answer;
-    int rv;
-
-    buffer_put_u8(&b, READ_LOCAL);
-    buffer_put_u64(&b, ino);
-    if (type == MESSAGE_READ || type == MESSAGE_READDIR)
-        buffer_put_u64(&b, 0);
-    if (type == MESSAGE_READ || type == MESSAGE_READDIR)
-        buffer_put_u32(&b, 100);
-    rv = caller_ask(c, type, &b, CALL_MS, &answer);
-    buffer_deinit(&b);
-    return rv;
-}
-
-static void chmod_ino(uint64_t ino, uint16_t mode)
-{
-    const struct command_body body = {.ino = ino, .valid = SETATTR_MODE, .mode = mode};
-    struct command_result result;
-
-    assert_int_equal(caller_write(&root, COMMAND_SETATTR, &body, CALL_MS, &result), 0);
-}
-
-static uint64_t ino_of(const char *path)
-{
-    struct buffer b = BUFFER_INIT;
-    struct cursor answer;
-    struct attr attr;
-
-    buffer_put_u8(&b, READ_LINEARIZABLE);
-    buffer_put_text(&b, path);
-    assert_int_equal(caller_ask(&root, MESSAGE_RESOLVE, &b, CALL_MS, &answer), 0);
-    attr_decode(&answer, &attr);
-    buffer_deinit(&b);
-    return attr.ino;
-}
-
 static void numbers_lead_no_further_than_paths(void **state)
 {
     struct command_result result;
@@ -573,37 +501,28 @@ static bool mentions(const uint8_t *text, size_t len, const char *word)
 /* The log in pages of three rows; how many rows say the word. */
 static unsigned log_mentions(struct caller *c, const char *word)
 {
-    uint8_t at[512];
-    size_t at_len = 0, len;
+    uint8_t at[LOG_CURSOR_MAX];
+    union request_body request = {.log = {.n = 3, .has_cursor = true}};
+    union answer_body answer;
     unsigned n = 0;
-    bool more;
 
     do {
-        struct buffer b = BUFFER_INIT;
-        struct cursor answer;
-        const uint8_t *next;
-        uint32_t count;
+        struct cursor rows;
+        uint32_t i;
 
-        buffer_put_u64(&b, 0);
-        buffer_put_u32(&b, 3);
-        buffer_put_string(&b, at, at_len);
-        assert_int_equal(caller_ask(c, MESSAGE_LOG, &b, CALL_MS, &answer), 0);
-        buffer_deinit(&b);
-        more = cursor_u8(&answer) != 0;
-        for (count = cursor_u32(&answer); count > 0; count--) {
+        assert_int_equal(caller_ask(c, MESSAGE_LOG, &request, CALL_MS, &answer), 0);
+        rows = rows_cursor(&answer.log.rows);
+        for (i = 0; i < answer.log.rows.count; i++) {
             struct log_row r;
 
-            log_row_decode(&answer, &r);
+            log_row_decode(&rows, &r);
             n += mentions(r.key, r.key_len, word) || mentions(r.from, r.from_len, word);
         }
-        next = cursor_string(&answer, sizeof at, &len);
-        assert_non_null(next);
-        assert_int_equal(cursor_u64(&answer), 0); /* nothing is gone */
-        assert_int_equal(cursor_u64(&answer), 0);
-        assert_true(cursor_done(&answer));
-        memcpy(at, next, len);
-        at_len = len;
-    } while (more);
+        assert_int_equal(answer.log.gap_after, 0); /* nothing is gone */
+        assert_int_equal(answer.log.gap_until, 0);
+        memcpy(at, answer.log.cursor.data, answer.log.cursor.len);
+        request.log.cursor = bytes_of(at, answer.log.cursor.len);
+    } while (answer.log.more != 0);
     return n;
 }
 
@@ -647,8 +566,7 @@ static void events_tell_him_no_more_than_that_something_changed(void **state)
 {
     struct command_result result;
     struct caller watcher;
-    struct buffer b = BUFFER_INIT;
-    struct cursor answer;
+    union request_body request;
     struct event e;
     uint64_t hidden;
 
@@ -656,9 +574,8 @@ static void events_tell_him_no_more_than_that_something_changed(void **state)
     needed(unavailable);
     hidden = make(&root, "private/changing", "one", 0644);
     connect_as_user(&watcher);
-    buffer_put_u64(&b, watcher.node.applied);
-    assert_int_equal(caller_ask(&watcher, MESSAGE_SUBSCRIBE, &b, CALL_MS, &answer), 0);
-    buffer_deinit(&b);
+    request.subscribe.after = watcher.node.applied;
+    assert_int_equal(caller_ask(&watcher, MESSAGE_SUBSCRIBE, &request, CALL_MS, NULL), 0);
     assert_int_equal(caller_set(&root, "private/changing", "two", 3, CALL_MS, &result), 0);
     next_event(&watcher, hidden, &e);
     assert_int_equal(e.kind, EVENT_CONTENT);

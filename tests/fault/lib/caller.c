@@ -61,25 +61,26 @@ static bool is_for_now(int rv)
 }
 
 /* repeat: a lost connection or an unknown outcome is tried again as well. */
-static int ask(struct caller *c, enum message_type type, const struct buffer *body, bool repeat,
-               unsigned timeout_ms, struct cursor *answer_out)
+static int ask(struct caller *c, enum message_type type, const union request_body *body, bool repeat,
+               unsigned timeout_ms, union answer_body *answer_out)
 {
+    union answer_body ignored;
     uint64_t deadline = clock_boot_ms() + timeout_ms;
     int last = -ETIMEDOUT;
     bool sent = false;
 
     while (connected(c, deadline)) {
         unsigned ms = left(deadline);
-        struct buffer *b = client_queue(c->client, type, ++c->id);
+        struct cursor in;
         int rv;
 
-        if (body != NULL)
-            buffer_put_bytes(b, body->data, body->len);
-        client_queue_end(c->client);
+        client_ask(c->client, type, ++c->id, body);
         c->resent += sent;
         sent = true;
-        rv = client_call(c->client, c->id, ms < TRY_MS || c->pinned ? ms : TRY_MS, answer_out, c->detail,
+        rv = client_call(c->client, c->id, ms < TRY_MS || c->pinned ? ms : TRY_MS, &in, c->detail,
                          sizeof c->detail);
+        if (rv == 0 && !body_decode_answer((uint8_t)type, &in, answer_out != NULL ? answer_out : &ignored))
+            return -EPROTO;
         if (rv == KV_E_NOSPC && !c->pinned && left(deadline) > 0) { /* this node's disk */
             last = rv;
             drop(c);
@@ -100,8 +101,8 @@ static int ask(struct caller *c, enum message_type type, const struct buffer *bo
     return last;
 }
 
-int caller_ask(struct caller *c, enum message_type type, const struct buffer *body, unsigned timeout_ms,
-               struct cursor *answer_out)
+int caller_ask(struct caller *c, enum message_type type, const union request_body *body, unsigned timeout_ms,
+               union answer_body *answer_out)
 {
     return ask(c, type, body, true, timeout_ms, answer_out);
 }
@@ -110,7 +111,8 @@ static int write_one(struct caller *c, enum command_op op, uint64_t seq, uint16_
                      size_t len, unsigned timeout_ms, struct command_result *result_out)
 {
     struct buffer b = BUFFER_INIT;
-    struct cursor answer;
+    union request_body request;
+    union answer_body answer;
     const struct command cmd = {.op = (uint8_t)op,
                                 .flags = flags,
                                 .session = c->session,
@@ -122,17 +124,13 @@ static int write_one(struct caller *c, enum command_op op, uint64_t seq, uint16_
     int rv;
 
     memset(result_out, 0, sizeof *result_out);
-    buffer_put_u8(&b, 0);
-    buffer_put_u32(&b, 0);
-    buffer_put_u32(&b, 0);
     command_encode(&b, &cmd);
-    rv = ask(c, MESSAGE_WRITE, &b, c->session != 0 || op == COMMAND_REGISTER, timeout_ms, &answer);
+    request.write = (struct write_request){.command = bytes_of(b.data, b.len)};
+    rv = ask(c, MESSAGE_WRITE, &request, c->session != 0 || op == COMMAND_REGISTER, timeout_ms, &answer);
     buffer_deinit(&b);
     if (rv != 0)
         return rv;
-    command_result_decode(&answer, result_out);
-    if (answer.failed)
-        return -EPROTO;
+    *result_out = answer.write;
     if (result_out->revision > c->seen)
         c->seen = result_out->revision;
     return result_out->code;
@@ -160,8 +158,9 @@ int caller_write(struct caller *c, enum command_op op, const struct command_body
         for (part = 0; rv == 0 && b.len - at > COMMAND_PART_SIZE; part++) {
             struct buffer piece = BUFFER_INIT;
 
-            buffer_put_u32(&piece, part);
-            buffer_put_string(&piece, b.data + at, COMMAND_PART_SIZE);
+            command_body_encode(
+                &piece, COMMAND_PART,
+                &(struct command_body){.part = part, .value = b.data + at, .value_len = COMMAND_PART_SIZE});
             rv = write_one(c, COMMAND_PART, seq, 0, piece.data, piece.len, left(deadline), result_out);
             buffer_deinit(&piece);
             at += COMMAND_PART_SIZE;
@@ -169,8 +168,7 @@ int caller_write(struct caller *c, enum command_op op, const struct command_body
         if (rv == 0) {
             struct buffer last = BUFFER_INIT;
 
-            buffer_put_u32(&last, part);
-            buffer_put_bytes(&last, b.data + at, b.len - at);
+            command_last_piece_encode(&last, part, 0, b.data + at, b.len - at);
             rv = write_one(c, op, seq, COMMAND_PARTS, last.data, last.len, left(deadline), result_out);
             buffer_deinit(&last);
         }
@@ -231,23 +229,19 @@ int caller_append(struct caller *c, uint64_t ino, const void *data, size_t len, 
 static int get(struct caller *c, const char *key, enum read_at at, uint64_t offset, uint64_t content_revision,
                unsigned timeout_ms, struct attr *attr_out, const uint8_t **data_out, size_t *len_out)
 {
-    struct buffer b = BUFFER_INIT;
-    struct cursor answer;
-    int rv;
+    const union request_body request = {.get = {.at = (uint8_t)at,
+                                                .path = bytes_text(key),
+                                                .offset = offset,
+                                                .length = READ_LENGTH_MAX,
+                                                .content_revision = content_revision}};
+    union answer_body answer;
+    int rv = caller_ask(c, MESSAGE_GET, &request, timeout_ms, &answer);
 
-    buffer_put_u8(&b, (uint8_t)at);
-    buffer_put_text(&b, key);
-    buffer_put_u64(&b, offset);
-    buffer_put_u32(&b, READ_LENGTH_MAX);
-    buffer_put_u64(&b, content_revision);
-    rv = caller_ask(c, MESSAGE_GET, &b, timeout_ms, &answer);
-    buffer_deinit(&b);
     if (rv != 0)
         return rv;
-    attr_decode(&answer, attr_out);
-    *data_out = cursor_string(&answer, READ_LENGTH_MAX, len_out);
-    if (answer.failed)
-        return -EPROTO;
+    *attr_out = answer.get.attr;
+    *data_out = answer.get.data.data;
+    *len_out = answer.get.data.len;
     if (attr_out->revision > c->seen)
         c->seen = attr_out->revision;
     return 0;

@@ -28,9 +28,10 @@ void caller_deinit(struct caller *c);
 /* Everything below gives 0, a KV_E_* code or -errno; -ETIMEDOUT after timeout_ms
  * of trying. Refusals that promise that nothing was written are tried again. */
 int caller_register(struct caller *c, unsigned timeout_ms);
-/* A read or an administrative request, as it is; body may be NULL. */
-int caller_ask(struct caller *c, enum message_type type, const struct buffer *body, unsigned timeout_ms,
-               struct cursor *answer_out);
+/* A read or an administrative request; body may be NULL, and answer_out, which borrows until the next
+ * request. */
+int caller_ask(struct caller *c, enum message_type type, const union request_body *body, unsigned timeout_ms,
+               union answer_body *answer_out);
 /* A command, in parts if it is long, under the next number of the session. After
  * -ETIMEDOUT its outcome is unknown. */
 int caller_write(struct caller *c, enum command_op op, const struct command_body *body, unsigned timeout_ms,

@@ -1,5 +1,6 @@
 #include "tests/fault/lib/once.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -15,9 +16,9 @@ int once_write(const struct cluster *c, unsigned i, const char *key, const char 
                                       .value_len = strlen(value)};
     struct buffer bytes = BUFFER_INIT, *b;
     struct command cmd = {.op = COMMAND_SET, .node = ""};
-    struct command_result result;
+    union answer_body answer;
     struct client *client;
-    struct cursor answer;
+    struct cursor in;
     int rv = client_open(c->nodes[i].socket, CLIENT_ADMIN, "fault", 0, timeout_ms, &client, NULL);
 
     if (rv != 0)
@@ -26,16 +27,12 @@ int once_write(const struct cluster *c, unsigned i, const char *key, const char 
     cmd.body = bytes.data;
     cmd.body_len = bytes.len;
     b = client_queue(client, MESSAGE_WRITE, 1);
-    buffer_put_u8(b, 0);
-    buffer_put_u32(b, 0);
-    buffer_put_u32(b, 0);
+    body_encode_request(b, MESSAGE_WRITE, NULL);
     command_encode(b, &cmd);
     client_queue_end(client);
-    rv = client_call(client, 1, timeout_ms, &answer, NULL, 0);
-    if (rv == 0) {
-        command_result_decode(&answer, &result);
-        rv = result.code;
-    }
+    rv = client_call(client, 1, timeout_ms, &in, NULL, 0);
+    if (rv == 0)
+        rv = body_decode_answer(MESSAGE_WRITE, &in, &answer) ? answer.write.code : -EPROTO;
     buffer_deinit(&bytes);
     client_close(client);
     return rv;
@@ -44,30 +41,22 @@ int once_write(const struct cluster *c, unsigned i, const char *key, const char 
 int once_read(const struct cluster *c, unsigned i, const char *key, enum read_at at, unsigned timeout_ms,
               char *out, size_t size)
 {
+    const union request_body request = {
+        .get = {.at = (uint8_t)at, .path = bytes_text(key), .length = READ_LENGTH_MAX}};
+    union answer_body answer;
     struct client *client;
-    struct cursor answer;
-    struct buffer *b;
-    const uint8_t *data;
-    struct attr attr;
-    size_t len = 0;
+    struct cursor in;
     int rv = client_open(c->nodes[i].socket, CLIENT_ADMIN, "fault", 0, timeout_ms, &client, NULL);
 
     out[0] = '\0';
     if (rv != 0)
         return rv;
-    b = client_queue(client, MESSAGE_GET, 1);
-    buffer_put_u8(b, (uint8_t)at);
-    buffer_put_text(b, key);
-    buffer_put_u64(b, 0);
-    buffer_put_u32(b, READ_LENGTH_MAX);
-    buffer_put_u64(b, 0);
-    client_queue_end(client);
-    rv = client_call(client, 1, timeout_ms, &answer, out, size);
-    if (rv == 0) {
-        attr_decode(&answer, &attr);
-        data = cursor_string(&answer, READ_LENGTH_MAX, &len);
-        snprintf(out, size, "%.*s", (int)len, (const char *)data);
-    }
+    client_ask(client, MESSAGE_GET, 1, &request);
+    rv = client_call(client, 1, timeout_ms, &in, out, size);
+    if (rv == 0 && !body_decode_answer(MESSAGE_GET, &in, &answer))
+        rv = -EPROTO;
+    if (rv == 0)
+        snprintf(out, size, "%.*s", (int)answer.get.data.len, (const char *)answer.get.data.data);
     client_close(client);
     return rv;
 }

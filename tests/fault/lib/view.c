@@ -69,21 +69,17 @@ static void fill(const json_t *o, struct view *v)
 bool cluster_view(const struct cluster *c, unsigned i, unsigned timeout_ms, struct view *view_out)
 {
     struct client *client;
+    union answer_body answer;
     struct cursor body;
-    const uint8_t *bytes;
-    size_t len;
     json_t *o = NULL;
 
     if (c->nodes[i].pid == 0 ||
         client_open(c->nodes[i].socket, CLIENT_ADMIN, "fault", 0, timeout_ms, &client, NULL) != 0)
         return false;
-    client_queue(client, MESSAGE_STATUS, 1);
-    client_queue_end(client);
-    if (client_call(client, 1, timeout_ms, &body, NULL, 0) == 0) {
-        bytes = cursor_string(&body, FRAME_PAYLOAD_MAX, &len);
-        if (bytes != NULL)
-            o = json_loadb((const char *)bytes, len, 0, NULL);
-    }
+    client_ask(client, MESSAGE_STATUS, 1, NULL);
+    if (client_call(client, 1, timeout_ms, &body, NULL, 0) == 0 &&
+        body_decode_answer(MESSAGE_STATUS, &body, &answer))
+        o = json_loadb((const char *)answer.status.json.data, answer.status.json.len, 0, NULL);
     client_close(client);
     if (o == NULL)
         return false;
