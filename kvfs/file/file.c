@@ -97,6 +97,11 @@ void file_put(struct files *files, struct kernel_inode *inode)
     kernel_inode_put(files->cache, inode);
 }
 
+bool file_appends_only(int flags)
+{
+    return (flags & (O_ACCMODE | O_APPEND)) == (O_WRONLY | O_APPEND);
+}
+
 bool file_flags_write(int flags)
 {
     return (flags & O_ACCMODE) != O_RDONLY;
@@ -200,7 +205,6 @@ static void on_reopened(struct call *call, int code, const union answer_body *an
         log_warn("inode %llu was removed while this mount changed nodes; its open handles are stale",
                  (unsigned long long)f->inode->ino);
         f->life = FILE_LOST;
-        f->removed_elsewhere = true;
     }
 }
 

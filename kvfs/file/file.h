@@ -52,7 +52,6 @@ struct file {
     struct handle_list handles;
     unsigned n_handles, n_writable;
     enum file_life life;
-    bool removed_elsewhere;
     struct attr attr; /* newest known, of the published file */
 
     bool held_open; /* on the node, for writing, for what is not published: without a handle */
@@ -105,6 +104,9 @@ struct handle *file_open(struct files *files, struct kernel_inode *inode, int fl
                          pid_t process);
 /* Whether a handle with these flags can write. */
 bool file_flags_write(int flags);
+/* It appends and nothing else: then its writes go past the kernel's pages. Through them the kernel would hand
+ * on in two what crosses a page that it has not read, and what is published between tears the record. */
+bool file_appends_only(int flags);
 /* What a handle with these flags is opened for on the node: OPEN_READ | OPEN_WRITE. */
 uint8_t file_flags_access(int flags);
 /* RELEASE: publishes what nobody else will, then closes on the node. */

@@ -304,7 +304,10 @@ static void finish(struct files *files, struct file *f, int code)
         on_failed(files, f, code, in_parts);
         room_account(files, f);
     }
-    later_code = f->life == FILE_LIVE ? code : f->removed_elsewhere ? KV_E_STALE : 0;
+    /* What was written to a file that was removed meanwhile has gone where it was to go: with the file. */
+    if (f->life != FILE_LIVE && (code == KV_E_STALE || code == KV_E_NOENT))
+        code = 0;
+    later_code = f->life == FILE_LIVE ? code : 0;
     /* The answers below may end calls, and with them this file. */
     TAILQ_INIT(&waiters);
     move_waiters(&waiters, &f->waiters);
@@ -409,7 +412,7 @@ void publish_wait(struct kernel_inode *inode, struct call *call, call_fn *on_ans
         return;
     }
     if (f->life != FILE_LIVE && f->publication == NULL) {
-        on_answer(call, f->removed_elsewhere ? KV_E_STALE : 0, NULL);
+        on_answer(call, 0, NULL);
         return;
     }
     if (f->publication != NULL && !stage_empty(&f->stage)) {

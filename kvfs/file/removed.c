@@ -128,14 +128,13 @@ static void pull(struct files *files, struct file *f)
     pull_next(call);
 }
 
-void removed_file(struct files *files, struct file *f, const struct attr *attr, bool by_other)
+void removed_file(struct files *files, struct file *f, const struct attr *attr)
 {
     if (f->life != FILE_LIVE)
         return;
     if (attr->ino == f->inode->ino)
         f->attr = *attr;
     f->attr.nlink = 0;
-    f->removed_elsewhere = by_other;
     f->life = FILE_PULLING;
     room_account(files, f);
     file_take_lost(files, f); /* there is no content any more that could be wrong */
@@ -152,12 +151,12 @@ void removed_file(struct files *files, struct file *f, const struct attr *attr, 
         pull(files, f);
 }
 
-void removed_inode(struct files *files, struct kernel_inode *inode, const struct attr *attr, bool by_other)
+void removed_inode(struct files *files, struct kernel_inode *inode, const struct attr *attr)
 {
     if (inode->nlookup > 0)
         file_get(files, inode); /* without memory for it, it is gone for good */
     if (inode->file != NULL)
-        removed_file(files, inode->file, attr, by_other);
+        removed_file(files, inode->file, attr);
 }
 
 void removed_tick(struct files *files, uint64_t now_ms)

@@ -16,10 +16,10 @@ struct removed {
     uint64_t bytes;
 };
 
-/* The last name of an inode has gone; by_other: not through this mount. */
-void removed_inode(struct files *files, struct kernel_inode *inode, const struct attr *attr, bool by_other);
+/* The last name of an inode has gone. */
+void removed_inode(struct files *files, struct kernel_inode *inode, const struct attr *attr);
 /* The same for its file. */
-void removed_file(struct files *files, struct file *f, const struct attr *attr, bool by_other);
+void removed_file(struct files *files, struct file *f, const struct attr *attr);
 /* Nobody has it open, and the kernel knows it: whether it is kept for that. */
 bool removed_keep(struct files *files, struct file *f);
 void removed_let_go(struct files *files, struct file *f);

@@ -24,6 +24,9 @@ static void free_kind(struct call *call)
     case CALL_RENAME:
         free(call->rename.new_name);
         break;
+    case CALL_OPEN:
+        free(call->open.groups);
+        break;
     case CALL_WRITE:
         buffer_deinit(&call->write.data);
         break;

@@ -72,6 +72,11 @@ struct call_open {
     struct fuse_file_info fi;
     struct handle *handle; /* borrowed, between the node's answer and the kernel's; NULL before */
     bool second_walk;      /* must not end in ESTALE */
+    bool exclusive;        /* CREATE */
+    uint16_t mode;         /* CREATE */
+    unsigned rounds;       /* CREATE in a second walk: how often what was there was gone again */
+    uint32_t *groups;      /* owned; there: the caller's, if he is not root */
+    size_t n_groups;
 };
 
 struct call_read {
@@ -79,11 +84,12 @@ struct call_read {
     size_t size; /* READ_LENGTH_MAX at most */
 };
 
-/* WRITE that has to wait. */
+/* WRITE that has to wait: for room, or until the kernel has dropped pages that it makes wrong. */
 struct call_write {
     struct fuse_file_info fi;
     uint64_t offset;
-    struct buffer data; /* owned */
+    struct buffer data; /* owned; those that wait for room */
+    size_t taken;       /* bytes that are staged, when it waits for the kernel */
 };
 
 struct call_allocate {

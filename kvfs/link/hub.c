@@ -17,6 +17,7 @@ int hub_init(struct hub *hub, const struct options *options, const struct hub_ow
 
 void hub_deinit(struct hub *hub)
 {
+    retry_deinit(hub);
     uplink_deinit(hub);
     pthread_mutex_destroy(&hub->lock);
 }

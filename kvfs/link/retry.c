@@ -1,91 +1,157 @@
 #include "kvfs/link/retry.h"
 
+#include <stdlib.h>
+
 #include "kvfs/link/hub.h"
 #include "sync/base/clock.h"
+#include "sync/base/hash.h"
 
 #define WALK_MS 1000
 
+struct retry {
+    UT_hash_handle hh; /* by pid */
+    pid_t pid;
+    uint64_t until_ms;
+    uint64_t refused;    /* the inode whose open was answered ESTALE, or 0 */
+    uint64_t held;       /* inode opened on the node, or 0 */
+    uint64_t connection; /* on which it was */
+    bool missed;
+};
+
 /* Callers in a pid namespace that this one does not see have the number 0; they share one
- * slot. What that may cost is an open that sees a name as it was a moment before. */
-static pid_t known(pid_t pid)
+ * record. What that may cost is an open that sees a name as it was a moment before. */
+static struct retry *find(struct hub *hub, pid_t pid)
 {
-    return pid == 0 ? -1 : pid;
+    struct retry *r;
+
+    HASH_FIND(hh, hub->retries.by_thread, &pid, sizeof pid, r);
+    return r;
 }
 
-static size_t slot_of(pid_t pid)
+static struct retry *find_walking(struct hub *hub, pid_t pid)
 {
-    return (size_t)known(pid) % RETRY_SLOTS;
+    struct retry *r = find(hub, pid);
+
+    return r != NULL && !r->missed && clock_boot_ms() < r->until_ms ? r : NULL;
 }
 
-static void let_go(struct hub *hub, size_t at)
+static void let_go(struct hub *hub, struct retry *r)
 {
-    if (hub->retries.slots[at].held != 0 && hub->retries.slots[at].connection == hub->uplink.connections)
-        uplink_close_inode(hub, hub->retries.slots[at].held);
-    hub->retries.slots[at].held = 0;
+    if (r->held != 0 && r->connection == hub->uplink.connections)
+        uplink_close_inode(hub, r->held);
+    r->held = 0;
+}
+
+static void drop(struct hub *hub, struct retry *r)
+{
+    let_go(hub, r);
+    HASH_DEL(hub->retries.by_thread, r);
+    hub->retries.n--;
+    free(r);
 }
 
 void retry_note(struct hub *hub, pid_t pid, uint64_t refused)
 {
-    size_t at = slot_of(pid);
+    struct retry *r = find(hub, pid);
 
-    let_go(hub, at);
-    hub->retries.slots[at].pid = known(pid);
-    hub->retries.slots[at].refused = refused;
-    hub->retries.slots[at].until_ms = clock_boot_ms() + WALK_MS;
+    if (r == NULL) {
+        r = hub->retries.n < RETRY_MAX ? calloc(1, sizeof *r) : NULL;
+        if (r == NULL)
+            return;
+        r->pid = pid;
+        HASH_ADD(hh, hub->retries.by_thread, pid, sizeof r->pid, r);
+        if (!HASH_ADDED(hh, r)) {
+            free(r);
+            return;
+        }
+        hub->retries.n++;
+    }
+    let_go(hub, r);
+    r->missed = false;
+    r->refused = refused;
+    r->until_ms = clock_boot_ms() + WALK_MS;
 }
 
 bool retry_is(struct hub *hub, pid_t pid)
 {
-    size_t at = slot_of(pid);
+    return find_walking(hub, pid) != NULL;
+}
 
-    return hub->retries.slots[at].pid == known(pid) && clock_boot_ms() < hub->retries.slots[at].until_ms;
+static bool holds(const struct hub *hub, const struct retry *r, uint64_t ino)
+{
+    return r->held == ino && r->connection == hub->uplink.connections;
 }
 
 bool retry_holds(struct hub *hub, pid_t pid, uint64_t ino)
 {
-    size_t at = slot_of(pid);
+    const struct retry *r = find_walking(hub, pid);
 
-    return retry_is(hub, pid) && hub->retries.slots[at].held == ino &&
-           hub->retries.slots[at].connection == hub->uplink.connections;
+    return r != NULL && holds(hub, r, ino);
 }
 
 bool retry_is_second(struct hub *hub, pid_t pid, uint64_t ino)
 {
-    return retry_holds(hub, pid, ino) ||
-           (retry_is(hub, pid) && hub->retries.slots[slot_of(pid)].refused == ino);
+    const struct retry *r = find_walking(hub, pid);
+
+    return r != NULL && (holds(hub, r, ino) || r->refused == ino);
 }
 
 void retry_hold(struct hub *hub, pid_t pid, uint64_t ino)
 {
-    size_t at = slot_of(pid);
+    struct retry *r = find(hub, pid);
 
-    if (hub->retries.slots[at].pid != known(pid)) {
+    if (r == NULL) {
         uplink_close_inode(hub, ino);
         return;
     }
-    let_go(hub, at);
-    hub->retries.slots[at].held = ino;
-    hub->retries.slots[at].connection = hub->uplink.connections;
+    let_go(hub, r);
+    r->held = ino;
+    r->connection = hub->uplink.connections;
 }
 
 void retry_end(struct hub *hub, pid_t pid)
 {
-    size_t at = slot_of(pid);
+    struct retry *r = find(hub, pid);
 
-    if (hub->retries.slots[at].pid != known(pid))
+    if (r != NULL)
+        drop(hub, r);
+}
+
+void retry_miss(struct hub *hub, pid_t pid)
+{
+    struct retry *r = find(hub, pid);
+
+    if (r == NULL)
         return;
-    let_go(hub, at);
-    hub->retries.slots[at].pid = 0;
+    let_go(hub, r);
+    r->missed = true;
+}
+
+bool retry_missed(struct hub *hub, pid_t pid)
+{
+    const struct retry *r = find(hub, pid);
+
+    return r != NULL && r->missed && clock_boot_ms() < r->until_ms;
 }
 
 void retry_tick(struct hub *hub, uint64_t now_ms)
 {
-    size_t at;
+    struct retry *r, *next;
 
-    for (at = 0; at < RETRY_SLOTS; at++) {
-        if (hub->retries.slots[at].pid != 0 && now_ms >= hub->retries.slots[at].until_ms) {
-            let_go(hub, at);
-            hub->retries.slots[at].pid = 0;
-        }
+    HASH_ITER(hh, hub->retries.by_thread, r, next)
+    {
+        if (now_ms >= r->until_ms)
+            drop(hub, r);
+    }
+}
+
+void retry_deinit(struct hub *hub)
+{
+    struct retry *r, *next;
+
+    HASH_ITER(hh, hub->retries.by_thread, r, next)
+    {
+        HASH_DEL(hub->retries.by_thread, r);
+        free(r);
     }
 }

@@ -13,16 +13,13 @@
 
 struct hub;
 
-#define RETRY_SLOTS 64
+#define RETRY_MAX 4096 /* threads; those beyond walk as if for the first time */
+
+struct retry;
 
 struct retry_table {
-    struct {
-        pid_t pid; /* 0: free */
-        uint64_t until_ms;
-        uint64_t refused;    /* the inode whose open was answered ESTALE, or 0 */
-        uint64_t held;       /* inode opened on the node, or 0 */
-        uint64_t connection; /* on which it was */
-    } slots[RETRY_SLOTS];
+    struct retry *by_thread; /* uthash */
+    unsigned n;
 };
 
 /* The thread is answered ESTALE; refused: by the open of this inode, or 0. */
@@ -36,7 +33,11 @@ bool retry_is_second(struct hub *hub, pid_t pid, uint64_t ino);
 void retry_hold(struct hub *hub, pid_t pid, uint64_t ino);
 /* It has got to the end of its walk. */
 void retry_end(struct hub *hub, pid_t pid);
+/* It has found that the name is missing. If it was to make it then, that is still of the second walk. */
+void retry_miss(struct hub *hub, pid_t pid);
+bool retry_missed(struct hub *hub, pid_t pid);
 /* Drops what was never opened. */
 void retry_tick(struct hub *hub, uint64_t now_ms);
+void retry_deinit(struct hub *hub);
 
 #endif

@@ -48,7 +48,7 @@ static void on_remove(struct fs *fs, const struct event *e, struct kernel_inode 
         struct attr attr = is_told(e) ? e->attr : inode->file->attr;
 
         attr.nlink = 0;
-        removed_inode(&fs->files, inode, &attr, !own);
+        removed_inode(&fs->files, inode, &attr);
     }
 }
 

@@ -73,9 +73,18 @@ void op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
  * once), owner and mode (after publishing what is staged), times (staged if
  * anything is). */
 
+static void set_removed(struct call *call, struct file *f);
+
 static void on_set(struct call *call, int code, const union answer_body *answer)
 {
-    if (code != 0)
+    const struct kernel_inode *inode = kernel_inode_find(call->hub->cache, call->ino);
+
+    /* What the second walk has found was there when the call had begun: that it was removed since is
+     * no error, as it would be none a moment later. */
+    if ((code == KV_E_STALE || code == KV_E_NOENT) && file_is_removed(inode) &&
+        (call->setattr.has_handle || retry_is(call->hub, call->caller.pid)))
+        set_removed(call, inode->file);
+    else if (code != 0)
         call_fail_inode(call, code);
     else
         reply_attr(call, &call->result.attr, REPLY_UNCHECKED);

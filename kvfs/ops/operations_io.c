@@ -146,6 +146,31 @@ static int stage_data(struct fs *fs, struct file *f, const struct written *w, ui
     return 0;
 }
 
+/* What it appends goes past the kernel's pages: where there are some, they are dropped before it has
+ * happened. */
+static bool passes_pages(struct fs *fs, const struct fuse_file_info *fi, uint64_t ino)
+{
+    const struct kernel_inode *inode = kernel_inode_find(&fs->cache, ino);
+
+    return file_appends_only(fi->flags) && inode != NULL && (inode->told_data || notifier_is_pending(inode));
+}
+
+static void on_pages_dropped(struct call *call, int code, const union answer_body *answer)
+{
+    fuse_reply_write(call->fuse, call->write.taken);
+    call_end(call);
+}
+
+/* It is staged, whatever comes. */
+static void drop_pages(struct call *call)
+{
+    struct fs *fs = call->hub->fs;
+    struct kernel_inode *inode = kernel_inode_find(&fs->cache, call->ino);
+
+    notifier_inval(&fs->cache, inode, true);
+    call_wait(call, &inode->file->invalidated, on_pages_dropped);
+}
+
 static void on_write_room(struct call *call, int code, const union answer_body *answer);
 
 static void wait_to_write(struct call *call, int err)
@@ -179,8 +204,11 @@ static void on_write_room(struct call *call, int code, const union answer_body *
     } else if (err != 0) {
         call_error(call, err);
     } else {
-        fuse_reply_write(call->fuse, call->write.data.len);
-        call_end(call);
+        call->write.taken = call->write.data.len;
+        if (passes_pages(fs, &call->write.fi, call->ino))
+            drop_pages(call);
+        else
+            on_pages_dropped(call, 0, NULL);
     }
 }
 
@@ -202,6 +230,22 @@ static void write_later(struct fs *fs, fuse_req_t req, uint64_t ino, const struc
         call_error(call, ENOMEM);
     else
         wait_to_write(call, err);
+}
+
+/* Staged; if the kernel can be told in time. */
+static void write_past_pages(struct fs *fs, fuse_req_t req, uint64_t ino, size_t size)
+{
+    struct call *call = call_begin(&fs->hub, NULL, CALL_WRITE);
+
+    if (call == NULL) {
+        notifier_inval(&fs->cache, kernel_inode_find(&fs->cache, ino), true);
+        fuse_reply_write(req, size);
+        return;
+    }
+    call->fuse = req;
+    call->ino = ino;
+    call->write.taken = size;
+    drop_pages(call);
 }
 
 void op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, off_t offset,
@@ -229,6 +273,8 @@ void op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, of
         write_later(fs, req, ino, &w, err, room, fi);
     else if (err != 0)
         fuse_reply_err(req, err);
+    else if (passes_pages(fs, fi, ino))
+        write_past_pages(fs, req, ino, size);
     else
         fuse_reply_write(req, size);
     fs_leave(fs);

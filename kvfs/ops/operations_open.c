@@ -10,6 +10,7 @@
  *     no attributes, and a lookup does. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "kvfs/file/file.h"
@@ -27,6 +28,7 @@ static void reply_open(struct call *call, bool keep_cache)
     call->open.fi.fh = (uint64_t)(uintptr_t)h;
     call->open.fi.keep_cache = keep_cache;
     call->open.fi.noflush = (h->flags & O_ACCMODE) == O_RDONLY;
+    call->open.fi.direct_io = file_appends_only(h->flags);
     /* Not taken: the process is gone, and the kernel will not release it. */
     if (fuse_reply_open(call->fuse, &call->open.fi) != 0)
         file_close(&fs->files, h);
@@ -87,7 +89,7 @@ static void finish_open(struct call *call, struct kernel_inode *inode, const str
         file_learn(f, attr);
         /* Removed between the second walk's lookup and this open. */
         if (attr->nlink == 0)
-            removed_file(&fs->files, f, attr, true);
+            removed_file(&fs->files, f, attr);
     }
     call->open.handle = h;
     lost = file_take_lost(&fs->files, f);
@@ -190,6 +192,8 @@ void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 
 /* CREATE */
 
+#define CREATE_ROUNDS_MAX 100
+
 static void on_pinned(struct call *call, int code, const union answer_body *answer)
 {
     struct fs *fs = call->hub->fs;
@@ -199,7 +203,7 @@ static void on_pinned(struct call *call, int code, const union answer_body *answ
     if ((code == KV_E_STALE || code == KV_E_NOENT) && inode != NULL && inode->file != NULL) {
         const struct attr gone = inode->file->attr;
 
-        removed_file(&fs->files, inode->file, &gone, true);
+        removed_file(&fs->files, inode->file, &gone);
     }
     call_end(call);
 }
@@ -218,40 +222,93 @@ static void pin(struct fs *fs, struct handle *h)
     uplink_open_inode(call, call->ino, OPEN_READ | OPEN_WRITE, true, on_pinned);
 }
 
-static void on_created(struct call *call, int code, const union answer_body *answer)
+/* The kernel may open it, as of its mode bits: it has not seen them, since it believes that the file is new.
+ */
+static bool may_open(const struct call *call, const struct attr *attr)
+{
+    uint8_t access = file_flags_access(call->open.fi.flags);
+    unsigned mask = ((access & OPEN_READ) != 0 ? 4u : 0) | ((access & OPEN_WRITE) != 0 ? 2u : 0);
+    unsigned shift = 0;
+    bool in_group = call->caller.gid == attr->gid;
+
+    if ((call->open.fi.flags & O_TRUNC) != 0)
+        mask |= 2;
+    if (call->caller.uid == 0)
+        return true;
+    for (size_t i = 0; i < call->open.n_groups; i++)
+        in_group = in_group || call->open.groups[i] == attr->gid;
+    if (call->caller.uid == attr->uid)
+        shift = 6;
+    else if (in_group)
+        shift = 3;
+    return ((unsigned)attr->mode >> shift & mask) == mask;
+}
+
+static void send_create(struct call *call);
+
+/* An errno. */
+static int take_existing(struct call *call, struct handle *h, const struct attr *attr)
 {
     struct fs *fs = call->hub->fs;
-    struct attr *attr = &call->result.attr;
+    struct file *f = h->inode->file;
+    int lost;
+
+    h->pinned = true;
+    file_learn(f, attr);
+    if (attr->nlink == 0)
+        removed_file(&fs->files, f, attr);
+    lost = file_take_lost(&fs->files, f);
+    if (lost != 0 || (call->open.fi.flags & O_TRUNC) == 0)
+        return lost;
+    if (stage_truncate(&f->stage, 0) != 0)
+        return ENOMEM;
+    file_touched(&fs->files, f, &call->caller, call->process);
+    return 0;
+}
+
+/* The file is there, new or not, and the node holds it open if it is not. */
+static void created(struct call *call, struct attr *attr, bool is_new)
+{
+    struct fs *fs = call->hub->fs;
     struct fuse_entry_param e;
     struct kernel_inode *inode;
     struct handle *h;
+    struct file *f;
+    int err;
 
-    if (code != 0) {
-        call_fail(call, code);
-        return;
-    }
-    /* It was there already, and the kernel did not know: it walks again, finds
-     * it, checks the permissions and opens it. */
-    if (!call->result.created) {
-        walk_again(call);
-        return;
-    }
     inode = reply_fill_entry(call, attr, call->parent, call->name, strlen(call->name), REPLY_UNCHECKED, &e);
     h = inode != NULL ? file_open(&fs->files, inode, call->open.fi.flags, call->caller.uid, call->process)
                       : NULL;
     if (h == NULL) {
         if (inode != NULL)
             kernel_inode_forget(&fs->cache, inode->ino, 1);
+        if (!is_new)
+            uplink_close_inode(call->hub, attr->ino);
         call_error(call, ENOMEM);
         return;
     }
-    inode->file->fresh = true;
-    inode->file->attr = *attr;
-    inode->file->uid = call->caller.uid;
-    inode->file->gid = call->caller.gid;
-    pin(fs, h);
+    f = inode->file;
+    if (is_new) {
+        f->fresh = true;
+        f->attr = *attr;
+        pin(fs, h);
+    } else {
+        err = take_existing(call, h, attr);
+        if (err != 0) {
+            file_close(&fs->files, h);
+            kernel_inode_forget(&fs->cache, attr->ino, 1);
+            call_error(call, err);
+            return;
+        }
+    }
+    if (f->n_writers == 0 || is_new) {
+        f->uid = call->caller.uid;
+        f->gid = call->caller.gid;
+    }
+    retry_end(call->hub, call->caller.pid);
     call->open.fi.fh = (uint64_t)(uintptr_t)h;
-    call->open.fi.keep_cache = 1;
+    call->open.fi.keep_cache = is_new;
+    call->open.fi.direct_io = file_appends_only(call->open.fi.flags);
     if (fuse_reply_create(call->fuse, &e, &call->open.fi) != 0) {
         file_close(&fs->files, h);
         kernel_inode_forget(&fs->cache, attr->ino, 1);
@@ -259,32 +316,111 @@ static void on_created(struct call *call, int code, const union answer_body *ans
     call_end(call);
 }
 
+static void on_existing(struct call *call, int code, const union answer_body *answer)
+{
+    struct attr attr;
+
+    if ((code == KV_E_STALE || code == KV_E_NOENT) && ++call->open.rounds < CREATE_ROUNDS_MAX) {
+        send_create(call);
+        return;
+    }
+    if (code != 0) {
+        if (code == KV_E_PROTOCOL) /* an answer that is no answer: it may be open there */
+            uplink_close_inode(call->hub, call->ino);
+        call_fail(call, code);
+        return;
+    }
+    attr = answer->open;
+    created(call, &attr, false);
+}
+
+static void on_created(struct call *call, int code, const union answer_body *answer)
+{
+    struct attr *attr = &call->result.attr;
+
+    if (code != 0) {
+        call_fail(call, code);
+    } else if (call->result.created) {
+        created(call, attr, true);
+    } else if (!call->open.second_walk) {
+        /* It was there already, and the kernel did not know: it walks again, finds
+         * it, checks the permissions and opens it. */
+        walk_again(call);
+    } else if (!may_open(call, attr)) {
+        call_error(call, EACCES);
+    } else {
+        /* It has walked again, found nothing, and now there is something: others remove it and make it again
+         * all the time. */
+        call->ino = attr->ino;
+        uplink_open_inode(call, attr->ino, file_flags_access(call->open.fi.flags), true, on_existing);
+    }
+}
+
+static void send_create(struct call *call)
+{
+    struct command_body body = {.parent = call->parent,
+                                .name = (const uint8_t *)call->name,
+                                .name_len = strlen(call->name),
+                                .mode = call->open.mode,
+                                .flags = call->open.exclusive};
+
+    uplink_write(call, COMMAND_CREATE, &body, on_created);
+}
+
+/* The caller's groups. Without a lock: it reads /proc. */
+static size_t groups_of(fuse_req_t req, uint32_t **groups_out)
+{
+    gid_t few[1];
+    int n = fuse_req_getgroups(req, 0, few);
+
+    *groups_out = n > 0 ? malloc((size_t)n * sizeof **groups_out) : NULL;
+    if (*groups_out == NULL)
+        return 0;
+    n = fuse_req_getgroups(req, n, *groups_out);
+    return n > 0 ? (size_t)n : 0;
+}
+
 void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
 {
-    struct command_body body = {.name = (const uint8_t *)name,
-                                .name_len = strlen(name),
-                                .mode = (uint16_t)(mode & 07777),
-                                .flags = (fi->flags & O_EXCL) != 0};
+    const struct fuse_ctx *who = fuse_req_ctx(req);
+    size_t len = strlen(name), n_groups = 0;
+    uint32_t *groups = NULL;
     struct fs *fs;
     struct call *call;
     pid_t process;
+    bool again;
 
-    if (virtual_is(parent) || virtual_is_reserved(name) || body.name_len > KV_NAME_MAX) {
-        fuse_reply_err(req, virtual_is(parent) ? EROFS : body.name_len > KV_NAME_MAX ? ENAMETOOLONG : EPERM);
+    if (virtual_is(parent) || virtual_is_reserved(name) || len > KV_NAME_MAX) {
+        fuse_reply_err(req, virtual_is(parent) ? EROFS : len > KV_NAME_MAX ? ENAMETOOLONG : EPERM);
         return;
     }
-    process = file_flags_write(fi->flags) ? process_of(fuse_req_ctx(req)->pid) : 0;
+    process = file_flags_write(fi->flags) ? process_of(who->pid) : 0;
     fs = fs_enter(req);
+    again = retry_is(&fs->hub, who->pid) || retry_missed(&fs->hub, who->pid);
+    if (again && who->uid != 0) {
+        fs_leave(fs);
+        n_groups = groups_of(req, &groups);
+        fs_enter(req);
+    }
     call = call_begin(&fs->hub, req, CALL_OPEN);
-    if (call != NULL && !call_name(call, name)) {
+    if (call == NULL) {
+        free(groups);
+        fs_leave(fs);
+        return;
+    }
+    call->open.groups = groups; /* consumed */
+    call->open.n_groups = n_groups;
+    call->open.second_walk = again;
+    call->open.exclusive = (fi->flags & O_EXCL) != 0;
+    call->open.mode = (uint16_t)(mode & 07777);
+    call->open.fi = *fi;
+    call->process = process;
+    call->parent = hub_ino(&fs->hub, parent);
+    if (!call_name(call, name)) {
         call_error(call, ENOMEM);
-    } else if (call != NULL) {
-        call->process = process;
+    } else {
         room_ahead(&fs->files);
-        call->parent = hub_ino(&fs->hub, parent);
-        call->open.fi = *fi;
-        body.parent = call->parent;
-        uplink_write(call, COMMAND_CREATE, &body, on_created);
+        send_create(call);
     }
     fs_leave(fs);
 }

@@ -63,7 +63,7 @@ void reply_missing(struct call *call)
         return;
     }
     parent->negatives = true;
-    retry_end(call->hub, call->caller.pid); /* if it was walking again, it has got nowhere */
+    retry_miss(call->hub, call->caller.pid); /* if it was walking again, it has got nowhere */
     fuse_reply_entry(call->fuse, &e);
     call_end(call);
 }

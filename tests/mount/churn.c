@@ -4,7 +4,7 @@
  *   churn A B ROUNDS
  *
  * One process for each of the things below, each ROUNDS times; those who change the names go on until the
- * others are done. Prints TAP. */
+ * others are done. Then records are appended by processes on both: none is torn. Prints TAP. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -251,11 +251,76 @@ static void prepare(void)
     }
 }
 
+/* ---- appending ---- */
+
+enum { RECORD = 3001, APPENDERS = 4 };
+
+static void append(const char *path, char letter)
+{
+    char record[RECORD];
+
+    memset(record, letter, RECORD - 1);
+    record[RECORD - 1] = '\n';
+    for (int i = 0; i < rounds; i++) {
+        int fd = open(path, O_WRONLY | O_APPEND | O_CREAT, 0644);
+
+        if (fd < 0 || write(fd, record, RECORD) != RECORD || close(fd) != 0) {
+            printf("# append: %s\n", strerror(errno));
+            fflush(stdout);
+            _exit(1);
+        }
+    }
+    _exit(0);
+}
+
+/* How many whole records of each there are; false: one is torn. */
+static bool whole(const char *path, int *records_out)
+{
+    FILE *f = fopen(path, "r");
+    char line[2 * RECORD + 2];
+
+    *records_out = 0;
+    if (f == NULL)
+        return false;
+    while (fgets(line, sizeof line, f) != NULL) {
+        if (strspn(line, (char[]){line[0], '\0'}) != RECORD - 1 || line[RECORD - 1] != '\n') {
+            fclose(f);
+            return false;
+        }
+        ++*records_out;
+    }
+    fclose(f);
+    return true;
+}
+
+static bool appended(unsigned number)
+{
+    bool good = true;
+    int status;
+
+    for (int i = 0; i < APPENDERS; i++)
+        if (fork() == 0)
+            append(at(&(struct worker){.mount = i % 2}, "records"), (char)('a' + i));
+    while (wait(&status) > 0)
+        good = good && status == 0;
+    for (int m = 0; m < 2; m++) {
+        int records;
+        bool is_whole = whole(at(&(struct worker){.mount = m}, "records"), &records);
+
+        if (!is_whole || records != APPENDERS * rounds) {
+            printf("# on mount %c: %d records%s\n", 'A' + m, records, is_whole ? "" : ", then a torn one");
+            good = false;
+        }
+    }
+    printf("%s %u - records that are appended are whole, and none is lost\n", good ? "ok" : "not ok", number);
+    return good;
+}
+
 static int report(void)
 {
     int failed = 0;
 
-    printf("1..%u\n", shared->n);
+    printf("1..%u\n", shared->n + 1);
     for (unsigned i = 0; i < shared->n; i++) {
         struct worker *w = &shared->workers[i];
         unsigned long bad = 0;
@@ -271,6 +336,7 @@ static int report(void)
             printf("# the first: %s\n", w->first);
         failed += bad > 0 || w->done == 0;
     }
+    failed += !appended(shared->n + 1);
     return failed != 0;
 }
 
