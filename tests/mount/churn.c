@@ -7,6 +7,7 @@
  * others are done. Then records are appended by processes on both: none is torn. Prints TAP. */
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -213,6 +214,41 @@ static void opens_or_makes(struct worker *w, int round)
     outcome(w, what, good);
 }
 
+/* Only root can read `secret`, and it is removed and made again without pause: who comes when it is missing
+ * may make one of his own, and nothing else. */
+#define NOBODY 65534
+
+static void opens_what_is_not_his(struct worker *w, int round)
+{
+    int fd;
+    struct stat st;
+
+    if (geteuid() == 0 && (setgroups(0, NULL) != 0 || setegid(NOBODY) != 0 || seteuid(NOBODY) != 0))
+        _exit(1);
+    fd = open(at(w, "public/secret"), O_RDWR | O_CREAT, 0600);
+    if (fd < 0) {
+        outcome(w, "open", false);
+        return;
+    }
+    if (fstat(fd, &st) != 0 || st.st_uid != NOBODY)
+        errno = EPERM; /* he has what is root's */
+    else
+        errno = 0;
+    outcome(w, "owner", errno == 0);
+    close(fd);
+}
+
+static void makes_secret_again(struct worker *w, int round)
+{
+    int fd;
+
+    unlink(at(w, "public/secret"));
+    fd = open(at(w, "public/secret"), O_RDWR | O_CREAT | O_EXCL, 0600);
+    outcome(w, "create", fd >= 0);
+    if (fd >= 0)
+        close(fd);
+}
+
 static void changes_mode(struct worker *w, int round)
 {
     outcome(w, "chmod", chmod(at(w, "replaced"), round % 2 ? 0644 : 0600) == 0);
@@ -242,6 +278,7 @@ static void prepare(void)
 
     snprintf(path, sizeof path, "%s/churn", mounts[0]);
     if (mkdir(path, 0755) != 0 || mkdir(at(&one, "directory"), 0755) != 0 ||
+        mkdir(at(&one, "public"), 0777) != 0 || chmod(at(&one, "public"), 0777) != 0 ||
         !put(at(&one, "replaced"), O_WRONLY | O_CREAT, "replaced", &what) ||
         !put(at(&one, "moved"), O_WRONLY | O_CREAT, "moved", &what) ||
         !put(at(&one, "again"), O_WRONLY | O_CREAT, "again", &what) ||
@@ -360,6 +397,11 @@ int main(int argc, char **argv)
     add("moves a file away and back", 0, moves, true, 0);
     add("moves a directory away and back", 0, moves_directory, true, 0);
     add("removes a file and makes it again", 0, makes_again, true, 0);
+    if (geteuid() == 0) {
+        add("removes a secret and makes it again", 0, makes_secret_again, true, EEXIST);
+        add("opens what is not his", 0, opens_what_is_not_his, false, EACCES);
+        add("opens what is not his", 1, opens_what_is_not_his, false, EACCES);
+    }
     for (int m = 0; m < 2; m++) {
         add("reads what is replaced", m, reads_replaced, false, 0);
         add("stats what is replaced", m, stats_replaced, false, 0);
