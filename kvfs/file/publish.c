@@ -150,7 +150,7 @@ static bool on_new_session(struct call *call, bool executed)
 {
     struct file *f = file_of(call);
 
-    if (!executed && (f->n_handles > 0 || !TAILQ_EMPTY(&f->waiters)))
+    if (!executed && (f->n_writable > 0 || !TAILQ_EMPTY(&f->waiters)))
         return true;
     if (f->base_revision == 0 || f->n_numbers == FILE_NUMBERS)
         return !executed;
@@ -339,10 +339,10 @@ static void on_published(struct call *call, int code, const union answer_body *a
     finish(files, f, code);
 }
 
-/* What was refused and nobody has open any more goes on top of nobody else's changes. */
+/* What was refused and nobody has open for writing any more goes on top of nobody else's changes. */
 static void encode(struct file *f)
 {
-    bool late = f->refusals > 0 && f->n_handles == 0 && f->base_revision != 0;
+    bool late = f->refusals > 0 && f->n_writable == 0 && f->base_revision != 0;
     struct command_body head = {
         .ino = f->inode->ino,
         .flags = (f->fresh ? PUBLISH_REPLACE_CREATION : 0) | (late ? PUBLISH_IF_REVISION : 0),

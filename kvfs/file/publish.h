@@ -16,7 +16,7 @@
  *
  * What fails for now (no room, no leader) stays staged and is tried again, more and
  * more seldom, and at once when somebody waits for it. When nobody has the file open
- * any more it is published only if nobody else has written to it since: somebody was
+ * for writing any more it is published only if nobody else has written to it since: somebody was
  * told that it failed.
  *
  * Edits are dropped if trying again cannot help (too large, not permitted), and if

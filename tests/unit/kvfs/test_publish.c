@@ -78,6 +78,33 @@ static void and_fails_if_the_file_has_changed_since(void **state)
     assert_int_equal(open_error(f), 0);
 }
 
+/* Who opens it to read has not written it. */
+static void a_reader_does_not_let_it_replace_what_others_wrote(void **state)
+{
+    struct command_result ended = {.code = KV_E_SESSION};
+    struct fixture *f = *state;
+    struct handle *reader;
+
+    fake_set_timeout(f, 300);
+    f->node.acts[0] = ACT_WAIT;
+    fake_start_publication(f, "late");
+    fake_wait_writes(f, 1);
+    assert_int_not_equal(fake_wait_answers(f, 1), 0);
+    pthread_mutex_lock(&f->fs.hub.lock);
+    reader = file_open(&f->fs.files, kernel_inode_find(&f->fs.cache, FILE_INO), O_RDONLY, 0, 0);
+    assert_non_null(reader);
+    fake_send_result(f->node.waiting_fd, f->node.waiting, &ended);
+    pthread_mutex_unlock(&f->fs.hub.lock);
+    fake_wait_writes(f, 2);
+    fake_wait_clean(f);
+    assert_int_equal(f->node.writes[1].session, 2);
+    assert_int_equal(last_body(f)->flags, PUBLISH_IF_REVISION);
+    assert_int_equal(last_body(f)->version, 40);
+    pthread_mutex_lock(&f->fs.hub.lock);
+    file_close(&f->fs.files, reader);
+    pthread_mutex_unlock(&f->fs.hub.lock);
+}
+
 static void unless_its_own_event_says_that_it_was_done(void **state)
 {
     struct fixture *f = *state;
@@ -400,6 +427,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(after_a_lost_session_a_publication_is_repeated_on_its_base_only,
                                         fake_setup, fake_teardown),
         cmocka_unit_test_setup_teardown(and_fails_if_the_file_has_changed_since, fake_setup, fake_teardown),
+        cmocka_unit_test_setup_teardown(a_reader_does_not_let_it_replace_what_others_wrote, fake_setup,
+                                        fake_teardown),
         cmocka_unit_test_setup_teardown(unless_its_own_event_says_that_it_was_done, fake_setup,
                                         fake_teardown),
         cmocka_unit_test_setup_teardown(nobody_who_waits_is_told_success_of_what_was_lost, fake_setup,
