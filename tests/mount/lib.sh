@@ -69,7 +69,11 @@ dev() { timeout 60 "$KVNODE" dev "$@" >>"$WORK/dev.log" 2>&1 || not_ok "kvnode d
 # begun_or_ended FILE PID: the process has made the file, or will not any more
 begun_or_ended() { [ -e "$1" ] || has_ended "$2"; }
 
-has_ended() { [ ! -e "/proc/$1/status" ] || grep -q "^State:.*Z" "/proc/$1/status"; }
+# A process whose first thread is a zombie may have others, which hold its files.
+has_ended() {
+    [ ! -e "/proc/$1/status" ] ||
+        awk '/^State:.*Z/ { z = 1 } /^Threads:/ { n = $2 } END { exit !(z && n <= 1) }' "/proc/$1/status"
+}
 
 # versions KEY: its numbered versions, as a list
 versions() {
