@@ -62,18 +62,21 @@ void verify_free(struct verify *v)
 /* ---- answering ---- */
 
 /* The first question of a run begins a scrub: one that is under way may be past
- * what was damaged since. */
+ * what was damaged since. Another node may go on with a run, when its client has lost the first one: what
+ * the scrub has found by then stays what the run has found, also if it has been mended meanwhile. */
 static void serve_run(struct verify *v, uint64_t peer, uint64_t run, uint64_t rate)
 {
-    size_t i;
+    bool begun = false;
+    size_t i, at;
 
-    for (i = 0; i < NODES_MAX - 1 && v->served[i].peer != peer && v->served[i].peer != 0; i++)
+    for (at = 0; at < NODES_MAX - 1 && v->served[at].peer != peer && v->served[at].peer != 0; at++)
         ;
-    if (v->served[i].peer == peer && v->served[i].run == run)
-        return;
-    v->served[i].peer = peer;
-    v->served[i].run = run;
-    scrub_begin(v->group->scrub, rate);
+    for (i = 0; i < NODES_MAX; i++)
+        begun |= v->served[i].peer != 0 && v->served[i].run == run;
+    v->served[at].peer = peer;
+    v->served[at].run = run;
+    if (!begun)
+        scrub_begin(v->group->scrub, rate);
 }
 
 static void look(struct verify *v, uint64_t index, struct answer *a)
