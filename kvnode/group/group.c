@@ -152,14 +152,34 @@ int group_recover(struct group *g, char *why)
     return rv;
 }
 
+/* Mended where there are others to do it from. */
+static void on_scrubbed(void *arg, bool damaged)
+{
+    struct group *g = arg;
+
+    if (damaged && g->condition == CONDITION_SERVING && g->owner->config->n_peers > 0)
+        group_condition(g, CONDITION_MENDING);
+    else if (!damaged && g->condition == CONDITION_MENDING)
+        group_condition(g, CONDITION_SERVING);
+}
+
 int group_start(struct group *g, bool takes_part, char *why)
 {
+    const struct config *config = g->owner->config;
+    struct scrub_options scrub = {.path = g->state_path,
+                                  .interval_ms = config->scrub_interval_s * UINT64_C(1000),
+                                  .bytes_per_s = config->scrub_bytes_per_s,
+                                  .node = config->id,
+                                  .digests = &g->digests,
+                                  .mends = config->n_peers > 0,
+                                  .arg = g,
+                                  .on_found = on_scrubbed};
     struct state_owner own = group_state_owner(g);
     int rv;
 
     if (takes_part && store_applied(g->store) < consensus_log_begins_behind(g->consensus))
         g->condition = CONDITION_AWAITED;
-    if (!group_serves(g) && g->owner->config->n_peers == 0) {
+    if (!group_serves(g) && config->n_peers == 0) {
         snprintf(
             why, 512,
             "%.300s is missing or damaged and log.db does not reach back to the beginning: put a backup of "
@@ -170,7 +190,7 @@ int group_start(struct group *g, bool takes_part, char *why)
     rv = group_start_writeback(g, &own, g->journal, g->store, &g->writeback, why);
     if (rv != 0)
         return rv;
-    g->scrub = scrub_new(g);
+    g->scrub = scrub_new(&scrub);
     if (g->scrub == NULL)
         return -ENOMEM;
     if (!group_serves(g))

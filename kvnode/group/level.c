@@ -9,9 +9,9 @@
 #include "sync/base/error.h"
 #include "sync/wire/feature.h"
 
-bool level_has(const struct group *g, const struct command *cmd)
+bool level_has(const struct store *s, const struct command *cmd)
 {
-    return feature_level_of(cmd) <= store_level(g->store);
+    return feature_level_of(cmd) <= store_level(s);
 }
 
 static uint64_t known_by_all(const struct group *g)

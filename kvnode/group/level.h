@@ -8,9 +8,10 @@
 
 struct command;
 struct group;
+struct store;
 
 /* Whether the cluster is, as far as this node knows, at the level of this command. */
-bool level_has(const struct group *g, const struct command *cmd);
+bool level_has(const struct store *s, const struct command *cmd);
 /* As leader: whether this encoded command would raise the level, and a member is not heard or
  * has not said that it knows the new one. */
 bool level_forbids(const struct group *g, const void *bytes, size_t len);

@@ -23,7 +23,7 @@
 
 #include "kvnode/disk/state_db_internal.h"
 #include "kvnode/disk/state_db_scrub.h"
-#include "kvnode/group/group.h"
+#include "kvnode/group/digest_ring.h"
 #include "sync/base/clock.h"
 #include "sync/base/log.h"
 
@@ -37,7 +37,7 @@
 #define FIRST_SPREAD 4
 
 struct scrub {
-    struct group *group; /* borrowed */
+    struct scrub_options options;
     pthread_t thread;
     int fd; /* the thread's; see above */
 
@@ -86,13 +86,13 @@ static void forget_pages(struct scrub *s)
 {
     struct stat now, old;
 
-    if (s->fd >= 0 && (stat(s->group->state_path, &now) != 0 || fstat(s->fd, &old) != 0 ||
+    if (s->fd >= 0 && (stat(s->options.path, &now) != 0 || fstat(s->fd, &old) != 0 ||
                        now.st_ino != old.st_ino || now.st_dev != old.st_dev)) {
         close(s->fd);
         s->fd = -1;
     }
     if (s->fd < 0)
-        s->fd = open(s->group->state_path, O_RDONLY | O_CLOEXEC);
+        s->fd = open(s->options.path, O_RDONLY | O_CLOEXEC);
     if (s->fd >= 0)
         posix_fadvise(s->fd, 0, 0, POSIX_FADV_DONTNEED);
 }
@@ -108,9 +108,9 @@ static int pass(struct scrub *s, char error[STATE_DB_ERROR_MAX])
 
     pthread_mutex_unlock(&s->lock);
     forget_pages(s);
-    rv = state_scrub_open(s->group->state_path, &file, error);
+    rv = state_scrub_open(s->options.path, &file, error);
     if (rv == 0)
-        rv = stat(s->group->state_path, &st) == 0 ? 1 : -errno;
+        rv = stat(s->options.path, &st) == 0 ? 1 : -errno;
     pthread_mutex_lock(&s->lock);
     s->size = (uint64_t)st.st_size;
     while (rv == 1 && !given_up(s)) {
@@ -174,20 +174,18 @@ static void *scrub_main(void *arg)
 
 /* ---- the loop ---- */
 
-struct scrub *scrub_new(struct group *group)
+struct scrub *scrub_new(const struct scrub_options *options)
 {
     struct scrub *s = calloc(1, sizeof *s);
-    uint64_t interval_ms = group->owner->config->scrub_interval_s * UINT64_C(1000);
     pthread_condattr_t attr;
 
     if (s == NULL)
         return NULL;
-    s->group = group;
+    s->options = *options;
     s->fd = -1;
-    s->rate = group->owner->config->scrub_bytes_per_s;
-    if (interval_ms > 0)
-        s->due_ms =
-            clock_boot_ms() + interval_ms / FIRST_PART * (1 + group->owner->config->id % FIRST_SPREAD);
+    s->rate = options->bytes_per_s;
+    if (options->interval_ms > 0)
+        s->due_ms = clock_boot_ms() + options->interval_ms / FIRST_PART * (1 + options->node % FIRST_SPREAD);
     pthread_mutex_init(&s->lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -221,7 +219,7 @@ void scrub_free(struct scrub *s)
 void scrub_begin(struct scrub *s, uint64_t bytes_per_s)
 {
     pthread_mutex_lock(&s->lock);
-    s->rate = bytes_per_s != 0 ? bytes_per_s : s->group->owner->config->scrub_bytes_per_s;
+    s->rate = bytes_per_s != 0 ? bytes_per_s : s->options.bytes_per_s;
     s->wanted++;
     s->under_way = true;
     s->progress = (struct state_scrub_progress){0};
@@ -260,18 +258,15 @@ static void compare(struct scrub *s, const struct state_scrub_progress *p)
     uint64_t digest;
 
     s->compared = true;
-    s->differs = digest_ring_find(&s->group->digests, p->index, &digest) && digest != p->digest;
+    s->differs = digest_ring_find(s->options.digests, p->index, &digest) && digest != p->digest;
 }
 
 static void tell_end(struct scrub *s, const struct scrub_view *v)
 {
-    struct group *g = s->group;
-
     switch (v->last) {
     case SCRUB_DAMAGED:
         log_error("%s", v->error);
-        if (g->condition == CONDITION_SERVING && g->owner->config->n_peers > 0)
-            group_condition(g, CONDITION_MENDING);
+        s->options.on_found(s->options.arg, true);
         break;
     case SCRUB_FAILED:
         log_warn("scrub: %s", v->error);
@@ -279,8 +274,7 @@ static void tell_end(struct scrub *s, const struct scrub_view *v)
     default:
         log_info("scrub: state.db is whole: %llu bytes in %llu ms", (unsigned long long)v->last_read,
                  (unsigned long long)v->took_ms);
-        if (g->condition == CONDITION_MENDING)
-            group_condition(g, CONDITION_SERVING);
+        s->options.on_found(s->options.arg, false);
     }
 }
 
@@ -315,11 +309,10 @@ static void collect(struct scrub *s)
     if (s->differs && s->last.last == SCRUB_CLEAN) {
         s->last.last = SCRUB_DAMAGED;
         s->last.damaged = true;
-        state_db_damaged(s->group->state_path, s->last.error,
-                         "it is not the state that memory had at index %llu",
+        state_db_damaged(s->options.path, s->last.error, "it is not the state that memory had at index %llu",
                          (unsigned long long)progress.index);
     }
-    if (s->last.last == SCRUB_DAMAGED && s->group->owner->config->n_peers > 0)
+    if (s->last.last == SCRUB_DAMAGED && s->options.mends)
         say_mend(s->last.error);
     v = s->last;
     pthread_mutex_unlock(&s->lock);
@@ -333,7 +326,7 @@ void scrub_beat(struct scrub *s, uint64_t now_ms)
     collect(s);
     if (s->due_ms == 0 || now_ms < s->due_ms)
         return;
-    s->due_ms = now_ms + s->group->owner->config->scrub_interval_s * UINT64_C(1000);
+    s->due_ms = now_ms + s->options.interval_ms;
     pthread_mutex_lock(&s->lock);
     under_way = s->under_way;
     pthread_mutex_unlock(&s->lock);

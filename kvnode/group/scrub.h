@@ -14,7 +14,7 @@
 
 #include "kvnode/disk/state_db.h"
 
-struct group;
+struct digest_ring;
 struct scrub;
 
 enum scrub_state {
@@ -36,8 +36,19 @@ struct scrub_view {
     char error[STATE_DB_ERROR_MAX]; /* DAMAGED, FAILED */
 };
 
-/* Begins nothing yet. NULL: out of memory, or no thread. */
-struct scrub *scrub_new(struct group *group);
+struct scrub_options {
+    const char *path;                  /* of state.db; borrowed, as digests */
+    uint64_t interval_ms;              /* 0: only on request */
+    uint64_t bytes_per_s;              /* unless a request says another rate */
+    uint64_t node;                     /* its id: not all nodes do it at once */
+    const struct digest_ring *digests; /* of memory */
+    bool mends;                        /* there are nodes from which a good file may come */
+    void *arg;
+    void (*on_found)(void *arg, bool damaged); /* a pass has ended, and the file could be looked at */
+};
+
+/* Begins nothing yet. The options are copied. NULL: out of memory, or no thread. */
+struct scrub *scrub_new(const struct scrub_options *options);
 void scrub_free(struct scrub *s); /* NULL is ignored */
 /* A pass from the beginning, also if one is under way. 0: the configured rate. */
 void scrub_begin(struct scrub *s, uint64_t bytes_per_s);

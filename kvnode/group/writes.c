@@ -232,7 +232,7 @@ static int on_command(void *arg, uint64_t peer, const struct frame *frame)
     if (command_decode(frame->payload, frame->len, &cmd) != KV_OK ||
         (cmd.session == 0 && cmd.op != COMMAND_REGISTER))
         return KV_E_PROTOCOL;
-    if (consensus_is_leader(w->group->consensus) && level_has(w->group, &cmd) && pending != NULL &&
+    if (consensus_is_leader(w->group->consensus) && level_has(w->group->store, &cmd) && pending != NULL &&
         pending->n < PEER_PENDING_MAX && pending->bytes < PEER_BYTES_MAX)
         e = entry_new(ENTRY_COMMAND, frame->payload, frame->len);
     if (e != NULL)
@@ -557,7 +557,7 @@ int writes_start(struct writes *w, const struct command *cmd, writes_done *done,
     if (group_disk_full(w->group))
         return KV_E_NOSPC;
     /* What raises the level may be on its way. */
-    if (!level_has(w->group, cmd))
+    if (!level_has(w->group->store, cmd))
         return applied_here(w->group) < consensus_commit(w->group->consensus) ? KV_E_UNAVAILABLE
                                                                               : KV_E_NOTSUP;
     if (w->n + w->own.n >= PENDING_MAX || w->bytes + w->own.bytes >= PENDING_BYTES_MAX)

@@ -104,9 +104,9 @@ void events_reset(struct events *e, uint64_t revision)
 }
 
 /* Something that is there. */
-struct scrub *scrub_new(struct group *g)
+struct scrub *scrub_new(const struct scrub_options *o)
 {
-    return (struct scrub *)g;
+    return (struct scrub *)world.current;
 }
 
 void scrub_free(struct scrub *s)
