@@ -387,7 +387,8 @@ static void link_each(void *arg, void *to, void (*emit)(void *to, const struct p
             peer.damaged = other->group->condition == CONDITION_MENDING;
             peer.stateless = !group_serves(other->group);
             peer.applied = store_applied(other->group->store);
-            peer.useless = door_standing(other->door) != STANDING_MEMBER;
+            /* Of HEALTH_USELESS what there is here. */
+            peer.useless = peer.damaged || peer.stateless || door_standing(other->door) != STANDING_MEMBER;
         }
         emit(to, &peer);
     }
