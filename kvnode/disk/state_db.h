@@ -26,6 +26,7 @@
 #ifndef KVFS_KVNODE_DISK_STATE_DB_H
 #define KVFS_KVNODE_DISK_STATE_DB_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -37,7 +38,7 @@ struct store;
 /* The file's format. 5: no owner; 6: not by which program it was written, nor whether
  * history was dropped. An older one is brought up to this when it is opened for writing, as a node
  * does first (state_db.c: upgrades); a newer one, and one before OLDEST, is refused with -EPROTO. A state
- * file goes to other nodes, too: one of an older build cannot take it, and ends until it is upgraded. */
+ * file goes to other nodes, too: one of an older build refuses it, and waits until it is upgraded. */
 #define STATE_DB_USER_VERSION 7
 #define STATE_DB_OLDEST_VERSION 5
 
@@ -60,6 +61,9 @@ int state_db_load(const char *path, struct store *s, char error[STATE_DB_ERROR_M
  * *index_out. Blocking: run it on a worker thread. */
 int state_db_snapshot(const char *path, const char *out_path, uint64_t *index_out,
                       char error[STATE_DB_ERROR_MAX]);
+
+/* By the first bytes of a file: it is one of ours and of a newer format, which this program cannot read. */
+bool state_db_is_newer(const void *head, size_t len, uint32_t *format_out);
 
 /* The node whose file it is; life: of its log.db (log_store_life()). */
 struct state_owner {

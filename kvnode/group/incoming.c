@@ -16,6 +16,8 @@
 #include "sync/raft/transfer/snapshot_transfer.h"
 
 #define INCOMING_NAME "state.db.incoming"
+/* How often it is said that a file was refused. */
+#define REFUSED_TELL_MS 60000
 
 enum incoming_state {
     INCOMING_STREAM,     /* nothing comes, or pieces do */
@@ -46,6 +48,8 @@ struct incoming {
     uint64_t seen;      /* bytes that were there at the last look */
     struct buffer held; /* the BEGIN of a transfer that came meanwhile: its sender waits for an answer */
     uint64_t held_from;
+    uint32_t refused; /* format of the last file, 0: it was not refused */
+    uint64_t refused_told_ms;
 
     struct state_owner owner; /* of the file that is put in force */
     struct snapshot_meta install_meta;
@@ -203,6 +207,38 @@ static void hold(struct incoming *s, uint64_t peer, const void *data, size_t len
     snapshot_meta_deinit(&m.meta);
 }
 
+/* The first piece shows the format. A node that took such a file could not load it; it goes on as it is,
+ * and asks again when it has been upgraded. */
+static bool refuse_newer(struct incoming *s, uint64_t peer, const void *data, size_t len)
+{
+    struct snapshot_message m, no = {.type = SNAPSHOT_REFUSED, .reason = KV_E_NOTSUP};
+    struct buffer answer = BUFFER_INIT;
+    uint64_t now = clock_boot_ms();
+
+    if (snapshot_message_decode(data, len, &m) != 0)
+        return false;
+    snapshot_meta_deinit(&m.meta);
+    if (m.type != SNAPSHOT_CHUNK || m.offset != 0)
+        return false;
+    if (!state_db_is_newer(m.data, m.len, &s->refused)) {
+        s->refused = 0;
+        return false;
+    }
+    if (s->refused_told_ms == 0 || now - s->refused_told_ms > REFUSED_TELL_MS) {
+        log_warn(
+            "the state that %s sends has format %u, this program knows up to %d: it is refused, and this "
+            "node waits until it is upgraded",
+            config_member_name(s->group->owner->config, peer), s->refused, STATE_DB_USER_VERSION);
+        s->refused_told_ms = now;
+    }
+    snapshot_receiver_drop(s->receiver);
+    no.id = m.id;
+    snapshot_message_encode(&no, &answer);
+    reply(s, peer, &answer);
+    buffer_deinit(&answer);
+    return true;
+}
+
 static int receive(struct incoming *s, uint64_t peer, const void *data, size_t len)
 {
     struct buffer answer = BUFFER_INIT;
@@ -212,6 +248,8 @@ static int receive(struct incoming *s, uint64_t peer, const void *data, size_t l
         hold(s, peer, data, len);
         return 0;
     }
+    if (refuse_newer(s, peer, data, len))
+        return 0;
     s->from = peer;
     rv = snapshot_receiver_receive(s->receiver, data, len, &answer);
     reply(s, peer, &answer);
@@ -328,6 +366,12 @@ bool incoming_moves(struct incoming *s)
 bool incoming_is_there(const struct incoming *s)
 {
     return s->state != INCOMING_STREAM;
+}
+
+bool incoming_refused(const struct incoming *s, uint32_t *format_out)
+{
+    *format_out = s->refused;
+    return s->refused != 0;
 }
 
 bool incoming_busy(const struct incoming *s)

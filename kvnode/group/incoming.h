@@ -20,6 +20,7 @@
 #define KVFS_KVNODE_GROUP_INCOMING_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct group;
 struct incoming;
@@ -35,6 +36,9 @@ void incoming_install(struct incoming *s, const struct snapshot_meta *meta);
 bool incoming_moves(struct incoming *s);
 /* All of a file is there, and not yet in force. */
 bool incoming_is_there(const struct incoming *s);
+/* The last file was refused, because it has a newer format than this program knows: it has to be upgraded.
+ * The sender does not come again before the link is a new one, or a while has passed (outgoing.c). */
+bool incoming_refused(const struct incoming *s, uint32_t *format_out);
 /* End of a turn. */
 void incoming_turn_end(struct incoming *s);
 

@@ -24,12 +24,15 @@
 #define STALL_MS 30000
 /* After a file could not be made. */
 #define MAKE_AGAIN_MS 5000
+/* After the peer could not take this version's files, unless its link is a new one. */
+#define REFUSED_AGAIN_MS 600000
 
 struct sending {
     uint64_t peer;
     bool for_engine;                /* the engine waits to hear how it ended */
     struct snapshot_sender *sender; /* owned; NULL: waits for the file */
     uint64_t acked, progress_ms;
+    uint64_t not_before_ms; /* the peer's program is too old for the file */
     TAILQ_ENTRY(sending) link;
 };
 
@@ -101,6 +104,21 @@ void outgoing_free(struct outgoing *s)
     uv_close((uv_handle_t *)&s->wake, on_wake_closed);
 }
 
+static bool is_due(const struct sending *x)
+{
+    return x->not_before_ms == 0 || clock_boot_ms() >= x->not_before_ms;
+}
+
+static bool is_file_wanted(const struct outgoing *s)
+{
+    const struct sending *x;
+
+    TAILQ_FOREACH (x, &s->sendings, link)
+        if (is_due(x))
+            return true;
+    return false;
+}
+
 static void file_drop(struct outgoing *s)
 {
     if (s->pinned != 0)
@@ -125,7 +143,19 @@ static void sending_end(struct outgoing *s, struct sending *x, bool sent)
     TAILQ_REMOVE(&s->sendings, x, link);
     snapshot_sender_free(x->sender);
     free(x);
-    if (TAILQ_EMPTY(&s->sendings) && s->file == FILE_READY)
+    if (!is_file_wanted(s) && s->file == FILE_READY)
+        file_drop(s);
+}
+
+/* To the engine it is still being sent, so that it does not ask again. */
+static void sending_wait(struct outgoing *s, struct sending *x)
+{
+    log_warn("%s cannot take a state of this version (kvnode " KVFS_VERSION "): it has to be upgraded",
+             config_member_name(s->group->owner->config, x->peer));
+    snapshot_sender_free(x->sender);
+    x->sender = NULL;
+    x->not_before_ms = clock_boot_ms() + REFUSED_AGAIN_MS;
+    if (!is_file_wanted(s) && s->file == FILE_READY)
         file_drop(s);
 }
 
@@ -199,11 +229,13 @@ static void on_made(uv_work_t *work, int status)
     s->file = FILE_READY;
     for (x = TAILQ_FIRST(&s->sendings); x != NULL; x = next) {
         next = TAILQ_NEXT(x, link);
+        if (!is_due(x))
+            continue;
         begin_stream(s, x);
         if (x->sender == NULL)
             sending_end(s, x, false);
     }
-    if (TAILQ_EMPTY(&s->sendings) && s->file == FILE_READY)
+    if (!is_file_wanted(s) && s->file == FILE_READY)
         file_drop(s);
 }
 
@@ -283,6 +315,9 @@ static bool stream_on(struct outgoing *s, struct sending *x, uint64_t until_ns)
             links->end(links->arg, x->peer);
         } else if (rv == SNAPSHOT_WAIT) {
             break;
+        } else if (rv == -EREMOTEIO && snapshot_sender_refusal(x->sender) == KV_E_NOTSUP) {
+            sending_wait(s, x);
+            break;
         } else if (rv != SNAPSHOT_AGAIN) {
             if (rv < 0)
                 log_error("state for %s: %s", config_member_name(g->owner->config, x->peer), strerror(-rv));
@@ -302,13 +337,17 @@ void outgoing_turn_end(struct outgoing *s)
 
     if (TAILQ_EMPTY(&s->sendings))
         return;
-    if (s->file == FILE_NONE && s->group->writeback != NULL && now >= s->make_at)
+    if (s->file == FILE_NONE && s->group->writeback != NULL && now >= s->make_at && is_file_wanted(s))
         make_file(s);
     for (x = TAILQ_FIRST(&s->sendings); x != NULL; x = next) {
         next = TAILQ_NEXT(x, link);
         if (x->sender == NULL) {
+            if (!is_due(x) && !consensus_is_leader(s->group->consensus)) {
+                sending_end(s, x, false);
+                continue;
+            }
             /* A laggard that came while the file was being streamed to another. */
-            if (s->file != FILE_READY)
+            if (s->file != FILE_READY || !is_due(x))
                 continue;
             begin_stream(s, x);
             if (x->sender == NULL) {
@@ -346,6 +385,8 @@ void outgoing_linked(struct outgoing *s, uint64_t peer)
     struct sending *x;
 
     TAILQ_FOREACH (x, &s->sendings, link) {
+        if (x->peer == peer)
+            x->not_before_ms = 0; /* it may have been upgraded */
         if (x->peer == peer && x->sender != NULL)
             snapshot_sender_restart(x->sender);
     }

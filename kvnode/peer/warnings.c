@@ -8,6 +8,7 @@
 #include "kvnode/config/config.h"
 #include "kvnode/group/clock_watch.h"
 #include "kvnode/group/group.h"
+#include "kvnode/group/incoming.h"
 #include "kvnode/peer/rivals.h"
 #include "kvnode/peer/door.h"
 #include "kvnode/peer/members.h"
@@ -143,6 +144,17 @@ static void about_level(const struct self *self, const struct members *members, 
             known, store_level(self->group->store), known);
 }
 
+static void about_refused(const struct self *self, json_t *list)
+{
+    uint32_t format;
+
+    if (self->group->incoming != NULL && incoming_refused(self->group->incoming, &format))
+        add(list,
+            "the state that the leader sends has format %u, which kvnode " KVFS_VERSION
+            " of this node does not know: it waits until it is upgraded",
+            format);
+}
+
 static void about_rivals(const struct self *self, json_t *list)
 {
     char text[256];
@@ -232,6 +244,7 @@ json_t *warnings(const struct self *self, const struct members *members, const s
         about_member(self, &members->all[i], list);
     about_rivals(self, list);
     about_level(self, members, list);
+    about_refused(self, list);
     about_sections(self, members, list);
     about_clocks(self, members, list);
     about_links(members, list);
