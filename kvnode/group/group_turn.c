@@ -70,7 +70,7 @@ static struct buffer *on_send_begin(void *arg, uint64_t peer)
     const struct group *g = arg;
     const struct peer_links *links = g->owner->links;
 
-    return links->begin(links->arg, peer, PEER_RAFT, 0);
+    return links->begin(links->arg, g->number, peer, PEER_RAFT, 0);
 }
 
 static void on_send_end(void *arg, uint64_t peer)

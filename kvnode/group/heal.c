@@ -57,7 +57,7 @@ static void hand_over(struct group *g, uint64_t to /* 0: to any */)
 
 static bool ask(struct group *g, uint64_t leader)
 {
-    if (g->owner->links->begin(g->owner->links->arg, leader, PEER_WANT_STATE, 0) == NULL)
+    if (g->owner->links->begin(g->owner->links->arg, g->number, leader, PEER_WANT_STATE, 0) == NULL)
         return false;
     g->owner->links->end(g->owner->links->arg, leader);
     return true;

@@ -127,7 +127,7 @@ static void reply(struct incoming *s, uint64_t peer, const struct buffer *bytes)
 
     if (bytes->len == 0)
         return;
-    out = links->begin(links->arg, peer, PEER_SNAPSHOT_ACK, 0);
+    out = links->begin(links->arg, s->group->number, peer, PEER_SNAPSHOT_ACK, 0);
     if (out == NULL)
         return;
     buffer_put_bytes(out, bytes->data, bytes->len);

@@ -34,7 +34,7 @@ int leadership_hand_over(struct group *g, uint64_t to)
         return KV_E_ROFS;
     if (consensus_is_leader(g->consensus))
         return to == g->owner->config->id ? KV_E_INVAL : consensus_transfer(g->consensus, to);
-    b = leader != 0 ? links->begin(links->arg, leader, PEER_TRANSFER, 0) : NULL;
+    b = leader != 0 ? links->begin(links->arg, g->number, leader, PEER_TRANSFER, 0) : NULL;
     if (b == NULL)
         return KV_E_UNAVAILABLE;
     peer_id_encode(b, to);

@@ -308,7 +308,7 @@ static bool stream_on(struct outgoing *s, struct sending *x, uint64_t until_ns)
         buffer_clear(&piece);
         rv = snapshot_sender_step(x->sender, &piece);
         if (rv == SNAPSHOT_MESSAGE) {
-            out = links->begin(links->arg, x->peer, PEER_SNAPSHOT, 0);
+            out = links->begin(links->arg, g->number, x->peer, PEER_SNAPSHOT, 0);
             if (out == NULL)
                 break;
             buffer_put_bytes(out, piece.data, piece.len);

@@ -23,9 +23,9 @@ struct peer_glance {
 struct peer_links {
     void *arg;
 
-    /* Where to append the body of a frame to that peer; NULL: no link, or too much waits on it.
-     * end() finishes it, before anything else is asked of the links. */
-    struct buffer *(*begin)(void *arg, uint64_t peer, enum peer_frame type, uint64_t id);
+    /* Where to append the body of a frame of that group (PEER_NO_GROUP: of the nodes) to that peer; NULL: no
+     * link, or too much waits on it. end() finishes it, before anything else is asked of the links. */
+    struct buffer *(*begin)(void *arg, uint16_t group, uint64_t peer, enum peer_frame type, uint64_t id);
     void (*end)(void *arg, uint64_t peer);
 
     bool (*up)(void *arg, uint64_t peer);

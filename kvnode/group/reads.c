@@ -239,7 +239,7 @@ void reads_turn_end(struct reads *r)
         }
     } else {
         q->remote = true;
-        if (links->begin(links->arg, leader, PEER_READ, q->token) == NULL)
+        if (links->begin(links->arg, r->group->number, leader, PEER_READ, q->token) == NULL)
             regather(r, q);
         else
             links->end(links->arg, leader);
@@ -249,7 +249,7 @@ void reads_turn_end(struct reads *r)
 static void answer_peer(struct reads *r, uint64_t peer, uint64_t token, int code, uint64_t index)
 {
     const struct peer_links *links = r->group->owner->links;
-    struct buffer *b = links->begin(links->arg, peer, PEER_READ_ANSWER, token);
+    struct buffer *b = links->begin(links->arg, r->group->number, peer, PEER_READ_ANSWER, token);
 
     if (b == NULL)
         return;

@@ -113,7 +113,7 @@ static int on_question(void *arg, uint64_t peer, const struct frame *frame)
         return 0;
     serve_run(v, peer, frame->id, asked.rate);
     look(v, asked.index, &a);
-    b = links->begin(links->arg, peer, PEER_VERIFY_ANSWER, frame->id);
+    b = links->begin(links->arg, v->group->number, peer, PEER_VERIFY_ANSWER, frame->id);
     if (b == NULL)
         return 0;
     peer_verify_answer_encode(b, &(struct peer_verify_answer){.place = a.place,
@@ -216,7 +216,7 @@ static void ask(struct verify *v, struct answer *a)
         take(a, &news);
         return;
     }
-    b = links->begin(links->arg, a->id, PEER_VERIFY, v->run);
+    b = links->begin(links->arg, v->group->number, a->id, PEER_VERIFY, v->run);
     if (b == NULL)
         return;
     peer_verify_encode(b, &(struct peer_verify){.index = v->index, .rate = v->rate});

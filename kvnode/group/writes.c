@@ -189,9 +189,10 @@ static struct peer_pending *pending_of(struct writes *w, uint64_t peer)
 }
 
 /* False: no link to it. */
-static bool send_command(const struct peer_links *links, uint64_t peer, const struct entry *e)
+static bool send_command(const struct group *g, uint64_t peer, const struct entry *e)
 {
-    struct buffer *b = links->begin(links->arg, peer, PEER_COMMAND, 0);
+    const struct peer_links *links = g->owner->links;
+    struct buffer *b = links->begin(links->arg, g->number, peer, PEER_COMMAND, 0);
 
     if (b == NULL)
         return false;
@@ -200,9 +201,10 @@ static bool send_command(const struct peer_links *links, uint64_t peer, const st
     return true;
 }
 
-static void send_refusal(const struct peer_links *links, uint64_t peer, const struct peer_refused *refused)
+static void send_refusal(const struct group *g, uint64_t peer, const struct peer_refused *refused)
 {
-    struct buffer *b = links->begin(links->arg, peer, PEER_REFUSED, 0);
+    const struct peer_links *links = g->owner->links;
+    struct buffer *b = links->begin(links->arg, g->number, peer, PEER_REFUSED, 0);
 
     if (b == NULL)
         return;
@@ -216,7 +218,7 @@ static void refuse(struct writes *w, uint64_t peer, const void *bytes, size_t le
     struct command cmd;
 
     if (command_decode(bytes, len, &cmd) == KV_OK)
-        send_refusal(w->group->owner->links, peer,
+        send_refusal(w->group, peer,
                      &(struct peer_refused){.session = cmd.session, .seq = cmd.seq, .part = part_of(&cmd)});
 }
 
@@ -431,7 +433,7 @@ static bool forward(struct writes *w, uint64_t leader, uint64_t now)
     if (item->peer != 0) { /* it came while this node led */
         forwarded_out(w, item);
         refuse(w, item->peer, item->entry->data, item->entry->len);
-    } else if (send_command(g->owner->links, leader, item->entry)) {
+    } else if (send_command(g, leader, item->entry)) {
         sent(w, item->own, WRITE_FORWARDED);
     } else {
         x = item->own; /* tried again at the next beat */

@@ -520,7 +520,8 @@ static void let_in(struct door *d, struct guest *g, bool leads)
         *known = life;
         d->tell_all = true;
         /* From here on it counts as a node that may have promised something. */
-        b = put_note(d, true) ? o->links->begin(o->links->arg, g->id, PEER_ADMISSION, 0) : NULL;
+        b = put_note(d, true) ? o->links->begin(o->links->arg, PEER_NO_GROUP, g->id, PEER_ADMISSION, 0)
+                              : NULL;
         if (b != NULL) {
             peer_admission_encode(
                 b, &(struct peer_admission){.era = life.era,
@@ -599,9 +600,10 @@ int door_readmit(struct door *d, uint64_t id)
         return KV_E_EXIST;
     if (!may_let_in(d, &leads) || !leads) {
         uint64_t leader = consensus_leader(d->owner.group->consensus);
-        struct buffer *b = leader != 0 && leader != d->id
-                               ? d->owner.links->begin(d->owner.links->arg, leader, PEER_READMIT, 0)
-                               : NULL;
+        struct buffer *b =
+            leader != 0 && leader != d->id
+                ? d->owner.links->begin(d->owner.links->arg, PEER_NO_GROUP, leader, PEER_READMIT, 0)
+                : NULL;
 
         if (b == NULL)
             return KV_E_UNAVAILABLE;
@@ -691,7 +693,7 @@ static void note_own_progress(struct door *d)
 
 static void tell(struct door *d, uint64_t peer, bool all)
 {
-    struct buffer *b = d->owner.links->begin(d->owner.links->arg, peer, PEER_LIVES, 0);
+    struct buffer *b = d->owner.links->begin(d->owner.links->arg, PEER_NO_GROUP, peer, PEER_LIVES, 0);
 
     if (b == NULL)
         return;

@@ -35,12 +35,12 @@ const struct config *peers_config(const struct peers *p)
 
 /* ---- frames out ---- */
 
-struct buffer *peers_frame_begin(struct peer *peer, enum peer_frame type, uint64_t id)
+struct buffer *peers_frame_begin(struct peer *peer, uint16_t group, enum peer_frame type, uint64_t id)
 {
     struct buffer *b = stream_output(peer->connection->stream);
 
     peer->sending = peer->connection;
-    peer->frame = frame_begin(b, (uint8_t)type, PEER_NO_GROUP /* also the only group's */, id);
+    peer->frame = frame_begin(b, (uint8_t)type, group, id);
     return b;
 }
 
@@ -54,7 +54,8 @@ void peers_frame_end(struct peer *peer)
 
 /* ---- what a group asks ---- */
 
-static struct buffer *link_begin(void *arg, uint64_t id, enum peer_frame type, uint64_t frame_id)
+static struct buffer *link_begin(void *arg, uint16_t group, uint64_t id, enum peer_frame type,
+                                 uint64_t frame_id)
 {
     const struct peers *p = arg;
     struct peer *peer = peers_by_id(p, id);
@@ -63,7 +64,7 @@ static struct buffer *link_begin(void *arg, uint64_t id, enum peer_frame type, u
         return NULL;
     if (type == PEER_RAFT && door_shut(p->owner.door, id, NULL))
         return NULL;
-    return peers_frame_begin(peer, type, frame_id);
+    return peers_frame_begin(peer, group, type, frame_id);
 }
 
 static void link_end(void *arg, uint64_t id)

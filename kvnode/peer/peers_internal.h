@@ -67,7 +67,7 @@ const struct config *peers_config(const struct peers *p);
 /* ---- frames ---- */
 
 /* Over a link that is up. */
-struct buffer *peers_frame_begin(struct peer *peer, enum peer_frame type, uint64_t id);
+struct buffer *peers_frame_begin(struct peer *peer, uint16_t group, enum peer_frame type, uint64_t id);
 void peers_frame_end(struct peer *peer);
 
 /* ---- connections ---- */

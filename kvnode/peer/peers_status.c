@@ -7,7 +7,7 @@
 
 static void tell(struct peer *peer, const struct peer_status *status)
 {
-    peer_status_encode(peers_frame_begin(peer, PEER_STATUS, 0), status);
+    peer_status_encode(peers_frame_begin(peer, PEER_NO_GROUP, PEER_STATUS, 0), status);
     peers_frame_end(peer);
 }
 

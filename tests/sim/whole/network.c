@@ -18,6 +18,7 @@
 #define FRAME_END 0 /* the other side has closed */
 
 struct frame_in_flight {
+    uint16_t group;
     uint8_t type;
     uint64_t connection, id;
     int64_t at;
@@ -183,7 +184,7 @@ static void close_side(struct host *h, int peer, bool tell)
     dial_later(h, peer);
 }
 
-static struct buffer *link_begin(void *arg, uint64_t peer, enum peer_frame type, uint64_t id)
+static struct buffer *link_begin(void *arg, uint16_t group, uint64_t peer, enum peer_frame type, uint64_t id)
 {
     struct peers *p = arg;
     struct side *s = &p->sides[peer];
@@ -192,6 +193,7 @@ static struct buffer *link_begin(void *arg, uint64_t peer, enum peer_frame type,
         (type == PEER_RAFT && door_shut(p->host->node.door, peer, NULL)))
         return NULL;
     s->sending = frame_new((uint8_t)type, s->connection, id);
+    s->sending->group = group;
     return &s->sending->payload;
 }
 
@@ -207,7 +209,7 @@ static void link_end(void *arg, uint64_t peer)
 /* Of what a node says of itself only the time of day; the rest is looked up, see link_each(). */
 static void send_status(struct host *h, int peer)
 {
-    struct buffer *b = link_begin(h->node.peers, (uint64_t)peer, PEER_STATUS, 0);
+    struct buffer *b = link_begin(h->node.peers, PEER_NO_GROUP, (uint64_t)peer, PEER_STATUS, 0);
 
     if (b == NULL)
         return;
@@ -252,7 +254,7 @@ static void on_hello(struct host *h, int from, const struct frame_in_flight *f)
 static void on_frame(struct host *h, uint64_t from, const struct frame_in_flight *f)
 {
     const struct frame frame = {
-        .type = f->type, .group = NODE_GROUP, .id = f->id, .payload = f->payload.data, .len = f->payload.len};
+        .type = f->type, .group = f->group, .id = f->id, .payload = f->payload.data, .len = f->payload.len};
 
     if (route_take(&h->node.peers->route, from, &frame) == KV_E_PROTOCOL)
         violation("n%d takes a frame of type %u from n%lu for malformed", h->id, f->type, from);

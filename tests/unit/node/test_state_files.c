@@ -201,7 +201,7 @@ NEVER(void dropped_free(struct dropped *d))
 
 /* ---- links ---- */
 
-static struct buffer *link_begin(void *arg, uint64_t peer, enum peer_frame type, uint64_t id)
+static struct buffer *link_begin(void *arg, uint16_t group, uint64_t peer, enum peer_frame type, uint64_t id)
 {
     struct end *e = arg;
 
@@ -350,7 +350,7 @@ static void a_file_of_a_newer_format_is_refused_once_and_taken_when_it_can_be(vo
         if (i % 10 == 5)
             outgoing_send(f->leader.group.outgoing, LAGGARD);
         if (i % 10 == 9) {
-            assert_non_null(link_begin(&f->laggard, LEADER, PEER_WANT_STATE, 0));
+            assert_non_null(link_begin(&f->laggard, 0, LEADER, PEER_WANT_STATE, 0));
             link_end(&f->laggard, LEADER);
         }
         turn();

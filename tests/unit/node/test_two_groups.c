@@ -54,7 +54,7 @@ struct fixture {
 
 /* ---- a node that has no peers ---- */
 
-static struct buffer *no_link(void *arg, uint64_t peer, enum peer_frame type, uint64_t id)
+static struct buffer *no_link(void *arg, uint16_t group, uint64_t peer, enum peer_frame type, uint64_t id)
 {
     return NULL;
 }

@@ -39,9 +39,10 @@ void consensus_members(const struct consensus *c, void *arg,
 static struct buffer sent;
 static uint64_t sent_to;
 
-static struct buffer *begin(void *arg, uint64_t peer, enum peer_frame type, uint64_t id)
+static struct buffer *begin(void *arg, uint16_t group, uint64_t peer, enum peer_frame type, uint64_t id)
 {
     assert_int_equal(type, PEER_VERIFY_ANSWER);
+    assert_int_equal(group, 3);
     sent_to = peer;
     return &sent;
 }
@@ -74,7 +75,7 @@ static void a_run_begins_one_scrub_whoever_goes_on_with_it(void **state)
 {
     const struct peer_links links = {.begin = begin, .end = end};
     const struct group_owner owner = {.links = &links};
-    struct group group = {.owner = &owner};
+    struct group group = {.owner = &owner, .number = 3};
     struct verify *v = verify_new(&group);
 
     assert_non_null(v);
