@@ -91,9 +91,11 @@ static void put_field(struct buffer *b, const struct layout_field *f, const uint
 void layout_encode(struct buffer *b, const struct layout *l, const void *values, uint16_t protocol)
 {
     const uint8_t *from = values;
-    const struct layout_field *f, *end = l->fields + l->n_fields;
+    uint16_t i;
 
-    for (f = l->fields; f < end && f->since <= protocol; f++) {
+    for (i = 0; i < l->n_fields && l->fields[i].since <= protocol; i++) {
+        const struct layout_field *f = &l->fields[i];
+
         if (f->has_at != 0 && from[f->has_at] == 0)
             break; /* so is all behind it */
         put_field(b, f, from, protocol);
@@ -103,10 +105,12 @@ void layout_encode(struct buffer *b, const struct layout *l, const void *values,
 /* Over one row of a layout, with the checks of its decoder. */
 static void skip(struct cursor *c, const struct layout *l)
 {
-    const struct layout_field *f;
     size_t len;
+    uint16_t i;
 
-    for (f = l->fields; f < l->fields + l->n_fields; f++) {
+    for (i = 0; i < l->n_fields; i++) {
+        const struct layout_field *f = &l->fields[i];
+
         if (f->kind == LAYOUT_STRUCT)
             skip(c, f->of);
         else if (f->kind == LAYOUT_TEXT || f->kind == LAYOUT_STRING)
@@ -161,12 +165,14 @@ static void take_field(struct cursor *c, const struct layout_field *f, uint8_t *
 
 bool layout_decode(struct cursor *c, const struct layout *l, void *values_out)
 {
-    const struct layout_field *f;
     uint8_t *to = values_out;
+    uint16_t i;
 
     if (l->size > 0)
         memset(to, 0, l->size);
-    for (f = l->fields; f < l->fields + l->n_fields; f++) {
+    for (i = 0; i < l->n_fields; i++) {
+        const struct layout_field *f = &l->fields[i];
+
         if (f->optional && c->len == 0)
             break;
         if (f->has_at != 0)
