@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "kvfs/file/files.h"
+#include "kvfs/file/publish.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
@@ -196,7 +197,8 @@ void file_hold_open(struct files *files, struct file *f)
 
 static void on_reopened(struct call *call, int code, const union answer_body *answer)
 {
-    struct file *f = file_find(call->hub->files, call->ino);
+    struct files *files = call->hub->files;
+    struct file *f = file_find(files, call->ino);
 
     call_end(call);
     if (f == NULL || (code != KV_E_STALE && code != KV_E_NOENT))
@@ -205,6 +207,7 @@ static void on_reopened(struct call *call, int code, const union answer_body *an
         log_warn("inode %llu was removed while this mount changed nodes; its open handles are stale",
                  (unsigned long long)f->inode->ino);
         f->life = FILE_LOST;
+        publish_removed(files, f->inode);
     }
 }
 
@@ -341,7 +344,6 @@ void file_touched(struct files *files, struct file *f, const struct fuse_ctx *wh
     f->told = false;
     list_or_unlist(files, f);
     room_account(files, f);
-    f->inode->told_data = true; /* the kernel put it into its page cache itself */
     if (who == NULL)
         return;
     f->uid = who->uid;

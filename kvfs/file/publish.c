@@ -281,6 +281,24 @@ static void move_waiters(struct call_list *to, struct call_list *from)
     TAILQ_CONCAT(to, from, place);
 }
 
+void publish_removed(struct files *files, struct kernel_inode *inode)
+{
+    struct file *f = inode->file;
+    struct call_list waiters;
+    uint64_t ino = inode->ino;
+
+    if (f->publication == NULL) { /* else finish() comes */
+        f->queued = false;
+        TAILQ_INIT(&waiters);
+        move_waiters(&waiters, &f->waiters);
+        move_waiters(&waiters, &f->next_waiters);
+        call_wake_all(&waiters, 0);
+        inode = kernel_inode_find(files->cache, ino);
+    }
+    if (inode != NULL)
+        file_put(files, inode);
+}
+
 static void finish(struct files *files, struct file *f, int code)
 {
     struct call_list waiters;
@@ -461,14 +479,14 @@ void publish_landed(struct files *files, struct file *f, const struct event *e)
     finish(files, f, 0);
 }
 
-/* Nobody has it open, those who waited have given up, and it was not accepted by any
+/* Nobody has it open for writing, those who waited have given up, and it was not accepted by any
  * node: it is taken back, and is no overwriting of what comes meanwhile. */
 static bool is_overdue(const struct files *files, const struct file *f, uint64_t now_ms)
 {
     const struct call *call = f->publication;
 
-    return call != NULL && f->n_handles == 0 && call->sends == 0 && !call->sent && TAILQ_EMPTY(&f->waiters) &&
-           now_ms - call->started_ms > files->hub->options->timeout_ms;
+    return call != NULL && f->n_writable == 0 && call->sends == 0 && !call->sent &&
+           TAILQ_EMPTY(&f->waiters) && now_ms - call->started_ms > files->hub->options->timeout_ms;
 }
 
 static bool is_due(const struct files *files, const struct file *f, uint64_t now_ms)

@@ -36,6 +36,9 @@ void publish_wait(struct kernel_inode *inode, struct call *call, call_fn *on_ans
 void publish_start(struct files *files, struct file *f);
 /* The last writable handle has gone; f may be freed. */
 void publish_released(struct files *files, struct file *f);
+/* It was removed. Who waits for a publication that was never begun has nothing to wait for any more; inode
+ * and its file may be freed. */
+void publish_removed(struct files *files, struct kernel_inode *inode);
 /* Who waited for it was told that it is not published. inode may be NULL. */
 void publish_told(struct kernel_inode *inode);
 /* An event on the file. If it is that of the publication under way, also of one that

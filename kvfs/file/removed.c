@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "kvfs/file/files.h"
+#include "kvfs/file/publish.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
@@ -140,15 +141,13 @@ void removed_file(struct files *files, struct file *f, const struct attr *attr)
     file_take_lost(files, f); /* there is no content any more that could be wrong */
     if (f->attr.size == 0 || f->attr.type != INODE_FILE)
         f->life = FILE_ORPHAN;
-    if (f->n_handles == 0) {
-        /* Only its publication was left to do, and has nowhere to go. The kernel forgets the
-         * inode in a moment, unless somebody holds it. */
+    /* Only its publication was left to do, and has nowhere to go. The kernel forgets the
+     * inode in a moment, unless somebody holds it. */
+    if (f->n_handles == 0)
         stage_clear(&f->stage);
-        file_put(files, f->inode);
-        return;
-    }
-    if (f->life == FILE_PULLING)
+    else if (f->life == FILE_PULLING)
         pull(files, f);
+    publish_removed(files, f->inode);
 }
 
 void removed_inode(struct files *files, struct kernel_inode *inode, const struct attr *attr)

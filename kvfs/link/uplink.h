@@ -39,9 +39,8 @@ struct uplink {
     bool registering;      /* uplink_register() */
     uint64_t keepalive_ms; /* when the next one is due */
 
-    uint64_t connections; /* made so far */
-    uint64_t numbers;     /* last message number */
-    uint64_t subscription;
+    uint64_t connections;  /* made so far */
+    uint64_t numbers;      /* last message number */
     uint64_t seen;         /* highest revision that this mount knows of */
     uint64_t complete;     /* all events up to this revision were handled */
     struct call_list wire; /* with the link, in order of sending */

@@ -243,7 +243,6 @@ static void adopt(struct hub *hub, struct attempt *a)
     u->client = a->client;
     u->connections++;
     u->node = a->node;
-    u->subscription = 2;
     u->broken = u->rotate = u->want_write = u->session_lost = false;
     u->session = a->session;
     u->keepalive_ms = clock_boot_ms() + KEEPALIVE_MS;

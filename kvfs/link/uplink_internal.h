@@ -1,5 +1,5 @@
-/* What the parts of the link share: upuplink.c (messages out and answers in),
- * upuplink_connect.c (connecting, taking over, dropping), upuplink_thread.c (the node
+/* What the parts of the link share: uplink.c (messages out and answers in),
+ * uplink_connect.c (connecting, taking over, dropping), uplink_thread.c (the node
  * thread). For them only. */
 #ifndef KVFS_KVFS_LINK_UPLINK_INTERNAL_H
 #define KVFS_KVFS_LINK_UPLINK_INTERNAL_H

@@ -79,15 +79,22 @@ static void on_set(struct call *call, int code, const union answer_body *answer)
 {
     const struct kernel_inode *inode = kernel_inode_find(call->hub->cache, call->ino);
 
+    bool second_walk = retry_holds(call->hub, call->caller.pid, call->ino);
+
     /* What the second walk has found was there when the call had begun: that it was removed since is
      * no error, as it would be none a moment later. */
     if ((code == KV_E_STALE || code == KV_E_NOENT) && file_is_removed(inode) &&
-        (call->setattr.has_handle || retry_is(call->hub, call->caller.pid)))
+        (call->setattr.has_handle || second_walk)) {
+        if (second_walk)
+            retry_end(call->hub, call->caller.pid);
         set_removed(call, inode->file);
-    else if (code != 0)
+    } else if (code != 0) {
         call_fail_inode(call, code);
-    else
+    } else {
+        if (second_walk)
+            retry_end(call->hub, call->caller.pid);
         reply_attr(call, &call->result.attr, REPLY_UNCHECKED);
+    }
 }
 
 static void set_published(struct call *call, int code, const union answer_body *ignored)

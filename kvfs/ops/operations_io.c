@@ -94,6 +94,8 @@ struct written {
     size_t size;
     uint64_t offset;
     bool append;
+    bool past_pages; /* through a handle with FOPEN_DIRECT_IO: the kernel does not put them into its page
+                        cache */
 };
 
 static struct written written_of(const struct fuse_ctx *who, const struct fuse_file_info *fi,
@@ -103,7 +105,8 @@ static struct written written_of(const struct fuse_ctx *who, const struct fuse_f
                             .data = data,
                             .size = size,
                             .offset = offset,
-                            .append = (fi->flags & O_APPEND) != 0 && !fi->writepage};
+                            .append = (fi->flags & O_APPEND) != 0 && !fi->writepage,
+                            .past_pages = !fi->writepage && file_appends_only(handle_of(fi)->flags)};
 }
 
 /* Bytes written here and there are an edit each. So many are published without waiting
@@ -135,6 +138,8 @@ static int stage_data(struct fs *fs, struct file *f, const struct written *w, ui
     rc = w->append ? stage_append(&f->stage, w->data, w->size)
                    : stage_write(&f->stage, w->offset, w->data, w->size);
     file_touched(&fs->files, f, w->who, w->process);
+    if (!w->past_pages)
+        f->inode->told_data = true; /* the kernel put it into its page cache itself */
     if (rc != 0)
         return ENOMEM;
     /* The kernel has put an append where it believes the end to be. */
@@ -146,13 +151,14 @@ static int stage_data(struct fs *fs, struct file *f, const struct written *w, ui
     return 0;
 }
 
-/* What it appends goes past the kernel's pages: where there are some, they are dropped before it has
- * happened. */
-static bool passes_pages(struct fs *fs, const struct fuse_file_info *fi, uint64_t ino)
+/* It goes past the kernel's pages: where there are some, they are dropped before it has happened. Of others
+ * the kernel keeps the page locked until they are answered, and dropping it would wait for that: what counts
+ * is how the handle was opened, not what fcntl(F_SETFL) has made of it. */
+static bool must_drop_pages(struct fs *fs, bool past_pages, uint64_t ino)
 {
     const struct kernel_inode *inode = kernel_inode_find(&fs->cache, ino);
 
-    return file_appends_only(fi->flags) && inode != NULL && (inode->told_data || notifier_is_pending(inode));
+    return past_pages && inode != NULL && (inode->told_data || notifier_is_pending(inode));
 }
 
 static void on_pages_dropped(struct call *call, int code, const union answer_body *answer)
@@ -205,7 +211,7 @@ static void on_write_room(struct call *call, int code, const union answer_body *
         call_error(call, err);
     } else {
         call->write.taken = call->write.data.len;
-        if (passes_pages(fs, &call->write.fi, call->ino))
+        if (must_drop_pages(fs, w.past_pages, call->ino))
             drop_pages(call);
         else
             on_pages_dropped(call, 0, NULL);
@@ -243,6 +249,7 @@ static void write_past_pages(struct fs *fs, fuse_req_t req, uint64_t ino, size_t
         return;
     }
     call->fuse = req;
+    call->caller = *fuse_req_ctx(req);
     call->ino = ino;
     call->write.taken = size;
     drop_pages(call);
@@ -252,7 +259,7 @@ void op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, of
               struct fuse_file_info *fi)
 {
     const struct fuse_ctx *who = fuse_req_ctx(req);
-    struct written w = written_of(who, fi, data, size, (uint64_t)offset);
+    struct written w;
     struct fs *fs;
     uint64_t ino, room = 0;
     int err;
@@ -261,6 +268,7 @@ void op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, of
         fuse_reply_err(req, EROFS);
         return;
     }
+    w = written_of(who, fi, data, size, (uint64_t)offset);
     fs = fs_enter(req);
     ino = hub_ino(&fs->hub, node);
     if (w.who != NULL && file_asks_for_process(file_find(&fs->files, ino), who->pid)) {
@@ -273,7 +281,7 @@ void op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, of
         write_later(fs, req, ino, &w, err, room, fi);
     else if (err != 0)
         fuse_reply_err(req, err);
-    else if (passes_pages(fs, fi, ino))
+    else if (must_drop_pages(fs, w.past_pages, ino))
         write_past_pages(fs, req, ino, size);
     else
         fuse_reply_write(req, size);

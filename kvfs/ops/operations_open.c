@@ -16,6 +16,7 @@
 #include "kvfs/file/file.h"
 #include "kvfs/file/publish.h"
 #include "kvfs/link/process.h"
+#include "kvfs/link/stat.h"
 #include "kvfs/ops/operations.h"
 #include "kvfs/reply/reply.h"
 #include "sync/base/error.h"
@@ -229,19 +230,22 @@ static bool may_open(const struct call *call, const struct attr *attr)
     uint8_t access = file_flags_access(call->open.fi.flags);
     unsigned mask = ((access & OPEN_READ) != 0 ? 4u : 0) | ((access & OPEN_WRITE) != 0 ? 2u : 0);
     unsigned shift = 0;
-    bool in_group = call->caller.gid == attr->gid;
+    struct stat st;
+    bool in_group;
 
+    stat_of(call->hub->options, attr, &st); /* what this mount shows of it */
+    in_group = call->caller.gid == st.st_gid;
     if ((call->open.fi.flags & O_TRUNC) != 0)
         mask |= 2;
     if (call->caller.uid == 0)
         return true;
     for (size_t i = 0; i < call->open.n_groups; i++)
-        in_group = in_group || call->open.groups[i] == attr->gid;
-    if (call->caller.uid == attr->uid)
+        in_group = in_group || call->open.groups[i] == st.st_gid;
+    if (call->caller.uid == st.st_uid)
         shift = 6;
     else if (in_group)
         shift = 3;
-    return ((unsigned)attr->mode >> shift & mask) == mask;
+    return (st.st_mode >> shift & mask) == mask;
 }
 
 static void send_create(struct call *call);
@@ -308,6 +312,8 @@ static void created(struct call *call, struct attr *attr, bool is_new)
     retry_end(call->hub, call->caller.pid);
     call->open.fi.fh = (uint64_t)(uintptr_t)h;
     call->open.fi.keep_cache = is_new;
+    if (!is_new) /* of what became of its name meanwhile this mount was told when it did not know it */
+        e.entry_timeout = 0;
     call->open.fi.direct_io = file_appends_only(call->open.fi.flags);
     if (fuse_reply_create(call->fuse, &e, &call->open.fi) != 0) {
         file_close(&fs->files, h);
@@ -331,6 +337,11 @@ static void on_existing(struct call *call, int code, const union answer_body *an
         return;
     }
     attr = answer->open;
+    if (attr.nlink == 0 && ++call->open.rounds < CREATE_ROUNDS_MAX) { /* another client keeps it */
+        uplink_close_inode(call->hub, call->ino);
+        send_create(call);
+        return;
+    }
     created(call, &attr, false);
 }
 
@@ -371,13 +382,13 @@ static void send_create(struct call *call)
 static size_t groups_of(fuse_req_t req, uint32_t **groups_out)
 {
     gid_t few[1];
-    int n = fuse_req_getgroups(req, 0, few);
+    int room = fuse_req_getgroups(req, 0, few), n;
 
-    *groups_out = n > 0 ? malloc((size_t)n * sizeof **groups_out) : NULL;
+    *groups_out = room > 0 ? malloc((size_t)room * sizeof **groups_out) : NULL;
     if (*groups_out == NULL)
         return 0;
-    n = fuse_req_getgroups(req, n, *groups_out);
-    return n > 0 ? (size_t)n : 0;
+    n = fuse_req_getgroups(req, room, *groups_out); /* how many there are, not how many fit */
+    return n < 0 ? 0 : (size_t)(n < room ? n : room);
 }
 
 void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)

@@ -331,6 +331,36 @@ static void what_is_written_to_a_file_removed_elsewhere_goes_with_it(void)
     CHECK_ERRNO(open(at(0, "removed"), O_RDONLY), ENOENT);
 }
 
+/* Its writes go past the kernel's pages; what fcntl makes of a handle afterwards does not change that. */
+static void what_only_appends_is_seen_by_who_has_read(void)
+{
+    int w, r = open(at(0, "log"), O_RDWR | O_CREAT, 0644);
+    struct timespec begun, ended;
+    char got[16];
+
+    CHECK(write(r, "abc", 3) == 3 && fsync(r) == 0);
+    CHECK(pread(r, got, sizeof got, 0) == 3);
+    w = open(at(0, "log"), O_WRONLY | O_APPEND);
+    for (int i = 0; i < 50; i++) {
+        CHECK(write(w, "de", 2) == 2);
+        CHECK(pread(r, got, 2, 3 + 2 * i) == 2 && memcmp(got, "de", 2) == 0);
+    }
+    CHECK(fcntl(w, F_SETFL, 0) == 0 && pwrite(w, "X", 1, 0) == 1);
+    CHECK(pread(r, got, 4, 0) == 4 && memcmp(got, "Xbcd", 4) == 0);
+    CHECK(close(w) == 0);
+    /* As make(1) does with what its shell has opened. */
+    w = open(at(0, "log"), O_WRONLY | O_TRUNC);
+    CHECK(fcntl(w, F_SETFL, O_APPEND) == 0);
+    clock_gettime(CLOCK_MONOTONIC, &begun);
+    for (int i = 0; i < 3; i++) {
+        CHECK(write(w, "fg", 2) == 2);
+        CHECK(pread(r, got, 2, 2 * i) == 2 && memcmp(got, "fg", 2) == 0);
+    }
+    clock_gettime(CLOCK_MONOTONIC, &ended);
+    CHECK(ended.tv_sec - begun.tv_sec < 4); /* a call that hangs ends after 5 s */
+    CHECK(close(w) == 0 && close(r) == 0);
+}
+
 static void sizes_and_holes(void)
 {
     int fd = open(at(0, "size"), O_RDWR | O_CREAT, 0644);
@@ -846,6 +876,7 @@ int main(int argc, char **argv)
     RUN(maps_are_published);
     RUN(an_unlinked_file_lives_while_it_is_open);
     RUN(what_is_written_to_a_file_removed_elsewhere_goes_with_it);
+    RUN(what_only_appends_is_seen_by_who_has_read);
     RUN(sizes_and_holes);
     RUN(appends_go_to_the_end);
     RUN(explicit_times_win);

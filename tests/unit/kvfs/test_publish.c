@@ -105,6 +105,42 @@ static void a_reader_does_not_let_it_replace_what_others_wrote(void **state)
     pthread_mutex_unlock(&f->fs.hub.lock);
 }
 
+/* Nor what no node has accepted by the deadline. */
+static void nor_does_he_keep_what_no_node_took_as_it_was(void **state)
+{
+    struct fixture *f = *state;
+    struct handle *reader;
+    const struct file *file;
+    uint64_t until = 0;
+    bool taken_back = false;
+    int i;
+
+    fake_set_timeout(f, 300);
+    for (i = 0; i < WRITES_MAX; i++)
+        f->node.acts[i] = ACT_UNAVAILABLE;
+    fake_start_publication(f, "late");
+    pthread_mutex_lock(&f->fs.hub.lock);
+    reader = file_open(&f->fs.files, kernel_inode_find(&f->fs.cache, FILE_INO), O_RDONLY, 0, 0);
+    assert_non_null(reader);
+    pthread_mutex_unlock(&f->fs.hub.lock);
+    assert_int_not_equal(fake_wait_answers(f, 1), 0);
+    do {
+        pthread_mutex_lock(&f->fs.hub.lock);
+        file = file_find(&f->fs.files, FILE_INO);
+        taken_back = file->publication == NULL && file->refusals > 0;
+        if (taken_back || f->node.n_writes > WRITES_MAX / 2)
+            memset(f->node.acts, 0, sizeof f->node.acts); /* ACT_DONE */
+        pthread_mutex_unlock(&f->fs.hub.lock);
+    } while (!taken_back && f->node.n_writes <= WRITES_MAX / 2 && look_again(&until, 10000));
+    assert_true(taken_back);
+    fake_wait_clean(f);
+    assert_int_equal(last_body(f)->flags, PUBLISH_IF_REVISION);
+    assert_int_equal(last_body(f)->version, 40);
+    pthread_mutex_lock(&f->fs.hub.lock);
+    file_close(&f->fs.files, reader);
+    pthread_mutex_unlock(&f->fs.hub.lock);
+}
+
 static void unless_its_own_event_says_that_it_was_done(void **state)
 {
     struct fixture *f = *state;
@@ -204,6 +240,31 @@ static void large_files_are_published_one_after_the_other(void **state)
     for (i = 1; i < f->node.n_writes; i++)
         changes += f->node.writes[i].seq != f->node.writes[i - 1].seq;
     assert_int_equal(changes, 2);
+}
+
+static void who_waits_for_the_turn_of_one_that_is_removed_waits_no_longer(void **state)
+{
+    struct command_result done = {.code = KV_OK};
+    struct fixture *f = *state;
+    struct attr gone;
+    struct file *second;
+
+    f->node.acts[12] = ACT_WAIT; /* the last piece of the first one */
+    start_large(f, FILE_INO, 12);
+    start_large(f, FILE_INO + 1, 12);
+    fake_wait_writes(f, 13);
+    pthread_mutex_lock(&f->fs.hub.lock);
+    second = file_find(&f->fs.files, FILE_INO + 1);
+    assert_true(second->queued);
+    gone = second->attr;
+    removed_file(&f->fs.files, second, &gone);
+    pthread_mutex_unlock(&f->fs.hub.lock);
+    assert_int_equal(fake_wait_answers(f, 1), 0);
+    pthread_mutex_lock(&f->fs.hub.lock);
+    fake_send_result(f->node.waiting_fd, f->node.waiting, &done);
+    pthread_mutex_unlock(&f->fs.hub.lock);
+    assert_int_equal(fake_wait_answers(f, 2), 0);
+    assert_int_equal(f->node.n_writes, 13);
 }
 
 static void users_take_turns_with_large_files(void **state)
@@ -429,6 +490,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(and_fails_if_the_file_has_changed_since, fake_setup, fake_teardown),
         cmocka_unit_test_setup_teardown(a_reader_does_not_let_it_replace_what_others_wrote, fake_setup,
                                         fake_teardown),
+        cmocka_unit_test_setup_teardown(nor_does_he_keep_what_no_node_took_as_it_was, fake_setup,
+                                        fake_teardown),
         cmocka_unit_test_setup_teardown(unless_its_own_event_says_that_it_was_done, fake_setup,
                                         fake_teardown),
         cmocka_unit_test_setup_teardown(nobody_who_waits_is_told_success_of_what_was_lost, fake_setup,
@@ -437,6 +500,8 @@ int main(void)
                                         fake_teardown),
         cmocka_unit_test_setup_teardown(a_loss_that_nobody_was_told_of_is_told_to_the_next_one, fake_setup,
                                         fake_teardown),
+        cmocka_unit_test_setup_teardown(who_waits_for_the_turn_of_one_that_is_removed_waits_no_longer,
+                                        fake_setup, fake_teardown),
         cmocka_unit_test_setup_teardown(large_files_are_published_one_after_the_other, fake_setup,
                                         fake_teardown),
         cmocka_unit_test_setup_teardown(users_take_turns_with_large_files, fake_setup, fake_teardown),
