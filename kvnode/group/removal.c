@@ -114,7 +114,7 @@ static int start_step(struct removal *m)
 
 static void go_on(struct removal *m)
 {
-    int rv = 0;
+    int rv;
 
     while (m->code == 0 && !m->drained && m->under_way < STEPS) {
         m->drained = !is_large(m);
@@ -123,12 +123,13 @@ static void go_on(struct removal *m)
     }
     if (m->under_way > 0)
         return;
-    if (m->code == 0)
-        rv = writes_start(m->group->writes, &m->cmd, on_last, m);
-    if (m->code != 0 && m->refusal.code != 0)
-        finish(m, KV_OK, &m->refusal);
-    else if (m->code != 0 || rv != 0)
-        finish(m, m->code != 0 ? m->code : rv, NULL);
+    if (m->code != 0) {
+        finish(m, m->refusal.code != 0 ? KV_OK : m->code, m->refusal.code != 0 ? &m->refusal : NULL);
+        return;
+    }
+    rv = writes_start(m->group->writes, &m->cmd, on_last, m); /* m may be answered, and gone, behind it */
+    if (rv != 0)
+        finish(m, rv, NULL);
 }
 
 int removal_start(struct group *group, const struct command *cmd, writes_done *done, void *arg)
