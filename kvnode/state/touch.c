@@ -24,6 +24,7 @@ struct record {
     struct key names[NAMES_MAX];
     bool any_name; /* more names than there is room for: it meets everything with a name */
     bool path;     /* found by a path */
+    bool short_of; /* which ended before its last name */
     bool renames;
     bool unborn; /* it names a directory by a number that nothing has yet: a guess, and it may come true */
 };
@@ -137,6 +138,7 @@ static const struct inode *touch_path(struct record *r, const struct store *s, c
         }
         path = slash + 1;
     }
+    r->short_of = path < end;
     return path >= end ? in : NULL; /* what is below a file changes nothing */
 }
 
@@ -236,7 +238,7 @@ static void resolve(struct record *r, const struct store *s)
 
     r->touches = (struct touches){0};
     r->n_names = 0;
-    r->any_name = r->path = r->unborn = false;
+    r->any_name = r->path = r->short_of = r->unborn = false;
     if (command_decode(r->bytes, r->len, &cmd) != KV_OK)
         return;
     r->renames = cmd.op == COMMAND_RENAME;
@@ -259,12 +261,13 @@ static bool share_a_name(const struct record *a, const struct record *b)
     return false;
 }
 
-/* It walks over a name that is about to be moved there or away: what it comes to find, and below what, is
- * not to be seen yet. */
+/* It walks over a name that is about to be moved there or away, or ends at a directory that is not there yet,
+ * below which something may be moved before its turn comes: what it will find, and below what, is not to be
+ * seen yet. */
 static bool walks_into_a_move(const struct touch_list *l, const struct record *r)
 {
     for (size_t i = 0; r->path && i < l->n; i++)
-        if ((at(l, i)->renames || at(l, i)->touches.all) && share_a_name(at(l, i), r))
+        if ((at(l, i)->renames || at(l, i)->touches.all) && (r->short_of || share_a_name(at(l, i), r)))
             return true;
     return false;
 }

@@ -34,7 +34,7 @@ int engine_new(const struct engine_config *config, const struct engine_ops *ops,
     int result;
 
     if (config->id == 0 || config->heartbeat_ms == 0 || config->election_ms <= config->heartbeat_ms ||
-        config->max_inflight == 0 || config->trim_step == 0)
+        config->max_inflight == 0 || config->trim_step == 0 || config->lease_ms >= config->election_ms)
         return -EINVAL;
     e = calloc(1, sizeof *e);
     if (e == NULL)

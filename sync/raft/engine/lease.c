@@ -297,9 +297,9 @@ void lease_on_grant(struct engine *e, const struct engine_message *m)
 {
     struct lease *l = &e->lease;
     uint64_t base = e->knobs.lease_from_receipt ? e->now : m->sent_ms;
-    uint64_t length = m->grant.length_ms < e->config.election_ms || e->knobs.lease_too_long
-                          ? m->grant.length_ms
-                          : e->config.election_ms;
+    /* Not longer than what this server waits for when it starts again. */
+    uint64_t length = m->grant.length_ms < e->config.lease_ms || e->knobs.lease_too_long ? m->grant.length_ms
+                                                                                         : e->config.lease_ms;
 
     if (e->role == ENGINE_LEADER || e->is_installing || !l->wanted || m->term != core_term(e->core) ||
         m->from != core_leader(e->core) || m->sent_ms < l->since_ms)
@@ -338,7 +338,8 @@ void lease_flush(struct engine *e)
         if (!due)
             return;
         l->asked_ms = e->now;
-        if (length > 0 && l->invalidated >= e->commit && e->now + length > l->until)
+        /* Whose owner is late does not hold the others up for longer than for once, the leader's neither. */
+        if (length > 0 && l->invalidated >= core_commit_index(e->core) && e->now + length > l->until)
             l->until = e->now + length;
         return;
     }

@@ -282,6 +282,30 @@ static void holds_one_itself(void **state)
     rig_deinit(&r);
 }
 
+static void does_not_hold_up_itself_for_longer_than_once(void **state)
+{
+    struct rig r;
+    uint64_t began;
+
+    lead(&r, NULL);
+    assert_int_equal(engine_want_lease(r.engine, r.now, true), 0);
+    assert_int_equal(engine_invalidated(r.engine, r.now, 2), 0);
+    r.now += LEASE_MS + 2;
+    echo(&r, 2);
+    assert_int_equal(engine_flush(r.engine, r.now), 0);
+    began = r.now;
+    assert_int_equal(engine_lease_until(r.engine), began + LEASE_MS);
+    store_one(&r); /* its own mounts do not confirm it */
+    for (uint64_t t = began; engine_commit_index(r.engine) == 2; t += 10) {
+        assert_true(t <= began + LEASE_MS * 11 / 10);
+        r.now = t;
+        echo(&r, 2);
+        assert_int_equal(tick_at(&r, t), 0);
+        assert_int_equal(engine_flush(r.engine, t), 0);
+    }
+    rig_deinit(&r);
+}
+
 static void waits_when_it_starts_as_sole_voter(void **state)
 {
     struct rig r;
@@ -433,6 +457,7 @@ int main(void)
         cmocka_unit_test(hands_over_when_the_leases_are_over),
         cmocka_unit_test(changes_voters_when_the_leases_are_over),
         cmocka_unit_test(holds_one_itself),
+        cmocka_unit_test(does_not_hold_up_itself_for_longer_than_once),
         cmocka_unit_test(waits_when_it_starts_as_sole_voter),
         cmocka_unit_test(counts_its_lease_from_the_request),
         cmocka_unit_test(uses_no_lease_before_it_has_invalidated_what_is_shown),
