@@ -1,5 +1,5 @@
-/* Starting, order matters: the lock on the folder, what an interrupted install
- * left, log.db, the group's state and log, the peers' socket and sshd, the
+/* Starting, order matters: the lock on the folder, log.db, the
+ * group's state and log, and what an interrupted install left of them, the peers' socket and sshd, the
  * engine, and last the clients' socket: whoever can connect is served.
  * Stopping goes the other way round. */
 #include "kvnode/node/node.h"

@@ -35,7 +35,7 @@ struct peer {
     char address[300];
     struct ssh_link *link;         /* owned; NULL: the peer dials us */
     struct connection *connection; /* the newest; NULL: none */
-    struct connection *sending;    /* between peers_begin and peers_end */
+    struct connection *sending;    /* between peers_frame_begin() and peers_frame_end() */
     size_t frame;
     struct peer_view view;
     struct progress progress;
