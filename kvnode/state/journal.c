@@ -397,7 +397,8 @@ static bool encode_part(struct journal *j, void *item)
         buffer_put_u64(&j->records, up->session);
         buffer_put_u64(&j->records, up->seq);
         buffer_put_u32(&j->records, up->queued_parts);
-        buffer_put_string(&j->records, up->bytes.data + from, to - from);
+        /* All may be empty: then there are no bytes to point into. */
+        buffer_put_string(&j->records, to > from ? up->bytes.data + from : NULL, to - from);
         j->part_bytes -= to - from;
         up->queued_parts++;
     }
