@@ -422,6 +422,22 @@ static void programs_write_through_a_node_that_has_room(void **state)
     assert_true(cluster_free(c));
 }
 
+/* What the cluster cannot write any more, since two of its disks are full, somebody else writes on the third. */
+static void fill(struct cluster *c, unsigned i)
+{
+    static const uint8_t block[4096];
+    char path[200];
+    int fd;
+
+    snprintf(path, sizeof path, "%s/n%u.data/filler", c->dir, i + 1);
+    fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    assert_true(fd >= 0);
+    while (write(fd, block, sizeof block) > 0)
+        ;
+    assert_int_equal(errno, ENOSPC);
+    close(fd);
+}
+
 static void programs_are_told_when_all_are_full(void **state)
 {
     static const unsigned order[NODES] = {0, 1, 2};
@@ -443,6 +459,8 @@ static void programs_are_told_when_all_are_full(void **state)
     assert_int_equal(caller_register(&w, 10000), 0);
     for (n = 0; n < 200 && rv == 0; n++)
         rv = put(&w, n, 6000);
+    for (i = 0; i < NODES; i++)
+        fill(c, i);
     for (i = 0; i < NODES; i++)
         assert_true(await(20000, refuses, &(struct full){c, i}));
     assert_int_equal(program_writes(&p, c), ENOSPC);
