@@ -78,7 +78,6 @@ static void set_removed(struct call *call, struct file *f);
 static void on_set(struct call *call, int code, const union answer_body *answer)
 {
     const struct kernel_inode *inode = kernel_inode_find(call->hub->cache, call->ino);
-
     bool second_walk = retry_holds(call->hub, call->caller.pid, call->ino);
 
     /* What the second walk has found was there when the call had begun: that it was removed since is

@@ -1,9 +1,14 @@
 #include "tests/unit/store/place.h"
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include <cmocka.h>
 
 #include "tests/lib/look_again.h"
 
@@ -34,6 +39,26 @@ void place_deinit(struct place *p)
     snprintf(command, sizeof command, "rm -rf %s", p->dir);
     if (system(command) != 0)
         die("cannot clean up");
+}
+
+int place_setup(void **state)
+{
+    struct place *p = malloc(sizeof *p);
+
+    if (p == NULL)
+        return -1;
+    place_init(p);
+    *state = p;
+    return 0;
+}
+
+int place_teardown(void **state)
+{
+    struct place *p = *state;
+
+    place_deinit(p);
+    free(p);
+    return 0;
 }
 
 void place_flush(struct place *p)
@@ -138,4 +163,13 @@ bool place_verifies(struct place *p)
         return false;
     }
     return index == store_applied(p->w.s) && digest == store_digest(p->w.s);
+}
+
+int place_teardown_whole(void **state)
+{
+    struct place *p = *state;
+
+    assert_true(world_digest_is_right(&p->w));
+    assert_true(place_verifies(p));
+    return place_teardown(state);
 }

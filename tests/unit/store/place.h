@@ -17,6 +17,10 @@ struct place {
 
 void place_init(struct place *p);
 void place_deinit(struct place *p); /* and the directory */
+/* Both for cmocka: a place of each test's own is its state. */
+int place_setup(void **state);
+int place_teardown(void **state);
+int place_teardown_whole(void **state); /* and asserts that memory and file agree */
 /* Everything applied is committed (and durable). */
 void place_flush(struct place *p);
 /* As after the end of the process: writer stopped, state loaded from the file

@@ -87,24 +87,6 @@ static const struct damage damages[] = {
     {"DELETE FROM meta", "no meta row, inodes: 5", "no meta row, format 7", WHOLE},
 };
 
-static int setup(void **state)
-{
-    struct place *p = malloc(sizeof *p);
-
-    place_init(p);
-    *state = p;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct place *p = *state;
-
-    place_deinit(p);
-    free(p);
-    return 0;
-}
-
 /* Rows in every table. */
 static void fill(struct place *p)
 {
@@ -220,7 +202,7 @@ static void each_kind_of_row_is_told_as_what_it_is(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(each_kind_of_row_is_told_as_what_it_is, setup, teardown),
+        cmocka_unit_test_setup_teardown(each_kind_of_row_is_told_as_what_it_is, place_setup, place_teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,26 +9,6 @@
 
 #include "tests/unit/store/place.h"
 
-static int setup(void **state)
-{
-    struct place *p = malloc(sizeof *p);
-
-    place_init(p);
-    *state = p;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct place *p = *state;
-
-    assert_true(world_digest_is_right(&p->w));
-    assert_true(place_verifies(p));
-    place_deinit(p);
-    free(p);
-    return 0;
-}
-
 /* CREATE, and PUBLISH through the creating handle. */
 static uint64_t save(struct place *p, const char *name, const char *text)
 {
@@ -537,7 +517,7 @@ static void the_log_tells_up_to_where_rows_are_gone(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, place_setup, place_teardown_whole)
     const struct CMUnitTest tests[] = {
         TEST(create_and_publish_are_one_version),
         TEST(a_publication_through_another_handle_is_a_version_of_its_own),

@@ -16,26 +16,6 @@
 
 static const struct caller alice = {.uid = ALICE, .gid = ALICE}, bob = {.uid = BOB, .gid = BOB};
 
-static int setup(void **state)
-{
-    struct place *p = malloc(sizeof *p);
-
-    place_init(p);
-    *state = p;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct place *p = *state;
-
-    assert_true(world_digest_is_right(&p->w));
-    assert_true(place_verifies(p));
-    place_deinit(p);
-    free(p);
-    return 0;
-}
-
 static void become(struct place *p, uint32_t uid)
 {
     p->w.uid = p->w.gid = uid;
@@ -369,7 +349,7 @@ static void the_log_shows_what_could_be_listed(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, place_setup, place_teardown_whole)
     const struct CMUnitTest tests[] = {
         TEST(numbers_below_a_closed_directory_lead_nowhere),
         TEST(names_are_not_told_by_errors),

@@ -17,24 +17,6 @@
 
 #define BIG (300 * 1024)
 
-static int setup(void **state)
-{
-    struct place *p = malloc(sizeof *p);
-
-    place_init(p);
-    *state = p;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct place *p = *state;
-
-    place_deinit(p);
-    free(p);
-    return 0;
-}
-
 static int scrub(const char *path, unsigned *steps_out, char error[STATE_DB_ERROR_MAX])
 {
     struct state_scrub_progress progress;
@@ -217,7 +199,7 @@ static void what_verify_refuses_the_scrub_refuses(void **state)
     free(bad);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, place_setup, place_teardown)
 
 int main(void)
 {

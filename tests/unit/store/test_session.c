@@ -9,26 +9,6 @@
 
 #include "tests/unit/store/place.h"
 
-static int setup(void **state)
-{
-    struct place *p = malloc(sizeof *p);
-
-    place_init(p);
-    *state = p;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct place *p = *state;
-
-    assert_true(world_digest_is_right(&p->w));
-    assert_true(place_verifies(p));
-    place_deinit(p);
-    free(p);
-    return 0;
-}
-
 /* An exclusive creation of `name` in the root, encoded. */
 static struct buffer create_body(const char *name)
 {
@@ -633,7 +613,7 @@ static void what_does_not_decode_is_a_result(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, place_setup, place_teardown_whole)
     const struct CMUnitTest tests[] = {
         TEST(a_repeated_command_is_answered_not_executed),
         TEST(an_unknown_session_executes_nothing),

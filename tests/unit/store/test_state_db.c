@@ -24,24 +24,6 @@
 #include "tests/lib/look_again.h"
 #include "tests/unit/store/place.h"
 
-static int setup(void **state)
-{
-    struct place *p = malloc(sizeof *p);
-
-    place_init(p);
-    *state = p;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct place *p = *state;
-
-    place_deinit(p);
-    free(p);
-    return 0;
-}
-
 /* The i-th of a fixed sequence of commands that touches every table. */
 static void command(struct world *w, int i)
 {
@@ -705,7 +687,7 @@ static void while_the_writer_is_busy_more_is_gathered(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, place_setup, place_teardown)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_store_that_was_killed_is_as_of_some_command),
         cmocka_unit_test(a_full_disk_loses_nothing),
