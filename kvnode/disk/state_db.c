@@ -237,7 +237,7 @@ int state_db_open(const char *path, enum state_db_mode mode, sqlite3 **db_out, c
         snprintf(error, STATE_DB_ERROR_MAX, "%s: %s", path, strerror(errno));
         return -errno;
     }
-    code = sqlite3_open_v2(path, &db, flags[mode] | SQLITE_OPEN_NOMUTEX, NULL);
+    code = sqlite3_open_v2(path, &db, flags[mode] | SQLITE_OPEN_NOMUTEX, state_db_vfs());
     if (code == SQLITE_OK) {
         sqlite3_extended_result_codes(db, 1);
         sqlite3_busy_timeout(db, 5000);

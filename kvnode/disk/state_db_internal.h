@@ -47,6 +47,9 @@ int state_file_damaged(const struct state_file *f, const char *what, uint64_t nu
 /* What a query gives that has one number; 0: no row. A code. */
 int state_db_read_number(sqlite3 *db, const char *sql, int64_t *number_out);
 
+/* The name of the VFS for state.db, static; NULL: SQLite's default. Any thread. */
+const char *state_db_vfs(void);
+
 enum state_db_mode {
     STATE_DB_READ,    /* -ENOENT if it is missing */
     STATE_DB_RECOVER, /* the same, for the one who may write: takes over what a crash left in the WAL */

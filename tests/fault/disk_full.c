@@ -267,6 +267,22 @@ static void all_full_refuse_and_recover(void **state)
     assert_true(cluster_free(c));
 }
 
+/* What a node leaves of its disk, somebody else fills. */
+static void fill(struct cluster *c, unsigned i)
+{
+    static const uint8_t block[4096];
+    char path[200];
+    int fd;
+
+    snprintf(path, sizeof path, "%s/n%u.data/filler", c->dir, i + 1);
+    fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    assert_true(fd >= 0);
+    while (write(fd, block, sizeof block) > 0)
+        ;
+    assert_int_equal(errno, ENOSPC);
+    close(fd);
+}
+
 static bool runs_or_has_ended(void *arg)
 {
     struct full *f = arg;
@@ -292,7 +308,9 @@ static void a_full_node_that_ends_comes_back(void **state)
         assert_int_equal(put(&w, n, 20000), 0);
     assert_true(await(10000, says_full, &f));
     for (k = 0; k < 2; k++) {
+        fill(c, 2);
         cluster_signal(c, 2, k == 0 ? SIGTERM : SIGKILL);
+        fill(c, 2);
         c->nodes[2].dead = false; /* what it says at its end is not the point */
         assert_true(cluster_start(c, 2));
         assert_true(await(30000, runs_or_has_ended, &f));
@@ -420,22 +438,6 @@ static void programs_write_through_a_node_that_has_room(void **state)
     assert_true(mount_stop(&m));
     caller_deinit(&w);
     assert_true(cluster_free(c));
-}
-
-/* What the cluster cannot write any more, since two of its disks are full, somebody else writes on the third. */
-static void fill(struct cluster *c, unsigned i)
-{
-    static const uint8_t block[4096];
-    char path[200];
-    int fd;
-
-    snprintf(path, sizeof path, "%s/n%u.data/filler", c->dir, i + 1);
-    fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
-    assert_true(fd >= 0);
-    while (write(fd, block, sizeof block) > 0)
-        ;
-    assert_int_equal(errno, ENOSPC);
-    close(fd);
 }
 
 static void programs_are_told_when_all_are_full(void **state)

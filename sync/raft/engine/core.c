@@ -550,6 +550,11 @@ uint64_t core_transferee(const struct core *c)
     return raft_transferee(&c->r);
 }
 
+void core_set_window(struct core *c, unsigned n)
+{
+    raft_set_max_inflight_entries(&c->r, n);
+}
+
 bool core_match_index(const struct core *c, uint64_t id, uint64_t *index_out)
 {
     raft_index match;

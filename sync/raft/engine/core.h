@@ -66,6 +66,8 @@ uint64_t core_stored_index(const struct core *c);
 uint64_t core_last_index(const struct core *c);
 bool core_installing(const struct core *c);
 uint64_t core_transferee(const struct core *c);
+/* Leader: how many entries may be sent to a peer beyond those that it has acknowledged, > 0. */
+void core_set_window(struct core *c, unsigned n);
 /* Leader: false if there is no such server. */
 bool core_match_index(const struct core *c, uint64_t id, uint64_t *index_out);
 uint64_t core_uncommitted_change(const struct core *c);

@@ -20,6 +20,7 @@ void engine_config_defaults(struct engine_config *c)
     c->heartbeat_ms = 100;
     c->install_ms = 3000;
     c->max_inflight = 256;
+    c->max_inflight_bytes = UINT64_C(4) << 20;
     c->pre_vote = true;
     c->keep_entries = 100000;
     c->keep_bytes = UINT64_C(1) << 30;
@@ -34,7 +35,8 @@ int engine_new(const struct engine_config *config, const struct engine_ops *ops,
     int result;
 
     if (config->id == 0 || config->heartbeat_ms == 0 || config->election_ms <= config->heartbeat_ms ||
-        config->max_inflight == 0 || config->trim_step == 0 || config->lease_ms >= config->election_ms)
+        config->max_inflight == 0 || config->max_inflight_bytes == 0 || config->trim_step == 0 ||
+        config->lease_ms >= config->election_ms)
         return -EINVAL;
     e = calloc(1, sizeof *e);
     if (e == NULL)
@@ -251,6 +253,7 @@ int engine_entries_saved(struct engine *e, uint64_t now)
         return engine_die(e, -EINVAL, "a write is reported that was not asked for");
     w = write_queue_pop(&e->writes);
     if (!e->is_installing && w.upto >= w.from && w.upto > core_stored_index(e->core)) {
+        step_open_window(e, 0, 0);
         result = engine_check(e, core_entries_saved(e->core, now, w.upto, &u), "durable entries");
         if (result == 0)
             result = step_update(e, &u, NULL);
@@ -290,6 +293,7 @@ int engine_tick(struct engine *e, uint64_t now)
     /* A tick before its time would make the core take peers for silent. */
     if (now >= engine_core_timeout(e)) {
         e->ticked_ms = now;
+        step_open_window(e, 0, 0);
         result = engine_check(e, core_timeout(e->core, now, &u), "tick");
         if (result == 0)
             result = step_update(e, &u, NULL);

@@ -99,12 +99,13 @@ struct engine_ops {
 };
 
 struct engine_config {
-    uint64_t id;           /* ours, > 0 */
-    uint32_t seed;         /* of election times; 0 counts as 1 */
-    uint32_t election_ms;  /* 1000; timers run 1x to 2x of it */
-    uint32_t heartbeat_ms; /* election_ms / 10 */
-    uint32_t install_ms;   /* 2000 to 5000: after that the core asks for a snapshot again */
-    uint32_t max_inflight; /* entries sent to a peer and not acknowledged, 256 */
+    uint64_t id;                 /* ours, > 0 */
+    uint32_t seed;               /* of election times; 0 counts as 1 */
+    uint32_t election_ms;        /* 1000; timers run 1x to 2x of it */
+    uint32_t heartbeat_ms;       /* election_ms / 10 */
+    uint32_t install_ms;         /* 2000 to 5000: after that the core asks for a snapshot again */
+    uint32_t max_inflight;       /* entries sent to a peer and not acknowledged, 256 */
+    uint64_t max_inflight_bytes; /* and their payload, but for the last of them; 4 MiB */
     bool pre_vote;
     /* What of the log stays for laggards: as much as fits both budgets, but
      * never less than `trailing` entries behind the durable state. */

@@ -128,6 +128,9 @@ int step_update(struct engine *e, struct core_update *u, struct entry *const *gi
 /* Applies what is committed. At the end of every entry point. */
 int step_advance(struct engine *e);
 void step_send(struct engine *e, struct engine_message *m);
+/* Leader, before the core may send entries: to one peer, which has all up to `match`, or (0) to all. The core
+ * counts entries where memory and a turn's time are bytes. */
+void step_open_window(struct engine *e, uint64_t peer, uint64_t match);
 int step_submit(struct engine *e, struct entry *const *entries, size_t n, uint64_t *first_index_out);
 
 /* writes.c */

@@ -153,6 +153,7 @@ static int receive_append_result(struct engine *e, struct engine_message *m)
         if (m->append_result.last_index < match)
             m->append_result.last_index = match;
     }
+    step_open_window(e, m->from, m->append_result.rejected == 0 ? m->append_result.last_index : 0);
     return receive_core(e, m, false);
 }
 

@@ -251,6 +251,48 @@ int step_update(struct engine *e, struct core_update *u, struct entry *const *gi
     return result;
 }
 
+/* How many entries behind `match` fit, one at least; `given` come behind those of the log. */
+static uint32_t window_of(const struct engine *e, uint64_t match, struct entry *const *given, size_t n_given)
+{
+    uint64_t last = entry_log_last(&e->log), bytes = 0;
+    uint32_t n = 0;
+
+    if (match + 1 < e->log.first) /* probed without entries, or a state file is sent */
+        return e->config.max_inflight;
+    for (; n < e->config.max_inflight && match + n < last + n_given; n++) {
+        uint64_t index = match + n + 1;
+
+        if (bytes >= e->config.max_inflight_bytes)
+            return n;
+        bytes += index <= last ? entry_log_at(&e->log, index)->len : given[index - last - 1]->len;
+    }
+    return bytes < e->config.max_inflight_bytes ? e->config.max_inflight : n;
+}
+
+static void open_window(struct engine *e, uint64_t peer, uint64_t match, struct entry *const *given, size_t n)
+{
+    uint32_t window = e->config.max_inflight;
+    uint64_t at;
+
+    if (e->role != ENGINE_LEADER)
+        return;
+    for (unsigned i = 0; i < core_n_servers(e->core); i++) {
+        uint64_t id = core_server_id(e->core, i);
+
+        if ((peer == 0 ? id != e->config.id : id == peer) && core_match_index(e->core, id, &at)) {
+            uint32_t one = window_of(e, at > match ? at : match, given, n);
+
+            window = one < window ? one : window;
+        }
+    }
+    core_set_window(e->core, window);
+}
+
+void step_open_window(struct engine *e, uint64_t peer, uint64_t match)
+{
+    open_window(e, peer, match, NULL, 0);
+}
+
 int step_submit(struct engine *e, struct entry *const *entries, size_t n, uint64_t *first_index_out)
 {
     uint64_t first = entry_log_last(&e->log) + 1;
@@ -259,6 +301,7 @@ int step_submit(struct engine *e, struct entry *const *entries, size_t n, uint64
 
     for (size_t i = 0; i < n; i++)
         entries[i]->term = core_term(e->core);
+    open_window(e, 0, 0, entries, n);
     result = engine_check(e, core_submit(e->core, e->now, entries, n, &u), "submit");
     if (result != 0)
         return result;

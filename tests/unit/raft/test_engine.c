@@ -78,6 +78,69 @@ static void splits_messages_by_size_but_sends_one_entry_at_least(void **state)
     rig_deinit(&r);
 }
 
+/* The payload of what was sent to a server since rig_forget(). */
+static uint64_t bytes_sent(const struct rig *r, uint64_t to, uint64_t *last)
+{
+    uint64_t bytes = 0;
+
+    for (unsigned i = 0; i < r->n_sent; i++) {
+        const struct engine_message *m = r->sent[i];
+
+        if (m->type != RAFT_MESSAGE_APPEND || m->to != to)
+            continue;
+        for (unsigned k = 0; k < m->n_entries; k++)
+            bytes += m->entries[k]->len;
+        if (m->n_entries > 0)
+            *last = m->append.prev_index + m->n_entries;
+    }
+    return bytes;
+}
+
+/* Submits n entries of 256 KiB in one go. */
+static void submit_large(struct rig *r, unsigned n)
+{
+    struct entry *entries[64];
+
+    assert_in_range(n, 1, 64);
+    for (unsigned i = 0; i < n; i++) {
+        entries[i] = entry_new_reserve(ENTRY_COMMAND, 256 * 1024);
+        memset(entries[i]->data, 0, entries[i]->len);
+    }
+    assert_int_equal(engine_submit(r->engine, r->now, entries, n, NULL), 0);
+    for (unsigned i = 0; i < n; i++)
+        entry_put(entries[i]);
+}
+
+static void sends_a_peer_few_megabytes_ahead_of_what_it_has_acknowledged(void **state)
+{
+    const uint64_t most = UINT64_C(4) << 20;
+    uint64_t last = 2, other = 2, acked = 2;
+    struct rig r;
+
+    lead(&r);
+    submit_large(&r, 60);
+    assert_int_equal(bytes_sent(&r, 2, &last), most);
+    assert_int_equal(bytes_sent(&r, 3, &other), most);
+    assert_int_equal(last, 2 + 16);
+    rig_forget(&r);
+    submit_large(&r, 1); /* no room: nothing more, but for heartbeats */
+    rig_save(&r);
+    assert_int_equal(bytes_sent(&r, 2, &last), 0);
+    /* What is acknowledged makes room for as much, of each peer by itself, also beyond the small ones behind.
+     */
+    assert_int_equal(rig_submit(&r, 100), 0);
+    while (last < 2 + 61 + 100) {
+        acked += 8;
+        rig_forget(&r);
+        rig_accept(&r, 2, acked < last ? acked : last);
+        assert_in_range(bytes_sent(&r, 2, &last), 0, most / 2 + 256 * 1024);
+        assert_int_equal(bytes_sent(&r, 3, &other), 0);
+        assert_true(acked < 200);
+    }
+    assert_int_equal(other, 2 + 16);
+    rig_deinit(&r);
+}
+
 static void commits_when_a_majority_has_it_and_applies_when_it_has_it_itself(void **state)
 {
     struct rig r;
@@ -707,6 +770,7 @@ int main(void)
         cmocka_unit_test(refuses_what_only_a_leader_can_do),
         cmocka_unit_test(submits_many_entries_in_one_message_and_one_write),
         cmocka_unit_test(splits_messages_by_size_but_sends_one_entry_at_least),
+        cmocka_unit_test(sends_a_peer_few_megabytes_ahead_of_what_it_has_acknowledged),
         cmocka_unit_test(commits_when_a_majority_has_it_and_applies_when_it_has_it_itself),
         cmocka_unit_test(refuses_submits_while_leadership_is_handed_over),
         cmocka_unit_test(tells_followers_a_commit_that_no_message_carried),
