@@ -128,6 +128,7 @@ static const char *const upgrades[STATE_DB_USER_VERSION] = {
           "INTEGER, checksum INTEGER)",
     [6] = "ALTER TABLE owner ADD COLUMN program TEXT;"
           "UPDATE owner SET program='" KVFS_VERSION "';" DROPPED_TABLE,
+    [7] = "",
 };
 
 static int upgrade(sqlite3 *db, int64_t from)

@@ -5,7 +5,7 @@ unsigned feature_level_of(const struct command *cmd)
     switch (cmd->op) {
 #ifdef KVFS_NEXT_LEVEL
     case COMMAND_NEXT:
-        return 2;
+        return 3;
 #endif
     default:
         return 1;

@@ -13,12 +13,13 @@
  * (health.h) that it knows N; it never falls. A cluster in which nothing was written yet rises
  * by itself. What each level added:
  *
- *   1  all that is there today. Constants that belong to it, since results follow from them:
+ *   1  what is not named below. Constants that belong to it, since results follow from them:
  *      those of kvnode/state/store_internal.h (sessions, results, EXPIRE_MAX, FORGET_MAX, ASIDE_MS)
  *      and store_upload.c, the settings' defaults and bounds,
  *      STORE_DEPTH_MAX, STORE_DEL_MAX, REWRITE_* of kvnode/state/rewrite.c, COMMAND_PART_SIZE, the
  *      limits of names and paths (attr.h), CLOCK_BACK_*. tests/unit/store/test_golden.c fails
  *      if one of them, or anything else that applying does, changes without a new level.
+ *   2  locks of files (COMMAND_LOCK and its like), hard links, FIFOs and sockets, attributes of the user's.
  *
  * Built with -DKVFS_NEXT_LEVEL (tests only) a program knows one level more, with an operation. */
 #ifndef KVFS_SYNC_WIRE_FEATURE_H
@@ -27,9 +28,9 @@
 #include "sync/wire/command.h"
 
 #ifdef KVFS_NEXT_LEVEL
-#define FEATURE_LEVEL 2
+#define FEATURE_LEVEL 3
 #else
-#define FEATURE_LEVEL 1
+#define FEATURE_LEVEL 2
 #endif
 
 /* The level that a cluster must be at for this command. */

@@ -84,7 +84,7 @@ static const struct damage damages[] = {
      WHOLE, "chunk 1", "chunk 1"},
     {"UPDATE meta SET digest=digest+1", DIGEST, DIGEST, DIGEST},
     {"UPDATE meta SET wall=wall+1", DIGEST, DIGEST, DIGEST},
-    {"DELETE FROM meta", "no meta row, inodes: 5", "no meta row, format 7", WHOLE},
+    {"DELETE FROM meta", "no meta row, inodes: 5", "no meta row, format 8", WHOLE},
 };
 
 /* Rows in every table. */

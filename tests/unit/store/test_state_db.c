@@ -439,6 +439,8 @@ static void older_formats_are_brought_up_and_newer_ones_refused(void **state)
     assert_int_equal(
         load_with(path, "ALTER TABLE owner DROP COLUMN program; PRAGMA user_version=6", &digest, error), 0);
     assert_int_equal(digest, store_digest(p->w.s));
+    assert_int_equal(load_with(path, "PRAGMA user_version=7", &digest, error), 0);
+    assert_int_equal(digest, store_digest(p->w.s));
     assert_int_equal(load_with(path, "DROP TABLE owner; PRAGMA user_version=5", &digest, error), 0);
     assert_int_equal(digest, store_digest(p->w.s));
     assert_int_equal(state_db_claim(path, &own, error), 0);
@@ -446,12 +448,12 @@ static void older_formats_are_brought_up_and_newer_ones_refused(void **state)
     assert_int_equal(load_with(path, "PRAGMA user_version=4", &digest, error), -EPROTO);
     assert_non_null(strstr(error, "format 4"));
     assert_int_equal(
-        load_with(path, "PRAGMA user_version=8; UPDATE owner SET program='9.8.7'", &digest, error), -EPROTO);
-    assert_non_null(strstr(error, "format 8, written by kvnode 9.8.7"));
-    assert_int_equal(load_with(path, "PRAGMA user_version=7", &digest, error), 0);
-    assert_int_equal(load_with(path, "INSERT INTO setting VALUES('feature_level', '2')", &digest, error),
+        load_with(path, "PRAGMA user_version=9; UPDATE owner SET program='9.8.7'", &digest, error), -EPROTO);
+    assert_non_null(strstr(error, "format 9, written by kvnode 9.8.7"));
+    assert_int_equal(load_with(path, "PRAGMA user_version=8", &digest, error), 0);
+    assert_int_equal(load_with(path, "INSERT INTO setting VALUES('feature_level', '3')", &digest, error),
                      -EPROTO);
-    assert_non_null(strstr(error, "feature level 2"));
+    assert_non_null(strstr(error, "feature level 3"));
 }
 
 static void a_snapshot_is_the_state_of_its_index(void **state)
