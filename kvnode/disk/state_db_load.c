@@ -219,7 +219,7 @@ static int load_entry(struct load *l, const struct state_row *of_file)
         rv = load_dead(l, row, d);
     } else {
         in = inode_find(l->s, row->ino);
-        if (in == NULL || in->name != NULL || in == l->s->root || dir->inode == NULL ||
+        if (in == NULL || in->names != NULL || in == l->s->root || dir->inode == NULL ||
             (row->flags & (ENTRY_PAST | ENTRY_ASIDE)) != 0)
             return damaged(l, "entry of inode", row->ino);
         d->flags = row->flags;
@@ -253,21 +253,21 @@ static int settle(struct load *l)
     for (size_t i = 0; i < l->n_dead; i++)
         dentry_bury(l->s, l->dead[i]);
     STORE_EACH(l->s->inodes, in, next_in)
-    if (in->name == NULL && in != l->s->root)
+    if (in->names == NULL && in != l->s->root)
         return damaged(l, "no name for inode", in->ino);
     HASH_ITER(hh, l->s->directories, dir, next_dir)
     {
         const struct inode *up = dir->inode;
         size_t depth = 0;
 
-        while (up != NULL && up->name != NULL && !up->c.dir->rooted &&
+        while (up != NULL && up->names != NULL && !up->c.dir->rooted &&
                depth++ <= HASH_CNT(hh, l->s->directories))
-            up = up->name->dir->inode;
+            up = up->names->dir->inode;
         if (dir->inode != NULL && up != l->s->root && (up == NULL || !up->c.dir->rooted))
             return damaged(l, "not below the root: inode", dir->inode->ino);
         /* Each level is walked once, however deep the tree. */
         for (up = dir->inode; up != NULL && !up->c.dir->rooted;
-             up = up->name != NULL ? up->name->dir->inode : NULL)
+             up = up->names != NULL ? up->names->dir->inode : NULL)
             up->c.dir->rooted = true;
     }
     return 0;

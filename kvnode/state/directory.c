@@ -149,16 +149,55 @@ void dentry_forget(struct store *s, struct dentry *d)
     dentry_destroy(s, d);
 }
 
+uint64_t dentry_version(const struct dentry *d)
+{
+    if (d == d->u.inode->names)
+        return d->u.inode->version;
+    return (d->flags & ENTRY_NO_HISTORY) != 0 ? 0 : d->last_version;
+}
+
+void dentry_attr(const struct dentry *d, struct attr *attr_out)
+{
+    inode_attr(d->u.inode, attr_out);
+    attr_out->version = dentry_version(d);
+}
+
+/* The number of the name that is the first one now counts: who makes a name tells that
+ * (history_next_version), here it is the next one's when the first goes. */
+static void add_name(struct inode *in, struct dentry *d)
+{
+    struct dentry **at = &in->names;
+
+    while (*at != NULL && (*at)->number < d->number)
+        at = &(*at)->next_name;
+    d->next_name = *at;
+    *at = d;
+    in->n_names++;
+}
+
+static void take_name(struct inode *in, struct dentry *d)
+{
+    struct dentry **at = &in->names;
+
+    while (*at != d)
+        at = &(*at)->next_name;
+    *at = d->next_name;
+    d->next_name = NULL;
+    in->n_names--;
+    if (at == &in->names && in->names != NULL)
+        in->version = (in->names->flags & ENTRY_NO_HISTORY) != 0 ? 0 : in->names->last_version;
+}
+
 void dentry_attach(struct store *s, struct dentry *d, struct inode *in)
 {
     d->u.inode = in;
-    in->name = d;
+    add_name(in, d);
     RB_INSERT(dentry_tree, &d->dir->living, d);
     d->dir->n_living++;
     if (in->type == INODE_DIRECTORY)
         d->dir->n_directories++;
     s->keys++;
-    if (in->type != INODE_DIRECTORY)
+    if (in->type != INODE_DIRECTORY && in->n_names == 1)
         s->bytes += in->size;
 }
 
@@ -171,7 +210,8 @@ void dentry_detach(struct store *s, struct dentry *d)
     if (in->type == INODE_DIRECTORY)
         d->dir->n_directories--;
     s->keys--;
-    if (in->type != INODE_DIRECTORY)
+    take_name(in, d);
+    if (in->type != INODE_DIRECTORY && in->n_names == 0)
         s->bytes -= in->size;
     d->u.inode = NULL;
 }

@@ -21,7 +21,7 @@ struct inode *inode_live(const struct store *s, uint64_t ino)
 {
     struct inode *in = inode_find(s, ino);
 
-    return in != NULL && (in->name != NULL || in == s->root) ? in : NULL;
+    return in != NULL && (in->names != NULL || in == s->root) ? in : NULL;
 }
 
 struct inode *inode_new(struct store *s, uint64_t ino, uint8_t type)
@@ -83,7 +83,7 @@ void inode_attr(const struct inode *in, struct attr *attr_out)
         .mode = in->mode,
         .uid = in->uid,
         .gid = in->gid,
-        .nlink = in->name != NULL || in->ino == KV_ROOT_INO ? 1 : 0,
+        .nlink = in->n_names,
         .size = in->size,
         .mtime_ns = in->mtime_ns,
         .ctime_ns = in->ctime_ns,
@@ -95,7 +95,7 @@ void inode_attr(const struct inode *in, struct attr *attr_out)
     };
     if (dir != NULL) {
         attr_out->size = dir->n_living;
-        if (attr_out->nlink > 0)
+        if (in->names != NULL || in->ino == KV_ROOT_INO)
             attr_out->nlink = 2 + dir->n_directories;
     }
 }
@@ -195,7 +195,6 @@ void inode_remove(struct store *s, struct inode *in)
     inode_begin(s, in);
     journal_inode_gone(s->journal, in);
     journal_chunks_gone(s->journal, &v, &none);
-    in->name = NULL;
     if (in->type == INODE_DIRECTORY)
         in->c.dir = NULL;
     if ((in->flags & INODE_PINNED) == 0)

@@ -10,6 +10,9 @@
 
 #include <sys/stat.h>
 
+/* Of a file with many names those count that can be looked at in so many steps. */
+#define REACH_STEPS_MAX 16384
+
 bool permission_root(const struct caller *who)
 {
     return who == NULL || who->trusted || who->uid == 0;
@@ -59,15 +62,12 @@ int permission_check(const struct caller *who, const struct inode *in, unsigned 
     return store_permits(who, in->uid, in->gid, in->mode, mask);
 }
 
-int permission_reach(const struct caller *who, const struct inode *in, unsigned *steps)
+/* By this name. */
+static int reach(const struct caller *who, const struct dentry *d, unsigned *steps)
 {
-    unsigned depth = 0, ignored = 0;
+    unsigned depth = 0;
 
-    steps = steps != NULL ? steps : &ignored;
-
-    if (permission_root(who))
-        return KV_OK;
-    for (const struct dentry *d = in->name; d != NULL; d = d->dir->inode->name) {
+    for (; d != NULL; d = d->dir->inode->names) {
         const struct inode *dir = d->dir->inode;
 
         ++*steps;
@@ -77,6 +77,30 @@ int permission_reach(const struct caller *who, const struct inode *in, unsigned 
             return KV_E_ACCES;
     }
     return KV_OK;
+}
+
+int permission_reach(const struct caller *who, const struct inode *in, unsigned *steps)
+{
+    const struct directory *looked_at = NULL;
+    const struct dentry *d;
+    unsigned ignored = 0, most;
+    int rv = KV_OK;
+
+    steps = steps != NULL ? steps : &ignored;
+    most = *steps + REACH_STEPS_MAX;
+    if (permission_root(who))
+        return KV_OK;
+    DENTRY_EACH (d, in) {
+        if (d->dir == looked_at)
+            continue;
+        if (looked_at != NULL && *steps >= most)
+            break;
+        looked_at = d->dir;
+        rv = reach(who, d, steps);
+        if (rv == KV_OK)
+            break;
+    }
+    return rv;
 }
 
 int permission_remove(const struct caller *who, const struct inode *dir, const struct inode *victim)

@@ -139,7 +139,7 @@ int store_lookup(const struct store *s, const struct caller *who, uint64_t paren
     d = dentry_find(s, in->c.dir, name, name_len);
     if (d == NULL || dentry_is_dead(d))
         return KV_E_NOENT;
-    inode_attr(d->u.inode, attr_out);
+    dentry_attr(d, attr_out);
     return KV_OK;
 }
 
@@ -184,7 +184,9 @@ int store_resolve(const struct store *s, const struct caller *who, const void *p
     *name_len_out = at.name_len;
     if (rv == KV_E_NOENT && at.rest_len > at.name_len)
         *parent_out = 0;
-    if (rv == KV_OK)
+    if (rv == KV_OK && at.entry != NULL)
+        dentry_attr(at.entry, attr_out);
+    else if (rv == KV_OK)
         inode_attr(at.inode, attr_out);
     return rv;
 }
@@ -245,7 +247,7 @@ int store_readdir(const struct store *s, uint64_t ino, uint64_t cookie, void *ar
          d = RB_NEXT(dentry_tree, &in->c.dir->living, d)) {
         struct attr attr;
 
-        inode_attr(d->u.inode, &attr);
+        dentry_attr(d, &attr);
         if (!emit(arg, d->number, d->name, d->name_len, &attr))
             break;
     }
@@ -287,7 +289,7 @@ int store_history_path(const struct store *s, uint64_t history_id, struct buffer
 
     if (dir == NULL || dir->inode == NULL)
         return KV_E_NOENT;
-    for (const struct dentry *d = dir->inode->name; d != NULL; d = d->dir->inode->name) {
+    for (const struct dentry *d = dir->inode->names; d != NULL; d = d->dir->inode->names) {
         if (n == sizeof way / sizeof way[0])
             return KV_E_NAMETOOLONG;
         way[n++] = d;
@@ -311,7 +313,7 @@ bool store_history_shown(const struct store *s, const struct caller *who, uint64
     for (dir = directory_find(s, history_id); dir != NULL; (*steps)++) {
         const struct inode *in = dir->inode;
         const struct access now = in != NULL ? (struct access){in->uid, in->gid, in->mode} : dir->last;
-        const struct dentry *name = in != NULL ? in->name : dir->tomb;
+        const struct dentry *name = in != NULL ? in->names : dir->tomb;
 
         if (now.uid != who->uid && store_permits(who, now.uid, now.gid, now.mode, mask) != KV_OK)
             return false;
@@ -361,7 +363,7 @@ static struct inode *unpin(struct store *s, uint64_t ino)
     HASH_DELETE(hh, s->pins, pin);
     free(pin);
     in->flags &= (uint8_t)~INODE_PINNED;
-    return in->name == NULL && in != s->root ? in : NULL;
+    return in->names == NULL && in != s->root ? in : NULL;
 }
 
 /* An open that walked the path again was closed here, and the mount may have come back to

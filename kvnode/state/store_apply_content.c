@@ -8,21 +8,25 @@
 /* A publication that comes later than this after the change bears its own time. */
 #define STAMP_AGE_MAX_NS (60 * INT64_C(1000000000))
 
-/* Rows of in and its name, around a change. The root has no name. */
+/* Rows of in and its names, around a change. The root has no name. */
 static void rows_begin(struct apply *ap, struct inode *in)
 {
-    if (in->name != NULL)
-        dentry_begin(ap->s, in->name);
+    const struct dentry *d;
+
+    DENTRY_EACH (d, in)
+        dentry_begin(ap->s, d);
     inode_begin(ap->s, in);
 }
 
 static void rows_end(struct apply *ap, struct inode *in, const struct note *note)
 {
-    if (in->name != NULL)
-        history_note(ap, in->name, in, note);
+    struct dentry *d;
+
+    DENTRY_EACH (d, in)
+        history_note(ap, d, in, note);
     inode_end(ap->s, in);
-    if (in->name != NULL)
-        dentry_end(ap->s, in->name);
+    DENTRY_EACH (d, in)
+        dentry_end(ap->s, d);
 }
 
 static int check_setattr(const struct apply *ap, const struct inode *in)
@@ -96,7 +100,7 @@ int apply_setattr(struct apply *ap)
         in->ctime_ns = now_ns(ap->s);
         in->revision = ap->index;
         rows_end(ap, in, &attributes);
-        emit_name(ap, EVENT_ATTR, in->name, in);
+        emit_name(ap, EVENT_ATTR, in->names, in);
     }
     inode_attr(in, &ap->result->attr);
     return KV_OK;
@@ -210,15 +214,17 @@ static bool take_content(struct apply *ap, struct inode *in, struct rewrite *r, 
     struct note note = {.kind = NOTE_CONTENT, .restored = restored};
     uint64_t base_revision = in->content_revision;
     struct event e = {.kind = EVENT_CONTENT};
+    struct dentry *d;
 
     if (r->same)
         return false;
     rows_begin(ap, in);
     if (replace && (in->flags & INODE_FRESH) != 0) {
-        history_replace_creation(ap, in->name, in);
+        history_replace_creation(ap, in->names, in);
     } else {
         history_end_creation(in);
-        history_next_version(in->name, in);
+        DENTRY_EACH (d, in)
+            history_next_version(d, in);
     }
     content_commit(ap, in, &r->draft, r->digest);
     set_times(in, times);
@@ -230,9 +236,9 @@ static bool take_content(struct apply *ap, struct inode *in, struct rewrite *r, 
     }
     rows_end(ap, in, &note);
     e.ino = in->ino;
-    e.parent = in->name->dir->inode->ino;
-    e.name = in->name->name;
-    e.name_len = in->name->name_len;
+    e.parent = in->names->dir->inode->ino;
+    e.name = in->names->name;
+    e.name_len = in->names->name_len;
     e.base_revision = base_revision;
     inode_attr(in, &e.attr);
     emit_event(ap, &e);
@@ -248,11 +254,11 @@ static void take_times(struct apply *ap, struct inode *in, bool replace, const s
 
     rows_begin(ap, in);
     if (created)
-        history_replace_creation(ap, in->name, in);
+        history_replace_creation(ap, in->names, in);
     set_times(in, times);
     in->revision = ap->index;
     rows_end(ap, in, &note);
-    emit_name(ap, EVENT_ATTR, in->name, in);
+    emit_name(ap, EVENT_ATTR, in->names, in);
 }
 
 static bool is_expected(const struct command_body *body, const struct inode *in)
@@ -333,7 +339,7 @@ static int set_existing(struct apply *ap, struct inode *in)
 }
 
 /* `set` of a missing key: its missing directories first. */
-static int set_new(struct apply *ap, const struct walked *at, struct inode **in_out)
+static int set_new(struct apply *ap, const struct walked *at, struct dentry **entry_out)
 {
     const struct command_body *body = ap->body;
     struct note note = {.kind = NOTE_CONTENT};
@@ -351,7 +357,7 @@ static int set_new(struct apply *ap, const struct walked *at, struct inode **in_
         rv = name_add(ap, parent, d, p, (size_t)(slash - p), INODE_DIRECTORY, 0755, &in);
         if (rv < 0)
             goto out;
-        name_added(ap, in, &note);
+        name_added(ap, in->names, &note);
         parent = in;
         p = slash + 1;
     }
@@ -361,9 +367,9 @@ static int set_new(struct apply *ap, const struct walked *at, struct inode **in_
         goto out;
     content_commit(ap, in, &r->draft, r->digest);
     note.restored = (body->flags & SET_RESTORE) != 0 ? body->from_version : 0;
-    name_added(ap, in, &note);
+    name_added(ap, in->names, &note);
     ap->result->created = 1;
-    *in_out = in;
+    *entry_out = in->names;
 out:
     rewrite_deinit(r);
     return rv;
@@ -393,13 +399,13 @@ int apply_set(struct apply *ap)
 {
     const struct command_body *body = ap->body;
     struct walked at;
-    struct inode *in = NULL;
+    struct inode *in;
     int rv = path_walk(ap->s, &ap->who, body->path, body->path_len, &at);
 
     if (rv == KV_E_NOENT) {
         rv = check_set_new(ap, &at);
         if (rv == KV_OK)
-            rv = set_new(ap, &at, &in);
+            rv = set_new(ap, &at, &at.entry);
     } else if (rv == KV_OK) {
         in = at.inode;
         if (in->type == INODE_DIRECTORY)
@@ -409,13 +415,14 @@ int apply_set(struct apply *ap)
         rv = permission_check(&ap->who, in, 2);
         if (rv != KV_OK)
             return rv;
-        ap->result->base_version = in->version;
+        ap->result->base_version = dentry_version(at.entry);
         ap->result->base_revision = in->content_revision;
-        if ((body->flags & SET_IF_VERSION) != 0 && (body->version == 0 || body->version != in->version))
+        if ((body->flags & SET_IF_VERSION) != 0 &&
+            (body->version == 0 || body->version != dentry_version(at.entry)))
             return KV_E_VERSION;
         rv = set_existing(ap, in);
     }
     if (rv == KV_OK)
-        inode_attr(in, &ap->result->attr);
+        dentry_attr(at.entry, &ap->result->attr);
     return rv;
 }

@@ -23,7 +23,7 @@ static struct dentry *next_leaf(const struct inode *top, struct dentry *d)
     struct dentry *next = RB_NEXT(dentry_tree, &d->dir->living, d), *leaf;
 
     if (next == NULL)
-        return d->dir->inode != top ? d->dir->inode->name : NULL;
+        return d->dir->inode != top ? d->dir->inode->names : NULL;
     leaf = first_leaf(next->u.inode);
     return leaf != NULL ? leaf : next;
 }
@@ -51,15 +51,15 @@ size_t store_below(const struct store *s, const void *path, size_t len, size_t m
 }
 
 /* The key that the body names, which may be removed. */
-static int find(const struct apply *ap, struct inode **in_out)
+static int find(const struct apply *ap, struct dentry **entry_out)
 {
     struct walked at;
     int rv = path_walk(ap->s, &ap->who, ap->body->path, ap->body->path_len, &at);
 
     if (rv != KV_OK)
         return rv;
-    *in_out = at.inode;
-    return at.inode == ap->s->root ? KV_E_PERM : permission_remove(&ap->who, at.parent, at.inode);
+    *entry_out = at.entry;
+    return at.entry == NULL ? KV_E_PERM : permission_remove(&ap->who, at.parent, at.inode);
 }
 
 static int remove_all(struct apply *ap, struct dentry **names, size_t n)
@@ -78,18 +78,18 @@ static int remove_all(struct apply *ap, struct dentry **names, size_t n)
 int apply_del(struct apply *ap)
 {
     struct dentry *names[STORE_DEL_MAX + 1];
-    struct inode *in;
+    struct dentry *key;
     size_t n;
-    int rv = find(ap, &in);
+    int rv = find(ap, &key);
 
     if (rv != KV_OK)
         return rv;
-    n = gather(in, names, STORE_DEL_MAX + 1);
+    n = gather(key->u.inode, names, STORE_DEL_MAX + 1);
     if (n > 0 && ap->body->flags == 0)
         return KV_E_NOTEMPTY;
     if (n > STORE_DEL_MAX)
         return KV_E_BUSY;
-    names[n++] = in->name;
+    names[n++] = key;
     return remove_all(ap, names, n);
 }
 
@@ -100,19 +100,19 @@ int apply_prune(struct apply *ap)
     const struct session *ss = body->session != 0 ? session_find(ap->s, body->session) : NULL;
     const struct command *prune = ap->cmd;
     struct command as_del = *prune;
-    struct inode *in;
+    struct dentry *key;
     int rv;
 
     /* A step that was late must not touch what has come since its request was answered. */
     if (body->session != 0 &&
         (ss == NULL || body->seq < ss->acked_below || session_kept(ss, body->seq) != NULL))
         return KV_E_STALE;
-    rv = find(ap, &in);
+    rv = find(ap, &key);
     if (rv != KV_OK)
         return rv;
     as_del.op = COMMAND_DEL; /* what it is to people */
     ap->cmd = &as_del;
-    rv = remove_all(ap, names, gather(in, names, STORE_DEL_MAX));
+    rv = remove_all(ap, names, gather(key->u.inode, names, STORE_DEL_MAX));
     ap->cmd = prune;
     return rv;
 }

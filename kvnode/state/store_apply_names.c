@@ -68,7 +68,7 @@ int apply_create(struct apply *ap)
             return KV_E_ISDIR;
         if (in->type != INODE_FILE)
             return KV_E_EXIST;
-        inode_attr(in, &ap->result->attr);
+        dentry_attr(d, &ap->result->attr);
         return KV_OK;
     }
     if (rv != KV_OK)
@@ -77,7 +77,7 @@ int apply_create(struct apply *ap)
     if (rv < 0)
         return rv;
     in->flags |= INODE_FRESH;
-    name_added(ap, in, &content);
+    name_added(ap, in->names, &content);
     ap->result->created = 1;
     inode_attr(in, &ap->result->attr);
     return KV_OK;
@@ -94,7 +94,7 @@ int apply_mkdir(struct apply *ap)
     rv = name_add(ap, parent, d, ap->body->name, ap->body->name_len, INODE_DIRECTORY, ap->body->mode, &in);
     if (rv < 0)
         return rv;
-    name_added(ap, in, &content);
+    name_added(ap, in->names, &content);
     ap->result->created = 1;
     inode_attr(in, &ap->result->attr);
     return KV_OK;
@@ -120,7 +120,7 @@ int apply_symlink(struct apply *ap)
     rewrite_deinit(&r);
     if (rv < 0)
         return rv;
-    name_added(ap, in, &content);
+    name_added(ap, in->names, &content);
     ap->result->created = 1;
     inode_attr(in, &ap->result->attr);
     return KV_OK;
@@ -165,7 +165,7 @@ static int check_loop(const struct inode *in, const struct inode *new_parent)
     if (in->type != INODE_DIRECTORY)
         return KV_OK;
     for (const struct inode *up = new_parent; up != NULL;
-         up = up->name != NULL ? up->name->dir->inode : NULL) {
+         up = up->names != NULL ? up->names->dir->inode : NULL) {
         if (up == in)
             return KV_E_LOOP;
         if (depth++ == STORE_DEPTH_MAX) /* moved there, tree by tree */
@@ -177,7 +177,7 @@ static int check_loop(const struct inode *in, const struct inode *new_parent)
 /* May in leave its directory for new_parent? Its `..` changes then. */
 static int check_move(const struct apply *ap, const struct inode *in, const struct inode *new_parent)
 {
-    if (in->type != INODE_DIRECTORY || in->name->dir->inode == new_parent)
+    if (in->type != INODE_DIRECTORY || in->names->dir->inode == new_parent)
         return KV_OK;
     return permission_check(&ap->who, in, 2);
 }
@@ -245,7 +245,7 @@ static void emit_rename(struct apply *ap, const struct inode *from, const void *
         .new_name_len = to->name_len,
     };
 
-    inode_attr(to->u.inode, &e.attr);
+    dentry_attr(to, &e.attr);
     emit_event(ap, &e);
 }
 
@@ -337,7 +337,7 @@ static int apply_exchange(struct apply *ap, struct inode *parent, struct dentry 
         parent_changed(ap, new_parent);
     emit_rename(ap, parent, d->name, d->name_len, to);
     emit_rename(ap, new_parent, to->name, to->name_len, d);
-    inode_attr(to->u.inode, &ap->result->attr);
+    dentry_attr(to, &ap->result->attr);
     return KV_OK;
 }
 
@@ -354,7 +354,7 @@ int apply_rename(struct apply *ap)
         return rv;
     to = dentry_find(ap->s, new_parent->c.dir, body->new_name, body->new_name_len);
     if (to == d && (body->flags & MOVE_NOREPLACE) == 0) {
-        inode_attr(d->u.inode, &ap->result->attr);
+        dentry_attr(d, &ap->result->attr);
         return KV_OK;
     }
     if ((body->flags & MOVE_EXCHANGE) != 0)
@@ -376,6 +376,6 @@ int apply_rename(struct apply *ap)
     if (new_parent != parent)
         parent_changed(ap, new_parent);
     emit_rename(ap, parent, body->name, body->name_len, to);
-    inode_attr(to->u.inode, &ap->result->attr);
+    dentry_attr(to, &ap->result->attr);
     return KV_OK;
 }

@@ -29,7 +29,7 @@ void history_note(struct apply *ap, struct dentry *d, struct inode *in, const st
         .name_len = d->name_len,
         .row =
             {
-                .version = in->version,
+                .version = dentry_version(d),
                 .revision = ap->index,
                 .wall_ns = s->wall_ns,
                 .size = tombstone ? 0 : in->size,
@@ -74,10 +74,12 @@ void history_note(struct apply *ap, struct dentry *d, struct inode *in, const st
 
 void history_next_version(struct dentry *d, struct inode *in)
 {
-    if (in->type == INODE_DIRECTORY || (d->flags & ENTRY_NO_HISTORY) != 0)
-        in->version = 0;
-    else
-        in->version = ++d->last_version;
+    uint64_t version = 0;
+
+    if (in->type != INODE_DIRECTORY && (d->flags & ENTRY_NO_HISTORY) == 0)
+        version = ++d->last_version;
+    if (d == in->names)
+        in->version = version;
 }
 
 void history_end_creation(struct inode *in)

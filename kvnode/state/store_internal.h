@@ -1,9 +1,10 @@
 /* What the files of the store share. Not for others.
  *
- *   inode ──name──► dentry ──dir──► directory ──inode──► inode … the root
+ *   inode ──names──► dentry ──dir──► directory ──inode──► inode … the root
  *
- * An inode has one name (hard links are not offered) or none: the root, and one
- * that was removed but is pinned on this node. A directory's struct belongs to
+ * An inode has names, in the order of their numbers; a directory one. It has none if it
+ * is the root, or was removed but is pinned on this node. The number of a version belongs to the
+ * name: an inode goes by that of its first one. A directory's struct belongs to
  * its history id and outlives the inode for as long as names with history are
  * left in it. Every change of a row is bracketed: x_begin() takes the row's
  * digest out of the sum, x_end() puts the new one in and notes it in the journal. */
@@ -69,6 +70,7 @@ struct dentry {
         struct directory *past; /* ENTRY_PAST */
         struct aside *aside;    /* owned; ENTRY_ASIDE */
     } u;
+    struct dentry *next_name; /* living: of the same inode */
     uint64_t number;
     uint64_t last_version;
     uint64_t history_digest;
@@ -103,8 +105,8 @@ enum {
 struct inode {
     UT_hash_handle hh; /* store.inodes, by ino */
     uint64_t ino;
-    struct dentry *name;
-    uint64_t size; /* files, links */
+    struct dentry *names; /* the first one; then next_name */
+    uint64_t size;        /* files, links */
     union {
         struct chunk *one;
         struct chunk **list;
@@ -112,8 +114,10 @@ struct inode {
         uint64_t creation;     /* INODE_FRESH: sum of the digests of the rows since its creation */
     } c;
     int64_t mtime_ns, ctime_ns, atime_ns, btime_ns;
-    uint64_t version, revision, content_revision;
+    uint64_t version; /* as of its first name: dentry_version() */
+    uint64_t revision, content_revision;
     uint64_t content_digest;
+    uint32_t n_names;
     uint32_t uid, gid;
     uint32_t dirty; /* journal: 1 + place, or 0 */
     uint16_t mode;
@@ -260,7 +264,11 @@ void dentry_row(const struct dentry *d, struct entry_row *row_out);
 void dentry_begin(struct store *s, const struct dentry *d);
 void dentry_end(struct store *s, struct dentry *d);
 void dentry_forget(struct store *s, struct dentry *d); /* takes the row away; then destroys it */
-/* Links and counts only; the row is the caller's. */
+#define DENTRY_EACH(d, in) for (d = (in)->names; d != NULL; d = d->next_name)
+/* Of a living one: which version its content is, 0 without history; and the attributes with it. */
+uint64_t dentry_version(const struct dentry *d);
+void dentry_attr(const struct dentry *d, struct attr *attr_out);
+/* Links and counts only; the row is the caller's, and the inode's if the name that goes is not its last. */
 void dentry_attach(struct store *s, struct dentry *d, struct inode *in);
 void dentry_detach(struct store *s, struct dentry *d); /* living → in no list */
 void dentry_bury(struct store *s, struct dentry *d);   /* in no list → dead */
@@ -287,6 +295,7 @@ int permission_remove(const struct caller *who, const struct inode *dir, const s
 struct walked {
     struct inode *parent; /* of the last name found or missing; the root's: itself */
     struct inode *inode;  /* NULL: missing */
+    struct dentry *entry; /* that leads to it; NULL: missing, or the root */
     const uint8_t *name;  /* the last name, borrowed from the path; empty for the root */
     size_t name_len;
     const uint8_t *rest; /* when a directory on the way is missing: from its name on */
@@ -307,7 +316,7 @@ struct note {
 /* Adds a row to d's history about its inode, as they are now; between
  * dentry_begin() and dentry_end(). Does nothing for a name without history. */
 void history_note(struct apply *ap, struct dentry *d, struct inode *in, const struct note *note);
-/* Numbers the content that in has now as d's next version. */
+/* Numbers the content that in has now as the next version of d, one of its names. */
 void history_next_version(struct dentry *d, struct inode *in);
 /* Takes back the rows since the creation of in (INODE_FRESH), or keeps them. */
 void history_replace_creation(struct apply *ap, struct dentry *d, struct inode *in);
@@ -353,7 +362,7 @@ int name_close(struct apply *ap, struct dentry *d, struct directory *past, const
  * calls name_added(), which notes its first row and ends both rows. */
 int name_add(struct apply *ap, struct inode *parent, struct dentry *d, const void *name, size_t len,
              uint8_t type, uint16_t mode, struct inode **in_out);
-void name_added(struct apply *ap, struct inode *in, const struct note *note);
+void name_added(struct apply *ap, struct dentry *d, const struct note *note);
 /* Removes d and its inode, with a tombstone. */
 int name_remove(struct apply *ap, struct dentry *d);
 void parent_changed(struct apply *ap, struct inode *parent);

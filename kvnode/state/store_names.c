@@ -19,10 +19,10 @@ bool name_is_temporary(const struct store *s, const struct inode *parent, const 
         if (p.below == NULL)
             return true;
         in = parent;
-        for (unsigned depth = 0; in->name != NULL && depth < STORE_DEPTH_MAX; depth++) {
-            if (in->name->name_len == p.below_len && memcmp(in->name->name, p.below, p.below_len) == 0)
+        for (unsigned depth = 0; in->names != NULL && depth < STORE_DEPTH_MAX; depth++) {
+            if (in->names->name_len == p.below_len && memcmp(in->names->name, p.below, p.below_len) == 0)
                 return true;
-            in = in->name->dir->inode;
+            in = in->names->dir->inode;
         }
     }
     return false;
@@ -159,9 +159,9 @@ int name_add(struct apply *ap, struct inode *parent, struct dentry *d, const voi
     return 0;
 }
 
-void name_added(struct apply *ap, struct inode *in, const struct note *note)
+void name_added(struct apply *ap, struct dentry *d, const struct note *note)
 {
-    struct dentry *d = in->name;
+    struct inode *in = d->u.inode;
 
     history_note(ap, d, in, note);
     inode_end(ap->s, in);
@@ -199,7 +199,10 @@ void emit_name(struct apply *ap, uint8_t kind, const struct dentry *d, const str
         e.name = d->name;
         e.name_len = d->name_len;
     }
-    inode_attr(in, &e.attr);
+    if (d != NULL)
+        dentry_attr(d, &e.attr);
+    else
+        inode_attr(in, &e.attr);
     emit_event(ap, &e);
 }
 

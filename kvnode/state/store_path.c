@@ -13,14 +13,14 @@ int path_walk(const struct store *s, const struct caller *who, const void *path,
     while (p < end) {
         const uint8_t *slash = memchr(p, '/', (size_t)(end - p));
         const uint8_t *stop = slash != NULL ? slash : end;
-        const struct dentry *d;
+        struct dentry *d;
         int rv;
 
         if (stop == p) { /* doubled, leading and trailing slashes */
             p++;
             continue;
         }
-        *walked_out = (struct walked){in, NULL, p, (size_t)(stop - p), p, (size_t)(end - p)};
+        *walked_out = (struct walked){in, NULL, NULL, p, (size_t)(stop - p), p, (size_t)(end - p)};
         if (in->type != INODE_DIRECTORY)
             return KV_E_NOTDIR;
         if (stop - p > KV_NAME_MAX)
@@ -33,6 +33,7 @@ int path_walk(const struct store *s, const struct caller *who, const void *path,
             return KV_E_NOENT;
         in = d->u.inode;
         walked_out->inode = in;
+        walked_out->entry = d;
         walked_out->rest = end;
         walked_out->rest_len = 0;
         p = stop;

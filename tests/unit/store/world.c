@@ -349,7 +349,7 @@ const char *world_list(const struct world *w, const char *path)
 bool world_digest_is_right(const struct world *w)
 {
     struct store *s = w->s;
-    uint64_t sum = 0, keys = 0, bytes = 0, dead = 0;
+    uint64_t sum = 0, keys = 0, names = 0, bytes = 0, dead = 0;
     struct inode *in, *next_in;
     struct dentry *d, *next_d;
     struct session *ss, *next_ss;
@@ -361,7 +361,7 @@ bool world_digest_is_right(const struct world *w)
         struct inode_row row;
         struct value v = inode_value(in);
 
-        if (in->name == NULL && in != s->root)
+        if (in->names == NULL && in != s->root)
             continue;
         inode_row(in, &row);
         sum += inode_row_digest(&row);
@@ -369,8 +369,12 @@ bool world_digest_is_right(const struct world *w)
             return false;
         if (in->type != INODE_DIRECTORY)
             bytes += in->size;
-        if (in != s->root)
-            keys++;
+        for (d = in->names; d != NULL; d = d->next_name) {
+            if (d->u.inode != in || (d->next_name != NULL && d->next_name->number <= d->number))
+                return false;
+            names++;
+        }
+        keys += in->n_names;
     }
     STORE_EACH(s->dentries, d, next_d)
     {
@@ -396,6 +400,6 @@ bool world_digest_is_right(const struct world *w)
         if (s->settings.text[i] != NULL)
             sum += setting_row_digest(setting_name((enum setting)i), s->settings.text[i]);
     store_meta(s, &meta);
-    return sum + meta_row_digest(&meta) == store_digest(s) && keys == s->keys && bytes == s->bytes &&
-           dead == s->n_dead;
+    return sum + meta_row_digest(&meta) == store_digest(s) && keys == s->keys && names == keys &&
+           bytes == s->bytes && dead == s->n_dead;
 }
