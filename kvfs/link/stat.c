@@ -3,13 +3,17 @@
 #define SECOND_NS INT64_C(1000000000)
 #define BLOCK_SIZE 65536 /* what programs should read and write at once: a chunk of the store */
 
-static mode_t type_bits(uint8_t type)
+mode_t stat_type(uint8_t type)
 {
     switch (type) {
     case INODE_DIRECTORY:
         return S_IFDIR;
     case INODE_SYMLINK:
         return S_IFLNK;
+    case INODE_FIFO:
+        return S_IFIFO;
+    case INODE_SOCKET:
+        return S_IFSOCK;
     default:
         return S_IFREG;
     }
@@ -39,7 +43,7 @@ void stat_of(const struct options *o, const struct attr *attr, struct stat *st_o
 {
     *st_out = (struct stat){0};
     st_out->st_ino = attr->ino;
-    st_out->st_mode = type_bits(attr->type) | ((mode_t)attr->mode & 07777 & ~o->umask);
+    st_out->st_mode = stat_type(attr->type) | ((mode_t)attr->mode & 07777 & ~o->umask);
     st_out->st_nlink = attr->nlink;
     st_out->st_uid = o->has_uid ? o->uid : attr->uid;
     st_out->st_gid = o->has_gid ? o->gid : attr->gid;

@@ -10,6 +10,8 @@
 
 /* As stat(2) shows them on a mount with these options. */
 void stat_of(const struct options *options, const struct attr *attr, struct stat *st_out);
+/* S_IFREG and its like, of an enum inode_type. */
+mode_t stat_type(uint8_t type);
 struct timespec stat_timespec(int64_t ns);
 /* A time in the unit of attributes; beyond their range the last second within it. */
 int64_t stat_time_ns(struct timespec t);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kvfs/file/file.h"
+#include "kvfs/link/stat.h"
 #include "kvfs/ops/operations.h"
 #include "kvfs/reply/reply.h"
 #include "sync/base/error.h"
@@ -74,7 +75,7 @@ static bool put_plain(struct listing *l, const char *name, uint64_t ino, uint8_t
     struct fuse_entry_param e = {0};
 
     e.attr.st_ino = ino;
-    e.attr.st_mode = type == INODE_DIRECTORY ? S_IFDIR : type == INODE_SYMLINK ? S_IFLNK : S_IFREG;
+    e.attr.st_mode = stat_type(type);
     return put_entry(l, name, &e, cookie);
 }
 

@@ -200,13 +200,22 @@ static void make(fuse_req_t req, fuse_ino_t parent, const char *name, enum comma
 
 void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t device)
 {
-    struct command_body body = {.mode = (uint16_t)(mode & 07777), .flags = 1};
+    struct command_body body = {.mode = (uint16_t)(mode & 07777)};
 
-    if (!S_ISREG(mode)) {
+    switch (mode & S_IFMT) {
+    case S_IFREG:
+        body.flags = 1;
+        make(req, parent, name, COMMAND_CREATE, &body);
+        break;
+    case S_IFIFO:
+    case S_IFSOCK: /* bind(2). Whoever opens it is connected by the kernel of his machine */
+        body.type = S_ISFIFO(mode) ? INODE_FIFO : INODE_SOCKET;
+        make(req, parent, name, COMMAND_MKNOD, &body);
+        break;
+    default: /* devices: their numbers mean one machine, and would open its hardware on all */
         fuse_reply_err(req, EPERM);
-        return;
+        break;
     }
-    make(req, parent, name, COMMAND_CREATE, &body);
 }
 
 void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)

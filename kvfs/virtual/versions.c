@@ -40,6 +40,12 @@ static bool is_version(const struct version_row *row)
     return !row->attributes_only && row->version != 0 && row->type != INODE_DIRECTORY;
 }
 
+/* A deletion is an empty file, whatever it was that was deleted. */
+static uint8_t shown_type(const struct version_row *row)
+{
+    return row->deleted ? INODE_FILE : row->type;
+}
+
 static void fail_version(struct call *call, int code)
 {
     call_fail(call, code == KV_E_NOVERSION || code == KV_E_STALE ? KV_E_NOENT : code);
@@ -148,7 +154,7 @@ static void take_version(struct call *call, struct cursor *rows, struct page_end
     call->opendir.last.deleted = row.deleted;
     call->opendir.last.any = true;
     version_name_format(row.version, row.deleted, name);
-    buffer_put_u8(&call->opendir.names, row.type == INODE_SYMLINK ? INODE_SYMLINK : INODE_FILE);
+    buffer_put_u8(&call->opendir.names, shown_type(&row));
     buffer_put_bytes(&call->opendir.names, name, strlen(name) + 1);
 }
 
@@ -306,7 +312,7 @@ static void reply_version(struct call *call, const struct version_row *row, uint
     v->directory = parent->directory;
     v->number = row->version;
     v->deleted = row->deleted;
-    v->attr = (struct attr){.type = row->type == INODE_SYMLINK && !row->deleted ? INODE_SYMLINK : INODE_FILE,
+    v->attr = (struct attr){.type = shown_type(row),
                             .mode = version_mode(row, needs),
                             .uid = row->uid,
                             .gid = row->gid,

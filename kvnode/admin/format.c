@@ -104,10 +104,20 @@ void format_author(uint32_t uid, const char *node, char *out, size_t size)
     snprintf(out, size, "%s@%s", user, node);
 }
 
+const char *format_type(uint8_t type)
+{
+    static const char *const types[] = {[INODE_FILE] = "file",
+                                        [INODE_DIRECTORY] = "directory",
+                                        [INODE_SYMLINK] = "symlink",
+                                        [INODE_FIFO] = "fifo",
+                                        [INODE_SOCKET] = "socket"};
+    return type < sizeof types / sizeof types[0] && types[type] != NULL ? types[type] : "?";
+}
+
 void format_mode(uint8_t type, uint16_t mode, char out[static 11])
 {
-    static const char letters[] = "rwxrwxrwx";
-    out[0] = type == INODE_DIRECTORY ? 'd' : type == INODE_SYMLINK ? 'l' : '-';
+    static const char kinds[] = "--dlps", letters[] = "rwxrwxrwx";
+    out[0] = type < sizeof kinds - 1 ? kinds[type] : '-';
     for (int i = 0; i < 9; i++)
         out[1 + i] = (mode >> (8 - i) & 1) != 0 ? letters[i] : '-';
     if ((mode & 04000) != 0)
@@ -237,9 +247,10 @@ json_t *json_version_row(const struct version_row *row)
     format_revision(row->revision, revision, sizeof revision);
     format_time_utc(row->wall_ns, when, sizeof when);
     format_author(row->author_uid, row->author_node, author, sizeof author);
-    return json_pack("{s:I, s:s, s:s, s:s, s:I, s:s, s:I, s:b, s:b, s:b, s:s}", "version",
+    return json_pack("{s:I, s:s, s:s, s:s, s:I, s:s, s:s, s:I, s:b, s:b, s:b, s:s}", "version",
                      (json_int_t)row->version, "revision", revision, "time", when, "author", author,
-                     "author_uid", (json_int_t)row->author_uid, "author_node", row->author_node, "size",
-                     (json_int_t)row->size, "current", row->current != 0, "deleted", row->deleted != 0,
-                     "attributes_only", row->attributes_only != 0, "operation", version_row_op(row));
+                     "author_uid", (json_int_t)row->author_uid, "author_node", row->author_node, "type",
+                     format_type(row->type), "size", (json_int_t)row->size, "current", row->current != 0,
+                     "deleted", row->deleted != 0, "attributes_only", row->attributes_only != 0, "operation",
+                     version_row_op(row));
 }

@@ -23,6 +23,8 @@ void format_author(uint32_t uid, const char *node, char *out, size_t size);
 void format_user(uint32_t uid, char *out, size_t size);
 void format_group(uint32_t gid, char *out, size_t size);
 /* "-rw-r--r--". */
+/* "file", "directory", "symlink", "fifo", "socket". */
+const char *format_type(uint8_t type);
 void format_mode(uint8_t type, uint16_t mode, char out[static 11]);
 /* "0.4 s", "35 s", "12 min". */
 void format_duration(uint64_t ms, char *out, size_t size);

@@ -25,16 +25,22 @@ static void print(const struct admin *a, const struct value *v)
     json_line(object);
 }
 
-/* Whether the key is a symbolic link; then the failure has been told. Links are followed by mounts, whose
- * paths they mean. */
-static bool is_link(struct request_link *l, const char *key)
+/* Whether the key has no value because of what it is; then the failure has been told. Links are followed by
+ * mounts, whose paths they mean. */
+static bool has_no_value(struct request_link *l, const char *key)
 {
     union request_body body;
     union answer_body answer;
     struct attr attr;
     char *shown = NULL;
     request_restart_clock(l);
-    if (request_resolve(l, key, l->admin->opt[OPT_LOCAL] != NULL, &attr) != 0 || attr.type != INODE_SYMLINK)
+    if (request_resolve(l, key, l->admin->opt[OPT_LOCAL] != NULL, &attr) != 0)
+        return false;
+    if (attr.type == INODE_FIFO || attr.type == INODE_SOCKET) {
+        admin_fail(l->admin, EXIT_REFUSED, key, "it is a %s: it has no value", format_type(attr.type));
+        return true;
+    }
+    if (attr.type != INODE_SYMLINK)
         return false;
     body.readlink = (struct inode_request){.at = request_at(l), .ino = attr.ino};
     int rc = request_ask(l, MESSAGE_READLINK, &body, &answer);
@@ -69,7 +75,7 @@ int verb_get(struct admin *a)
                           : fetch_value(&l, key, a->opt[OPT_LOCAL] != NULL, &v);
     if (rc == 0)
         print(a, &v);
-    else if (rc == KV_E_INVAL && version == 0 && is_link(&l, key))
+    else if (rc == KV_E_INVAL && version == 0 && has_no_value(&l, key))
         exit = EXIT_REFUSED;
     else
         exit = cluster_fail(&l, key, rc, false);

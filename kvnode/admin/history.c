@@ -24,6 +24,8 @@ static void print_row(const struct admin *a, const struct version_row *row)
     format_time(row->wall_ns, when, sizeof when);
     format_author(row->author_uid, row->author_node, author, sizeof author);
     format_size(row->size, size, sizeof size);
+    if (row->type == INODE_FIFO || row->type == INODE_SOCKET)
+        snprintf(size, sizeof size, "%s", format_type(row->type));
     printf("%-8s %-20s %-10s %s%s%s\n", version, when, author, row->deleted ? "-" : size,
            row->current ? "   current" : "", row->attributes_only ? "   attributes" : "");
 }

@@ -69,7 +69,7 @@ static void print_row(struct printer *p, const struct log_row *r)
         snprintf(version, sizeof version, "%" PRIu64 "%s", r->row.version, r->row.deleted ? ".deleted" : "");
     /* A directory that `set` made on the way is no set. */
     bool made = r->row.type == INODE_DIRECTORY && r->row.op == COMMAND_SET;
-    bool sized = !r->row.deleted && r->row.type != INODE_DIRECTORY;
+    bool sized = !r->row.deleted && (r->row.type == INODE_FILE || r->row.type == INODE_SYMLINK);
     printf("%-19s  %-9s %-10s %10s  %-12s  ", when,
            made ? command_op_name(COMMAND_MKDIR) : version_row_op(&r->row), version, sized ? size : "-",
            author);

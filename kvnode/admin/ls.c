@@ -105,14 +105,13 @@ static int find_authors(struct request_link *l, uint64_t directory, struct listi
 static void print_entry(const struct admin *a, const struct entry *e)
 {
     const struct attr *t = &e->attr;
-    static const char *const types[] = {"?", "file", "directory", "symlink"};
     char mode[11], user[64], group[64], when[32];
     if (a->opt[OPT_JSON] != NULL) {
         format_time_utc(t->mtime_ns, when, sizeof when);
-        json_t *object = json_pack(
-            "{s:s, s:i, s:I, s:I, s:I, s:s, s:I, s:I}", "type", types[t->type <= 3 ? t->type : 0], "mode",
-            (int)t->mode, "uid", (json_int_t)t->uid, "gid", (json_int_t)t->gid, "size", (json_int_t)t->size,
-            "time", when, "version", (json_int_t)t->version, "ino", (json_int_t)t->ino);
+        json_t *object = json_pack("{s:s, s:i, s:I, s:I, s:I, s:s, s:I, s:I}", "type", format_type(t->type),
+                                   "mode", (int)t->mode, "uid", (json_int_t)t->uid, "gid", (json_int_t)t->gid,
+                                   "size", (json_int_t)t->size, "time", when, "version",
+                                   (json_int_t)t->version, "ino", (json_int_t)t->ino);
         json_set_bytes(object, "name", e->name, e->len);
         if (a->opt[OPT_LONG] != NULL)
             json_object_set_new(object, "author", json_string(e->author));

@@ -125,7 +125,7 @@ static int load_inode(struct load *l, const struct state_row *of_file)
     if (row.ino == KV_ROOT_INO && row.type != INODE_DIRECTORY)
         return damaged(l, "inode", row.ino);
     if (row.size > INT64_MAX || of_file->ids.n != value_chunks(row.size) ||
-        (row.size > 0 && (row.type == INODE_DIRECTORY || row.fresh)))
+        (row.size > 0 && ((row.type != INODE_FILE && row.type != INODE_SYMLINK) || row.fresh)))
         return damaged(l, "size of inode", row.ino);
     in = row.ino == KV_ROOT_INO ? l->s->root : inode_new(l->s, row.ino, row.type);
     if (in == NULL)

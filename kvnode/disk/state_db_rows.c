@@ -169,7 +169,7 @@ bool inode_row_read(sqlite3_stmt *st, struct inode_row *row_out)
     row_out->fresh = get_number(&c) != 0;
     row_out->creation = get_number(&c);
     row_out->content_digest = get_number(&c);
-    return type >= INODE_FILE && type <= INODE_SYMLINK;
+    return type >= INODE_FILE && type <= INODE_SOCKET;
 }
 
 int inode_row_bind(sqlite3_stmt *st, const struct inode_row *row)

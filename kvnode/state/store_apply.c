@@ -82,7 +82,7 @@ static int (*const operations[COMMAND_OP_COUNT])(struct apply *ap) = {
     [COMMAND_UNLINK] = apply_unlink,   [COMMAND_RMDIR] = apply_rmdir,     [COMMAND_RENAME] = apply_rename,
     [COMMAND_SETATTR] = apply_setattr, [COMMAND_PUBLISH] = apply_publish, [COMMAND_SET] = apply_set,
     [COMMAND_DEL] = apply_del,         [COMMAND_SETTING] = apply_setting, [COMMAND_CLOCK] = apply_clock,
-    [COMMAND_PRUNE] = apply_prune,
+    [COMMAND_PRUNE] = apply_prune,     [COMMAND_MKNOD] = apply_mknod,
 #ifdef KVFS_NEXT_LEVEL
     [COMMAND_NEXT] = apply_setting,
 #endif

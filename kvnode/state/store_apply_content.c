@@ -410,8 +410,8 @@ int apply_set(struct apply *ap)
         in = at.inode;
         if (in->type == INODE_DIRECTORY)
             return KV_E_ISDIR;
-        if (in->type == INODE_SYMLINK)
-            return KV_E_LOOP;
+        if (in->type != INODE_FILE)
+            return in->type == INODE_SYMLINK ? KV_E_LOOP : KV_E_INVAL;
         rv = permission_check(&ap->who, in, 2);
         if (rv != KV_OK)
             return rv;

@@ -83,7 +83,8 @@ int apply_create(struct apply *ap)
     return KV_OK;
 }
 
-int apply_mkdir(struct apply *ap)
+/* What has nothing in it. */
+static int make_empty(struct apply *ap, uint8_t type)
 {
     struct inode *parent, *in;
     struct dentry *d;
@@ -91,13 +92,23 @@ int apply_mkdir(struct apply *ap)
 
     if (rv != KV_OK)
         return rv;
-    rv = name_add(ap, parent, d, ap->body->name, ap->body->name_len, INODE_DIRECTORY, ap->body->mode, &in);
+    rv = name_add(ap, parent, d, ap->body->name, ap->body->name_len, type, ap->body->mode, &in);
     if (rv < 0)
         return rv;
     name_added(ap, in->names, &content);
     ap->result->created = 1;
     inode_attr(in, &ap->result->attr);
     return KV_OK;
+}
+
+int apply_mkdir(struct apply *ap)
+{
+    return make_empty(ap, INODE_DIRECTORY);
+}
+
+int apply_mknod(struct apply *ap)
+{
+    return make_empty(ap, ap->body->type);
 }
 
 int apply_symlink(struct apply *ap)

@@ -328,6 +328,7 @@ void history_settle_aside(struct apply *ap, struct dentry *d);
 int apply_create(struct apply *ap);
 int apply_mkdir(struct apply *ap);
 int apply_symlink(struct apply *ap);
+int apply_mknod(struct apply *ap);
 int apply_unlink(struct apply *ap);
 int apply_rmdir(struct apply *ap);
 int apply_rename(struct apply *ap);

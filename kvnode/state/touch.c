@@ -174,6 +174,7 @@ static void touch_body(struct record *r, const struct store *s, uint8_t op, cons
     case COMMAND_CREATE:
     case COMMAND_MKDIR:
     case COMMAND_SYMLINK:
+    case COMMAND_MKNOD:
     case COMMAND_UNLINK:
     case COMMAND_RMDIR:
         touch_name(r, s, body->parent, body->name, body->name_len);

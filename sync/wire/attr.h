@@ -14,7 +14,14 @@ struct layout; /* layout.h */
 #define KV_CHUNK_SIZE 65536
 #define KV_ROOT_INO 1 /* the root directory, group 0 */
 
-enum inode_type { INODE_FILE = 1, INODE_DIRECTORY = 2, INODE_SYMLINK = 3 };
+enum inode_type {
+    INODE_FILE = 1,
+    INODE_DIRECTORY = 2,
+    INODE_SYMLINK = 3,
+    /* Names for what the kernel of one machine connects; no content. From level 2 on. */
+    INODE_FIFO = 4,
+    INODE_SOCKET = 5,
+};
 
 struct attr {
     uint64_t ino;  /* group << 48 | number; never reused */

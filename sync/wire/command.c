@@ -199,11 +199,14 @@ static void body_fields(struct walk *w, uint8_t op, struct command_body *body)
         break;
     case COMMAND_CREATE:
     case COMMAND_MKDIR:
+    case COMMAND_MKNOD:
         walk_u64(w, &body->parent);
         walk_string(w, &body->name, &body->name_len, name_max);
         walk_u16(w, &body->mode);
         if (op == COMMAND_CREATE)
             walk_u8(w, &body->flags);
+        if (op == COMMAND_MKNOD)
+            walk_u8(w, &body->type);
         break;
     case COMMAND_SYMLINK:
         walk_u64(w, &body->parent);
@@ -310,6 +313,8 @@ static int body_flags_check(uint8_t op, const struct command_body *body)
         return KV_E_PROTOCOL;
     if ((body->flags & ~allowed) != 0 || (body->valid & ~SETATTR_VALID) != 0 || (body->mode & ~07777) != 0)
         return KV_E_PROTOCOL;
+    if (op == COMMAND_MKNOD && body->type != INODE_FIFO && body->type != INODE_SOCKET)
+        return KV_E_PROTOCOL;
     return KV_OK;
 }
 
@@ -338,6 +343,7 @@ int command_body_decode(uint8_t op, const void *bytes, size_t len, struct comman
         return name_check(body_out->name, body_out->name_len);
     case COMMAND_CREATE:
     case COMMAND_MKDIR:
+    case COMMAND_MKNOD:
     case COMMAND_UNLINK:
     case COMMAND_RMDIR:
         return name_check(body_out->name, body_out->name_len);

@@ -63,8 +63,9 @@ enum command_op {
     COMMAND_PRUNE = 18,   /* u64 session, u64 seq, string path: the first STORE_DEL_MAX names below path go,
                              children first; for a recursive DEL under (session, seq), KV_E_STALE if that
                              number was executed (session 0: not asked) */
+    COMMAND_MKNOD = 19,   /* u64 parent, string name, u16 mode, u8 type: INODE_FIFO or INODE_SOCKET */
 #ifdef KVFS_NEXT_LEVEL
-    COMMAND_NEXT = 19, /* as COMMAND_SETTING; of a level that only tests have, see feature.h */
+    COMMAND_NEXT = 20, /* as COMMAND_SETTING; of a level that only tests have, see feature.h */
 #endif
     COMMAND_OP_COUNT
 };
@@ -151,6 +152,7 @@ struct command_body {
     size_t name_len, new_name_len, target_len, path_len, value_len;
     uint32_t part;
     uint16_t mode;
+    uint8_t type;         /* enum inode_type */
     uint8_t valid, flags; /* flags: exclusive, MOVE_*, recursive, PUBLISH_*, SET_* */
     uint32_t uid, gid;
     int64_t mtime_ns, atime_ns;

@@ -3,6 +3,8 @@
 unsigned feature_level_of(const struct command *cmd)
 {
     switch (cmd->op) {
+    case COMMAND_MKNOD:
+        return 2;
 #ifdef KVFS_NEXT_LEVEL
     case COMMAND_NEXT:
         return 3;

@@ -58,6 +58,13 @@ if has nano && has script; then
     is "nano saves" "hello" "$(head -n 1 nanofile 2>/dev/null)"
 fi
 
+if has tmux; then
+    succeeds "tmux starts on a socket here" timeout 20 tmux -S "$PWD/tmux.sock" -f /dev/null new-session -d cat
+    is "and is found by it" "1" "$(timeout 20 tmux -S "$PWD/tmux.sock" list-sessions | wc -l)"
+    succeeds "and ended" timeout 20 tmux -S "$PWD/tmux.sock" kill-server
+    rm -f tmux.sock
+fi
+
 mkdir tree tree/sub
 echo one >tree/a; echo two >tree/sub/b; ln -s a tree/link; chmod 600 tree/a
 touch -d '2020-02-03 04:05:06 UTC' tree/sub/b

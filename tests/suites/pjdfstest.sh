@@ -4,8 +4,7 @@
 #   KVFS=build/kvfs/kvfs KVNODE=build/kvnode/kvnode tests/mount/run.sh 1500 tests/suites/pjdfstest.sh CHECKOUT [TEST]...
 #
 # CHECKOUT has the built program (pjdfstest) in it. TEST: a folder or file below CHECKOUT/tests; without, all.
-# Where a test goes through kinds of files, it does so here for those that kvfs has: regular ones, directories and
-# symbolic links. A check whose subject is missing here is no failure: making a hard link or a special file, as far as
+# Where a test goes through kinds of files, it does so here for those that kvfs has: all but devices. A check whose subject is missing here is no failure: making a hard link or a special file, as far as
 # that should succeed; those that fail on a name which took part in that, until it is made anew; those that compare
 # times next to it; files above the limit. How many these are is told. SHOW: how many lines of each file.
 set -u
@@ -19,7 +18,7 @@ tests=$BASE/pjd
 mkdir -p "$M" "$tests"
 chmod 755 "$BASE" "$tests"
 cp -r "$checkout/tests" "$checkout/pjdfstest" "$tests"
-grep -rl 'for type' "$tests/tests" | xargs sed -i -E '/for type[0-9]* in/s/ (fifo|block|char|socket)//g'
+grep -rl 'for type' "$tests/tests" | xargs sed -i -E '/for type[0-9]* in/s/ (block|char)//g'
 cat >>"$tests/tests/misc.sh" <<'END'
 
 lacking= excused=

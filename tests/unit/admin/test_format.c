@@ -63,6 +63,15 @@ static void shows_modes(void **state)
     assert_string_equal(out, "-rws--x--x");
     format_mode(INODE_SYMLINK, 02600, out);
     assert_string_equal(out, "lrw---S---");
+    format_mode(INODE_FIFO, 0600, out);
+    assert_string_equal(out, "prw-------");
+    format_mode(INODE_SOCKET, 0755, out);
+    assert_string_equal(out, "srwxr-xr-x");
+    format_mode(250, 0, out);
+    assert_string_equal(out, "----------");
+    assert_string_equal(format_type(INODE_SOCKET), "socket");
+    assert_string_equal(format_type(0), "?");
+    assert_string_equal(format_type(250), "?");
 }
 
 static void names_authors_by_account_or_number(void **state)

@@ -26,6 +26,7 @@ struct damage {
 
 static const struct damage damages[] = {
     {"UPDATE inode SET type=9 WHERE ino=3", "inode 3", "inode 3", "a row of table inode: 3"},
+    {"UPDATE inode SET type=4 WHERE ino=3", "size of inode 3", DIGEST, DIGEST},
     {"UPDATE inode SET chunks='x' WHERE ino=3", "inode 3", "inode 3", "a row of table inode: 3"},
     {"UPDATE inode SET size=size+70000 WHERE ino=3", "size of inode 3", "a value of size 70006", DIGEST},
     {"UPDATE inode SET size=-1 WHERE ino=3", "size of inode 3", "a value of size 18446744073709551615",

@@ -242,6 +242,33 @@ static void a_name_keeps_counting_when_it_was_a_directory_between(void **state)
     assert_int_equal(world_version(&p->w, "n"), 2);
 }
 
+static void pipes_and_sockets_have_a_history_and_survive_a_restart(void **state)
+{
+    struct place *p = *state;
+    struct version_row row;
+    struct buffer b = BUFFER_INIT;
+    uint64_t ino;
+
+    assert_int_equal(world_mknod(&p->w, KV_ROOT_INO, "x", INODE_FIFO), KV_OK);
+    ino = p->w.result.attr.ino;
+    assert_int_equal(world_chmod(&p->w, ino, 0600), KV_OK);
+    assert_int_equal(world_unlink(&p->w, KV_ROOT_INO, "x"), KV_OK);
+    assert_int_equal(world_mknod(&p->w, KV_ROOT_INO, "x", INODE_SOCKET), KV_OK);
+    assert_string_equal(place_versions(p, "x"), "2* 1x 1a 1");
+    place_restart(p);
+    assert_int_equal(world_attr(&p->w, "x").type, INODE_SOCKET);
+    assert_int_equal(world_attr(&p->w, "x").size, 0);
+    assert_string_equal(place_versions(p, "x"), "2* 1x 1a 1");
+    assert_int_equal(history_read(place_history(p), KV_ROOT_INO, "x", 1, 1, 0, 100, &row, &b), KV_OK);
+    assert_int_equal(row.type, INODE_FIFO);
+    assert_int_equal(row.op, COMMAND_MKNOD);
+    assert_int_equal(b.len, 0);
+    save(p, "f", "file");
+    assert_int_equal(world_rename(&p->w, KV_ROOT_INO, "f", KV_ROOT_INO, "x"), KV_OK);
+    assert_string_equal(place_versions(p, "x"), "3* 2 1x 1a 1");
+    buffer_deinit(&b);
+}
+
 static void a_replaced_link_is_the_next_version(void **state)
 {
     struct place *p = *state;
@@ -535,6 +562,7 @@ int main(void)
         TEST(a_directory_made_anew_inherits_its_history),
         TEST(a_renamed_directory_takes_its_history_along),
         TEST(a_name_keeps_counting_when_it_was_a_directory_between),
+        TEST(pipes_and_sockets_have_a_history_and_survive_a_restart),
         TEST(a_replaced_link_is_the_next_version),
         TEST(history_is_read_in_pages),
         TEST(the_state_at_a_time_is_found),

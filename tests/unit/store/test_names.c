@@ -69,6 +69,56 @@ static void set_can_expect_a_version(void **state)
     assert_string_equal(world_get(w, "k"), "2");
 }
 
+static void pipes_and_sockets_are_names_without_content(void **state)
+{
+    struct world *w = *state;
+    struct command_body body = {
+        .parent = KV_ROOT_INO, .name = (const uint8_t *)"pipe", .name_len = 4, .mode = 0644};
+    struct edit e = {.kind = EDIT_WRITE, .data = (const uint8_t *)"x", .len = 1};
+    uint64_t bytes_before, ino;
+    struct store_usage usage;
+    struct buffer b = BUFFER_INIT;
+
+    store_usage(w->s, &usage);
+    bytes_before = usage.bytes;
+    assert_int_equal(world_mknod(w, KV_ROOT_INO, "pipe", INODE_FIFO), KV_OK);
+    ino = w->result.attr.ino;
+    assert_int_equal(w->result.created, 1);
+    assert_int_equal(w->result.attr.type, INODE_FIFO);
+    assert_int_equal(w->result.attr.mode, 0644);
+    assert_int_equal(w->result.attr.size, 0);
+    assert_int_equal(w->result.attr.version, 1);
+    assert_int_equal(w->n_events, 1);
+    assert_int_equal(w->events[0].kind, EVENT_CREATE);
+    assert_int_equal(w->events[0].attr.type, INODE_FIFO);
+    assert_int_equal(world_mknod(w, KV_ROOT_INO, "pipe", INODE_SOCKET), KV_E_EXIST);
+    assert_int_equal(world_mknod(w, KV_ROOT_INO, "socket", INODE_SOCKET), KV_OK);
+    assert_int_equal(world_attr(w, "socket").type, INODE_SOCKET);
+    assert_int_equal(world_command(w, COMMAND_CREATE, &body), KV_E_EXIST); /* also where it may exist */
+    /* What has content only. */
+    assert_int_equal(world_publish(w, ino, false, &e, 1), KV_E_INVAL);
+    assert_int_equal(world_set(w, "pipe", "x"), KV_E_INVAL);
+    assert_int_equal(world_set(w, "pipe/x", "x"), KV_E_NOTDIR);
+    assert_int_equal(store_read(w->s, ino, 0, 1, &b), KV_E_INVAL);
+    assert_int_equal(store_readlink(w->s, ino, &b), KV_E_INVAL);
+    store_usage(w->s, &usage);
+    assert_int_equal(usage.bytes, bytes_before);
+    /* As with any name. */
+    assert_int_equal(world_chmod(w, ino, 0600), KV_OK);
+    assert_int_equal(world_rmdir(w, KV_ROOT_INO, "pipe"), KV_E_NOTDIR);
+    assert_int_equal(world_exchange(w, KV_ROOT_INO, "pipe", KV_ROOT_INO, "socket"), KV_OK);
+    assert_int_equal(world_attr(w, "socket").type, INODE_FIFO);
+    assert_int_equal(world_rename(w, KV_ROOT_INO, "socket", KV_ROOT_INO, "pipe"), KV_OK);
+    assert_int_equal(world_ino(w, "pipe"), ino);
+    assert_int_equal(world_attr(w, "pipe").mode, 0600);
+    assert_int_equal(world_unlink(w, KV_ROOT_INO, "pipe"), KV_OK);
+    assert_string_equal(world_list(w, "/"), "");
+    /* Who may not write to the directory makes none there. */
+    become(w, 1000, 1000);
+    assert_int_equal(world_mknod(w, KV_ROOT_INO, "mine", INODE_FIFO), KV_E_ACCES);
+    buffer_deinit(&b);
+}
+
 static void creating_an_existing_file_finds_it_unless_exclusive(void **state)
 {
     struct world *w = *state;
@@ -697,6 +747,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(set_makes_missing_parents_if_asked),
         TEST(set_can_expect_a_version),
+        TEST(pipes_and_sockets_are_names_without_content),
         TEST(creating_an_existing_file_finds_it_unless_exclusive),
         TEST(reserved_and_bad_names_are_refused),
         TEST(listing_resumes_behind_a_cookie),

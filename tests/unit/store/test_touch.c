@@ -248,7 +248,7 @@ static void log_one(struct cache *c)
 
     w->instead = on_logged;
     w->instead_arg = c;
-    switch (roll(c, 14)) {
+    switch (roll(c, 15)) {
     case 0:
         world_create(w, parent, name);
         break;
@@ -282,6 +282,9 @@ static void log_one(struct cache *c)
         break;
     case 11:
         world_del(w, random_path(c), roll(c, 12) == 0);
+        break;
+    case 12:
+        world_mknod(w, parent, name, roll(c, 2) ? INODE_FIFO : INODE_SOCKET);
         break;
     default:
         world_set_bytes(w, random_path(c), name, 1 + roll(c, 1), SET_PARENTS, 0);

@@ -160,6 +160,14 @@ int world_symlink(struct world *w, uint64_t parent, const char *name, const char
     return world_command(w, COMMAND_SYMLINK, &body);
 }
 
+int world_mknod(struct world *w, uint64_t parent, const char *name, uint8_t type)
+{
+    struct command_body body = named(parent, name);
+
+    body.type = type;
+    return world_command(w, COMMAND_MKNOD, &body);
+}
+
 int world_unlink(struct world *w, uint64_t parent, const char *name)
 {
     struct command_body body = named(parent, name);

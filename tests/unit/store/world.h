@@ -51,6 +51,7 @@ int world_register(struct world *w, const char *nonce16, uint64_t *session_out);
 int world_create(struct world *w, uint64_t parent, const char *name);
 int world_mkdir(struct world *w, uint64_t parent, const char *name);
 int world_symlink(struct world *w, uint64_t parent, const char *name, const char *target);
+int world_mknod(struct world *w, uint64_t parent, const char *name, uint8_t type);
 int world_unlink(struct world *w, uint64_t parent, const char *name);
 int world_rmdir(struct world *w, uint64_t parent, const char *name);
 int world_rename(struct world *w, uint64_t parent, const char *name, uint64_t new_parent,

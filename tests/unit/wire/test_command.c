@@ -117,6 +117,18 @@ static void bodies_come_back(void **state)
     assert_int_equal(round_trip(COMMAND_SETATTR, &in, &out, &b), KV_OK);
     assert_int_equal(out.mtime_ns, -5);
     assert_true(out.atime_ns == INT64_MIN);
+    for (unsigned type = 0; type < 256; type++) {
+        in = (struct command_body){
+            .parent = 3, .name = (const uint8_t *)"pipe", .name_len = 4, .mode = 0600, .type = (uint8_t)type};
+        assert_int_equal(round_trip(COMMAND_MKNOD, &in, &out, &b),
+                         type == INODE_FIFO || type == INODE_SOCKET ? KV_OK : KV_E_PROTOCOL);
+        assert_int_equal(out.type, type);
+        assert_int_equal(out.mode, 0600);
+    }
+    in.type = INODE_FIFO;
+    in.name = (const uint8_t *)"a/b";
+    in.name_len = 3;
+    assert_int_equal(round_trip(COMMAND_MKNOD, &in, &out, &b), KV_E_INVAL);
     in = (struct command_body){.path = (const uint8_t *)"a/b",
                                .path_len = 3,
                                .flags = SET_PARENTS | SET_IF_VERSION,
