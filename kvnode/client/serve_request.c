@@ -8,7 +8,9 @@
 #include "kvnode/client/past.h"
 #include "kvnode/client/serve_json.h"
 #include "kvnode/group/events.h"
+#include "kvnode/group/leases.h"
 #include "kvnode/group/reads.h"
+#include "kvnode/state/touch.h"
 #include "sync/base/error.h"
 
 static void on_hello_ready(void *arg, int code)
@@ -89,12 +91,55 @@ static void on_read_ready(void *arg, int code)
     request_end(r);
 }
 
+/* Beyond so many commands under way it costs less to wait for them than to look at each. */
+#define TOUCHES_MAX 64
+
+/* The newest command under way that may change what is asked for, while this node holds a lease; 0: none. Who
+ * may see it is part of that, and is decided along the directories above, which a request by number does not
+ * name. */
+static uint64_t waits_for(const struct client_conn *c, uint8_t type, const union request_body *in)
+{
+    const struct touch_list *touches = leases_touches(c->owner->group->leases);
+    const struct store *store = c->owner->group->store;
+
+    if (touch_count(touches) == 0)
+        return 0;
+    if (touch_count(touches) > TOUCHES_MAX)
+        return touch_newest(touches);
+    switch (type) {
+    case MESSAGE_RESOLVE:
+        return touch_on_path(touches, store, in->resolve.path.data, in->resolve.path.len, UINT64_MAX);
+    case MESSAGE_GET:
+        return touch_on_path(touches, store, in->get.path.data, in->get.path.len, UINT64_MAX);
+    default:
+        break;
+    }
+    if (!c->who.trusted)
+        return touch_newest(touches);
+    switch (type) {
+    case MESSAGE_LOOKUP:
+        return touch_on_entry(touches, store, in->lookup.parent, in->lookup.name.data, in->lookup.name.len,
+                              UINT64_MAX);
+    case MESSAGE_GETATTR:
+        return touch_on(touches, in->getattr.ino, TOUCH_ANY, UINT64_MAX);
+    case MESSAGE_READ:
+        return touch_on(touches, in->read.ino, TOUCH_ANY, UINT64_MAX);
+    case MESSAGE_OPEN:
+        return touch_on(touches, in->open.ino, TOUCH_ANY, UINT64_MAX);
+    default:
+        return touch_newest(touches);
+    }
+}
+
 static int on_read(struct client_conn *c, const struct frame *frame, const union request_body *in)
 {
     uint8_t at = frame->type == MESSAGE_STATFS || frame->type == MESSAGE_CLOSE ? READ_LOCAL
                  : frame->type == MESSAGE_BARRIER                              ? READ_LINEARIZABLE
                                                                                : in->at;
+    const struct group *group = c->owner->group;
+    uint64_t index = 0;
     struct request *r;
+    bool leased;
 
     if (at > READ_LINEARIZABLE) {
         answer_code(c, frame->id, KV_E_PROTOCOL, "malformed read");
@@ -104,10 +149,20 @@ static int on_read(struct client_conn *c, const struct frame *frame, const union
         answer_read(c, frame->id, frame->type, in, KV_OK);
         return 0;
     }
+    leased = leases_current(group->leases);
+    if (leased)
+        index = waits_for(c, frame->type, in);
+    if (leased && index <= store_applied(group->store)) {
+        answer_read(c, frame->id, frame->type, in, KV_OK);
+        return 0;
+    }
     r = request_keep(c, frame, in);
     if (r == NULL)
         return -ENOMEM;
-    reads_start(c->owner->group->reads, on_read_ready, r);
+    if (leased)
+        reads_start_behind(group->reads, index, on_read_ready, r);
+    else
+        reads_start(group->reads, on_read_ready, r);
     return 0;
 }
 

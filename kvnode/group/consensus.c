@@ -11,6 +11,7 @@
 #include "sync/base/log.h"
 #include "sync/raft/engine/engine.h"
 
+#define LEASE_MS 200 /* of a read lease: so long, once, writers wait for a holder that does not answer */
 #define EXIT_DAMAGED 70
 /* How long a leader with a full disk waits between two tries to hand over, and a
  * node with one before it says so again. */
@@ -149,7 +150,8 @@ static void op_send(void *ctx, struct engine_message *m)
     struct buffer *out = NULL;
 
     if (!c->voteless || !is_about_votes(m))
-        out = c->callbacks.send_begin(c->callbacks.arg, m->to);
+        out = c->callbacks.send_begin(c->callbacks.arg, m->to,
+                                      m->type == RAFT_MESSAGE_LEASE || m->type == RAFT_MESSAGE_GRANT);
     if (out != NULL) {
         message_encode(m, out);
         c->callbacks.send_end(c->callbacks.arg, m->to);
@@ -352,7 +354,10 @@ int consensus_open(const struct consensus_config *config, uv_loop_t *loop,
     if (getrandom(&ec.seed, sizeof ec.seed, 0) != (ssize_t)sizeof ec.seed)
         ec.seed = (uint32_t)clock_boot_ns();
     ops.ctx = c;
+    ec.lease_ms = config->election_ms * 2 / 5 < LEASE_MS ? config->election_ms * 2 / 5 : LEASE_MS;
     rv = engine_new(&ec, &ops, &c->engine);
+    if (rv == 0)
+        engine_refuse_leases(c->engine, true);
     if (rv != 0)
         goto err;
     *exists_out = c->log.n_entries > 0 || c->log.snapshot.index > 0;
@@ -526,6 +531,38 @@ int consensus_read_index(struct consensus *c, uint64_t token)
 bool consensus_lease_valid(struct consensus *c)
 {
     return c->started && engine_lease_valid(c->engine, clock_boot_ms());
+}
+
+void consensus_want_lease(struct consensus *c, bool want)
+{
+    if (c->started && !c->closing)
+        checked(c, engine_want_lease(c->engine, clock_boot_ms(), want), "about a lease");
+}
+
+void consensus_refuse_leases(struct consensus *c, bool refuse)
+{
+    engine_refuse_leases(c->engine, refuse);
+}
+
+uint64_t consensus_accepted(const struct consensus *c)
+{
+    return engine_accepted_index(c->engine);
+}
+
+void consensus_invalidated(struct consensus *c, uint64_t index)
+{
+    if (c->started && !c->closing)
+        checked(c, engine_invalidated(c->engine, clock_boot_ms(), index), "about a lease");
+}
+
+uint64_t consensus_invalidated_index(const struct consensus *c)
+{
+    return engine_invalidated_index(c->engine);
+}
+
+uint64_t consensus_lease_until(const struct consensus *c)
+{
+    return c->started && !c->closing ? engine_lease_until(c->engine) : 0;
 }
 
 int consensus_transfer(struct consensus *c, uint64_t to)

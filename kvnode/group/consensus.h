@@ -30,9 +30,9 @@ struct consensus_callbacks {
     void (*on_leadership)(void *arg);
     /* A read of consensus_read_index(); code 0: index must be applied before it is served. */
     void (*on_read)(void *arg, uint64_t token, uint64_t index, int code);
-    /* Where the bytes of a message to a peer go; NULL: no link, it is dropped.
-     * send_end() follows. */
-    struct buffer *(*send_begin)(void *arg, uint64_t peer);
+    /* Where the bytes of a message to a peer go; NULL: no link, it is dropped. lease: the message is about
+     * read leases, which earlier versions do not know. send_end() follows. */
+    struct buffer *(*send_begin)(void *arg, uint64_t peer, bool lease);
     void (*send_end)(void *arg, uint64_t peer);
     /* The peer needs a state file; ends with consensus_snapshot_sent()/_failed(). */
     void (*send_snapshot)(void *arg, uint64_t peer);
@@ -85,6 +85,13 @@ int consensus_submit(struct consensus *c, struct entry *const *entries, size_t n
 int consensus_read_index(struct consensus *c, uint64_t token);
 /* Leader: the commit index is current without asking anybody (lease). */
 bool consensus_lease_valid(struct consensus *c);
+/* Read leases, see sync/raft/engine/engine.h. */
+void consensus_want_lease(struct consensus *c, bool want);
+void consensus_refuse_leases(struct consensus *c, bool refuse); /* leader; at first true */
+uint64_t consensus_accepted(const struct consensus *c);
+void consensus_invalidated(struct consensus *c, uint64_t index);
+uint64_t consensus_invalidated_index(const struct consensus *c); /* UINT64_MAX: of another term */
+uint64_t consensus_lease_until(const struct consensus *c);       /* clock_boot_ms(); 0: none */
 int consensus_transfer(struct consensus *c, uint64_t to /* 0: choose */);
 /* End of a loop turn. */
 void consensus_turn_end(struct consensus *c);

@@ -12,6 +12,7 @@
 #include "kvnode/disk/state_db_internal.h"
 #include "kvnode/group/events.h"
 #include "kvnode/group/leadership.h"
+#include "kvnode/group/leases.h"
 #include "kvnode/group/incoming.h"
 #include "kvnode/group/install_meta.h"
 #include "kvnode/group/outgoing.h"
@@ -62,15 +63,17 @@ int group_new(uint16_t number, const char *dir, const struct group_owner *owner,
     uv_idle_init(owner->loop, &g->behind);
     g->writeback_wake.data = g->behind.data = g;
     peer_handlers_enter(&g->handlers, PEER_RAFT, on_raft, g);
+    peer_handlers_enter(&g->handlers, PEER_LEASE, on_raft, g);
     leadership_init(g);
     g->events = events_new();
     g->reads = reads_new(g);
+    g->leases = leases_new(g);
     g->writes = writes_new(g);
     g->outgoing = outgoing_new(g);
     g->incoming = incoming_new(g);
     g->verify = verify_new(g);
-    return g->events != NULL && g->reads != NULL && g->writes != NULL && g->outgoing != NULL &&
-                   g->incoming != NULL && g->verify != NULL
+    return g->events != NULL && g->reads != NULL && g->leases != NULL && g->writes != NULL &&
+                   g->outgoing != NULL && g->incoming != NULL && g->verify != NULL
                ? 0
                : -ENOMEM;
 }
@@ -241,6 +244,7 @@ void group_free(struct group *g)
         return;
     verify_free(g->verify);
     writes_free(g->writes);
+    leases_free(g->leases);
     reads_free(g->reads);
     store_free(g->store);
     journal_free(g->journal);

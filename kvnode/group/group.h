@@ -37,6 +37,7 @@
 
 struct events;
 struct incoming;
+struct leases;
 struct outgoing;
 struct reads;
 struct scrub;
@@ -87,6 +88,7 @@ struct group {
     struct consensus *consensus;
     struct events *events;
     struct incoming *incoming;
+    struct leases *leases;
     struct outgoing *outgoing;
     struct reads *reads;
     struct reserve reserve; /* promised to clients */

@@ -6,6 +6,7 @@
  * it is go on. */
 #include <errno.h>
 
+#include "kvnode/group/leases.h"
 #include "kvnode/group/reads.h"
 #include "kvnode/group/writes.h"
 #include "kvnode/group/group.h"
@@ -65,6 +66,7 @@ static void apply_some(struct group *g, uint64_t index, struct entry *e)
         else
             store_skip(g->store, index);
         digest_ring_note(&g->digests, index, store_digest(g->store));
+        leases_applied(g->leases, index);
         reads_applied(g->reads);
     }
     turn_part(g->owner->turn, since, "apply", op_name(e), 0);

@@ -8,6 +8,7 @@
 #include "kvnode/disk/state_db.h"
 #include "kvnode/group/events.h"
 #include "kvnode/group/group.h"
+#include "kvnode/group/leases.h"
 #include "kvnode/group/reads.h"
 #include "kvnode/group/scrub.h"
 #include "kvnode/group/writes.h"
@@ -141,6 +142,7 @@ void group_store_drop(struct group *g, enum condition why, struct dropped *dropp
     g->writeback = NULL;
     if (group_store_new(g, &g->journal, &g->store) != 0)
         group_die("out of memory");
+    leases_reset(g->leases);
 }
 
 void dropped_free(struct dropped *d)
@@ -161,6 +163,7 @@ void group_store_replace(struct group *g, struct journal *journal, struct store 
     g->writeback = writeback;
     if (g->condition == CONDITION_REPLACING)
         group_condition(g, CONDITION_SERVING);
+    leases_reset(g->leases);
     digest_ring_reset(&g->digests, store_applied(store), store_digest(store));
     scrub_resume(g->scrub);
     events_reset(g->events, store_applied(store));

@@ -11,6 +11,7 @@
 #include "kvnode/group/level.h"
 #include "kvnode/group/incoming.h"
 #include "kvnode/group/outgoing.h"
+#include "kvnode/group/leases.h"
 #include "kvnode/group/reads.h"
 #include "kvnode/group/scrub.h"
 #include "kvnode/group/writes.h"
@@ -65,12 +66,12 @@ void group_linked(struct group *g, uint64_t peer)
     outgoing_linked(g->outgoing, peer);
 }
 
-static struct buffer *on_send_begin(void *arg, uint64_t peer)
+static struct buffer *on_send_begin(void *arg, uint64_t peer, bool lease)
 {
     const struct group *g = arg;
     const struct peer_links *links = g->owner->links;
 
-    return links->begin(links->arg, g->number, peer, PEER_RAFT, 0);
+    return links->begin(links->arg, g->number, peer, lease ? PEER_LEASE : PEER_RAFT, 0);
 }
 
 static void on_send_end(void *arg, uint64_t peer)
@@ -134,6 +135,7 @@ uint64_t group_turn_end(struct group *g)
     since = clock_boot_ns();
     reads_turn_end(g->reads);
     writes_turn_end(g->writes);
+    leases_turn_end(g->leases);
     consensus_turn_end(g->consensus);
     /* Leadership may just have changed: what waited for that goes now. */
     reads_turn_end(g->reads);
@@ -236,5 +238,6 @@ void group_beat(struct group *g, uint64_t now_ms)
     level_beat(g);
     writes_beat(g->writes, now_ms);
     reads_beat(g->reads, now_ms);
+    leases_beat(g->leases, now_ms);
     scrub_beat(g->scrub, now_ms);
 }

@@ -39,6 +39,9 @@ struct peer_links {
     void (*each)(void *arg, void *to, void (*emit)(void *to, const struct peer_glance *peer));
     /* The highest feature level that all members know, who are all heard; 0: one is not. */
     uint64_t (*level)(void *arg);
+    /* The shortest election timeout of all members, ms; UINT64_MAX: there are no others; 0: one has not told.
+     */
+    uint64_t (*election_ms)(void *arg);
 };
 
 #endif

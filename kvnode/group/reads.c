@@ -22,6 +22,7 @@ struct waiter {
     uint64_t index;  /* once known: apply this first */
     uint64_t number; /* among those with the same index */
     STAILQ_ENTRY(waiter) link;
+    bool leased;                  /* under a lease: the index may be taken back */
     RB_ENTRY(waiter) place;       /* in reads.applying */
     TAILQ_ENTRY(waiter) deadline; /* in reads.deadlines, while in applying */
 };
@@ -149,6 +150,8 @@ static struct waiter *waiter_new(reads_done *done, void *arg, uint64_t index)
     return w;
 }
 
+static void serve_applied(struct reads *r);
+
 void reads_start(struct reads *r, reads_done *done, void *arg)
 {
     struct waiter *w;
@@ -163,6 +166,20 @@ void reads_start(struct reads *r, reads_done *done, void *arg)
         return;
     }
     STAILQ_INSERT_TAIL(&r->gathering, w, link);
+}
+
+void reads_start_behind(struct reads *r, uint64_t index, reads_done *done, void *arg)
+{
+    struct waiter *w = waiter_new(done, arg, index);
+
+    if (w == NULL) {
+        done(arg, KV_E_BUSY);
+        return;
+    }
+    w->leased = true;
+    await_index(r, w);
+    if (index <= store_applied(r->group->store))
+        serve_applied(r);
 }
 
 void reads_after(struct reads *r, uint64_t revision, reads_done *done, void *arg)
@@ -374,8 +391,18 @@ void reads_turn_over(struct reads *r)
 void reads_retry(struct reads *r)
 {
     struct question *q, *next;
+    struct waiter *w, *after;
 
     r->hold = false;
+    for (w = TAILQ_FIRST(&r->deadlines); w != NULL; w = after) {
+        after = TAILQ_NEXT(w, deadline);
+        if (!w->leased || w->index <= store_applied(r->group->store))
+            continue;
+        RB_REMOVE(waiter_tree, &r->applying, w);
+        TAILQ_REMOVE(&r->deadlines, w, deadline);
+        w->leased = false;
+        STAILQ_INSERT_TAIL(&r->gathering, w, link);
+    }
     for (q = TAILQ_FIRST(&r->asked); q != NULL; q = next) {
         next = TAILQ_NEXT(q, link);
         if (q->remote)

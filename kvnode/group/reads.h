@@ -1,8 +1,7 @@
 /* Linearizable reads (ReadIndex, Raft thesis §6.4): finds an index that is at
  * least as new as everything acknowledged before the question, waits until it is
- * applied here, and calls back. All reads of one turn share one question. The
- * leader's lease is not used: it trusts a clock that stands still in a paused
- * virtual machine, and the round it saves costs 50 µs.
+ * applied here, and calls back. All reads of one turn share one question. Where this node
+ * holds a read lease (leases.h) nobody is asked.
  * Loop thread only. */
 #ifndef KVFS_KVNODE_GROUP_READS_H
 #define KVFS_KVNODE_GROUP_READS_H
@@ -22,6 +21,9 @@ void reads_stop(struct reads *r);
 void reads_free(struct reads *r); /* calls nobody */
 /* done is called once, perhaps from inside this call. */
 void reads_start(struct reads *r, reads_done *done, void *arg);
+/* The same under a lease (leases_current()): once this entry is applied, which is accepted here. If it is
+ * taken back, or the leader changes, it is asked for. */
+void reads_start_behind(struct reads *r, uint64_t index, reads_done *done, void *arg);
 /* Calls back once this revision is applied here. */
 void reads_after(struct reads *r, uint64_t revision, reads_done *done, void *arg);
 /* From consensus: the answer to a question asked as the leader. */

@@ -62,7 +62,7 @@ static struct buffer *link_begin(void *arg, uint16_t group, uint64_t id, enum pe
 
     if (peer == NULL || !peers_is_up(peer) || stream_pending(peer->connection->stream) > DROP_AT)
         return NULL;
-    if (type == PEER_RAFT && door_shut(p->owner.door, id, NULL))
+    if ((type == PEER_RAFT || type == PEER_LEASE) && door_shut(p->owner.door, id, NULL))
         return NULL;
     return peers_frame_begin(peer, group, type, frame_id);
 }
@@ -154,6 +154,22 @@ static uint64_t link_level(void *arg)
     return members_level(&members);
 }
 
+/* A peer that has never told anything is down, and has not promised anything; what one told last counts also
+ * while it is down. */
+static uint64_t link_election(void *arg)
+{
+    const struct peers *p = arg;
+    uint64_t least = UINT64_MAX;
+
+    for (size_t i = 0; i < p->n; i++) {
+        const struct peer_view *v = &p->all[i].view;
+
+        if ((v->status_ms != 0 || peers_is_up(&p->all[i])) && v->status.health.election_ms < least)
+            least = v->status.health.election_ms;
+    }
+    return least;
+}
+
 struct peer_links peers_links(struct peers *p)
 {
     return (struct peer_links){.arg = p,
@@ -165,7 +181,8 @@ struct peer_links peers_links(struct peers *p)
                                .pending = link_pending,
                                .pending_most = link_pending_most,
                                .each = link_each,
-                               .level = link_level};
+                               .level = link_level,
+                               .election_ms = link_election};
 }
 
 /* ---- life ---- */

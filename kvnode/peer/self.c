@@ -70,6 +70,7 @@ static void look_at_health(const struct self *s, struct health *out)
                            .disk_total = s->probe.disk_total,
                            .rss = s->probe.rss,
                            .level = FEATURE_LEVEL,
+                           .election_ms = s->config->election_ms,
                            .leader = consensus_leader(s->group->consensus)};
     snprintf(out->version, sizeof out->version, "%s", KVFS_VERSION);
     peers_each(s->peers, out, add_link);

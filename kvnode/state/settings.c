@@ -19,6 +19,7 @@ static const struct setting_kind {
     const char *fallback;
     enum setting_unit unit;
     uint64_t min, max;
+    unsigned level; /* 0: of the first */
 } kinds[SETTING_COUNT] = {
     [SETTING_VALUE_LIMIT] = {"value_limit", "64MiB", UNIT_BYTES, 1, KIB *KIB *KIB},
     [SETTING_MAX_KEYS] = {"max_keys", "1000000", UNIT_NONE, 1, 1000000000},
@@ -30,6 +31,7 @@ static const struct setting_kind {
          ".*.sw? .*.sw?x 4913 *~ .#* #*# .*.XXXXXX sedXXXXXX .goutputstream-XXXXXX .fuse_hidden* .~lock.*# "
          ".git/*.lock .git/tmp_obj_* .git/tmp_pack_* .git/tmp_idx_* .git/*_XXXXXX",
          UNIT_TEXT, 0, 0},
+    [SETTING_LEASE] = {"lease", "1", UNIT_NONE, 0, 1, 2},
     [SETTING_FEATURE_LEVEL] = {"feature_level", "1", UNIT_NONE, 1, UINT16_MAX},
 };
 
@@ -105,6 +107,11 @@ void settings_deinit(struct settings *st)
 const char *setting_name(enum setting i)
 {
     return kinds[i].name;
+}
+
+unsigned setting_level(enum setting i)
+{
+    return kinds[i].level;
 }
 
 const char *setting_default(enum setting i)

@@ -7,6 +7,7 @@
  *   session_timeout  silence after which a session ends, in the cluster's elapsed time: 10 s to 30 d
  *   max_dead_names   deleted names whose history is kept; those deleted first lose theirs
  *   no_history       patterns of names that keep no history, separated by spaces
+ *   lease            0: no node holds a read lease, each read asks a majority; 1 (from level 2 on)
  *   feature_level    what all nodes understand; it rises only, see sync/wire/feature.h
  *
  * Sizes take KiB, MiB, GiB, TiB; times s, min, h, d.
@@ -28,6 +29,7 @@ enum setting {
     SETTING_SESSION_TIMEOUT, /* ms */
     SETTING_MAX_DEAD_NAMES,
     SETTING_NO_HISTORY,
+    SETTING_LEASE,
     SETTING_FEATURE_LEVEL, /* rises only: check_level() */
     SETTING_COUNT
 };
@@ -43,6 +45,8 @@ void settings_init(struct settings *st);
 void settings_deinit(struct settings *st);
 const char *setting_name(enum setting i);
 const char *setting_default(enum setting i);
+/* Below this feature level there is no such setting. */
+unsigned setting_level(enum setting i);
 const char *settings_text(const struct settings *st, enum setting i);
 /* SETTING_COUNT: no such setting. */
 enum setting setting_find(const void *name, size_t len);

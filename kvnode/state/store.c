@@ -384,6 +384,11 @@ void store_unpin_drop(struct store *s, uint64_t ino)
         inode_destroy(s, in);
 }
 
+uint64_t store_setting(const struct store *s, enum setting i)
+{
+    return s->settings.number[i];
+}
+
 unsigned store_level(const struct store *s)
 {
     return (unsigned)s->settings.number[SETTING_FEATURE_LEVEL];

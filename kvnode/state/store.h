@@ -13,6 +13,7 @@
 
 #include <stdbool.h>
 
+#include "kvnode/state/settings.h"
 #include "sync/wire/message.h"
 
 struct store;
@@ -140,6 +141,8 @@ struct store_usage {
     uint64_t memory;     /* estimate, bytes over the values */
 };
 void store_usage(const struct store *s, struct store_usage *usage_out);
+/* A setting that is a number. */
+uint64_t store_setting(const struct store *s, enum setting i);
 /* The cluster's feature level as of here. */
 unsigned store_level(const struct store *s);
 

@@ -36,7 +36,7 @@ static int apply_setting(struct apply *ap)
 
     if (!permission_root(&ap->who))
         return KV_E_PERM;
-    if (i == SETTING_COUNT)
+    if (i == SETTING_COUNT || setting_level(i) > store_level(s))
         return KV_E_INVAL;
     if (i == SETTING_FEATURE_LEVEL) {
         rv = check_level(ap);

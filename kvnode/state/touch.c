@@ -345,6 +345,44 @@ uint64_t touch_on_name(const struct touch_list *l, uint64_t parent, const void *
     return 0;
 }
 
+static uint64_t later(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+uint64_t touch_on_entry(const struct touch_list *l, const struct store *s, uint64_t parent, const void *name,
+                        size_t len, uint64_t upto)
+{
+    const struct inode *in = child(s, parent, name, len);
+    uint64_t index = later(touch_on(l, parent, TOUCH_ATTR, upto), touch_on_name(l, parent, name, len, upto));
+
+    return in != NULL ? later(index, touch_on(l, in->ino, TOUCH_ANY, upto)) : index;
+}
+
+uint64_t touch_on_path(const struct touch_list *l, const struct store *s, const void *path, size_t len,
+                       uint64_t upto)
+{
+    const uint8_t *at = path, *end = at + len, *slash;
+    const struct inode *in = s->root;
+    uint64_t index = touch_on(l, KV_ROOT_INO, TOUCH_ANY, upto);
+
+    for (; at < end && in != NULL && in->type == INODE_DIRECTORY; at = slash + 1) {
+        slash = memchr(at, '/', (size_t)(end - at));
+        if (slash == NULL)
+            slash = end;
+        if (slash == at)
+            continue;
+        index = later(index, touch_on_entry(l, s, in->ino, at, (size_t)(slash - at), upto));
+        in = child(s, in->ino, at, (size_t)(slash - at));
+    }
+    return index;
+}
+
+uint64_t touch_newest(const struct touch_list *l)
+{
+    return l->n > 0 ? at(l, l->n - 1)->index : 0;
+}
+
 size_t touch_count(const struct touch_list *l)
 {
     return l->n;

@@ -26,6 +26,7 @@ enum touch_what {
     TOUCH_ATTR = 1,  /* what stat(2) says of it, the times of directories included */
     TOUCH_DATA = 2,  /* its content */
     TOUCH_NAMES = 4, /* which names are in it, and what they stand for */
+    TOUCH_ANY = 7
 };
 
 struct touch {
@@ -57,6 +58,15 @@ uint64_t touch_on(const struct touch_list *l, uint64_t ino, uint8_t what, uint64
 /* The newest one, at most `upto`, that may change what this name in the directory stands for. */
 uint64_t touch_on_name(const struct touch_list *l, uint64_t parent, const void *name, size_t len,
                        uint64_t upto);
+/* The newest one, at most `upto`, that may change this name in the directory, or anything of the inode that
+ * it stands for now. */
+uint64_t touch_on_entry(const struct touch_list *l, const struct store *s, uint64_t parent, const void *name,
+                        size_t len, uint64_t upto);
+/* The same of a path from the root (command.h), with the directories that it goes through. */
+uint64_t touch_on_path(const struct touch_list *l, const struct store *s, const void *path, size_t len,
+                       uint64_t upto);
+/* The newest of all that are not applied; 0: none. */
+uint64_t touch_newest(const struct touch_list *l);
 size_t touch_count(const struct touch_list *l);
 
 #endif

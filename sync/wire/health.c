@@ -20,6 +20,7 @@ enum health_tag {
     TAG_RSS = 14,
     TAG_LEADER = 15,
     TAG_LEVEL = 16,
+    TAG_ELECTION_MS = 17,
     TAG_VERSION = HEALTH_TAG_STRING | 1,
     TAG_LINKS = HEALTH_TAG_STRING | 2 /* u16 ids */
 };
@@ -44,6 +45,7 @@ static const struct {
     {TAG_RSS, offsetof(struct health, rss)},
     {TAG_LEADER, offsetof(struct health, leader)},
     {TAG_LEVEL, offsetof(struct health, level)},
+    {TAG_ELECTION_MS, offsetof(struct health, election_ms)},
 };
 #define N_NUMBERS (sizeof numbers / sizeof numbers[0])
 #define N_STRINGS 2

@@ -47,6 +47,7 @@ struct health {
     uint64_t disk_free, disk_total; /* bytes, of the file system with its data directory; 0 and 0: unknown */
     uint64_t rss;                   /* resident memory, bytes */
     uint64_t level;                 /* the highest feature level that it knows (feature.h) */
+    uint64_t election_ms;           /* the least time after which it votes against a leader that it heard */
     uint64_t leader;                /* whom it takes for the leader; 0: nobody */
     uint64_t links[HEALTH_LINKS_MAX]; /* ids of those it hears */
     size_t n_links;

@@ -31,10 +31,12 @@ enum peer_frame {
     PEER_WANT_STATE = 109,    /* empty: the sender's state.db is damaged, its log is not */
     PEER_VERIFY = 110,        /* struct peer_verify; the frame's id: run */
     PEER_VERIFY_ANSWER = 111, /* struct peer_verify_answer; the frame's id: run */
-    PEER_TRANSFER = 112       /* an id, 0: choose: for the leader, who hands over */
+    PEER_LEASE =
+        116, /* an engine's message about read leases, which is passed over where they are not known */
+    PEER_TRANSFER = 112 /* an id, 0: choose: for the leader, who hands over */
 };
 #define PEER_FIRST 100
-#define PEER_LAST 115
+#define PEER_LAST 116
 #define PEER_NO_GROUP 0
 
 #define PEER_MAGIC "kvfs-peer-3" /* 2: before there was a feature level */

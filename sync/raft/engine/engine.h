@@ -114,7 +114,8 @@ struct engine_config {
     uint32_t trailing;       /* at least 2,048 in production */
     uint32_t trim_step;      /* do not trim for fewer entries than this; 1,024 */
     uint32_t drift_permille; /* bound on the clocks' difference in speed, for leases; 10 */
-    uint32_t lease_ms;       /* length of a read lease, below election_ms; 0: none are given or asked for */
+    uint32_t
+        lease_ms; /* length of a read lease, below election_ms; 0, the default: none are given or asked for */
     const struct engine_knobs *knobs; /* NULL, but in tests; borrowed for the engine's life */
 };
 
@@ -210,6 +211,10 @@ uint64_t engine_accepted_index(const struct engine *e);
 /* The owner has had forgotten what entries up to index touch, as far as they are accepted. At the end of a
  * turn. */
 int engine_invalidated(struct engine *e, uint64_t now, uint64_t index);
+/* What counts as forgotten here, perhaps since it is committed; UINT64_MAX: the term has just changed. */
+uint64_t engine_invalidated_index(const struct engine *e);
+/* Leader: grants none, itself included, as long as this is set; those that run stay. */
+void engine_refuse_leases(struct engine *e, bool refuse);
 /* 0: none. */
 uint64_t engine_lease_until(const struct engine *e);
 

@@ -61,6 +61,7 @@ struct reads {
 /* lease.c. The holder's side, a leader's own lease included, and what a leader promised. */
 struct lease {
     bool wanted;
+    bool refused;         /* leader: grants none */
     uint64_t term;        /* that accepted, invalidated, told and until belong to */
     uint64_t accepted;    /* follower: our log is the leader's up to here, at least */
     uint64_t invalidated; /* up to here the owner has had everything forgotten */

@@ -224,8 +224,8 @@ static uint64_t grantable_ms(const struct engine *e)
 {
     uint64_t left, length;
 
-    if (e->config.lease_ms == 0 || e->lease.transfer_waits || e->now < e->lease.pause_ms ||
-        e->now < e->lease.promise_ms)
+    if (e->config.lease_ms == 0 || e->lease.refused || e->lease.transfer_waits ||
+        e->now < e->lease.pause_ms || e->now < e->lease.promise_ms)
         return 0;
     left = left_ms(e);
     if (e->knobs.lease_too_long)
@@ -387,6 +387,16 @@ int engine_invalidated(struct engine *e, uint64_t now, uint64_t index)
         return 0;
     lease_show(e);
     return step_advance(e);
+}
+
+void engine_refuse_leases(struct engine *e, bool refuse)
+{
+    e->lease.refused = refuse;
+}
+
+uint64_t engine_invalidated_index(const struct engine *e)
+{
+    return e->lease.term == core_term(e->core) ? e->lease.invalidated : UINT64_MAX;
 }
 
 uint64_t engine_accepted_index(const struct engine *e)

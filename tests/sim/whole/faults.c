@@ -174,7 +174,8 @@ static void pause_one(struct host *none, void *arg, uint64_t number)
     if (time > options.fault_us - world.now)
         time = options.fault_us - world.now;
     if (h->up && h->paused_until <= world.now) {
-        bool machine = rnd_chance(0.5);
+        /* Read leases are not for those: `lease` is off there. */
+        bool machine = rnd_chance(0.5) && (!world.leases || options.plant == PLANT_STILL_CLOCK);
 
         trace("n%d stands still for %ld ms%s", h->id, time / MS, machine ? ", and its clock" : "");
         h->paused_until = world.now + time;

@@ -32,6 +32,8 @@ const char *const plant_names[PLANT_COUNT] = {
     [PLANT_NO_SESSION] = "no-session",
     [PLANT_STALE_READ] = "stale-read",
     [PLANT_LOCAL_CLOCK] = "local-clock",
+    [PLANT_NO_WAIT] = "no-wait",
+    [PLANT_STILL_CLOCK] = "still-clock",
     [PLANT_LOST_RESULT] = "lost-result",
     [PLANT_DOOR_OPEN] = "door-open",
     [PLANT_ANY_CLOCK] = "any-clock",
@@ -99,6 +101,7 @@ static void build(void)
     world.hosts[1].config.election_ms = rnd_chance(0.7) ? 1000 : 400;
     for (int i = 1; i <= world.n; i++)
         build_host(i);
+    world.leases = rnd_chance(0.7);
     world.short_sessions = rnd_chance(0.4);
     clients_start();
     faults_start();
@@ -306,9 +309,9 @@ static void report(uint64_t first, uint64_t count, uint64_t failed, double secon
            c->writes, c->reads, c->answered, c->open, c->refused, c->retries, c->parts, c->sessions_lost);
     printf("%lu leaders, %lu transfers, %lu starts, %lu crashes, %lu deaths, %lu installs, %lu heals, %lu "
            "put back, "
-           "%lu wiped, %lu readmitted, %lu times set back\n",
+           "%lu wiped, %lu readmitted, %lu times set back, %lu reads under a lease\n",
            c->leaders, c->transfers, c->starts, c->crashes, c->deaths, c->installs, c->heals, c->put_back,
-           c->wiped, c->readmitted, c->set_back);
+           c->wiped, c->readmitted, c->set_back, c->leased);
 }
 
 int main(int argc, char **argv)

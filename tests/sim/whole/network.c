@@ -190,7 +190,7 @@ static struct buffer *link_begin(void *arg, uint16_t group, uint64_t peer, enum 
     struct side *s = &p->sides[peer];
 
     if (peer == 0 || peer > MAX_HOSTS || !s->up ||
-        (type == PEER_RAFT && door_shut(p->host->node.door, peer, NULL)))
+        ((type == PEER_RAFT || type == PEER_LEASE) && door_shut(p->host->node.door, peer, NULL)))
         return NULL;
     s->sending = frame_new((uint8_t)type, s->connection, id);
     s->sending->group = group;
@@ -364,6 +364,13 @@ static uint64_t link_level(void *arg)
     return FEATURE_LEVEL;
 }
 
+static uint64_t link_election(void *arg)
+{
+    const struct peers *p = arg;
+
+    return p->host->node.config->election_ms;
+}
+
 static unsigned link_up_count(void *arg)
 {
     const struct peers *p = arg;
@@ -407,6 +414,7 @@ static struct peer_links links_of(struct peers *p)
                                .pending = link_pending,
                                .pending_most = link_pending_most,
                                .each = link_each,
+                               .election_ms = link_election,
                                .level = link_level};
 }
 

@@ -17,6 +17,8 @@ enum plant {
     PLANT_LOST_RESULT, /* after a change of leader, a result does not reach who waits for it */
     PLANT_DOOR_OPEN,   /* a node that has gone back takes part, one that lost its log founds again */
     PLANT_ANY_CLOCK,   /* the leader sets the time back to its own clock, whatever the others say */
+    PLANT_NO_WAIT,     /* a read under a lease does not wait for what is under way and changes it */
+    PLANT_STILL_CLOCK, /* read leases, and machines whose clock stands still while others' run */
     PLANT_COUNT
 };
 /* The names that --plant takes, in the order above. */

@@ -3,8 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kvnode/group/leases.h"
 #include "kvnode/group/reads.h"
 #include "kvnode/group/removal.h"
+#include "kvnode/state/touch.h"
 #include "sync/base/error.h"
 #include "tests/sim/whole/client.h"
 
@@ -14,7 +16,8 @@ struct request {
     struct host *host;
     struct op *op; /* NULL: a registration */
     uint64_t attempt;
-    bool kept; /* by the node's writes or reads */
+    bool leased; /* what it reads need not be of the newest revision */
+    bool kept;   /* by the node's writes or reads */
     LIST_ENTRY(request) link;
 };
 
@@ -93,7 +96,7 @@ static void on_readable(void *arg, int code)
     if (code == KV_OK) {
         op_read(r->host, r->op, &a->content, &a->attr);
         a->applied = store_applied(r->host->node.group->store);
-        if (r->client->attempt == r->attempt && a->applied < r->client->floor &&
+        if (!r->leased && r->client->attempt == r->attempt && a->applied < r->client->floor &&
             options.plant != PLANT_STALE_READ) /* that one is left to the checker */
             violation("a stale read: n%d serves it at %lu, %lu was acknowledged before it was asked",
                       r->host->id, a->applied, r->client->floor);
@@ -139,6 +142,26 @@ static void write_at(struct host *h, struct request *r)
         send_answer(r, answer_new(r, rv));
 }
 
+/* As a connection does it. */
+static void read_at(struct host *h, struct request *r)
+{
+    struct group *g = h->node.group;
+    uint64_t index = 0;
+    char path[32];
+
+    if (!world.leases || !leases_current(g->leases)) {
+        reads_start(g->reads, on_readable, r);
+        return;
+    }
+    counters.leased++;
+    r->leased = true;
+    if (options.plant != PLANT_NO_WAIT) {
+        op_path(r->op, r->op->a, path);
+        index = touch_on_path(leases_touches(g->leases), g->store, path, strlen(path), UINT64_MAX);
+    }
+    reads_start_behind(g->reads, index, on_readable, r);
+}
+
 static void at_node(struct host *h, void *arg, uint64_t number)
 {
     struct request *r = arg;
@@ -152,7 +175,7 @@ static void at_node(struct host *h, void *arg, uint64_t number)
     else if (c->op != NULL && c->op->kind == OP_GET && options.plant == PLANT_STALE_READ)
         on_readable(r, KV_OK);
     else if (c->op != NULL && c->op->kind == OP_GET)
-        reads_start(h->node.group->reads, on_readable, r);
+        read_at(h, r);
     else
         write_at(h, r);
 }

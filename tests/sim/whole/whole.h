@@ -158,6 +158,7 @@ struct world {
     uint64_t seed;
     bool calm;       /* no more faults */
     int64_t settled; /* then: all serve, with a leader */
+    bool leases;     /* reads under them are served */
     bool short_sessions;
     struct host *current;
     jmp_buf death;
@@ -294,7 +295,7 @@ void faults_stop(void);
 struct counters {
     uint64_t happenings, frames, commits, crashes, starts, deaths, installs, links, leaders, transfers,
         writes, reads, answered, open, refused, retries, parts, heals, sessions_lost, put_back, wiped,
-        readmitted, set_back;
+        readmitted, set_back, leased;
 };
 extern struct counters counters;
 

@@ -88,6 +88,11 @@ static uint64_t newest_level(void *arg)
     return FEATURE_LEVEL;
 }
 
+static uint64_t no_election(void *arg)
+{
+    return UINT64_MAX;
+}
+
 static void ignore(void *arg)
 {
 }
@@ -259,7 +264,8 @@ static int setup(void **state)
                                    .pending = nothing_waits,
                                    .pending_most = nothing_waits_at_all,
                                    .each = nobody,
-                                   .level = newest_level};
+                                   .level = newest_level,
+                                   .election_ms = no_election};
     f->owner = (struct group_owner){.config = &f->config,
                                     .loop = &f->loop,
                                     .turn = &f->turn,
