@@ -13,6 +13,7 @@
 #include "kvnode/group/events.h"
 #include "kvnode/group/group.h"
 #include "kvnode/group/leadership.h"
+#include "kvnode/group/leases.h"
 #include "kvnode/group/scrub.h"
 #include "kvnode/group/verify.h"
 #include "kvnode/peer/door.h"
@@ -248,6 +249,7 @@ static json_t *status(const struct serve_owner *owner, const struct serve *serve
     json_object_set_new(o, "max_bytes", json_integer((json_int_t)usage.max_bytes));
     json_object_set_new(o, "value_limit", json_integer((json_int_t)usage.value_limit));
     json_object_set_new(o, "feature_level", json_u64(store_level(owner->group->store)));
+    json_object_set_new(o, "lease", json_boolean(leases_held(owner->group->leases)));
     json_object_set_new(o, "sessions", json_integer((json_int_t)usage.sessions));
     json_object_set_new(o, "memory_bytes", json_integer((json_int_t)usage.memory));
     if (getrlimit(RLIMIT_NOFILE, &files) == 0)
