@@ -3,7 +3,9 @@
 #define KVFS_KVFS_CACHE_CACHE_H
 
 #include "kvfs/cache/kernel_inode.h"
+#include "kvfs/cache/names.h"
 #include "kvfs/cache/notifier.h"
+#include "kvfs/cache/submounts.h"
 #include "kvfs/link/hub.h"
 
 /* For ever, as far as the kernel is concerned: events end it. */
@@ -21,8 +23,11 @@ struct cache_owner {
 struct cache {
     struct hub *hub; /* borrowed */
     const struct cache_owner *owner;
-    double entry_timeout; /* 0 on kernels that cannot drop all names at once */
+    double entry_timeout; /* 0 on kernels that cannot drop all names at once, and with something mounted
+                             inside */
     struct kernel_inode_table inodes;
+    struct names names;
+    struct submounts submounts;
     struct notifier notifier;
 };
 

@@ -40,6 +40,7 @@ struct kernel_inode *kernel_inode_get(struct cache *cache, uint64_t ino)
 static void kernel_inode_free(struct cache *cache, struct kernel_inode *inode)
 {
     notifier_forget(cache, inode);
+    submounts_forget(cache, inode);
     HASH_DELETE(hh, cache->inodes.by_ino, inode);
     free(inode->name);
     free(inode);

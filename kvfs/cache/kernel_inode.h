@@ -34,6 +34,8 @@ struct kernel_inode {
     uint32_t inval_round; /* grows with every change that the kernel has to hear of */
     bool inval_queued;
     bool inval_attr, inval_data; /* not done yet */
+    TAILQ_ENTRY(kernel_inode) expire_link;
+    bool expire_queued; /* in submounts.names: its name is to expire */
     /* The content revision whose size the kernel was told last, the count of
      * notifications when it asked for it, and that of the last one about this inode. */
     uint64_t told_revision, told_notice, last_notice;

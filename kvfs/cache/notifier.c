@@ -60,9 +60,8 @@ void notifier_inval(struct cache *cache, struct kernel_inode *inode, bool data)
     enqueue(cache, inode, 0);
 }
 
-void notifier_names(struct cache *cache)
+void notifier_wake(struct cache *cache)
 {
-    cache->notifier.epoch_wanted = true;
     pthread_cond_signal(&cache->notifier.cond);
 }
 
@@ -72,7 +71,7 @@ void notifier_drop_all(struct cache *cache)
 
     HASH_ITER(hh, cache->inodes.by_ino, inode, next)
     notifier_inval(cache, inode, true);
-    notifier_names(cache);
+    names_all_wrong(cache);
 }
 
 void notifier_forget(struct cache *cache, struct kernel_inode *inode)
@@ -151,6 +150,33 @@ static void wait_for_work(struct cache *cache, unsigned ms)
     pthread_cond_timedwait(&cache->notifier.cond, &cache->hub->lock, &until);
 }
 
+/* The kernel drops wrong names, by an epoch if it may be. Drops the lock meanwhile. */
+static void notify_names(struct cache *cache)
+{
+    struct name *missing = NULL;
+    struct name_list wrong;
+    bool any;
+
+    names_take_wrong(&cache->names, &wrong, &any);
+    if (cache->notifier.epoch_works) {
+        pthread_mutex_unlock(&cache->hub->lock);
+        submounts_look(cache);
+        pthread_mutex_lock(&cache->hub->lock);
+        if (submounts_are_inside(cache)) {
+            submounts_expire(cache, &wrong, any);
+            return;
+        }
+        /* What is told from here on the kernel may remember beyond the epoch. */
+        missing = names_take_missing(&cache->names);
+    }
+    pthread_mutex_unlock(&cache->hub->lock);
+    if (cache->notifier.epoch_works)
+        inc_epoch(cache);
+    names_free_list(&wrong);
+    names_free_missing(missing);
+    pthread_mutex_lock(&cache->hub->lock);
+}
+
 static void *run(void *arg)
 {
     struct cache *cache = arg;
@@ -161,11 +187,8 @@ static void *run(void *arg)
         struct kernel_inode *inode;
         unsigned wait_ms;
 
-        if (n->epoch_wanted && n->epoch_works) {
-            n->epoch_wanted = false;
-            pthread_mutex_unlock(&cache->hub->lock);
-            inc_epoch(cache);
-            pthread_mutex_lock(&cache->hub->lock);
+        if (names_are_pending(cache)) {
+            notify_names(cache);
             continue;
         }
         inode = next_inode(cache, &wait_ms);
@@ -185,7 +208,7 @@ int notifier_start(struct cache *cache)
 
     pthread_mutex_lock(&cache->hub->lock);
     n->epoch_works = rc == 0;
-    if (n->epoch_works)
+    if (n->epoch_works && !submounts_are_inside(cache))
         cache->entry_timeout = TIMEOUT_LONG;
     n->running = true;
     pthread_mutex_unlock(&cache->hub->lock);

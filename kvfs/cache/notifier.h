@@ -3,9 +3,10 @@
  * threads answer.
  *
  *   content, attributes   FUSE_NOTIFY_INVAL_INODE
- *   names                 FUSE_NOTIFY_INC_EPOCH (Linux 6.16): all names are looked
+ *   names (names.h)       FUSE_NOTIFY_INC_EPOCH (Linux 6.16): all names are looked
  *                         up again. (FUSE_NOTIFY_INVAL_ENTRY takes the directory's
- *                         lock and deadlocks with a request that holds it.)
+ *                         lock and waits for a request that holds it.) An epoch
+ *                         unmounts what is mounted inside: then submounts.h.
  *
  * The new state is always there before the kernel is told to ask for it. An
  * answer that is on its way meanwhile does no harm: the kernel drops attributes
@@ -29,7 +30,7 @@ struct notifier {
     pthread_t thread;
     pthread_cond_t cond;
     struct inval_list list; /* by inode.inval_link */
-    bool running, epoch_wanted, epoch_works;
+    bool running, epoch_works;
 };
 
 void notifier_init(struct cache *cache);
@@ -40,8 +41,8 @@ void notifier_stop(struct cache *cache); /* without the lock */
 
 /* Attributes, or content too, of the inode have changed. */
 void notifier_inval(struct cache *cache, struct kernel_inode *inode, bool data);
-/* Names have changed. */
-void notifier_names(struct cache *cache);
+/* It has something to do. */
+void notifier_wake(struct cache *cache);
 /* Everything may have changed. */
 void notifier_drop_all(struct cache *cache);
 /* The inode is about to be freed. */

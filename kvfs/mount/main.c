@@ -282,7 +282,7 @@ static int start_threads(struct program *p)
         fprintf(stderr, "kvfs: the kernel does not talk to this mount\n");
         return -1;
     }
-    return notifier_start(&p->fs.cache);
+    return submounts_start(&p->fs.cache) == 0 ? notifier_start(&p->fs.cache) : -1;
 }
 
 /* Stopping */
@@ -358,6 +358,7 @@ static void take_down(struct program *p, bool mounted)
     publish_everything(&p->fs);
     end_session(&p->fs);
     notifier_stop(&p->fs.cache);
+    submounts_stop(&p->fs.cache);
     uplink_stop(&p->fs.hub);
 }
 

@@ -16,6 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "kvfs/link/mountinfo.h"
+
 /* realpath(3) without touching the last directory: behind it may be a dead mount. */
 static char *absolute(const char *path)
 {
@@ -61,43 +63,16 @@ int mountpoint_detach(const char *path)
     return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -1;
 }
 
-/* A field of mountinfo, in place: \\040 and the like are characters. */
-static void unescape(char *text)
-{
-    char *to = text;
-
-    for (; *text != '\0'; text++) {
-        if (text[0] == '\\' && text[1] >= '0' && text[1] <= '3' && text[2] >= '0' && text[2] <= '7' &&
-            text[3] >= '0' && text[3] <= '7') {
-            *to++ = (char)((text[1] - '0') << 6 | (text[2] - '0') << 3 | (text[3] - '0'));
-            text += 3;
-        } else {
-            *to++ = *text;
-        }
-    }
-    *to = '\0';
-}
-
 bool mountpoint_is_kvfs(FILE *mountinfo, const char *path)
 {
     bool found = false;
     size_t size = 0;
     char *line = NULL;
+    struct mount_line mount;
 
-    /* id parent major:minor root MOUNTPOINT options … - TYPE source options */
     while (getline(&line, &size, mountinfo) >= 0) {
-        char *type = strstr(line, " - "), *save = NULL, *field = NULL;
-        int i;
-
-        if (type == NULL)
-            continue;
-        for (i = 0; i < 5; i++)
-            field = strtok_r(i == 0 ? line : NULL, " ", &save);
-        if (field == NULL)
-            continue;
-        unescape(field);
-        if (strcmp(field, path) == 0)
-            found = strncmp(type + 3, "fuse.kvfs ", 10) == 0;
+        if (mountinfo_parse(line, &mount) && strcmp(mount.point, path) == 0)
+            found = strcmp(mount.type, "fuse.kvfs") == 0;
     }
     free(line);
     return found;

@@ -17,17 +17,6 @@ static void directory_changed(struct fs *fs, uint64_t ino)
         notifier_inval(&fs->cache, directory, false);
 }
 
-/* A name has appeared in it: the kernel may know that it is missing. */
-static void name_appeared(struct fs *fs, uint64_t ino)
-{
-    struct kernel_inode *directory = kernel_inode_find(&fs->cache, ino);
-
-    if (directory == NULL || !directory->negatives)
-        return;
-    directory->negatives = false;
-    notifier_names(&fs->cache);
-}
-
 /* What this mount may not see comes without names and attributes. */
 static bool is_told(const struct event *e)
 {
@@ -40,7 +29,7 @@ static void on_remove(struct fs *fs, const struct event *e, struct kernel_inode 
         directory_changed(fs, e->parent);
         if (inode != NULL) {
             kernel_inode_moved(&fs->cache, inode);
-            notifier_names(&fs->cache);
+            names_wrong(&fs->cache, e->parent, e->name, e->name_len);
             notifier_inval(&fs->cache, inode, false);
         }
     }
@@ -60,10 +49,12 @@ static void on_rename(struct fs *fs, const struct event *e, struct kernel_inode 
         return;
     directory_changed(fs, e->parent);
     directory_changed(fs, e->new_parent);
-    name_appeared(fs, e->new_parent);
+    names_appeared(&fs->cache, e->new_parent, e->new_name, e->new_name_len);
     if (inode != NULL) {
         kernel_inode_moved(&fs->cache, inode);
-        notifier_names(&fs->cache);
+        names_wrong(&fs->cache, e->parent, e->name, e->name_len);
+        if (e->attr.type == INODE_DIRECTORY && e->new_name_len > 0)
+            submounts_moved(&fs->cache, inode, e->revision, e->parent, e->name, e->name_len);
         notifier_inval(&fs->cache, inode, false);
     }
 }
@@ -125,7 +116,7 @@ void event_handle(struct fs *fs, const struct event *e)
     case EVENT_CREATE:
         if (!own) {
             directory_changed(fs, e->parent);
-            name_appeared(fs, e->parent);
+            names_appeared(&fs->cache, e->parent, e->name, e->name_len);
         }
         break;
     case EVENT_REMOVE:

@@ -64,9 +64,56 @@ static int code_in_parent(const struct call *call, int code)
     if (code != KV_E_STALE || !file_is_removed(parent))
         return code;
     if (retry_is(call->hub, call->caller.pid) ||
-        (!fs->cache.notifier.epoch_wanted && clock_boot_ms() - parent->file->kept_ms >= TOLD_MS))
+        (!names_are_pending(&fs->cache) && clock_boot_ms() - parent->file->kept_ms >= TOLD_MS))
         return KV_E_NOENT;
     return code;
+}
+
+/* Any answer but ENOMEM and EINTR is one about the name, and would unmount what is mounted below it. */
+static void fail_lookup(struct call *call, int code)
+{
+    switch (code) {
+    case KV_E_NOENT:
+    case KV_E_STALE:
+    case KV_E_NOTDIR:
+    case KV_E_ACCES:
+    case KV_E_PERM:
+        call_fail(call, code_in_parent(call, code));
+        break;
+    default:
+        if (code > 0 && submounts_depend_on(call->hub->cache, call->name))
+            call_error(call, ENOMEM);
+        else
+            call_fail(call, code);
+    }
+}
+
+static void on_before(struct call *call, int code, const union answer_body *answer)
+{
+    struct attr attr;
+
+    if (code != 0) {
+        fail_lookup(call, code);
+        return;
+    }
+    attr = answer->getattr;
+    reply_entry_before(call, &attr);
+}
+
+/* A directory was renamed elsewhere, and something may be mounted below it: until the kernel has followed,
+ * its old name is as it was. Whether that is so; then the call is answered. */
+static bool answer_as_before(struct call *call, uint64_t found)
+{
+    uint64_t ino;
+    enum submount_answer answer = submounts_moving(call->hub->cache, call, &ino);
+
+    if (answer == SUBMOUNT_NONE || ino == found)
+        return false;
+    if (answer == SUBMOUNT_UNKNOWN)
+        call_error(call, ENOMEM);
+    else
+        uplink_ask_inode(call, MESSAGE_GETATTR, ino, on_before);
+    return true;
 }
 
 static void on_held(struct call *call, int code, const union answer_body *answer)
@@ -78,7 +125,7 @@ static void on_held(struct call *call, int code, const union answer_body *answer
         return;
     }
     if (code != 0) {
-        call_fail(call, code);
+        fail_lookup(call, code);
         return;
     }
     attr = answer->open;
@@ -95,12 +142,14 @@ static void on_lookup(struct call *call, int code, const union answer_body *answ
         send_lookup(call, READ_LINEARIZABLE, on_lookup);
         return;
     }
+    if ((code == 0 || code == KV_E_NOENT) && answer_as_before(call, code == 0 ? answer->lookup.ino : 0))
+        return;
     if (code == KV_E_NOENT) {
         reply_missing(call);
         return;
     }
     if (code != 0) {
-        call_fail(call, code_in_parent(call, code));
+        fail_lookup(call, code);
         return;
     }
     attr = answer->lookup;

@@ -36,10 +36,25 @@ static void reply_open(struct call *call, bool keep_cache)
     call_end(call);
 }
 
-static void walk_again(struct call *call)
+static void on_moved(struct call *call, int code, const union answer_body *answer)
 {
+    if (code != 0) {
+        call_fail(call, code);
+        return;
+    }
     retry_note(call->hub, call->caller.pid, call->ino);
     call_error(call, ESTALE);
+}
+
+static void walk_again(struct call *call)
+{
+    struct call_list *moves = submounts_to_wait_for(call->hub->cache);
+
+    /* In a CREATE the kernel has the directory locked, and may need it for the move. */
+    if (moves != NULL && call->name == NULL)
+        call_wait(call, moves, on_moved);
+    else
+        on_moved(call, 0, NULL);
 }
 
 static void settle_open(struct call *call, bool keep_cache)

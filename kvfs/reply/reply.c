@@ -12,9 +12,9 @@ static double attr_timeout(const struct kernel_inode *inode, enum reply_trust tr
     return trust == REPLY_UNCHECKED || file_is_dirty(inode->file) ? 0 : TIMEOUT_LONG;
 }
 
-struct kernel_inode *reply_fill_entry(const struct call *call, struct attr *attr, uint64_t parent,
-                                      const void *name, size_t name_len, enum reply_trust trust,
-                                      struct fuse_entry_param *e_out)
+/* All but its place. */
+static struct kernel_inode *fill_entry(const struct call *call, struct attr *attr, enum reply_trust trust,
+                                       struct fuse_entry_param *e_out)
 {
     struct cache *cache = call->hub->cache;
     struct kernel_inode *inode = kernel_inode_get(cache, attr->ino);
@@ -23,8 +23,6 @@ struct kernel_inode *reply_fill_entry(const struct call *call, struct attr *attr
     if (inode == NULL)
         return NULL;
     inode->nlookup++;
-    kernel_inode_set_place(inode, parent, name, name_len);
-    kernel_inode_told_name(cache, inode);
     if (inode->file != NULL)
         file_learn(inode->file, attr);
     file_view(inode->file, attr);
@@ -38,31 +36,62 @@ struct kernel_inode *reply_fill_entry(const struct call *call, struct attr *attr
     return inode;
 }
 
-void reply_entry(struct call *call, struct attr *attr, enum reply_trust trust)
+struct kernel_inode *reply_fill_entry(const struct call *call, struct attr *attr, uint64_t parent,
+                                      const void *name, size_t name_len, enum reply_trust trust,
+                                      struct fuse_entry_param *e_out)
 {
-    struct cache *cache = call->hub->cache;
-    struct fuse_entry_param e;
+    struct kernel_inode *inode = fill_entry(call, attr, trust, e_out);
 
-    if (reply_fill_entry(call, attr, call->parent, call->name, strlen(call->name), trust, &e) == NULL) {
+    if (inode == NULL)
+        return NULL;
+    kernel_inode_set_place(inode, parent, name, name_len);
+    kernel_inode_told_name(call->hub->cache, inode);
+    submounts_found(call->hub->cache, attr->ino);
+    return inode;
+}
+
+static void send_entry(struct call *call, const struct kernel_inode *inode, const struct fuse_entry_param *e)
+{
+    uint64_t ino = inode != NULL ? inode->ino : 0;
+
+    if (inode == NULL) {
         call_error(call, ENOMEM);
         return;
     }
-    if (fuse_reply_entry(call->fuse, &e) != 0)
-        kernel_inode_forget(cache, attr->ino, 1);
+    if (fuse_reply_entry(call->fuse, e) != 0)
+        kernel_inode_forget(call->hub->cache, ino, 1);
     call_end(call);
+}
+
+void reply_entry(struct call *call, struct attr *attr, enum reply_trust trust)
+{
+    struct fuse_entry_param e;
+    struct kernel_inode *inode =
+        reply_fill_entry(call, attr, call->parent, call->name, strlen(call->name), trust, &e);
+
+    send_entry(call, inode, &e);
+}
+
+void reply_entry_before(struct call *call, struct attr *attr)
+{
+    struct fuse_entry_param e;
+    struct kernel_inode *inode = fill_entry(call, attr, REPLY_CHECKED, &e);
+
+    e.entry_timeout = 0;
+    send_entry(call, inode, &e);
 }
 
 void reply_missing(struct call *call)
 {
     struct cache *cache = call->hub->cache;
-    struct fuse_entry_param e = {.entry_timeout = cache->entry_timeout};
+    struct fuse_entry_param e = {0};
     struct kernel_inode *parent = kernel_inode_find(cache, call->parent);
 
     if (parent == NULL) {
         call_error(call, ENOENT);
         return;
     }
-    parent->negatives = true;
+    e.entry_timeout = names_told_missing(cache, parent, call->name);
     retry_miss(call->hub, call->caller.pid); /* if it was walking again, it has got nowhere */
     fuse_reply_entry(call->fuse, &e);
     call_end(call);
