@@ -41,7 +41,7 @@ static const char schema[] =
     " acked_below INTEGER);"
     "CREATE TABLE result(session INTEGER, seq INTEGER, result BLOB, PRIMARY KEY(session, seq)) WITHOUT ROWID;"
     "CREATE TABLE part(session INTEGER, seq INTEGER, number INTEGER, data BLOB,"
-    " PRIMARY KEY(session, seq, number));" DROPPED_TABLE;
+    " PRIMARY KEY(session, seq, number));" LOCK_TABLE DROPPED_TABLE;
 
 int state_db_fail(sqlite3 *db, int code, const char *path, const char *what, char error[STATE_DB_ERROR_MAX])
 {
@@ -128,7 +128,7 @@ static const char *const upgrades[STATE_DB_USER_VERSION] = {
           "INTEGER, checksum INTEGER)",
     [6] = "ALTER TABLE owner ADD COLUMN program TEXT;"
           "UPDATE owner SET program='" KVFS_VERSION "';" DROPPED_TABLE,
-    [7] = "",
+    [7] = LOCK_TABLE,
 };
 
 static int upgrade(sqlite3 *db, int64_t from)

@@ -27,6 +27,11 @@
     "ino, child, author_uid, author_node, restored, from_directory, from_name, to_directory, to_name, "      \
     "content, "                                                                                              \
     "chunks, checksum"
+#define LOCK_COLUMNS "ino, kind, session, owner, start, end, exclusive, wait, ticket, pid, node"
+#define LOCK_TABLE                                                                                           \
+    "CREATE TABLE lock(ino INTEGER, kind INTEGER, session INTEGER, owner INTEGER, start INTEGER, end "       \
+    "INTEGER, exclusive INTEGER, wait INTEGER, ticket INTEGER, pid INTEGER, node TEXT,"                      \
+    " PRIMARY KEY(ino, kind, session, owner, start, wait)) WITHOUT ROWID;"
 #define SESSION_COLUMNS "id, nonce, client, owner, seen, acked_below"
 
 /* What is wrong, in `error`; returns the errno for an SQLite code. */
@@ -88,6 +93,8 @@ bool history_row_read(sqlite3_stmt *st, struct history_row *row_out, struct id_l
 int history_row_bind(sqlite3_stmt *st, const struct history_row *row, const struct id_list *ids);
 bool session_row_read(sqlite3_stmt *st, struct session_row *row_out);
 int session_row_bind(sqlite3_stmt *st, const struct session_row *row);
+bool lock_row_read(sqlite3_stmt *st, struct lock_row *row_out);
+int lock_row_bind(sqlite3_stmt *st, const struct lock_row *row);
 
 /* The newest revision of which a row of history was dropped with its name, up to where the operation
  * log may have gaps; no row: none was. It is not part of the digest. Of what was dropped before there
@@ -108,6 +115,7 @@ enum state_table {
     STATE_SESSION,
     STATE_RESULT,
     STATE_PART,
+    STATE_LOCK,
     STATE_DROPPED
 };
 #define STATE_TABLES (STATE_DROPPED + 1)
@@ -131,6 +139,7 @@ struct state_row {
             const void *bytes;
             size_t len;
         } part;
+        struct lock_row lock;
     } u;
     uint64_t number;    /* what tells it from others, in messages; DROPPED: the revision */
     struct id_list ids; /* INODE: of its value; owned */

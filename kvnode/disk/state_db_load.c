@@ -305,6 +305,16 @@ static int load_part(struct load *l, const struct state_row *row)
                : no_memory(l);
 }
 
+/* lock_load() adds it to the digest. */
+static int load_lock(struct load *l, const struct state_row *row)
+{
+    int rv = lock_load(l->s, &row->u.lock);
+
+    if (rv == -ENOMEM)
+        return no_memory(l);
+    return rv == 0 ? 0 : damaged(l, "a lock of inode", row->u.lock.ino);
+}
+
 /* A value under a name without history may still share chunks with rows of
  * history: those must outlive it, the others not. */
 static int mark_history(struct load *l)
@@ -352,6 +362,7 @@ static int load_row(void *arg, enum state_table t, const struct state_row *row)
     static int (*const loads[STATE_TABLES])(struct load * l, const struct state_row *row) = {
         [STATE_SETTING] = load_setting, [STATE_INODE] = load_inode,   [STATE_ENTRY] = load_entry,
         [STATE_SESSION] = load_session, [STATE_RESULT] = load_result, [STATE_PART] = load_part,
+        [STATE_LOCK] = load_lock,
     };
 
     return loads[t](arg, row);

@@ -5,6 +5,7 @@
 
 #include "kvnode/disk/state_db_internal.h"
 #include "sync/base/digest.h"
+#include "sync/base/lock_ranges.h"
 
 bool id_list_reserve(struct id_list *l, size_t n)
 {
@@ -371,6 +372,44 @@ int session_row_bind(sqlite3_stmt *st, const struct session_row *row)
     put_number(&c, row->owner);
     put_number(&c, row->seen_ms);
     put_number(&c, row->acked_below);
+    return c.code;
+}
+
+bool lock_row_read(sqlite3_stmt *st, struct lock_row *row_out)
+{
+    struct columns c = {.st = st};
+    bool good = true;
+
+    row_out->ino = get_number(&c);
+    row_out->kind = (uint8_t)get_number(&c);
+    row_out->session = get_number(&c);
+    row_out->owner = get_number(&c);
+    row_out->start = get_number(&c);
+    row_out->end = get_number(&c);
+    row_out->exclusive = (uint8_t)get_number(&c);
+    row_out->wait = get_number(&c);
+    row_out->ticket = get_number(&c);
+    row_out->pid = (uint32_t)get_number(&c);
+    row_out->node = get_name(&c, &row_out->node_len, &good);
+    return good && row_out->node_len <= COMMAND_NODE_MAX && row_out->kind < LOCK_KINDS &&
+           row_out->exclusive <= 1 && row_out->start <= row_out->end && row_out->end <= LOCK_RANGE_END;
+}
+
+int lock_row_bind(sqlite3_stmt *st, const struct lock_row *row)
+{
+    struct columns c = {.st = st, .at = 1};
+
+    put_number(&c, row->ino);
+    put_number(&c, row->kind);
+    put_number(&c, row->session);
+    put_number(&c, row->owner);
+    put_number(&c, row->start);
+    put_number(&c, row->end);
+    put_number(&c, row->exclusive);
+    put_number(&c, row->wait);
+    put_number(&c, row->ticket);
+    put_number(&c, row->pid);
+    put_name(&c, row->node, row->node_len);
     return c.code;
 }
 

@@ -90,6 +90,19 @@ static uint64_t part_digest(const struct state_row *row)
                            row->u.part.len);
 }
 
+static bool lock_read(sqlite3_stmt *st, struct state_row *row)
+{
+    bool good = lock_row_read(st, &row->u.lock);
+
+    row->number = row->u.lock.ino;
+    return good;
+}
+
+static uint64_t lock_digest(const struct state_row *row)
+{
+    return lock_row_digest(&row->u.lock);
+}
+
 static bool dropped_read(sqlite3_stmt *st, struct state_row *row)
 {
     return dropped_row_read(st, &row->number);
@@ -110,6 +123,8 @@ static const struct {
     [STATE_RESULT] = {"result", "result", "session, seq, result", "session, seq", result_read, result_digest},
     [STATE_PART] = {"part", "part of command", "session, seq, number, data", "session, seq, number",
                     part_read, part_digest},
+    [STATE_LOCK] = {"lock", "a lock of inode", LOCK_COLUMNS, "ino, kind, session, owner, start, wait",
+                    lock_read, lock_digest},
     [STATE_DROPPED] = {"dropped", "history dropped up to revision", DROPPED_COLUMNS, "id", dropped_read,
                        NULL},
 };

@@ -36,6 +36,8 @@ enum statement {
     ST_PARTS_GONE,
     ST_SETTING,
     ST_SETTING_GONE,
+    ST_LOCK,
+    ST_LOCK_GONE,
     ST_META,
     ST_TOUCH,
     ST_COUNT
@@ -71,6 +73,9 @@ static const char *const texts[ST_COUNT] = {
     [ST_PARTS_GONE] = "DELETE FROM part WHERE session=? AND seq=?",
     [ST_SETTING] = "REPLACE INTO setting(name, value) VALUES(?,?)",
     [ST_SETTING_GONE] = "DELETE FROM setting WHERE name=?",
+    [ST_LOCK] = "REPLACE INTO lock(" LOCK_COLUMNS ") VALUES(?,?,?,?,?,?,?,?,?,?,?)",
+    [ST_LOCK_GONE] =
+        "DELETE FROM lock WHERE ino=? AND kind=? AND session=? AND owner=? AND start=? AND wait=?",
     [ST_META] = "REPLACE INTO meta(id, shard, applied, digest, wall, elapsed, next_ino, next_number)"
                 " VALUES(1,?,?,?,?,?,?,?)",
     [ST_TOUCH] = "UPDATE meta SET applied=~applied",
@@ -401,6 +406,25 @@ static int write_setting(struct state_writer *w, struct cursor *c, bool gone)
     return run_bound(st, code);
 }
 
+static int write_lock(struct state_writer *w, struct cursor *c)
+{
+    struct lock_row row;
+
+    lock_row_decode(c, &row);
+    return run_bound(w->st[ST_LOCK], lock_row_bind(w->st[ST_LOCK], &row));
+}
+
+static int write_lock_gone(struct state_writer *w, struct cursor *c)
+{
+    sqlite3_stmt *st = w->st[ST_LOCK_GONE];
+
+    bind_number(st, 1, cursor_u64(c));
+    bind_number(st, 2, cursor_u8(c));
+    for (int i = 3; i < 7; i++)
+        bind_number(st, i, cursor_u64(c));
+    return run(st);
+}
+
 static int write_meta(struct state_writer *w, struct cursor *c, const struct batch *b)
 {
     sqlite3_stmt *st = w->st[ST_META];
@@ -454,6 +478,10 @@ static int write_record(struct state_writer *w, struct cursor *c, const struct b
         return write_setting(w, c, true);
     case RECORD_CHUNK_GONE:
         return run_number(w, ST_CHUNK_GONE, cursor_u64(c));
+    case RECORD_LOCK:
+        return write_lock(w, c);
+    case RECORD_LOCK_GONE:
+        return write_lock_gone(w, c);
     case RECORD_META:
         return write_meta(w, c, b);
     default:

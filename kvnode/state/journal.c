@@ -297,6 +297,27 @@ void journal_setting(struct journal *j, const char *name, const char *value)
         buffer_put_text(&j->records, value);
 }
 
+void journal_lock(struct journal *j, const struct lock_row *row)
+{
+    if (j == NULL)
+        return;
+    put_kind(j, RECORD_LOCK);
+    lock_row_encode(&j->records, row);
+}
+
+void journal_lock_gone(struct journal *j, const struct lock_row *row)
+{
+    if (j == NULL)
+        return;
+    put_kind(j, RECORD_LOCK_GONE);
+    buffer_put_u64(&j->records, row->ino);
+    buffer_put_u8(&j->records, row->kind);
+    buffer_put_u64(&j->records, row->session);
+    buffer_put_u64(&j->records, row->owner);
+    buffer_put_u64(&j->records, row->start);
+    buffer_put_u64(&j->records, row->wait);
+}
+
 void journal_chunks_gone(struct journal *j, const struct value *old, const struct value *now)
 {
     if (j == NULL)

@@ -29,6 +29,8 @@ void journal_history_gone(struct journal *j, uint64_t directory, const uint8_t *
 void journal_history_drop(struct journal *j, uint64_t directory, const uint8_t *name, uint8_t name_len,
                           uint64_t revision);
 void journal_setting(struct journal *j, const char *name, const char *value); /* NULL: the default */
+void journal_lock(struct journal *j, const struct lock_row *row);
+void journal_lock_gone(struct journal *j, const struct lock_row *row);
 /* Chunks of old that are not in now, and that no history uses, are not needed any more. */
 void journal_chunks_gone(struct journal *j, const struct value *old, const struct value *now);
 

@@ -22,6 +22,8 @@ enum record_kind {
     RECORD_CHUNK_GONE = 15,   /* u64 id */
     RECORD_HISTORY_DROP = 17, /* u64 directory, string name, u64 revision: its rows up to that, and the chunks
                                  that only they used; behind all rows that tell which chunks are used */
+    RECORD_LOCK = 24,         /* lock_row */
+    RECORD_LOCK_GONE = 25,    /* u64 ino, u8 kind, u64 session, u64 owner, u64 start, u64 wait */
     RECORD_META = 16, /* u64 wall_ns, u64 elapsed_ms, u64 next_ino, u64 next_number; always the last */
 };
 

@@ -45,7 +45,8 @@ struct store *store_new(uint16_t group, struct journal *journal, const struct st
     TAILQ_INIT(&s->dead);
     TAILQ_INIT(&s->session_order);
     settings_init(&s->settings);
-    if (make_root(s) < 0 || journal_failed(journal)) {
+    s->locks = lock_table_new();
+    if (s->locks == NULL || make_root(s) < 0 || journal_failed(journal)) {
         store_free(s);
         return NULL;
     }
@@ -63,6 +64,7 @@ void store_free(struct store *s)
         return;
     store_unprepare(s);
     session_drop_all(s);
+    lock_table_free(s->locks);
     STORE_EACH(s->dentries, d, next_d)
     dentry_destroy(s, d);
     STORE_EACH(s->inodes, in, next_in)

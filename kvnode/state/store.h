@@ -164,6 +164,17 @@ bool store_register_refused(const struct store *s, uint32_t owner, const uint8_t
 int store_part_check(const struct store *s, uint64_t session, uint64_t seq, uint32_t number, size_t len,
                      const char **why_out);
 
+/* What keeps this owner of the session from a lock, F_GETLK. KV_OK: row_out, which borrows from the store;
+ * KV_E_NOENT: nothing does. */
+struct lock_row; /* store_rows.h */
+int store_lock_test(const struct store *s, uint64_t session, uint64_t owner, uint64_t ino, uint8_t kind,
+                    bool exclusive, uint64_t start, uint64_t end, struct lock_row *row_out);
+/* The files of which something is locked, from this number on, and what of each: ranges first, then those who
+ * wait, in their order. A file at a time: next_file() before each; false ends it. */
+void store_locks(const struct store *s, uint64_t from_ino, void *arg,
+                 bool (*next_file)(void *arg, uint64_t ino),
+                 void (*emit)(void *arg, const struct lock_row *row));
+
 /* Settings in a fixed order: emit(name, value, default). See `kvnode config`. */
 void store_settings(const struct store *s, void *arg,
                     void (*emit)(void *arg, const char *name, const char *value, const char *fallback));

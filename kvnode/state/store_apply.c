@@ -82,7 +82,8 @@ static int (*const operations[COMMAND_OP_COUNT])(struct apply *ap) = {
     [COMMAND_UNLINK] = apply_unlink,   [COMMAND_RMDIR] = apply_rmdir,     [COMMAND_RENAME] = apply_rename,
     [COMMAND_SETATTR] = apply_setattr, [COMMAND_PUBLISH] = apply_publish, [COMMAND_SET] = apply_set,
     [COMMAND_DEL] = apply_del,         [COMMAND_SETTING] = apply_setting, [COMMAND_CLOCK] = apply_clock,
-    [COMMAND_PRUNE] = apply_prune,     [COMMAND_MKNOD] = apply_mknod,
+    [COMMAND_PRUNE] = apply_prune,     [COMMAND_MKNOD] = apply_mknod,     [COMMAND_LOCK] = apply_lock,
+    [COMMAND_UNLOCK] = apply_unlock,   [COMMAND_UNWAIT] = apply_unwait,
 #ifdef KVFS_NEXT_LEVEL
     [COMMAND_NEXT] = apply_setting,
 #endif
@@ -218,6 +219,7 @@ int store_apply(struct store *s, uint64_t index, const void *bytes, size_t len,
     s->applied = index;
     store_unprepare(s);
     directory_limit_dead(s);
+    emit_waits(&ap);
     emit_last(&ap);
     journal_command(s->journal);
     if (rv < 0 || s->failed || journal_failed(s->journal)) {

@@ -33,6 +33,19 @@
 /* Unacknowledged answers that a session may leave behind, and all those of one owner but 0. */
 #define SESSION_RESULTS_MAX 4096
 #define OWNER_RESULTS_MAX 32768
+/* A session that holds locks, or waits for one, ends when nothing was heard of it for so long. */
+#define LOCK_LEASE_MS 10000
+/* Ranges and waits: of one file, of a session, of all, of all users. */
+#define LOCKS_FILE_MAX 2048
+#define LOCK_WAITS_FILE_MAX 512
+#define LOCKS_SESSION_MAX 4096
+#define LOCKS_MAX 131072
+#define LOCKS_USERS_MAX 98304
+/* Sessions that end with one command: no more once so many locks were freed. */
+#define EXPIRE_LOCKS_MAX 1024
+/* Owners that a walk for a deadlock comes by at most, and holders that all walks of a command look at. */
+#define DEADLOCK_OWNERS_MAX 256
+#define DEADLOCK_LOOKS_MAX 500000
 #define REMOVED_INODES_MAX 10000
 #define REMOVED_BYTES_MAX (64UL << 20)
 #define ASIDE_MS 10000 /* see store_history.c */
@@ -177,6 +190,7 @@ struct session {
     size_t first, n, cap;
     LIST_HEAD(, upload) uploads;
     uint64_t upload_cost;
+    struct session_locks *locks; /* owned; NULL: it has none and waits for none */
     struct owner *owner;
     uint64_t trimmed_below; /* journal: results below it are known to be gone there */
     uint32_t dirty;         /* journal */
@@ -213,6 +227,7 @@ struct store {
     uint64_t upload_cost;
     struct spent *spent; /* owned; store_spent.c */
     struct settings settings;
+    struct lock_table *locks; /* owned */
     struct pin *pins;
     struct prepared *prepared; /* owned; store_prepare.c */
     struct event held;         /* waits to learn whether it is the last of its command */
@@ -401,6 +416,24 @@ int session_join(const struct session *ss, const struct command *cmd, const void
 struct upload *session_upload(const struct session *ss, uint64_t seq);
 void session_drop_upload(struct store *s, struct session *ss, struct upload *up);
 void upload_free(struct store *s, struct session *ss, struct upload *up); /* memory only */
+
+/* lock.c: who has locked what, and who waits. */
+struct lock_table *lock_table_new(void);
+void lock_table_free(struct lock_table *t); /* after the sessions */
+int apply_lock(struct apply *ap);
+int apply_unlock(struct apply *ap);
+int apply_unwait(struct apply *ap);
+/* The session ends: what it has is free, and those who wait for that get it. Returns how much it had. */
+uint32_t session_unlock(struct store *s, struct session *ss);
+void session_forget_locks(struct store *s, struct session *ss); /* memory only */
+/* It was heard of: seen_ms is new. */
+void session_renew_locks(struct store *s, struct session *ss);
+/* The one that has locks, or waits, and was silent for longest; NULL: none has. */
+struct session *session_first_with_locks(const struct store *s);
+/* The events of waits that have ended with this command. */
+void emit_waits(struct apply *ap);
+/* A row of state.db. 0; -EUCLEAN: it does not go with the others; -ENOMEM. */
+int lock_load(struct store *s, const struct lock_row *row);
 
 /* The cluster's wall clock: later than that of every earlier command. */
 static inline int64_t now_ns(const struct store *s)

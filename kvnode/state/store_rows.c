@@ -16,6 +16,7 @@ enum row_table {
     TABLE_PART = 6,
     TABLE_SETTING = 7,
     TABLE_META = 8,
+    TABLE_LOCK = 12,
 };
 
 static uint64_t words_digest(enum row_table table, uint64_t *words, size_t n)
@@ -162,6 +163,23 @@ uint64_t setting_row_digest(const char *name, const char *value)
     uint64_t words[] = {bytes_digest(name, strlen(name)), bytes_digest(value, strlen(value))};
 
     return WORDS_DIGEST(TABLE_SETTING, words);
+}
+
+uint64_t lock_row_digest(const struct lock_row *r)
+{
+    uint64_t words[] = {r->ino,
+                        r->kind,
+                        r->session,
+                        r->owner,
+                        r->start,
+                        r->end,
+                        r->exclusive,
+                        r->wait,
+                        r->ticket,
+                        r->pid,
+                        bytes_digest(r->node, r->node_len)};
+
+    return WORDS_DIGEST(TABLE_LOCK, words);
 }
 
 uint64_t meta_row_digest(const struct meta_row *r)
@@ -312,4 +330,34 @@ void session_row_decode(struct cursor *c, struct session_row *r_out)
     r_out->owner = cursor_u32(c);
     r_out->seen_ms = cursor_u64(c);
     r_out->acked_below = cursor_u64(c);
+}
+
+void lock_row_encode(struct buffer *b, const struct lock_row *r)
+{
+    buffer_put_u64(b, r->ino);
+    buffer_put_u8(b, r->kind);
+    buffer_put_u64(b, r->session);
+    buffer_put_u64(b, r->owner);
+    buffer_put_u64(b, r->start);
+    buffer_put_u64(b, r->end);
+    buffer_put_u8(b, r->exclusive);
+    buffer_put_u64(b, r->wait);
+    buffer_put_u64(b, r->ticket);
+    buffer_put_u32(b, r->pid);
+    buffer_put_string(b, r->node, r->node_len);
+}
+
+void lock_row_decode(struct cursor *c, struct lock_row *r_out)
+{
+    r_out->ino = cursor_u64(c);
+    r_out->kind = cursor_u8(c);
+    r_out->session = cursor_u64(c);
+    r_out->owner = cursor_u64(c);
+    r_out->start = cursor_u64(c);
+    r_out->end = cursor_u64(c);
+    r_out->exclusive = cursor_u8(c);
+    r_out->wait = cursor_u64(c);
+    r_out->ticket = cursor_u64(c);
+    r_out->pid = cursor_u32(c);
+    r_out->node = decode_name(c, &r_out->node_len);
 }

@@ -146,6 +146,7 @@ fail:
 
 static void session_destroy(struct store *s, struct session *ss)
 {
+    session_forget_locks(s, ss);
     while (!LIST_EMPTY(&ss->uploads))
         upload_free(s, ss, LIST_FIRST(&ss->uploads));
     HASH_DELETE(hh, s->sessions, ss);
@@ -180,6 +181,7 @@ static void trim_results(struct store *s, struct session *ss, size_t n)
 
 void session_drop(struct store *s, struct session *ss)
 {
+    session_unlock(s, ss);
     session_begin(s, ss);
     trim_results(s, ss, ss->n);
     while (!LIST_EMPTY(&ss->uploads))
@@ -194,15 +196,26 @@ void session_drop_all(struct store *s)
         session_destroy(s, TAILQ_FIRST(&s->session_order));
 }
 
+/* The one that is to end next, because it was silent for too long; NULL: none is. */
+static struct session *next_expired(const struct store *s)
+{
+    struct session *ss = TAILQ_FIRST(&s->session_order), *locks = session_first_with_locks(s);
+
+    if (ss != NULL && s->elapsed_ms - ss->seen_ms > s->settings.number[SETTING_SESSION_TIMEOUT])
+        return ss;
+    return locks != NULL && s->elapsed_ms - locks->seen_ms > LOCK_LEASE_MS ? locks : NULL;
+}
+
 /* A few with each command, so that none is long when thousands end at once. */
 void session_expire(struct store *s)
 {
     struct session *ss;
+    uint32_t locks = 0;
 
-    for (int n = 0; n < EXPIRE_MAX && (ss = TAILQ_FIRST(&s->session_order)) != NULL &&
-                    s->elapsed_ms - ss->seen_ms > s->settings.number[SETTING_SESSION_TIMEOUT];
-         n++)
+    for (int n = 0; n < EXPIRE_MAX && locks < EXPIRE_LOCKS_MAX && (ss = next_expired(s)) != NULL; n++) {
+        locks += session_unlock(s, ss);
         session_drop(s, ss);
+    }
 }
 
 void session_touch(struct store *s, struct session *ss, uint64_t acked_below)
@@ -215,6 +228,7 @@ void session_touch(struct store *s, struct session *ss, uint64_t acked_below)
         ss->seen_ms = s->elapsed_ms;
         TAILQ_REMOVE(&s->session_order, ss, order);
         put_in_order(s, ss);
+        session_renew_locks(s, ss);
     }
     if (acked_below > ss->acked_below) {
         ss->acked_below = acked_below;

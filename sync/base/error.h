@@ -36,6 +36,9 @@ enum kv_error {
     KV_E_PART = 25,      /* parts of a big command arrived out of order: send it again from part 0 */
     KV_E_REFUSED = 26,   /* refused by an administrative rule */
     KV_E_IO = 27,        /* this node could not read its disk */
+    KV_E_LOCKED = 28,    /* somebody else holds a lock that is in the way */
+    KV_E_DEADLK = 29,    /* to wait for the lock would be to wait for oneself */
+    KV_E_NOLCK = 30,     /* no room for more locks, or waits for them */
     KV_E_COUNT
 };
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "sync/base/error.h"
+#include "sync/base/lock_ranges.h"
 #include "sync/wire/layout.h"
 
 void command_encode(struct buffer *b, const struct command *cmd)
@@ -268,6 +269,27 @@ static void body_fields(struct walk *w, uint8_t op, struct command_body *body)
     case COMMAND_CLOCK:
         walk_u64(w, &body->wall_ns);
         break;
+    case COMMAND_LOCK:
+        walk_u64(w, &body->ino);
+        walk_u8(w, &body->kind);
+        walk_u8(w, &body->flags);
+        walk_u64(w, &body->owner);
+        walk_u64(w, &body->start);
+        walk_u64(w, &body->end);
+        walk_u64(w, &body->ticket);
+        walk_u32(w, &body->pid);
+        break;
+    case COMMAND_UNLOCK:
+        walk_u64(w, &body->ino);
+        walk_u8(w, &body->kind);
+        walk_u64(w, &body->owner);
+        walk_u64(w, &body->start);
+        walk_u64(w, &body->end);
+        break;
+    case COMMAND_UNWAIT:
+        walk_u64(w, &body->ino);
+        walk_u64(w, &body->ticket);
+        break;
     default: /* KEEPALIVE, END, TICK: empty */
         break;
     }
@@ -307,9 +329,12 @@ static int body_flags_check(uint8_t op, const struct command_body *body)
     uint8_t allowed = op == COMMAND_SET       ? SET_FLAGS
                       : op == COMMAND_PUBLISH ? PUBLISH_FLAGS
                       : op == COMMAND_RENAME  ? MOVE_FLAGS
+                      : op == COMMAND_LOCK    ? LOCK_FLAGS
                                               : 1;
 
     if (op == COMMAND_RENAME && body->flags == MOVE_FLAGS)
+        return KV_E_PROTOCOL;
+    if (body->kind >= LOCK_KINDS)
         return KV_E_PROTOCOL;
     if ((body->flags & ~allowed) != 0 || (body->valid & ~SETATTR_VALID) != 0 || (body->mode & ~07777) != 0)
         return KV_E_PROTOCOL;
@@ -351,6 +376,9 @@ int command_body_decode(uint8_t op, const void *bytes, size_t len, struct comman
     case COMMAND_DEL:
     case COMMAND_PRUNE:
         return path_check(body_out->path, body_out->path_len);
+    case COMMAND_LOCK:
+    case COMMAND_UNLOCK:
+        return body_out->start <= body_out->end && body_out->end <= LOCK_RANGE_END ? KV_OK : KV_E_INVAL;
     default:
         return KV_OK;
     }

@@ -64,8 +64,13 @@ enum command_op {
                              children first; for a recursive DEL under (session, seq), KV_E_STALE if that
                              number was executed (session 0: not asked) */
     COMMAND_MKNOD = 19,   /* u64 parent, string name, u16 mode, u8 type: INODE_FIFO or INODE_SOCKET */
+    COMMAND_LOCK =
+        20, /* u64 ino, u8 LOCK_OF_*, u8 LOCK_*, u64 owner, u64 start, u64 end, u64 ticket, u32 pid:
+               the result's `created` says whether it has the lock or waits for it, see LOCK_WAIT */
+    COMMAND_UNLOCK = 21, /* u64 ino, u8 LOCK_OF_*, u64 owner, u64 start, u64 end */
+    COMMAND_UNWAIT = 22, /* u64 ino, u64 ticket: waits no longer; KV_E_NOENT: it does not wait */
 #ifdef KVFS_NEXT_LEVEL
-    COMMAND_NEXT = 20, /* as COMMAND_SETTING; of a level that only tests have, see feature.h */
+    COMMAND_NEXT = 23, /* as COMMAND_SETTING; of a level that only tests have, see feature.h */
 #endif
     COMMAND_OP_COUNT
 };
@@ -113,6 +118,19 @@ enum {
     SET_FLAGS = 15
 };
 
+/* Two tables for each file, which know nothing of each other: of flock(2), and of byte ranges, fcntl(2). */
+enum { LOCK_OF_FLOCK = 0, LOCK_OF_RANGE = 1, LOCK_KINDS = 2 };
+
+enum {
+    LOCK_FLAG_EXCLUSIVE = 1, /* else shared */
+    /* If it cannot be had at once, it waits, under the ticket, which no other wait of the session has: then
+     * the result's `created` is 0, and an event tells of its end (EVENT_NOTHING, message.h). The same ticket
+     * again: it goes on waiting, at its place. Without this flag: KV_E_LOCKED. A ticket is
+     * not 0 (KV_E_INVAL). */
+    LOCK_FLAG_WAIT = 2,
+    LOCK_FLAGS = 3
+};
+
 /* Edits of a publication, applied in order to the then-current value. */
 enum edit_kind {
     EDIT_TRUNCATE = 1, /* u64 size: cut or extend with zeros */
@@ -153,12 +171,15 @@ struct command_body {
     uint32_t part;
     uint16_t mode;
     uint8_t type;         /* enum inode_type */
-    uint8_t valid, flags; /* flags: exclusive, MOVE_*, recursive, PUBLISH_*, SET_* */
+    uint8_t valid, flags; /* flags: exclusive, MOVE_*, recursive, PUBLISH_*, SET_*, LOCK_* */
     uint32_t uid, gid;
     int64_t mtime_ns, atime_ns;
     uint64_t wall_ns;
     uint64_t version; /* if_version, expect */
     uint64_t from_version;
+    uint64_t owner, start, end, ticket; /* locks; both start and end are in the range */
+    uint32_t pid;
+    uint8_t kind;         /* LOCK_OF_* */
     const uint8_t *edits; /* walk with edit_next() */
     size_t edits_len;
 };
@@ -197,9 +218,9 @@ int edit_next(struct cursor *c, struct edit *e_out);
 /* What applying a command gives, the same on every node. Kept in the session
  * (without the value) until the client has acknowledged its number. */
 struct command_result {
-    uint16_t code;          /* enum kv_error */
-    uint8_t created;        /* CREATE: the file was made by this command; SET: the key is new */
-    uint64_t revision;      /* log index of the command that was executed */
+    uint16_t code;     /* enum kv_error */
+    uint8_t created;   /* CREATE: the file was made by this command; SET: the key is new; LOCK: it has it */
+    uint64_t revision; /* log index of the command that was executed */
     uint64_t base_version;  /* version before it (PUBLISH, SET) */
     uint64_t base_revision; /* content_revision before it (PUBLISH, SET) */
     uint64_t session;       /* REGISTER: the session's id */

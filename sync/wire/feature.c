@@ -9,6 +9,10 @@ unsigned feature_level_of(const struct command *cmd)
     case COMMAND_NEXT:
         return 3;
 #endif
+    case COMMAND_LOCK:
+    case COMMAND_UNLOCK:
+    case COMMAND_UNWAIT:
+        return 2;
     default:
         return 1;
     }

@@ -94,7 +94,8 @@ const char *command_op_name(uint8_t op)
 #endif
         [COMMAND_SETTING] = "setting",   [COMMAND_TICK] = "tick",
         [COMMAND_CLOCK] = "clock",       [COMMAND_PRUNE] = "prune",
-        [COMMAND_MKNOD] = "mknod",
+        [COMMAND_MKNOD] = "mknod",       [COMMAND_LOCK] = "lock",
+        [COMMAND_UNLOCK] = "unlock",     [COMMAND_UNWAIT] = "unwait",
     };
 
     return op < COMMAND_OP_COUNT && names[op] != NULL ? names[op] : "?";

@@ -129,7 +129,9 @@ enum event_kind {
     EVENT_CONTENT = 4, /* content: ino, parent, name; attr is new */
     EVENT_ATTR = 5,    /* mode, owner, times: ino; attr is new */
     /* A command without visible effect: only moves the revision. Of a setting that was changed:
-     * attr.size is the value limit from then on (0 from older nodes, and if it was refused). */
+     * attr.size is the value limit from then on (0 from older nodes, and if it was refused).
+     * With a parent: a wait for a lock of ino has ended; parent: the session that waited, new_parent: its
+     * ticket (COMMAND_LOCK), base_revision: 0 if it has the lock now, or an enum kv_error. */
     EVENT_NOTHING = 6,
 };
 

@@ -17,7 +17,7 @@
 #include "tests/unit/store/place.h"
 
 #define WHOLE "(whole)"
-#define DIGEST "the digest is not that of index 11"
+#define DIGEST "the digest is not that of index 13"
 
 struct damage {
     const char *sql;
@@ -50,9 +50,9 @@ static const struct damage damages[] = {
     {"UPDATE session SET nonce=x'00' WHERE id=(SELECT max(id) FROM session)", "session 10", "session 10",
      "a row of table session: 10"},
     {"UPDATE session SET owner=5 WHERE id=(SELECT max(id) FROM session)", DIGEST, DIGEST, DIGEST},
-    {"UPDATE result SET result=x'00' WHERE seq=(SELECT max(seq) FROM result)", "result 8", "result 8",
+    {"UPDATE result SET result=x'00' WHERE seq=(SELECT max(seq) FROM result)", "result 10", "result 10",
      "a row of table result: 1"},
-    {"UPDATE result SET session=12345 WHERE seq=(SELECT max(seq) FROM result)", "result 8", DIGEST, DIGEST},
+    {"UPDATE result SET session=12345 WHERE seq=(SELECT max(seq) FROM result)", "result 10", DIGEST, DIGEST},
     {"UPDATE result SET seq=1000 WHERE seq=(SELECT max(seq) FROM result)", DIGEST, DIGEST, DIGEST},
     {"UPDATE part SET number=2", "part of command 1", DIGEST, DIGEST},
     {"UPDATE part SET data=x'00'", DIGEST, DIGEST, DIGEST},
@@ -83,6 +83,15 @@ static const struct damage damages[] = {
     {"UPDATE chunk SET checksum=checksum+1 WHERE id=(SELECT chunks FROM version WHERE name='a' AND "
      "version=1)",
      WHOLE, "chunk 1", "chunk 1"},
+    {"UPDATE lock SET session=12345", "a lock of inode 7", DIGEST, DIGEST},
+    {"UPDATE lock SET kind=2 WHERE wait=0", "a lock of inode 7", "a lock of inode 7",
+     "a row of table lock: 7"},
+    {"UPDATE lock SET start=8 WHERE wait=0", DIGEST, DIGEST, DIGEST},
+    {"UPDATE lock SET start=end+1 WHERE wait=0", "a lock of inode 7", "a lock of inode 7",
+     "a row of table lock: 7"},
+    {"UPDATE lock SET wait=0 WHERE wait!=0", "a lock of inode 7", DIGEST, DIGEST},
+    {"UPDATE lock SET wait=0, ticket=0 WHERE wait!=0", "a lock of inode 7", DIGEST, DIGEST},
+    {"DELETE FROM lock WHERE wait!=0", DIGEST, DIGEST, DIGEST},
     {"UPDATE meta SET digest=digest+1", DIGEST, DIGEST, DIGEST},
     {"UPDATE meta SET wall=wall+1", DIGEST, DIGEST, DIGEST},
     {"DELETE FROM meta", "no meta row, inodes: 5", "no meta row, format 8", WHOLE},
@@ -109,6 +118,17 @@ static void fill(struct place *p)
     buffer_put_string(&part, "part", 4);
     assert_int_equal(world_raw(&p->w, COMMAND_PART, session, 1, part.data, part.len), KV_OK);
     buffer_deinit(&part);
+    for (uint64_t owner = 1; owner <= 2; owner++) { /* one has it, the other waits */
+        const struct command_body lock = {.ino = 7,
+                                          .kind = LOCK_OF_RANGE,
+                                          .flags = LOCK_FLAGS,
+                                          .owner = owner,
+                                          .start = owner,
+                                          .end = 9,
+                                          .ticket = owner};
+
+        assert_int_equal(world_command(&p->w, COMMAND_LOCK, &lock), KV_OK);
+    }
     place_flush(p);
 }
 

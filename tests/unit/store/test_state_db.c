@@ -437,11 +437,14 @@ static void older_formats_are_brought_up_and_newer_ones_refused(void **state)
     snprintf(path, sizeof path, "%s/copy", p->dir);
     assert_int_equal(state_db_snapshot(p->path, path, &index, error), 0);
     assert_int_equal(
-        load_with(path, "ALTER TABLE owner DROP COLUMN program; PRAGMA user_version=6", &digest, error), 0);
+        load_with(path, "DROP TABLE lock; ALTER TABLE owner DROP COLUMN program; PRAGMA user_version=6",
+                  &digest, error),
+        0);
     assert_int_equal(digest, store_digest(p->w.s));
-    assert_int_equal(load_with(path, "PRAGMA user_version=7", &digest, error), 0);
+    assert_int_equal(load_with(path, "DROP TABLE lock; PRAGMA user_version=7", &digest, error), 0);
     assert_int_equal(digest, store_digest(p->w.s));
-    assert_int_equal(load_with(path, "DROP TABLE owner; PRAGMA user_version=5", &digest, error), 0);
+    assert_int_equal(
+        load_with(path, "DROP TABLE lock; DROP TABLE owner; PRAGMA user_version=5", &digest, error), 0);
     assert_int_equal(digest, store_digest(p->w.s));
     assert_int_equal(state_db_claim(path, &own, error), 0);
     assert_int_equal(state_db_check_owner(path, &own, error), 0);

@@ -354,6 +354,18 @@ const char *world_list(const struct world *w, const char *path)
     return text;
 }
 
+static bool any_file(void *arg, uint64_t ino)
+{
+    (void)arg;
+    (void)ino;
+    return true;
+}
+
+static void add_lock(void *arg, const struct lock_row *row)
+{
+    *(uint64_t *)arg += lock_row_digest(row);
+}
+
 bool world_digest_is_right(const struct world *w)
 {
     struct store *s = w->s;
@@ -407,6 +419,7 @@ bool world_digest_is_right(const struct world *w)
     for (int i = 0; i < SETTING_COUNT; i++)
         if (s->settings.text[i] != NULL)
             sum += setting_row_digest(setting_name((enum setting)i), s->settings.text[i]);
+    store_locks(s, 0, &sum, any_file, add_lock);
     store_meta(s, &meta);
     return sum + meta_row_digest(&meta) == store_digest(s) && keys == s->keys && names == keys &&
            bytes == s->bytes && dead == s->n_dead;

@@ -139,6 +139,31 @@ static void bodies_come_back(void **state)
     assert_int_equal(round_trip(COMMAND_SET, &in, &out, &b), KV_OK);
     assert_int_equal(out.version, 7);
     assert_int_equal(out.value_len, 1);
+    in = (struct command_body){.ino = 9,
+                               .kind = LOCK_OF_RANGE,
+                               .flags = LOCK_FLAGS,
+                               .owner = UINT64_MAX,
+                               .start = 5,
+                               .end = INT64_MAX,
+                               .ticket = 77,
+                               .pid = 6};
+    assert_int_equal(round_trip(COMMAND_LOCK, &in, &out, &b), KV_OK);
+    assert_memory_equal(&in, &out, sizeof in);
+    in.kind = LOCK_KINDS;
+    assert_int_equal(round_trip(COMMAND_LOCK, &in, &out, &b), KV_E_PROTOCOL);
+    in.kind = LOCK_OF_FLOCK;
+    in.flags = 4;
+    assert_int_equal(round_trip(COMMAND_LOCK, &in, &out, &b), KV_E_PROTOCOL);
+    in.flags = 0;
+    in.end = 4;
+    assert_int_equal(round_trip(COMMAND_LOCK, &in, &out, &b), KV_E_INVAL);
+    assert_int_equal(round_trip(COMMAND_UNLOCK, &in, &out, &b), KV_E_INVAL);
+    in.end = 5;
+    assert_int_equal(round_trip(COMMAND_UNLOCK, &in, &out, &b), KV_OK);
+    assert_int_equal(out.end, 5);
+    assert_true(out.owner == UINT64_MAX);
+    assert_int_equal(round_trip(COMMAND_UNWAIT, &in, &out, &b), KV_OK);
+    assert_int_equal(out.ticket, 77);
     buffer_deinit(&b);
 }
 

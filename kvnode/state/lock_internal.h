@@ -1,0 +1,108 @@
+/* What the files about locks share. Not for others.
+ *
+ *   lock_table ──ino──► locked_file ──kind──► lock_side ─┬─ holders, by session and owner
+ *                                                        └─ waits, in the order of the log
+ *   session ──► session_locks ─┬─ its holders
+ *                              └─ its waits
+ *
+ * Every list is in an order that the replicated state gives, so that it is the same on a node that has
+ * loaded the state as on one that has applied the commands. Each range and each wait is a row. */
+#ifndef KVFS_KVNODE_STATE_LOCK_INTERNAL_H
+#define KVFS_KVNODE_STATE_LOCK_INTERNAL_H
+
+#include "kvnode/state/journal_note.h"
+#include "kvnode/state/store_internal.h"
+#include "sync/base/lock_ranges.h"
+
+struct locked_file;
+
+/* Who: an open file of a mount's for flock(2), a process or an open file for ranges. */
+struct lock_who {
+    struct session_locks *of; /* borrowed */
+    uint64_t owner;
+    uint32_t pid; /* as the first command said it, by this node */
+    uint8_t node_len;
+    char node[COMMAND_NODE_MAX];
+};
+
+struct lock_holder {
+    TAILQ_ENTRY(lock_holder) in_side;    /* lock_side.holders */
+    TAILQ_ENTRY(lock_holder) in_session; /* session_locks.holders */
+    struct locked_file *file;            /* borrowed */
+    uint8_t kind;
+    struct lock_who who;
+    struct lock_ranges ranges; /* not empty but for a moment */
+};
+
+struct lock_wait {
+    TAILQ_ENTRY(lock_wait) in_side;    /* lock_side.waits */
+    TAILQ_ENTRY(lock_wait) in_session; /* session_locks.waits */
+    struct locked_file *file;          /* borrowed */
+    uint8_t kind;
+    struct lock_who who;
+    uint64_t start, end;
+    enum lock_mode mode;
+    uint64_t id; /* log index of its command */
+    uint64_t ticket;
+};
+
+TAILQ_HEAD(lock_holders, lock_holder);
+TAILQ_HEAD(lock_waits, lock_wait);
+
+struct lock_side {
+    struct lock_holders holders; /* by session, then owner */
+    struct lock_waits waits;     /* by id */
+};
+
+struct locked_file {
+    RB_ENTRY(locked_file) tree; /* lock_table.files, by ino */
+    uint64_t ino;
+    struct lock_side sides[LOCK_KINDS];
+    uint32_t n_ranges, n_waits;
+};
+
+RB_HEAD(locked_files, locked_file);
+RB_PROTOTYPE(locked_files, locked_file, tree, locked_file_compare)
+
+struct session_locks {
+    TAILQ_ENTRY(session_locks) order; /* lock_table.leases, by seen_ms, id */
+    struct session *session;          /* borrowed: it owns this */
+    struct lock_holders holders;      /* by file, kind and owner */
+    struct lock_waits waits;          /* by id */
+    uint32_t n;                       /* ranges and waits */
+};
+
+TAILQ_HEAD(session_leases, session_locks);
+
+/* A wait that has ended with the command that is being applied. */
+struct ended_wait {
+    uint64_t ino, session, ticket;
+    int code;
+};
+
+struct lock_table {
+    struct locked_files files;
+    struct session_leases leases;
+    uint32_t n, n_users;      /* ranges and waits of all, of users */
+    uint32_t looked_at;       /* by the walks of this command: holders */
+    struct ended_wait *ended; /* owned */
+    size_t n_ended, cap_ended;
+};
+
+struct locked_file *locked_file_find(const struct lock_table *t, uint64_t ino);
+void lock_holder_row(const struct lock_holder *h, size_t i, struct lock_row *row_out);
+void lock_wait_row(const struct lock_wait *w, struct lock_row *row_out);
+/* The first holder but `who` whose lock is in the way; NULL: none. range_out may be NULL. */
+const struct lock_holder *lock_conflict(const struct lock_side *side, const struct lock_who *who,
+                                        uint64_t start, uint64_t end, enum lock_mode mode,
+                                        const struct lock_range **range_out);
+/* Both make what is missing; NULL: out of memory. */
+struct locked_file *locked_file_get(struct lock_table *t, uint64_t ino);
+struct session_locks *session_locks_get(struct store *s, struct session *ss);
+struct lock_holder *lock_holder_get(struct locked_file *f, uint8_t kind, const struct lock_who *who);
+struct lock_wait *lock_wait_new(struct store *s, struct locked_file *f, uint8_t kind,
+                                const struct lock_who *who, uint64_t id);
+/* Counts a range more, or fewer. */
+void lock_count(struct store *s, struct session_locks *of, struct locked_file *f, int ranges, int waits);
+
+#endif

@@ -1,0 +1,108 @@
+/* Locks: what can be asked of them, and loading them from state.db. */
+#include <errno.h>
+#include <string.h>
+
+#include "kvnode/state/lock_internal.h"
+
+int store_lock_test(const struct store *s, uint64_t session, uint64_t owner, uint64_t ino, uint8_t kind,
+                    bool exclusive, uint64_t start, uint64_t end, struct lock_row *row_out)
+{
+    const struct session *ss = session_find(s, session);
+    const struct locked_file *f = locked_file_find(s->locks, ino);
+    const struct lock_who who = {.of = ss != NULL ? ss->locks : NULL, .owner = owner};
+    const struct lock_range *range;
+    const struct lock_holder *h;
+
+    if (f == NULL)
+        return KV_E_NOENT;
+    h = lock_conflict(&f->sides[kind], &who, start, end, exclusive ? LOCK_EXCLUSIVE : LOCK_SHARED, &range);
+    if (h == NULL)
+        return KV_E_NOENT;
+    lock_holder_row(h, (size_t)(range - h->ranges.at), row_out);
+    return KV_OK;
+}
+
+static void emit_side(const struct lock_side *side, void *arg,
+                      void (*emit)(void *arg, const struct lock_row *row))
+{
+    const struct lock_holder *h;
+    const struct lock_wait *w;
+    struct lock_row row;
+
+    TAILQ_FOREACH (h, &side->holders, in_side) {
+        for (size_t i = 0; i < h->ranges.n; i++) {
+            lock_holder_row(h, i, &row);
+            emit(arg, &row);
+        }
+    }
+    TAILQ_FOREACH (w, &side->waits, in_side) {
+        lock_wait_row(w, &row);
+        emit(arg, &row);
+    }
+}
+
+void store_locks(const struct store *s, uint64_t from_ino, void *arg,
+                 bool (*next_file)(void *arg, uint64_t ino),
+                 void (*emit)(void *arg, const struct lock_row *row))
+{
+    struct locked_files files = s->locks->files;
+    struct locked_file *f = RB_NFIND(locked_files, &files, &(struct locked_file){.ino = from_ino});
+
+    for (; f != NULL && next_file(arg, f->ino); f = RB_NEXT(locked_files, &files, f))
+        for (unsigned k = 0; k < LOCK_KINDS; k++)
+            emit_side(&f->sides[k], arg, emit);
+}
+
+static int load_range(struct store *s, struct locked_file *f, const struct lock_who *who,
+                      const struct lock_row *row)
+{
+    enum lock_mode mode = row->exclusive ? LOCK_EXCLUSIVE : LOCK_SHARED;
+    struct lock_holder *h;
+
+    if (lock_conflict(&f->sides[row->kind], who, row->start, row->end, mode, NULL) != NULL)
+        return -EUCLEAN;
+    h = lock_holder_get(f, row->kind, who);
+    if (h == NULL)
+        return -ENOMEM;
+    if (h->who.pid != who->pid || h->who.node_len != who->node_len ||
+        memcmp(h->who.node, who->node, sizeof who->node) != 0 ||
+        lock_ranges_conflict(&h->ranges, row->start, row->end, LOCK_EXCLUSIVE) != NULL ||
+        lock_ranges_after(&h->ranges, row->start, row->end, mode) != h->ranges.n + 1)
+        return -EUCLEAN;
+    if (lock_ranges_set(&h->ranges, row->start, row->end, mode) < 0)
+        return -ENOMEM;
+    lock_count(s, who->of, f, 1, 0);
+    return 0;
+}
+
+static int load_wait(struct store *s, struct locked_file *f, const struct lock_who *who,
+                     const struct lock_row *row)
+{
+    struct lock_wait *w = lock_wait_new(s, f, row->kind, who, row->wait);
+
+    if (w == NULL)
+        return -ENOMEM;
+    w->start = row->start;
+    w->end = row->end;
+    w->mode = row->exclusive ? LOCK_EXCLUSIVE : LOCK_SHARED;
+    w->ticket = row->ticket;
+    return 0;
+}
+
+int lock_load(struct store *s, const struct lock_row *row)
+{
+    struct session *ss = session_find(s, row->session);
+    struct lock_who who = {.owner = row->owner, .pid = row->pid, .node_len = row->node_len};
+    struct locked_file *f;
+
+    if (ss == NULL || (row->wait == 0) != (row->ticket == 0))
+        return -EUCLEAN;
+    who.of = session_locks_get(s, ss);
+    f = who.of != NULL ? locked_file_get(s->locks, row->ino) : NULL;
+    if (f == NULL)
+        return -ENOMEM;
+    if (row->node_len > 0)
+        memcpy(who.node, row->node, row->node_len);
+    s->digest += lock_row_digest(row);
+    return row->wait == 0 ? load_range(s, f, &who, row) : load_wait(s, f, &who, row);
+}
