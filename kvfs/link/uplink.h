@@ -36,8 +36,10 @@ struct uplink {
     uint8_t nonce[16];
     uint64_t next_seq;
     bool session_lost;
-    bool registering;      /* uplink_register() */
-    uint64_t keepalive_ms; /* when the next one is due */
+    bool registering;            /* uplink_register() */
+    uint64_t keepalive_ms;       /* when the next one is due */
+    uint64_t session_timeout_ms; /* the cluster's; 0: not known yet */
+    uint64_t settings_of;        /* the connection on which it was asked for; 0: it is to be */
 
     uint64_t connections;  /* made so far */
     uint64_t numbers;      /* last message number */

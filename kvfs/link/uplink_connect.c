@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "kvfs/link/hub.h"
+#include "kvfs/link/keepalive.h"
 #include "kvfs/link/uplink_internal.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
@@ -185,7 +186,7 @@ static void begin_session(struct hub *hub)
 
     memset(u->nonce, 0, sizeof u->nonce);
     u->next_seq = 1;
-    u->keepalive_ms = clock_boot_ms() + KEEPALIVE_MS;
+    u->keepalive_ms = clock_boot_ms() + keepalive_interval_ms(u->session_timeout_ms);
     each_call(hub, renumber_write);
 }
 
@@ -245,7 +246,7 @@ static void adopt(struct hub *hub, struct attempt *a)
     u->node = a->node;
     u->broken = u->rotate = u->want_write = u->session_lost = false;
     u->session = a->session;
-    u->keepalive_ms = clock_boot_ms() + KEEPALIVE_MS;
+    u->keepalive_ms = clock_boot_ms() + keepalive_interval_ms(u->session_timeout_ms);
     if (u->seen == 0)
         u->seen = u->complete = a->complete;
     if (new_session && u->session != 0)

@@ -6,7 +6,7 @@
 
 #include "kvfs/link/uplink.h"
 
-#define KEEPALIVE_MS 60000
+#define KEEPALIVE_MS 60000 /* at most */
 
 /* uplink.c */
 void uplink_flush(struct hub *hub);

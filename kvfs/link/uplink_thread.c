@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "kvfs/link/hub.h"
+#include "kvfs/link/keepalive.h"
 #include "kvfs/link/process.h"
 #include "kvfs/link/uplink_internal.h"
 #include "sync/base/clock.h"
@@ -12,20 +13,6 @@
 #define IDLE_MS 500
 #define SUSPECTS_MAX 64 /* looked up at one tick */
 #define DOWN_MS 30      /* between attempts to connect */
-
-static void keepalive(struct hub *hub, uint64_t now_ms)
-{
-    struct uplink *u = &hub->uplink;
-    struct command_body body = {0};
-    struct call *call;
-
-    if (u->client == NULL || u->session == 0 || now_ms < u->keepalive_ms)
-        return;
-    u->keepalive_ms = now_ms + KEEPALIVE_MS;
-    call = call_begin(hub, NULL, CALL_PLAIN);
-    if (call != NULL)
-        uplink_write(call, COMMAND_KEEPALIVE, &body, uplink_on_posted);
-}
 
 /* A node that is stopped keeps its socket open and says nothing; one that is cut off
  * from the leader still says what it knows by itself. */
@@ -99,7 +86,7 @@ static int tick(struct hub *hub, uint64_t *last_ms)
         *last_ms = now;
         let_go_of_killed(hub, now);
         hub->owner->on_tick(hub, now);
-        keepalive(hub, now);
+        keepalive_tick(hub, now);
     }
     return retry_due(hub, now);
 }

@@ -5,6 +5,7 @@
 #include "kvfs/ops/event.h"
 
 #include "kvfs/file/publish.h"
+#include "kvfs/link/keepalive.h"
 #include "kvfs/ops/fs.h"
 #include "sync/base/clock.h"
 
@@ -104,6 +105,7 @@ static void on_setting(struct fs *fs, const struct event *e)
 
     if (e->attr.size > 0 && e->revision > node->applied)
         node->value_limit = e->attr.size;
+    keepalive_ask(&fs->hub);
 }
 
 void event_handle(struct fs *fs, const struct event *e)

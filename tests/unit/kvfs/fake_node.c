@@ -179,6 +179,9 @@ static bool on_frame(struct fake_node *n, int fd, const struct frame *frame)
         return true;
     case MESSAGE_WRITE:
         return on_write(n, fd, frame);
+    case MESSAGE_SETTINGS:
+        out.admin.json = bytes_text(n->settings != NULL ? n->settings : "");
+        break;
     case MESSAGE_OPEN:
         trace(n, 'O');
         break;

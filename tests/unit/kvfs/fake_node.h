@@ -47,6 +47,7 @@ struct fake_node {
     uint64_t room; /* that it has to give */
     uint64_t size; /* of the file, in the answers to publications */
     unsigned n_reserves;
+    const char *settings; /* borrowed; the answer to SETTINGS, or NULL: none */
     /* Of the file, in order: O opened, W published, C closed, H it hung up. */
     char trace[64];
     atomic_uint n_connections;

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "kvfs/link/keepalive.h"
 #include "sync/base/error.h"
 #include "tests/unit/kvfs/fake_node.h"
 
@@ -173,9 +174,59 @@ static void a_full_disk_tells_nothing_of_a_write_whose_answer_was_lost(void **st
     assert_int_equal(f->node.writes[3].seq, f->node.writes[0].seq);
 }
 
+static void session_timeout_is_read_from_the_settings(void **state)
+{
+    static const struct {
+        const char *json;
+        uint64_t ms;
+    } cases[] = {
+        {"{\"session_timeout\":{\"value\":\"10s\",\"default\":\"10min\"}}", 10000},
+        {"{\"a\":{\"value\":\"1s\"},\"session_timeout\":{\"default\":\"1s\",\"value\":\"10min\"}}", 600000},
+        {"{\"session_timeout\":{\"value\":\"2h\"}}", 7200000},
+        {"{\"session_timeout\":{\"value\":\"30d\"}}", 30ull * 86400000},
+        {"{\"session_timeout\":{\"value\":\"10\"}}", 0},
+        {"{\"session_timeout\":{\"value\":\"ms\"}}", 0},
+        {"{\"session_timeout\":{\"value\":\"99999999999s\"}}", 0},
+        {"{\"session_timeout\":\"10s\"}", 0},
+        {"{\"session_timeout\":{\"value\":10}}", 0},
+        {"[]", 0},
+        {"{", 0},
+        {"", 0},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        assert_int_equal(keepalive_parse(cases[i].json, strlen(cases[i].json)), cases[i].ms);
+}
+
+static void the_session_is_kept_alive_several_times_in_its_timeout(void **state)
+{
+    assert_int_equal(keepalive_interval_ms(0), 60000);
+    assert_int_equal(keepalive_interval_ms(10000), 2500);
+    assert_int_equal(keepalive_interval_ms(600000), 60000);
+    assert_int_equal(keepalive_interval_ms(30ull * 86400000), 60000);
+}
+
+static void an_idle_mount_keeps_its_session_alive_in_time(void **state)
+{
+    struct fixture *f = *state;
+
+    pthread_mutex_lock(&f->fs.hub.lock);
+    f->node.settings = "{\"session_timeout\":{\"value\":\"10s\",\"default\":\"10min\"}}";
+    keepalive_ask(&f->fs.hub); /* as a setting's event does */
+    pthread_mutex_unlock(&f->fs.hub.lock);
+    fake_wait_writes(f, 2); /* within 10 s */
+    assert_int_equal(f->node.writes[0].op, COMMAND_KEEPALIVE);
+    assert_int_equal(f->node.writes[1].op, COMMAND_KEEPALIVE);
+    assert_int_equal(f->node.writes[1].session, f->node.writes[0].session);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(session_timeout_is_read_from_the_settings),
+        cmocka_unit_test(the_session_is_kept_alive_several_times_in_its_timeout),
+        cmocka_unit_test_setup_teardown(an_idle_mount_keeps_its_session_alive_in_time, fake_setup,
+                                        fake_teardown),
         cmocka_unit_test_setup_teardown(a_write_is_numbered_and_acknowledged, fake_setup, fake_teardown),
         cmocka_unit_test_setup_teardown(a_lost_connection_repeats_it_under_its_number, fake_setup,
                                         fake_teardown),
