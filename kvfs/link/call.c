@@ -30,6 +30,9 @@ static void free_kind(struct call *call)
     case CALL_WRITE:
         buffer_deinit(&call->write.data);
         break;
+    case CALL_COPY:
+        buffer_deinit(&call->copy.data);
+        break;
     case CALL_OPENDIR:
         buffer_deinit(&call->opendir.names);
         break;

@@ -87,6 +87,7 @@ struct call {
         struct call_read read;
         struct call_write write;
         struct call_allocate allocate;
+        struct call_copy copy;
         struct call_opendir opendir;
         struct call_readdir readdir;
         struct call_pull pull;

@@ -27,6 +27,7 @@ enum call_kind {
     CALL_READ,
     CALL_WRITE,
     CALL_ALLOCATE,
+    CALL_COPY,
     CALL_OPENDIR,
     CALL_READDIR,
     CALL_PULL,
@@ -93,7 +94,17 @@ struct call_write {
 };
 
 struct call_allocate {
-    uint64_t end; /* the file is to be so long at least */
+    uint64_t offset, end; /* what is left to do */
+    bool keeps_size;      /* else the file is to be so long at least */
+    bool zeroes;          /* what is there becomes zeros */
+};
+
+/* COPY_FILE_RANGE of one piece. The call's inode is that which is written to. */
+struct call_copy {
+    struct fuse_file_info fi; /* of that */
+    uint64_t from, from_offset, offset;
+    size_t size;        /* READ_LENGTH_MAX at most */
+    struct buffer data; /* owned; what was read */
 };
 
 struct call_opendir {

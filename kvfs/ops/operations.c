@@ -51,6 +51,7 @@ const struct fuse_lowlevel_ops operations = {
     .fsync = op_fsync,
     .release = op_release,
     .fallocate = op_fallocate,
+    .copy_file_range = op_copy_file_range,
     .opendir = op_opendir,
     .readdir = op_readdir,
     .readdirplus = op_readdirplus,

@@ -177,17 +177,16 @@ static void drop_pages(struct call *call)
     call_wait(call, &inode->file->invalidated, on_pages_dropped);
 }
 
-static void on_write_room(struct call *call, int code, const union answer_body *answer);
-
-static void wait_to_write(struct call *call, int err)
+/* stage_data() has said ENOSPC or EAGAIN: then on_answer tries again. */
+static void wait_to_write(struct call *call, int err, call_fn *on_answer)
 {
     struct fs *fs = call->hub->fs;
     struct file *f = file_find(&fs->files, call->ino);
 
     if (err == ENOSPC) {
-        room_wait(call, on_write_room);
+        room_wait(call, on_answer);
     } else {
-        call_wait(call, &f->waiters, on_write_room);
+        call_wait(call, &f->waiters, on_answer);
         publish_start(&fs->files, f);
     }
 }
@@ -206,7 +205,7 @@ static void on_write_room(struct call *call, int code, const union answer_body *
     w.process = call->process;
     err = stage_data(fs, file_find(&fs->files, call->ino), &w, &call->room);
     if (err == ENOSPC || err == EAGAIN) {
-        wait_to_write(call, err);
+        wait_to_write(call, err, on_write_room);
     } else if (err != 0) {
         call_error(call, err);
     } else {
@@ -235,7 +234,7 @@ static void write_later(struct fs *fs, fuse_req_t req, uint64_t ino, const struc
     if (call->write.data.failed)
         call_error(call, ENOMEM);
     else
-        wait_to_write(call, err);
+        wait_to_write(call, err, on_write_room);
 }
 
 /* Staged; if the kernel can be told in time. */
@@ -372,54 +371,231 @@ void op_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
     fuse_reply_err(req, 0);
 }
 
-static void allocate(struct call *call, int code, const union answer_body *answer)
+/* FALLOCATE. Nothing is allocated in advance: the file gets longer, and what is to be zeros, or a hole, is
+ * written as zeros (a hole that a value would have is not told from them). */
+
+static const uint8_t zeros[1024 * 1024];
+
+/* One step of what has to be zeros, which lies within the file. An errno; 0 and no offset left: done. */
+static int put_zeros(struct call *call)
 {
     struct fs *fs = call->hub->fs;
     struct file *f = file_find(&fs->files, call->ino);
+    uint64_t size = f != NULL ? file_size(f) : 0, end = call->allocate.end < size ? call->allocate.end : size;
+    struct written w = {.who = &call->caller,
+                        .process = call->process,
+                        .data = zeros,
+                        .offset = call->allocate.offset,
+                        .past_pages = true}; /* the kernel drops its pages when it has the answer */
+    int err;
+
+    if (call->allocate.offset >= end) {
+        call->allocate.zeroes = false;
+        return 0;
+    }
+    w.size = end - w.offset < sizeof zeros ? (size_t)(end - w.offset) : sizeof zeros;
+    err = stage_data(fs, f, &w, &call->room);
+    if (err == 0)
+        call->allocate.offset += w.size;
+    return err;
+}
+
+static void allocate(struct call *call, int code, const union answer_body *answer);
+
+/* One step of it. False: it is answered, or waits. */
+static bool allocate_step(struct call *call)
+{
+    struct fs *fs = call->hub->fs;
+    struct file *f = file_find(&fs->files, call->ino);
+    uint64_t end = call->allocate.end;
     int err = 0;
 
+    if (f == NULL || f->life == FILE_LOST) {
+        err = ESTALE;
+    } else if (end > call->hub->uplink.node.value_limit) {
+        err = EFBIG;
+    } else if (end > file_size(f) && !(call->allocate.keeps_size && call->allocate.zeroes)) {
+        if (!room_fits(&fs->files, f, end, &call->room)) {
+            room_wait(call, allocate);
+            return false;
+        }
+        if (!call->allocate.keeps_size) {
+            /* What lies beyond the end is zeros then. */
+            if (call->allocate.zeroes && call->allocate.offset < file_size(f))
+                err = -stage_truncate(&f->stage, call->allocate.offset);
+            else
+                err = 0;
+            if (err == 0)
+                err = -stage_truncate(&f->stage, end);
+            call->allocate.zeroes = false;
+            file_touched(&fs->files, f, &call->caller, call->process);
+        }
+    } else if (call->allocate.zeroes) {
+        err = put_zeros(call);
+        if (err == ENOSPC || err == EAGAIN) {
+            wait_to_write(call, err, allocate);
+            return false;
+        }
+        if (err == 0 && call->allocate.zeroes)
+            return true;
+    }
+    call_error(call, err);
+    return false;
+}
+
+/* What it has waited for is there. */
+static void allocate(struct call *call, int code, const union answer_body *answer)
+{
     if (code != 0) {
         call_fail(call, code);
         return;
     }
-    if (f == NULL || f->life == FILE_LOST) {
-        err = ESTALE;
-    } else if (call->allocate.end > call->hub->uplink.node.value_limit) {
-        err = EFBIG;
-    } else if (call->allocate.end > file_size(f)) {
-        if (!room_fits(&fs->files, f, call->allocate.end, &call->room)) {
-            room_wait(call, allocate);
-            return;
-        }
-        err = -stage_truncate(&f->stage, call->allocate.end);
-        file_touched(&fs->files, f, &call->caller, call->process);
-    }
-    call_error(call, err);
+    while (allocate_step(call))
+        ;
 }
 
 void op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t len,
                   struct fuse_file_info *fi)
 {
+    static const int known = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
     struct fs *fs;
     struct call *call;
     pid_t process;
+    bool more;
 
-    if (virtual_is(node) || (mode & ~FALLOC_FL_KEEP_SIZE) != 0) {
+    if (virtual_is(node) || (mode & ~known) != 0) {
         fuse_reply_err(req, virtual_is(node) ? EROFS : EOPNOTSUPP);
-        return;
-    }
-    if ((mode & FALLOC_FL_KEEP_SIZE) != 0) {
-        fuse_reply_err(req, 0); /* nothing is reserved in advance */
         return;
     }
     process = process_of(fuse_req_ctx(req)->pid);
     fs = fs_enter(req);
     call = call_begin(&fs->hub, req, CALL_ALLOCATE);
+    more = call != NULL;
     if (call != NULL) {
         call->process = process;
         call->ino = hub_ino(&fs->hub, node);
+        call->allocate.offset = (uint64_t)offset;
         call->allocate.end = (uint64_t)offset + (uint64_t)len;
-        allocate(call, 0, NULL);
+        call->allocate.keeps_size = (mode & FALLOC_FL_KEEP_SIZE) != 0;
+        call->allocate.zeroes = (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) != 0;
+    }
+    /* Others get in between: it may be long. Nobody else has the call meanwhile. */
+    while (more && (more = allocate_step(call))) {
+        fs_leave(fs);
+        fs_enter(req);
+    }
+    fs_leave(fs);
+}
+
+/* COPY_FILE_RANGE, a piece at a time: what is short the caller asks for again. */
+
+static void put_copied(struct call *call, int code, const union answer_body *answer)
+{
+    struct fs *fs = call->hub->fs;
+    struct written w = written_of(&call->caller, &call->copy.fi, call->copy.data.data, call->copy.data.len,
+                                  call->copy.offset);
+    int err;
+
+    if (code != 0) {
+        call_fail(call, code);
+        return;
+    }
+    w.process = call->process;
+    err = stage_data(fs, file_find(&fs->files, call->ino), &w, &call->room);
+    if (err == ENOSPC || err == EAGAIN) {
+        wait_to_write(call, err, put_copied);
+    } else if (err != 0) {
+        call_error(call, err);
+    } else {
+        fuse_reply_write(call->fuse, w.size);
+        call_end(call);
+    }
+}
+
+/* data: of the published value of base_size bytes. */
+static void take_copied(struct call *call, const struct file *f, uint64_t base_size, const void *data,
+                        size_t len)
+{
+    struct buffer *b = &call->copy.data;
+    size_t size = call->copy.size;
+
+    if (!buffer_reserve(b, size)) {
+        call_error(call, ENOMEM);
+        return;
+    }
+    memset(b->data, 0, size);
+    if (len > 0)
+        memcpy(b->data, data, len < size ? len : size);
+    b->len = file_overlay(f, base_size, call->copy.from_offset, b->data, size);
+    call->type = 0; /* what fails from here on is a write */
+    if (b->len > 0) {
+        put_copied(call, 0, NULL);
+    } else {
+        fuse_reply_write(call->fuse, 0);
+        call_end(call);
+    }
+}
+
+static void on_copied(struct call *call, int code, const union answer_body *answer)
+{
+    struct file *f = file_find(call->hub->files, call->copy.from);
+    uint64_t size, left;
+
+    if (code != 0) {
+        call_fail_inode(call, code);
+        return;
+    }
+    size = answer->read.attr.size;
+    left = size > call->copy.from_offset ? size - call->copy.from_offset : 0;
+    if (answer->read.data.len < call->copy.size && answer->read.data.len < left) {
+        call_error(call, EIO); /* a value ends where its attributes say */
+        return;
+    }
+    if (f != NULL)
+        file_learn(f, &answer->read.attr);
+    call_progress(call);
+    take_copied(call, f, size, answer->read.data.data, answer->read.data.len);
+}
+
+void op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset, struct fuse_file_info *from_fi,
+                        fuse_ino_t to, off_t to_offset, struct fuse_file_info *to_fi, size_t len, int flags)
+{
+    struct fs *fs;
+    struct call *call;
+    struct file *f;
+    pid_t process;
+
+    /* The kernel copies by itself then: of .versions, say. */
+    if (virtual_is(from) || virtual_is(to)) {
+        fuse_reply_err(req, virtual_is(to) ? EROFS : EOPNOTSUPP);
+        return;
+    }
+    process = process_of(fuse_req_ctx(req)->pid);
+    fs = fs_enter(req);
+    call = call_begin(&fs->hub, req, CALL_COPY);
+    if (call == NULL) {
+        fs_leave(fs);
+        return;
+    }
+    call->process = process;
+    call->ino = hub_ino(&fs->hub, to);
+    call->copy.fi = *to_fi;
+    call->copy.from = hub_ino(&fs->hub, from);
+    call->copy.from_offset = (uint64_t)from_offset;
+    call->copy.offset = (uint64_t)to_offset;
+    call->copy.size = len < READ_LENGTH_MAX ? len : READ_LENGTH_MAX;
+    f = file_find(&fs->files, call->copy.from);
+    if (f != NULL && f->life == FILE_LOST) {
+        call_error(call, ESTALE);
+    } else if (!file_needs_node(f, call->copy.from_offset, call->copy.size)) {
+        take_copied(call, f, f->attr.size, NULL, 0);
+    } else {
+        const union request_body request = {.read = {.at = READ_LOCAL,
+                                                     .ino = call->copy.from,
+                                                     .offset = call->copy.from_offset,
+                                                     .length = (uint32_t)call->copy.size}};
+
+        uplink_send(call, MESSAGE_READ, &request, on_copied);
     }
     fs_leave(fs);
 }

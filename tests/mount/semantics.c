@@ -376,7 +376,8 @@ static void sizes_and_holes(void)
     CHECK(fallocate(fd, 0, 0, 40) == 0);
     CHECK(fstat(fd, &st) == 0 && st.st_size == 40 && st.st_blocks > 0);
     CHECK(fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 4096) == 0);
-    CHECK_ERRNO(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4), EOPNOTSUPP);
+    CHECK_ERRNO(fallocate(fd, 0, 0, (off_t)1 << 40), EFBIG);
+    CHECK_ERRNO(fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)1 << 40), EFBIG);
     CHECK(close(fd) == 0);
     fd = open(at(1, "size"), O_RDONLY);
     CHECK(fstat(fd, &st) == 0 && st.st_size == 40);
@@ -391,6 +392,164 @@ static void sizes_and_holes(void)
     CHECK_ERRNO(ftruncate(fd, (off_t)1 << 40), EFBIG);
     close(fd);
     CHECK(stat(at(0, "size"), &st) == 0 && st.st_size == 5);
+}
+
+/* That a file on both mounts has these bytes and no others. */
+static bool is_like(const char *name, const char *bytes, size_t len)
+{
+    for (int m = 0; m < 2; m++) {
+        int fd = open(at(m, "%s", name), O_RDONLY);
+        char *got = malloc(len + 1);
+        bool same = fd >= 0 && got != NULL && pread(fd, got, len + 1, 0) == (ssize_t)len &&
+                    memcmp(got, bytes, len) == 0;
+
+        free(got);
+        close(fd);
+        if (!same)
+            return false;
+    }
+    return true;
+}
+
+static void ranges_are_zeroed(void)
+{
+    static char big[3 * 1024 * 1024 + 100];
+    char bytes[64], got[64];
+    struct stat st;
+    int fd = open(at(0, "zeroed"), O_RDWR | O_CREAT, 0644);
+    char *map;
+
+    memset(bytes, 'x', sizeof bytes);
+    CHECK(pwrite(fd, bytes, 40, 0) == 40);
+    CHECK(pread(fd, got, 40, 0) == 40); /* it is in the kernel's pages, too */
+    map = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+    CHECK(map != MAP_FAILED && map[5] == 'x');
+    CHECK(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 4, 4) == 0);
+    memset(bytes + 4, 0, 4);
+    CHECK(map[3] == 'x' && map[4] == 0 && map[7] == 0 && map[8] == 'x');
+    CHECK(pread(fd, got, 64, 0) == 40 && memcmp(got, bytes, 40) == 0);
+    /* Beyond the end there is nothing to be zeroed. */
+    CHECK(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 36, 1000) == 0);
+    CHECK(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 100, 1000) == 0);
+    CHECK(fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, 38, 100) == 0);
+    memset(bytes + 36, 0, 4);
+    CHECK(fstat(fd, &st) == 0 && st.st_size == 40);
+    CHECK(fallocate(fd, FALLOC_FL_ZERO_RANGE, 20, 2) == 0);
+    memset(bytes + 20, 0, 2);
+    CHECK(fstat(fd, &st) == 0 && st.st_size == 40);
+    CHECK(fallocate(fd, FALLOC_FL_ZERO_RANGE, 30, 20) == 0);
+    memset(bytes + 30, 0, 20);
+    CHECK(fstat(fd, &st) == 0 && st.st_size == 50);
+    CHECK(fallocate(fd, FALLOC_FL_ZERO_RANGE, 55, 5) == 0);
+    memset(bytes + 50, 0, 10);
+    CHECK(pread(fd, got, 64, 0) == 60 && memcmp(got, bytes, 60) == 0);
+    munmap(map, 4096);
+    CHECK(close(fd) == 0 && is_like("zeroed", bytes, 60));
+
+    /* What is published already, over more than is staged at once. */
+    memset(big, 'y', sizeof big);
+    fd = open(at(0, "zeroed"), O_RDWR | O_TRUNC);
+    CHECK(write(fd, big, sizeof big) == (ssize_t)sizeof big && fsync(fd) == 0);
+    CHECK(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 7, sizeof big - 14) == 0);
+    memset(big + 7, 0, sizeof big - 14);
+    CHECK(pread(fd, got, 14, 0) == 14 && memcmp(got, big, 14) == 0);
+    CHECK(close(fd) == 0 && is_like("zeroed", big, sizeof big));
+
+    fd = open(at(0, "zeroed"), O_RDWR);
+    CHECK_ERRNO(fallocate(fd, FALLOC_FL_ZERO_RANGE, 0, (off_t)1 << 40), EFBIG);
+    CHECK_ERRNO(fallocate(fd, FALLOC_FL_COLLAPSE_RANGE, 0, 4096), EOPNOTSUPP);
+    CHECK_ERRNO(fallocate(fd, FALLOC_FL_INSERT_RANGE, 0, 4096), EOPNOTSUPP);
+    CHECK(close(fd) == 0 && is_like("zeroed", big, sizeof big));
+}
+
+/* All of a file is data. */
+static void data_and_holes_are_sought(void)
+{
+    int fd = open(at(0, "sought"), O_RDWR | O_CREAT, 0644), other;
+
+    CHECK_ERRNO(lseek(fd, 0, SEEK_DATA), ENXIO);
+    CHECK_ERRNO(lseek(fd, 0, SEEK_HOLE), ENXIO);
+    CHECK(ftruncate(fd, 100000) == 0);
+    CHECK(lseek(fd, 0, SEEK_DATA) == 0);
+    CHECK(lseek(fd, 99999, SEEK_DATA) == 99999);
+    CHECK(lseek(fd, 0, SEEK_HOLE) == 100000);
+    CHECK(lseek(fd, 99999, SEEK_HOLE) == 100000);
+    CHECK(lseek(fd, 0, SEEK_CUR) == 100000);
+    CHECK_ERRNO(lseek(fd, 100000, SEEK_DATA), ENXIO);
+    CHECK_ERRNO(lseek(fd, 100000, SEEK_HOLE), ENXIO);
+    CHECK_ERRNO(lseek(fd, -1, SEEK_DATA), ENXIO);
+    CHECK(close(fd) == 0);
+    fd = open(at(1, "sought"), O_RDONLY);
+    CHECK(lseek(fd, 0, SEEK_HOLE) == 100000);
+    other = open(at(0, "sought"), O_WRONLY);
+    CHECK(ftruncate(other, 10) == 0 && close(other) == 0);
+    other = open(at(1, "sought"), O_RDONLY);
+    CHECK(lseek(other, 0, SEEK_HOLE) == 10);
+    close(other);
+    close(fd);
+}
+
+static ssize_t copy_range(int from, off_t at_from, int to, off_t at_to, size_t len)
+{
+    size_t done = 0;
+
+    while (done < len) {
+        ssize_t n = copy_file_range(from, &at_from, to, &at_to, len - done, 0);
+
+        if (n < 0)
+            return n;
+        if (n == 0)
+            break;
+        done += (size_t)n;
+    }
+    return (ssize_t)done;
+}
+
+static void ranges_are_copied(void)
+{
+    static char big[2 * 1024 * 1024 + 12345];
+    int from = open(at(0, "copied"), O_RDWR | O_CREAT, 0644),
+        to = open(at(0, "copy"), O_RDWR | O_CREAT, 0644);
+    char got[64];
+    struct stat st;
+
+    for (size_t i = 0; i < sizeof big; i++)
+        big[i] = (char)(i * 7 + i / 1000);
+    CHECK(write(from, big, sizeof big) == (ssize_t)sizeof big);
+    /* Of what is staged only, over pages that are known. */
+    CHECK(write(to, "0123456789", 10) == 10 && pread(to, got, 10, 0) == 10);
+    CHECK(copy_range(from, 100, to, 5, 3) == 3);
+    CHECK(pread(to, got, 64, 0) == 10 && memcmp(got, "01234", 5) == 0 && memcmp(got + 5, big + 100, 3) == 0 &&
+          memcmp(got + 8, "89", 2) == 0);
+    /* All of it, partly published and partly not, and no more than there is. */
+    CHECK(fsync(from) == 0 && pwrite(from, "edited", 6, 1000000) == 6);
+    memcpy(big + 1000000, "edited", 6);
+    CHECK(copy_range(from, 0, to, 0, sizeof big + 1000) == (ssize_t)sizeof big);
+    CHECK(fstat(to, &st) == 0 && st.st_size == (off_t)sizeof big);
+    CHECK(copy_range(from, sizeof big, to, 0, 10) == 0);
+    CHECK(close(to) == 0 && close(from) == 0);
+    CHECK(is_like("copy", big, sizeof big));
+
+    /* Within one file; and the source on this mount is as it was written on another. */
+    to = open(at(1, "copy"), O_RDWR);
+    CHECK(copy_range(to, 0, to, 1000000, 500000) == 500000);
+    memcpy(big + 1000000, big, 500000);
+    CHECK(close(to) == 0 && is_like("copy", big, sizeof big));
+
+    /* A file that was removed; a version, which the kernel copies by itself; too far. */
+    from = open(at(0, "copy"), O_RDONLY);
+    CHECK(unlink(at(0, "copy")) == 0);
+    to = open(at(0, "copied"), O_RDWR | O_TRUNC);
+    CHECK(copy_range(from, 0, to, 0, sizeof big) == (ssize_t)sizeof big);
+    CHECK(fsync(to) == 0 && is_like("copied", big, sizeof big));
+    close(from);
+    from = open(at(0, ".versions/copied/1"), O_RDONLY);
+    CHECK(from >= 0 && copy_range(from, 0, to, 0, 10) == 10);
+    close(from);
+    from = open(at(0, "sought"), O_RDONLY);
+    CHECK_ERRNO(copy_range(from, 0, to, (off_t)1 << 40, 10), EFBIG);
+    close(from);
+    CHECK(close(to) == 0);
 }
 
 static void appends_go_to_the_end(void)
@@ -877,6 +1036,9 @@ int main(int argc, char **argv)
     RUN(what_is_written_to_a_file_removed_elsewhere_goes_with_it);
     RUN(what_only_appends_is_seen_by_who_has_read);
     RUN(sizes_and_holes);
+    RUN(ranges_are_zeroed);
+    RUN(data_and_holes_are_sought);
+    RUN(ranges_are_copied);
     RUN(appends_go_to_the_end);
     RUN(explicit_times_win);
     RUN(both_times_are_kept_as_they_were_set);
