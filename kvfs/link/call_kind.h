@@ -63,7 +63,7 @@ struct call_setattr {
     bool has_handle;            /* ftruncate(2): the size is staged and not published at once */
 };
 
-/* `name` is that of the attribute, without the prefix. */
+/* GETXATTR of the attribute `name`; LISTXATTR: NULL. */
 struct call_getxattr {
     size_t size; /* of the kernel's buffer; 0: it wants to know the length */
 };

@@ -35,6 +35,9 @@ void op_readlink(fuse_req_t req, fuse_ino_t node);
 void op_statfs(fuse_req_t req, fuse_ino_t node);
 
 void op_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, size_t size);
+void op_setxattr(fuse_req_t req, fuse_ino_t node, const char *name, const char *value, size_t size,
+                 int flags);
+void op_removexattr(fuse_req_t req, fuse_ino_t node, const char *name);
 void op_listxattr(fuse_req_t req, fuse_ino_t node, size_t size);
 
 void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);

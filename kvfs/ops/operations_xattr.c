@@ -1,15 +1,35 @@
-/* Extended attributes: a few of kvfs's own, to read and not to list, so that
- * cp -a and rsync -X do not copy them. The kernel asks for security.* before
- * every write: that is answered without taking the lock. */
+/* Extended attributes. Those of user.* are the cluster's; user.kv.* are made up here, to read and not to
+ * list, so that cp -a and rsync -X do not copy them. Other namespaces are refused as by a file system that
+ * has none, which is what programs that copy go by: ACLs (system.posix_acl_*) would grant what no node knows
+ * of, and security.* and trusted.* are one machine's. The kernel asks for security.* before every write: that
+ * is answered without taking the lock. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/xattr.h>
 
+#include "kvfs/file/file.h"
 #include "kvfs/ops/operations.h"
 #include "kvfs/reply/reply.h"
+#include "sync/base/error.h"
+#include "sync/wire/xattr.h"
 
-#define XATTR_PREFIX "user.kv."
+static bool is_user(const char *name)
+{
+    return strncmp(name, XATTR_USER, strlen(XATTR_USER)) == 0;
+}
+
+static bool is_virtual(const char *name)
+{
+    return strncmp(name, XATTR_VIRTUAL, strlen(XATTR_VIRTUAL)) == 0;
+}
+
+/* The call's name without the prefix. */
+static const char *virtual_name(const struct call *call)
+{
+    return call->name + strlen(XATTR_VIRTUAL);
+}
 
 static void on_xattr_attr(struct call *call, int code, const union answer_body *answer)
 {
@@ -22,7 +42,7 @@ static void on_xattr_attr(struct call *call, int code, const union answer_body *
         return;
     }
     attr = &answer->getattr;
-    if (strcmp(call->name, "version") == 0)
+    if (strcmp(virtual_name(call), "version") == 0)
         n = snprintf(value, sizeof value, "%" PRIu64, attr->version);
     else
         n = snprintf(value, sizeof value, "%" PRIu64 "-%" PRIu64, attr->ino >> 48, attr->revision);
@@ -50,14 +70,15 @@ static void on_xattr_history(struct call *call, int code, const union answer_bod
     reply_xattr(call, value, (size_t)n);
 }
 
-static void send_xattr(struct call *call)
+static void send_virtual(struct call *call)
 {
     struct fs *fs = call->hub->fs;
     struct kernel_inode *inode = kernel_inode_find(&fs->cache, call->ino);
+    const char *name = virtual_name(call);
 
-    if (strcmp(call->name, "version") == 0 || strcmp(call->name, "revision") == 0) {
+    if (strcmp(name, "version") == 0 || strcmp(name, "revision") == 0) {
         uplink_ask_inode(call, MESSAGE_GETATTR, call->ino, on_xattr_attr);
-    } else if (strcmp(call->name, "author") == 0 && inode != NULL && inode->name != NULL) {
+    } else if (strcmp(name, "author") == 0 && inode != NULL && inode->name != NULL) {
         const union request_body request = {
             .history = {.directory = inode->parent,
                         .name = bytes_text(inode->name),
@@ -69,31 +90,138 @@ static void send_xattr(struct call *call)
     }
 }
 
+/* A file that was removed has none any more, and a node of a version that knows of none has none. */
+static bool has_none(const struct call *call, int code)
+{
+    return code == KV_E_NOTSUP ||
+           (code == KV_E_STALE && file_is_removed(kernel_inode_find(call->hub->cache, call->ino)));
+}
+
+static void on_xattr(struct call *call, int code, const union answer_body *answer)
+{
+    if (has_none(call, code))
+        call_error(call, ENODATA);
+    else if (code != 0)
+        call_fail_inode(call, code);
+    else
+        reply_xattr(call, answer->getxattr.value.data, answer->getxattr.value.len);
+}
+
+static void on_names(struct call *call, int code, const union answer_body *answer)
+{
+    if (has_none(call, code))
+        reply_xattr(call, NULL, 0);
+    else if (code != 0)
+        call_fail_inode(call, code);
+    else
+        reply_xattr(call, answer->listxattr.names.data, answer->listxattr.names.len);
+}
+
 void op_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, size_t size)
 {
     struct fs *fs;
     struct call *call;
 
-    if (strncmp(name, XATTR_PREFIX, strlen(XATTR_PREFIX)) != 0 || virtual_is(node)) {
+    if (!is_user(name)) {
+        fuse_reply_err(req, EOPNOTSUPP);
+        return;
+    }
+    if (virtual_is(node) && is_virtual(name)) {
         fuse_reply_err(req, ENODATA);
         return;
     }
     fs = fs_enter(req);
     call = call_begin(&fs->hub, req, CALL_GETXATTR);
-    if (call != NULL && !call_name(call, name + strlen(XATTR_PREFIX))) {
+    if (call != NULL && !call_name(call, name)) {
         call_error(call, ENOMEM);
     } else if (call != NULL) {
-        call->ino = hub_ino(&fs->hub, node);
+        const union request_body request = {
+            .getxattr = {.at = READ_LOCAL, .ino = hub_ino(&fs->hub, node), .name = bytes_text(name)}};
+
+        call->ino = request.getxattr.ino;
         call->getxattr.size = size;
-        send_xattr(call);
+        if (virtual_is(node))
+            virtual_xattrs(call, node);
+        else if (is_virtual(name))
+            send_virtual(call);
+        else
+            uplink_send(call, MESSAGE_GETXATTR, &request, on_xattr);
     }
     fs_leave(fs);
 }
 
 void op_listxattr(fuse_req_t req, fuse_ino_t node, size_t size)
 {
-    if (size == 0)
-        fuse_reply_xattr(req, 0);
+    struct fs *fs = fs_enter(req);
+    struct call *call = call_begin(&fs->hub, req, CALL_GETXATTR);
+
+    if (call != NULL) {
+        call->ino = hub_ino(&fs->hub, node);
+        call->getxattr.size = size;
+        if (virtual_is(node))
+            virtual_xattrs(call, node);
+        else
+            uplink_ask_inode(call, MESSAGE_LISTXATTR, call->ino, on_names);
+    }
+    fs_leave(fs);
+}
+
+static void on_changed(struct call *call, int code, const union answer_body *answer)
+{
+    if (code == KV_E_STALE && has_none(call, code))
+        call_error(call, EOPNOTSUPP);
     else
-        fuse_reply_buf(req, NULL, 0);
+        call_fail_inode(call, code);
+}
+
+static void change(fuse_req_t req, fuse_ino_t node, enum command_op op, struct command_body *body)
+{
+    const char *name = (const char *)body->name;
+    struct fs *fs;
+    struct call *call;
+
+    if (!is_user(name) || name[strlen(XATTR_USER)] == '\0') {
+        fuse_reply_err(req, is_user(name) ? EINVAL : EOPNOTSUPP);
+        return;
+    }
+    if (virtual_is(node) || is_virtual(name)) {
+        fuse_reply_err(req, virtual_is(node) ? EROFS : EPERM);
+        return;
+    }
+    fs = fs_enter(req);
+    call = call_begin(&fs->hub, req, CALL_PLAIN);
+    if (call != NULL) {
+        call->ino = hub_ino(&fs->hub, node);
+        body->ino = call->ino;
+        body->name_len = strlen(name);
+        uplink_write(call, op, body, on_changed);
+    }
+    fs_leave(fs);
+}
+
+void op_setxattr(fuse_req_t req, fuse_ino_t node, const char *name, const char *value, size_t size, int flags)
+{
+    struct command_body body = {
+        .name = (const uint8_t *)name, .value = (const uint8_t *)value, .value_len = size};
+
+    if ((flags & ~(XATTR_CREATE | XATTR_REPLACE)) != 0) {
+        fuse_reply_err(req, EINVAL);
+        return;
+    }
+    if (size > KV_XATTR_VALUE_MAX) {
+        fuse_reply_err(req, E2BIG);
+        return;
+    }
+    if ((flags & XATTR_CREATE) != 0)
+        body.flags |= XATTR_ADD;
+    if ((flags & XATTR_REPLACE) != 0)
+        body.flags |= XATTR_CHANGE;
+    change(req, node, COMMAND_SETXATTR, &body);
+}
+
+void op_removexattr(fuse_req_t req, fuse_ino_t node, const char *name)
+{
+    struct command_body body = {.name = (const uint8_t *)name};
+
+    change(req, node, COMMAND_REMOVEXATTR, &body);
 }

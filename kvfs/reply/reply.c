@@ -6,6 +6,7 @@
 
 #include "kvfs/link/stat.h"
 #include "kvfs/link/statx.h"
+#include "sync/wire/xattr.h"
 
 static double attr_timeout(const struct kernel_inode *inode, enum reply_trust trust)
 {
@@ -175,4 +176,30 @@ void reply_xattr(struct call *call, const void *value, size_t len)
     } else {
         reply_data(call, value, len);
     }
+}
+
+void reply_xattrs(struct call *call, const struct bytes *xattrs)
+{
+    struct cursor c = cursor_of(xattrs->data, xattrs->len);
+    struct buffer names = BUFFER_INIT;
+    struct xattr x;
+
+    if (call->name != NULL) {
+        const struct bytes name = bytes_text(call->name);
+
+        if (xattr_find(xattrs->data, xattrs->len, &name, &x))
+            reply_xattr(call, x.value.data, x.value.len);
+        else
+            call_error(call, ENODATA);
+        return;
+    }
+    while (xattr_next(&c, &x) == 1) {
+        buffer_put_bytes(&names, x.name.data, x.name.len);
+        buffer_put_u8(&names, 0);
+    }
+    if (names.failed)
+        call_error(call, ENOMEM);
+    else
+        reply_xattr(call, names.data, names.len);
+    buffer_deinit(&names);
 }

@@ -32,5 +32,7 @@ void reply_link(struct call *call, const void *target, size_t len);
 void reply_data(struct call *call, const void *data, size_t len);
 /* GETXATTR: the value, or its length if size is 0. */
 void reply_xattr(struct call *call, const void *value, size_t len);
+/* The one that the call asks for, or all their names, of these (sync/wire/xattr.h). */
+void reply_xattrs(struct call *call, const struct bytes *xattrs);
 
 #endif

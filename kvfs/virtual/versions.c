@@ -28,11 +28,12 @@ static void list(struct call *call, struct virtual_node *v);
 static void open_version(struct call *call, struct virtual_node *v);
 static void read_version(struct call *call, struct virtual_node *v);
 static void read_link(struct call *call, struct virtual_node *v);
+static void read_xattrs(struct call *call, struct virtual_node *v);
 
 static const struct virtual_ops root_ops = {.lookup = lookup_key, .opendir = list};
 static const struct virtual_ops key_ops = {.lookup = lookup_version, .opendir = list};
 static const struct virtual_ops version_ops = {
-    .open = open_version, .read = read_version, .readlink = read_link};
+    .open = open_version, .read = read_version, .readlink = read_link, .xattrs = read_xattrs};
 
 /* A row that is a version of its own: content or a deletion. */
 static bool is_version(const struct version_row *row)
@@ -471,4 +472,25 @@ static void on_link(struct call *call, int code, const union answer_body *answer
 static void read_link(struct call *call, struct virtual_node *v)
 {
     ask_version(call, v, v->number, 0, KV_PATH_MAX, on_link);
+}
+
+static void on_xattrs(struct call *call, int code, const union answer_body *answer)
+{
+    if (code == KV_E_NOTSUP) /* an older node */
+        reply_xattrs(call, &(struct bytes){0});
+    else if (code != 0)
+        fail_version(call, code);
+    else
+        reply_xattrs(call, &answer->version_xattrs.xattrs);
+}
+
+static void read_xattrs(struct call *call, struct virtual_node *v)
+{
+    const union request_body request = {
+        .version_xattrs = {.directory = v->directory, .name = bytes_text(v->name), .version = v->number}};
+
+    if (v->deleted)
+        reply_xattrs(call, &(struct bytes){0});
+    else
+        uplink_send(call, MESSAGE_VERSION_XATTRS, &request, on_xattrs);
 }

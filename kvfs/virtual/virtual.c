@@ -141,6 +141,18 @@ void virtual_readlink(struct call *call, fuse_ino_t node)
         call_error(call, v != NULL ? EINVAL : ESTALE);
 }
 
+void virtual_xattrs(struct call *call, fuse_ino_t node)
+{
+    struct virtual_node *v = virtual_find(call->hub->virtuals, node);
+
+    if (v == NULL)
+        call_error(call, ESTALE);
+    else if (v->ops->xattrs != NULL)
+        v->ops->xattrs(call, v);
+    else
+        reply_xattrs(call, &(struct bytes){0});
+}
+
 void virtual_opendir(struct call *call, fuse_ino_t node)
 {
     struct virtual_table *virtuals = call->hub->virtuals;

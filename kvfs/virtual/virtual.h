@@ -25,6 +25,7 @@ struct virtual_ops {
     void (*open)(struct call *call, struct virtual_node *v);
     void (*read)(struct call *call, struct virtual_node *v);
     void (*readlink)(struct call *call, struct virtual_node *v);
+    void (*xattrs)(struct call *call, struct virtual_node *v); /* GETXATTR, LISTXATTR; NULL: has none */
 };
 
 struct virtual_node {
@@ -64,6 +65,7 @@ void virtual_lookup(struct call *call, fuse_ino_t parent);
 void virtual_forget(struct virtual_table *virtuals, fuse_ino_t node, uint64_t n);
 void virtual_getattr(struct call *call, fuse_ino_t node);
 void virtual_readlink(struct call *call, fuse_ino_t node);
+void virtual_xattrs(struct call *call, fuse_ino_t node);
 void virtual_opendir(struct call *call, fuse_ino_t node);
 void virtual_open(struct call *call, fuse_ino_t node);
 void virtual_read(struct call *call, fuse_ino_t node);

@@ -130,6 +130,7 @@ int admin_exit_of(int code, bool written)
     case KV_E_LOOP:
     case KV_E_NOTSUP:
     case KV_E_REFUSED:
+    case KV_E_NOATTR:
         return EXIT_REFUSED;
     default:
         break;

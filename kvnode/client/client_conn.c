@@ -5,6 +5,7 @@
 
 #include "kvnode/client/past.h"
 #include "sync/base/error.h"
+#include "sync/wire/xattr.h"
 
 /* Requests of one client under way, and bytes that their answers may have; beyond
  * it the node stops reading from it. */
@@ -65,6 +66,11 @@ static size_t answer_bound(const struct client_conn *c, uint8_t type, const unio
         break;
     case MESSAGE_HISTORY:
         bound += (uint64_t)(in->history.n & ~PAST_LOCAL) * PAST_ROW_MAX;
+        break;
+    case MESSAGE_GETXATTR:
+    case MESSAGE_LISTXATTR:
+    case MESSAGE_VERSION_XATTRS:
+        bound += KV_XATTRS_MAX;
         break;
     case MESSAGE_READDIR:
     case MESSAGE_NAMES:

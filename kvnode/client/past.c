@@ -218,6 +218,12 @@ static bool take_body(struct question *q)
         q->offset = in->version.offset;
         q->n = in->version.length < READ_LENGTH_MAX ? in->version.length : READ_LENGTH_MAX;
         return true;
+    case MESSAGE_VERSION_XATTRS:
+        q->ino = in->version_xattrs.directory;
+        q->name = in->version_xattrs.name;
+        q->number = in->version_xattrs.version;
+        q->n = 1; /* as content: it may be read by who may read that */
+        return true;
     case MESSAGE_NAMES:
         q->ino = in->names.directory;
         q->name = in->names.after;

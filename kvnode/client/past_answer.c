@@ -165,6 +165,13 @@ static void put_version(struct question *q, struct buffer *out)
     body_encode_answer(out, MESSAGE_VERSION, &answer, MESSAGE_PROTOCOL);
 }
 
+static void put_version_xattrs(struct question *q, struct buffer *out)
+{
+    const union answer_body answer = {.version_xattrs.xattrs = bytes_of(q->rows.data, q->rows.len)};
+
+    body_encode_answer(out, MESSAGE_VERSION_XATTRS, &answer, MESSAGE_PROTOCOL);
+}
+
 static void put_history(struct question *q, struct buffer *out)
 {
     const union answer_body answer = {
@@ -208,10 +215,12 @@ void question_answer(struct question *q)
     out = answer_begin(c, q->request->id, &at);
     if (out == NULL)
         return;
-    if (q->code == KV_OK && type == MESSAGE_VERSION)
+    if (q->code == KV_OK && (type == MESSAGE_VERSION || type == MESSAGE_VERSION_XATTRS))
         q->code = may_read_version(q);
     if (q->code == KV_OK && type == MESSAGE_VERSION)
         put_version(q, out);
+    else if (q->code == KV_OK && type == MESSAGE_VERSION_XATTRS)
+        put_version_xattrs(q, out);
     else if (q->code == KV_OK && type == MESSAGE_LOG)
         put_log(q, out);
     else if (q->code == KV_OK && type == MESSAGE_NAMES)

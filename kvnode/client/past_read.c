@@ -74,6 +74,8 @@ static int read_version(struct question *q, struct history_reader *reader)
 {
     int rv = history_guards(reader, q->directory, q->name.data, q->name.len, q->number, &q->guards);
 
+    if (rv == KV_OK && q->request->type == MESSAGE_VERSION_XATTRS)
+        return history_xattrs(reader, q->directory, q->name.data, q->name.len, q->number, &q->rows);
     if (rv == KV_OK)
         rv = history_read(reader, q->directory, q->name.data, q->name.len, q->number, q->offset, q->n,
                           &q->row, &q->rows);
@@ -104,6 +106,7 @@ void question_read(struct question *q, struct history_reader *reader)
         q->more |= more;
         break;
     case MESSAGE_VERSION:
+    case MESSAGE_VERSION_XATTRS:
         q->code = read_version(q, reader);
         break;
     case MESSAGE_NAMES:

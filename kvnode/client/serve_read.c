@@ -84,6 +84,36 @@ static int read_readlink(struct client_conn *c, const union request_body *in, st
     return rv;
 }
 
+static int read_getxattr(struct client_conn *c, const union request_body *in, struct buffer *out)
+{
+    const struct xattr_request *r = &in->getxattr;
+    size_t at;
+    int rv = may_read(c, r->ino);
+
+    if (rv != KV_OK)
+        return rv;
+    put(c, MESSAGE_GETXATTR, NULL, out);
+    at = out->len;
+    rv = store_getxattr(c->owner->group->store, r->ino, r->name.data, r->name.len, out);
+    body_string_end(out, at);
+    return rv;
+}
+
+/* Which there are is told as attributes are (listxattr(2) asks for no permission). */
+static int read_listxattr(struct client_conn *c, const union request_body *in, struct buffer *out)
+{
+    size_t at;
+    int rv = may_look(c, in->listxattr.ino);
+
+    if (rv != KV_OK)
+        return rv;
+    put(c, MESSAGE_LISTXATTR, NULL, out);
+    at = out->len;
+    rv = store_listxattr(c->owner->group->store, in->listxattr.ino, out);
+    body_string_end(out, at);
+    return rv;
+}
+
 /* The answer to READ or GET; the data are put right where they belong. */
 static int put_value(struct client_conn *c, uint8_t type, const struct attr *attr, uint64_t offset,
                      uint32_t len, struct buffer *out)
@@ -323,10 +353,11 @@ static int read_get(struct client_conn *c, const union request_body *in, struct 
 
 static int (*const handlers[MESSAGE_REQUEST_COUNT])(struct client_conn *, const union request_body *,
                                                     struct buffer *) = {
-    [MESSAGE_BARRIER] = read_barrier,   [MESSAGE_LOOKUP] = read_lookup, [MESSAGE_GETATTR] = read_getattr,
-    [MESSAGE_READLINK] = read_readlink, [MESSAGE_READ] = read_read,     [MESSAGE_READDIR] = read_readdir,
-    [MESSAGE_OPEN] = read_open,         [MESSAGE_CLOSE] = read_close,   [MESSAGE_STATFS] = read_statfs,
-    [MESSAGE_RESOLVE] = read_resolve,   [MESSAGE_GET] = read_get,
+    [MESSAGE_BARRIER] = read_barrier,     [MESSAGE_LOOKUP] = read_lookup, [MESSAGE_GETATTR] = read_getattr,
+    [MESSAGE_READLINK] = read_readlink,   [MESSAGE_READ] = read_read,     [MESSAGE_READDIR] = read_readdir,
+    [MESSAGE_OPEN] = read_open,           [MESSAGE_CLOSE] = read_close,   [MESSAGE_STATFS] = read_statfs,
+    [MESSAGE_RESOLVE] = read_resolve,     [MESSAGE_GET] = read_get,       [MESSAGE_GETXATTR] = read_getxattr,
+    [MESSAGE_LISTXATTR] = read_listxattr,
 };
 
 bool serve_is_read(uint8_t type)

@@ -122,6 +122,10 @@ static uint64_t waits_for(const struct client_conn *c, uint8_t type, const union
                               UINT64_MAX);
     case MESSAGE_GETATTR:
         return touch_on(touches, in->getattr.ino, TOUCH_ANY, UINT64_MAX);
+    case MESSAGE_GETXATTR:
+        return touch_on(touches, in->getxattr.ino, TOUCH_ANY, UINT64_MAX);
+    case MESSAGE_LISTXATTR:
+        return touch_on(touches, in->listxattr.ino, TOUCH_ANY, UINT64_MAX);
     case MESSAGE_READ:
         return touch_on(touches, in->read.ino, TOUCH_ANY, UINT64_MAX);
     case MESSAGE_OPEN:
@@ -244,7 +248,7 @@ static int (*const handlers[MESSAGE_REQUEST_COUNT])(struct client_conn *, const 
     [MESSAGE_HELLO] = on_hello,     [MESSAGE_WRITE] = serve_write, [MESSAGE_SUBSCRIBE] = on_subscribe,
     [MESSAGE_RESERVE] = on_reserve, [MESSAGE_HISTORY] = on_past,   [MESSAGE_VERSION] = on_past,
     [MESSAGE_NAMES] = on_past,      [MESSAGE_LOG] = on_past,       [MESSAGE_STATUS] = on_json,
-    [MESSAGE_SETTINGS] = on_json,   [MESSAGE_ADMIN] = on_json,
+    [MESSAGE_SETTINGS] = on_json,   [MESSAGE_ADMIN] = on_json,     [MESSAGE_VERSION_XATTRS] = on_past,
 };
 
 int serve_request(struct client_conn *c, const struct frame *frame)

@@ -115,7 +115,8 @@ static uint16_t stamped_flags(const struct client_conn *c, const struct command 
     if (cmd->op == COMMAND_PUBLISH && (flags & COMMAND_PARTS) != 0)
         return (uint16_t)flags; /* may_publish() */
     flags &= ~(unsigned)COMMAND_OPENED;
-    if (cmd->op == COMMAND_SETATTR && (flags & COMMAND_PARTS) == 0 && client_has_open(c, command_ino(cmd), 0))
+    if ((cmd->op == COMMAND_SETATTR || cmd->op == COMMAND_SETXATTR || cmd->op == COMMAND_REMOVEXATTR) &&
+        (flags & COMMAND_PARTS) == 0 && client_has_open(c, command_ino(cmd), 0))
         flags |= COMMAND_OPENED;
     return (uint16_t)flags;
 }

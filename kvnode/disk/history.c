@@ -8,18 +8,30 @@
 #include <string.h>
 
 #include "kvnode/disk/state_db_internal.h"
-#include "kvnode/state/value.h"
+#include "kvnode/state/xattrs.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
 
 #define OF_NAME "SELECT " VERSION_COLUMNS " FROM version WHERE directory=?1 AND name=?2 "
 
-enum statement { ST_LIST, ST_VERSION, ST_AT, ST_LOG, ST_DROPPED, ST_NAMES, ST_CHUNK, ST_CURRENT, ST_COUNT };
+enum statement {
+    ST_LIST,
+    ST_VERSION,
+    ST_LAST,
+    ST_AT,
+    ST_LOG,
+    ST_DROPPED,
+    ST_NAMES,
+    ST_CHUNK,
+    ST_CURRENT,
+    ST_COUNT
+};
 
 static const char *const texts[ST_COUNT] = {
     [ST_LIST] = OF_NAME "AND revision<?3 ORDER BY revision DESC",
     [ST_VERSION] =
         OF_NAME "AND version=?3 AND deleted=0 AND attributes_only=0 ORDER BY revision DESC LIMIT 1",
+    [ST_LAST] = OF_NAME "AND version=?3 AND deleted=0 ORDER BY revision DESC LIMIT 1",
     [ST_AT] = OF_NAME "AND wall<=?3 ORDER BY revision DESC LIMIT 1",
     [ST_LOG] = "SELECT " VERSION_COLUMNS " FROM version WHERE (revision, directory, name) > (?3, ?1, ?2)"
                " ORDER BY revision, directory, name",
@@ -238,7 +250,7 @@ static int read_content(struct history_reader *r, const struct history_row *row,
 
     if (row->row.type == INODE_DIRECTORY || offset >= size)
         return KV_OK;
-    if (r->ids.n != value_chunks(size))
+    if (!id_list_fits(&r->ids, size, row->xattr_size))
         return damaged(r, "size of revision", row->row.revision);
     if (len > size - offset)
         len = size - offset;
@@ -274,6 +286,37 @@ int history_read(struct history_reader *r, uint64_t directory, const void *name,
         }
     } else {
         rv = code == SQLITE_DONE ? KV_E_NOVERSION : fail(r, code);
+    }
+    return end(r, st, rv);
+}
+
+int history_xattrs(struct history_reader *r, uint64_t directory, const void *name, size_t name_len,
+                   uint64_t version, struct buffer *out)
+{
+    sqlite3_stmt *st = r->st[ST_LAST];
+    struct history_row row;
+    uint64_t current;
+    uint32_t n;
+    int code, rv = begin(r, directory, name, name_len, &current);
+
+    if (rv != KV_OK)
+        return end(r, NULL, rv);
+    code = state_db_step(st, bind_place_and(r, st, version));
+    if (code == SQLITE_ROW)
+        rv = read_row(r, st, current, &row);
+    else
+        rv = code == SQLITE_DONE ? KV_E_NOVERSION : fail(r, code);
+    if (rv == KV_OK && row.xattr_size > 0) {
+        if (r->ids.n == 0 || r->ids.ids[r->ids.n - 1] == 0)
+            rv = damaged(r, "extended attributes of revision", row.row.revision);
+        else
+            rv = read_chunk(r, r->ids.ids[r->ids.n - 1], row.xattr_size, 0, row.xattr_size, out);
+        if (rv == KV_OK && out->failed)
+            rv = -ENOMEM;
+        else if (rv == KV_OK &&
+                 (xattrs_term(out->data + out->len - row.xattr_size, row.xattr_size) != row.xattr_digest ||
+                  !xattrs_check(out->data + out->len - row.xattr_size, row.xattr_size, &n)))
+            rv = damaged(r, "extended attributes of revision", row.row.revision);
     }
     return end(r, st, rv);
 }

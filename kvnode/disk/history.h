@@ -40,6 +40,11 @@ int history_read(struct history_reader *r, uint64_t directory, const void *name,
                  uint64_t version, uint64_t offset, uint32_t len, struct version_row *row_out,
                  struct buffer *out);
 
+/* The extended attributes (sync/wire/xattr.h) that version number `version` had at last, appended: what it
+ * was given later counts. */
+int history_xattrs(struct history_reader *r, uint64_t directory, const void *name, size_t name_len,
+                   uint64_t version, struct buffer *out);
+
 /* Whose permission is needed to read a version: list[0] is what the version had at last,
  * be it on its tombstone; the others are what each file that has borne the name since had
  * at last, the newest among them. So what somebody closed stays closed behind him, whoever

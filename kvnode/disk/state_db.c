@@ -21,7 +21,8 @@ static const char schema[] =
     " size INTEGER, mtime INTEGER, ctime INTEGER, atime INTEGER, btime INTEGER, version INTEGER, revision "
     "INTEGER, content_revision "
     "INTEGER,"
-    " history INTEGER, fresh INTEGER, creation INTEGER, content INTEGER, chunks);"
+    " history INTEGER, fresh INTEGER, creation INTEGER, content INTEGER, chunks, xattr_size INTEGER,"
+    " xattr_digest INTEGER);"
     "CREATE TABLE entry(directory INTEGER, name TEXT, flags INTEGER, number INTEGER, ino INTEGER, past "
     "INTEGER,"
     " past_uid INTEGER, past_gid INTEGER, past_mode INTEGER,"
@@ -33,7 +34,8 @@ static const char schema[] =
     "INTEGER,"
     " mtime INTEGER, ino INTEGER, child INTEGER, author_uid INTEGER, author_node TEXT, restored INTEGER,"
     " from_directory INTEGER, from_name TEXT, to_directory INTEGER, to_name TEXT, content INTEGER, chunks,"
-    " checksum INTEGER, PRIMARY KEY(revision, directory, name)) WITHOUT ROWID;"
+    " checksum INTEGER, xattr_size INTEGER, xattr_digest INTEGER, PRIMARY KEY(revision, directory, name)) "
+    "WITHOUT ROWID;"
     "CREATE INDEX version_of_name ON version(directory, name, revision);"
     "CREATE INDEX version_of_inode ON version(ino);"
     "CREATE TABLE chunk(id INTEGER PRIMARY KEY, checksum INTEGER, data BLOB);"
@@ -128,7 +130,10 @@ static const char *const upgrades[STATE_DB_USER_VERSION] = {
           "INTEGER, checksum INTEGER)",
     [6] = "ALTER TABLE owner ADD COLUMN program TEXT;"
           "UPDATE owner SET program='" KVFS_VERSION "';" DROPPED_TABLE,
-    [7] = LOCK_TABLE,
+    [7] = LOCK_TABLE
+    "ALTER TABLE inode ADD COLUMN xattr_size INTEGER; ALTER TABLE inode ADD COLUMN xattr_digest INTEGER;"
+    "ALTER TABLE version ADD COLUMN xattr_size INTEGER;"
+    "ALTER TABLE version ADD COLUMN xattr_digest INTEGER;",
 };
 
 static int upgrade(sqlite3 *db, int64_t from)

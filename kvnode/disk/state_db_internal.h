@@ -15,8 +15,8 @@
 #define INODE_COLUMNS                                                                                        \
     "ino, type, mode, uid, gid, size, mtime, ctime, atime, btime, version, revision, content_revision, "     \
     "history, "                                                                                              \
-    "fresh, creation, content, chunks"
-#define INODE_CHUNKS 17 /* where `chunks` stands in it, from 0 */
+    "fresh, creation, content, xattr_size, xattr_digest, chunks"
+#define INODE_CHUNKS 19 /* where `chunks` stands in it, from 0 */
 #define ENTRY_COLUMNS                                                                                        \
     "directory, name, flags, number, ino, past, past_uid, past_gid, past_mode, last_version, "               \
     "history_digest, aside_revision, aside_ms, "                                                             \
@@ -25,7 +25,7 @@
     "directory, name, revision, version, op, wall, type, deleted, attributes_only, size, mode, uid, gid, "   \
     "mtime, "                                                                                                \
     "ino, child, author_uid, author_node, restored, from_directory, from_name, to_directory, to_name, "      \
-    "content, "                                                                                              \
+    "content, xattr_size, xattr_digest, "                                                                    \
     "chunks, checksum"
 #define LOCK_COLUMNS "ino, kind, session, owner, start, end, exclusive, wait, ticket, pid, node"
 #define LOCK_TABLE                                                                                           \
@@ -64,11 +64,13 @@ enum state_db_mode {
 int state_db_open(const char *path, enum state_db_mode mode, sqlite3 **db_out,
                   char error[STATE_DB_ERROR_MAX]);
 
-/* Chunk ids of a row. */
+/* Chunk ids of a row: those of its value, then that of its extended attributes, if it has any. */
 struct id_list {
     uint64_t *ids; /* owned */
     size_t n, cap;
 };
+/* Whether a row with a value of that size, and so many bytes of extended attributes, has as many. */
+bool id_list_fits(const struct id_list *l, uint64_t size, uint64_t xattr_size);
 bool id_list_reserve(struct id_list *l, size_t n); /* false: out of memory */
 void id_list_deinit(struct id_list *l);
 /* From a `chunks` column; false: malformed, or out of memory (l->cap stays below n). */

@@ -71,16 +71,17 @@ static int load_value(struct load *l, struct inode *in, uint64_t size, const str
 {
     struct value v = {0};
     struct chunk **list = &v.c.one;
+    size_t n = value_chunks(size);
     int rv = 0;
 
-    if (ids->n > 1) {
-        list = calloc(ids->n, sizeof *list);
+    if (n > 1) {
+        list = calloc(n, sizeof *list);
         if (list == NULL)
             return no_memory(l);
         v.c.list = list;
     }
     v.size = size;
-    for (size_t i = 0; i < ids->n && rv == 0; i++)
+    for (size_t i = 0; i < n && rv == 0; i++)
         rv = load_chunk(l, ids->ids[i], value_chunk_len(size, i), &list[i]);
     if (rv < 0) {
         value_deinit(&v);
@@ -88,6 +89,24 @@ static int load_value(struct load *l, struct inode *in, uint64_t size, const str
     }
     inode_set_value(in, &v);
     in->content_digest = value_digest(&v);
+    return 0;
+}
+
+static int load_xattrs(struct load *l, struct inode *in, const struct inode_row *row, uint64_t id)
+{
+    struct chunk *c;
+    bool malformed;
+    int rv = load_chunk(l, id, row->xattr_size, &c);
+
+    if (rv < 0)
+        return rv;
+    if (c == NULL || (in->type != INODE_FILE && in->type != INODE_DIRECTORY)) {
+        chunk_unref(c);
+        return damaged(l, "extended attributes of inode", in->ino);
+    }
+    in->xattrs = xattrs_new(c, &malformed);
+    if (in->xattrs == NULL)
+        return malformed ? damaged(l, "extended attributes of inode", in->ino) : no_memory(l);
     return 0;
 }
 
@@ -124,7 +143,7 @@ static int load_inode(struct load *l, const struct state_row *of_file)
 
     if (row.ino == KV_ROOT_INO && row.type != INODE_DIRECTORY)
         return damaged(l, "inode", row.ino);
-    if (row.size > INT64_MAX || of_file->ids.n != value_chunks(row.size) ||
+    if (!id_list_fits(&of_file->ids, row.size, row.xattr_size) ||
         (row.size > 0 && ((row.type != INODE_FILE && row.type != INODE_SYMLINK) || row.fresh)))
         return damaged(l, "size of inode", row.ino);
     in = row.ino == KV_ROOT_INO ? l->s->root : inode_new(l->s, row.ino, row.type);
@@ -144,6 +163,10 @@ static int load_inode(struct load *l, const struct state_row *of_file)
         rv = load_directory_inode(l, &row, in);
     else
         rv = load_value(l, in, row.size, &of_file->ids);
+    if (rv == 0 && row.xattr_size > 0)
+        rv = load_xattrs(l, in, &row, of_file->ids.ids[of_file->ids.n - 1]);
+    if (rv == 0 && in == l->s->root)
+        l->s->bytes += inode_bytes(in); /* of the others it is counted with a name */
     if (rv == 0 && row.fresh) {
         in->flags |= INODE_FRESH;
         in->c.creation = row.creation;
@@ -315,8 +338,20 @@ static int load_lock(struct load *l, const struct state_row *row)
     return rv == 0 ? 0 : damaged(l, "a lock of inode", row->u.lock.ino);
 }
 
+/* The chunks of one inode: whether a row of history has them. ids: of a row; NULL: none has. */
+static void mark_chunks(struct inode *in, const struct id_list *ids)
+{
+    struct value v = inode_value(in);
+
+    for (size_t i = 0; i < value_chunks(v.size) && (ids == NULL || i < ids->n); i++)
+        if (value_list(&v)[i] != NULL && (ids == NULL || value_list(&v)[i]->id == ids->ids[i]))
+            value_list(&v)[i]->history = ids != NULL;
+    if (in->xattrs != NULL && (ids == NULL || (ids->n > 0 && ids->ids[ids->n - 1] == in->xattrs->chunk->id)))
+        in->xattrs->chunk->history = ids != NULL;
+}
+
 /* A value under a name without history may still share chunks with rows of
- * history: those must outlive it, the others not. */
+ * history: those must outlive it, the others not. The root has no rows. */
 static int mark_history(struct load *l)
 {
     struct dentry *d, *next_d;
@@ -328,23 +363,18 @@ static int mark_history(struct load *l)
 
     if (code != SQLITE_OK)
         return state_file_fail(&l->file, code);
+    mark_chunks(l->s->root, NULL);
     STORE_EACH(l->s->dentries, d, next_d)
     {
-        struct value v;
-
         if (dentry_is_dead(d) || (d->flags & ENTRY_NO_HISTORY) == 0)
             continue;
-        v = inode_value(d->u.inode);
-        for (size_t i = 0; i < value_chunks(v.size); i++)
-            if (value_list(&v)[i] != NULL)
-                value_list(&v)[i]->history = false;
+        mark_chunks(d->u.inode, NULL);
         bound = state_db_bind_number(st, SQLITE_OK, 1, d->u.inode->ino);
         while (rv == 0 && (code = state_db_step(st, bound)) == SQLITE_ROW) {
             if (!id_list_read(&ids, st, 0))
                 rv = damaged(l, "chunks of version row", (uint64_t)sqlite3_column_int64(st, 1));
-            for (size_t i = 0; rv == 0 && i < value_chunks(v.size) && i < ids.n; i++)
-                if (value_list(&v)[i] != NULL && value_list(&v)[i]->id == ids.ids[i])
-                    value_list(&v)[i]->history = true;
+            else
+                mark_chunks(d->u.inode, &ids);
         }
         sqlite3_reset(st);
         if (rv == 0 && code != SQLITE_DONE)

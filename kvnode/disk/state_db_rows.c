@@ -4,8 +4,15 @@
 #include <string.h>
 
 #include "kvnode/disk/state_db_internal.h"
+#include "kvnode/state/xattrs.h"
 #include "sync/base/digest.h"
 #include "sync/base/lock_ranges.h"
+
+bool id_list_fits(const struct id_list *l, uint64_t size, uint64_t xattr_size)
+{
+    return size <= INT64_MAX && xattr_size <= KV_XATTRS_MAX &&
+           l->n == value_chunks(size) + (xattr_size > 0 ? 1 : 0);
+}
 
 bool id_list_reserve(struct id_list *l, size_t n)
 {
@@ -150,7 +157,7 @@ static void put_name(struct columns *c, const uint8_t *name, uint8_t len)
 bool inode_row_read(sqlite3_stmt *st, struct inode_row *row_out)
 {
     struct columns c = {.st = st};
-    uint64_t type;
+    uint64_t type, xattr_size;
 
     row_out->ino = get_number(&c);
     type = get_number(&c);
@@ -170,7 +177,10 @@ bool inode_row_read(sqlite3_stmt *st, struct inode_row *row_out)
     row_out->fresh = get_number(&c) != 0;
     row_out->creation = get_number(&c);
     row_out->content_digest = get_number(&c);
-    return type >= INODE_FILE && type <= INODE_SOCKET;
+    xattr_size = get_number(&c);
+    row_out->xattr_size = (uint32_t)xattr_size;
+    row_out->xattr_digest = get_number(&c);
+    return xattr_size <= KV_XATTRS_MAX && type >= INODE_FILE && type <= INODE_SOCKET;
 }
 
 int inode_row_bind(sqlite3_stmt *st, const struct inode_row *row)
@@ -194,6 +204,8 @@ int inode_row_bind(sqlite3_stmt *st, const struct inode_row *row)
     put_number(&c, row->fresh);
     put_optional(&c, row->creation);
     put_number(&c, row->content_digest);
+    put_optional(&c, row->xattr_size);
+    put_optional(&c, row->xattr_digest);
     return c.code;
 }
 
@@ -271,6 +283,7 @@ bool history_row_read(sqlite3_stmt *st, struct history_row *row_out, struct id_l
     struct version_row *v = &row_out->row;
     const char *node;
     size_t node_len;
+    uint64_t xattr_size;
     bool good = true;
 
     *row_out = (struct history_row){0};
@@ -303,6 +316,10 @@ bool history_row_read(sqlite3_stmt *st, struct history_row *row_out, struct id_l
     row_out->to_directory = get_number(&c);
     row_out->to_name = get_name(&c, &row_out->to_len, &good);
     row_out->content_digest = get_number(&c);
+    xattr_size = get_number(&c);
+    good = good && xattr_size <= KV_XATTRS_MAX;
+    row_out->xattr_size = (uint32_t)xattr_size;
+    row_out->xattr_digest = get_number(&c);
     good = id_list_read(ids_out, st, c.at++) && good;
     return good && get_number(&c) == version_checksum(row_out, ids_out);
 }
@@ -337,6 +354,8 @@ int history_row_bind(sqlite3_stmt *st, const struct history_row *row, const stru
     put_optional(&c, row->to_directory);
     put_name(&c, row->to_name, row->to_len);
     put_number(&c, row->content_digest);
+    put_optional(&c, row->xattr_size);
+    put_optional(&c, row->xattr_digest);
     bound(&c, id_list_bind(ids, st, c.at++, &scratch));
     put_number(&c, version_checksum(row, ids));
     buffer_deinit(&scratch);

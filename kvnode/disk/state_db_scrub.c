@@ -58,8 +58,9 @@ struct state_scrub {
 
     /* values */
     uint64_t ino;
-    uint64_t size, content;
-    size_t at; /* the value's next chunk */
+    uint64_t size, content, xattrs;
+    uint32_t xattr_size;
+    size_t at; /* the value's next chunk, or behind them that of the extended attributes */
     bool in_value;
     uint64_t *seen; /* owned; ids of chunks that were checked; sorted when all are */
     size_t n_seen, cap_seen;
@@ -232,13 +233,15 @@ static int next_value(struct state_scrub *s)
     s->cost += ROW_COST;
     if (code != SQLITE_ROW) {
         rv = code == SQLITE_DONE ? 0 : fail(s, code);
-    } else if (!state_row_read(STATE_INODE, st, &s->row) || row->size > INT64_MAX ||
-               s->row.ids.n != value_chunks(row->size)) {
+    } else if (!state_row_read(STATE_INODE, st, &s->row) ||
+               !id_list_fits(&s->row.ids, row->size, row->xattr_size)) {
         rv = damaged(s, "inode", (uint64_t)sqlite3_column_int64(st, 0));
     } else {
         s->ino = row->ino;
         s->size = row->size;
         s->content = row->content_digest;
+        s->xattr_size = row->xattr_size;
+        s->xattrs = row->xattr_digest;
         s->sum = 0;
         s->at = 0;
         s->in_value = true;
@@ -250,7 +253,8 @@ static int next_value(struct state_scrub *s)
 static int value_step(struct state_scrub *s)
 {
     uint64_t id = s->row.ids.ids[s->at];
-    uint32_t len = value_chunk_len(s->size, s->at);
+    bool xattrs = s->at == value_chunks(s->size);
+    uint32_t len = xattrs ? s->xattr_size : value_chunk_len(s->size, s->at);
     const uint8_t *data = NULL;
     int rv = 0;
 
@@ -259,8 +263,10 @@ static int value_step(struct state_scrub *s)
         if (rv == 0)
             rv = note_seen(s, id);
     }
-    if (rv == 0)
+    if (rv == 0 && !xattrs)
         s->sum += chunk_term(s->at, data, len);
+    else if (rv == 0 && (data == NULL || xattrs_term(data, len) != s->xattrs))
+        rv = damaged(s, "extended attributes of inode", s->ino);
     sqlite3_reset(s->st[ST_CHUNK]);
     s->at++;
     return rv;
@@ -390,10 +396,11 @@ static int check_version(struct state_scrub *s, sqlite3_stmt *st)
     if (!history_row_read(st, &row, &s->version))
         return damaged(s, "row of history of revision", (uint64_t)sqlite3_column_int64(st, 2));
     size = row.row.type == INODE_DIRECTORY ? 0 : row.row.size;
-    if (size > INT64_MAX || s->version.n != value_chunks(size))
+    if (!id_list_fits(&s->version, size, row.xattr_size))
         return damaged(s, "size in revision", row.row.revision);
     for (size_t i = 0; rv == 0 && i < s->version.n; i++)
-        rv = check_presence(s, s->version.ids[i], value_chunk_len(size, i));
+        rv = check_presence(s, s->version.ids[i],
+                            i < value_chunks(size) ? value_chunk_len(size, i) : row.xattr_size);
     s->sum += history_row_digest(&row);
     return rv;
 }

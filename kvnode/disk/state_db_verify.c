@@ -8,7 +8,7 @@
 #include "kvnode/disk/state_db_internal.h"
 #include "kvnode/state/store_internal.h"
 
-/* What the first len bytes of a chunk add to a value's digest. A chunk stands
+/* What the first len bytes of a chunk add to a value's digest, or are for extended attributes. A chunk stands
  * at one place in the values of one inode, so that is the same everywhere. */
 struct term {
     UT_hash_handle hh;
@@ -17,6 +17,8 @@ struct term {
     } key;
     uint64_t term;
 };
+
+#define XATTRS SIZE_MAX
 
 struct verify {
     struct state_file file;
@@ -38,6 +40,7 @@ static int damaged(const struct verify *v, const char *what, uint64_t number)
     return state_file_damaged(&v->file, what, number);
 }
 
+/* i: place in the value, or XATTRS. */
 static int read_term(struct verify *v, size_t i, uint64_t id, uint32_t len, uint64_t *term_out)
 {
     struct stored_chunk stored;
@@ -48,7 +51,7 @@ static int read_term(struct verify *v, size_t i, uint64_t id, uint32_t len, uint
     else if (!stored.good)
         rv = damaged(v, "chunk", id);
     else
-        *term_out = chunk_term(i, stored.data, len);
+        *term_out = i == XATTRS ? xattrs_term(stored.data, len) : chunk_term(i, stored.data, len);
     sqlite3_reset(v->chunk);
     return rv;
 }
@@ -83,25 +86,33 @@ static int chunk_digest(struct verify *v, size_t i, uint64_t id, uint32_t len, u
     return 0;
 }
 
-static int content_digest(struct verify *v, uint64_t size, const struct id_list *ids, uint64_t *digest_out)
+static int content_digest(struct verify *v, uint64_t size, uint32_t xattr_size, const struct id_list *ids,
+                          uint64_t *digest_out, uint64_t *xattr_digest_out)
 {
+    size_t n = value_chunks(size);
     int rv = 0;
 
-    *digest_out = 0;
-    if (size > INT64_MAX || ids->n != value_chunks(size))
+    *digest_out = *xattr_digest_out = 0;
+    if (!id_list_fits(ids, size, xattr_size))
         return damaged(v, "a value of size", size);
-    for (size_t i = 0; rv == 0 && i < ids->n; i++)
+    for (size_t i = 0; rv == 0 && i < n; i++)
         rv = chunk_digest(v, i, ids->ids[i], value_chunk_len(size, i), digest_out);
+    if (rv == 0 && xattr_size > 0)
+        rv = ids->ids[n] != 0 ? chunk_digest(v, XATTRS, ids->ids[n], xattr_size, xattr_digest_out)
+                              : damaged(v, "missing chunk", 0);
     return rv;
 }
 
 static int verify_inode(struct verify *v, const struct state_row *row)
 {
-    uint64_t digest;
-    int rv = content_digest(v, row->u.inode.size, &row->ids, &digest);
+    const struct inode_row *in = &row->u.inode;
+    uint64_t digest, xattr_digest;
+    int rv = content_digest(v, in->size, in->xattr_size, &row->ids, &digest, &xattr_digest);
 
-    if (rv == 0 && digest != row->u.inode.content_digest)
-        rv = damaged(v, "content of inode", row->u.inode.ino);
+    if (rv == 0 && digest != in->content_digest)
+        rv = damaged(v, "content of inode", in->ino);
+    if (rv == 0 && xattr_digest != in->xattr_digest)
+        rv = damaged(v, "extended attributes of inode", in->ino);
     return rv;
 }
 
@@ -109,7 +120,7 @@ static int verify_inode(struct verify *v, const struct state_row *row)
 static int next_version(struct verify *v)
 {
     int code = sqlite3_step(v->versions);
-    uint64_t digest;
+    uint64_t digest, xattr_digest;
     int rv;
 
     v->version_waits = code == SQLITE_ROW;
@@ -119,9 +130,12 @@ static int next_version(struct verify *v)
         return fail(v, code);
     if (!history_row_read(v->versions, &v->row, &v->ids))
         return damaged(v, "row of history of revision", v->row.row.revision);
-    rv = content_digest(v, v->row.row.type == INODE_DIRECTORY ? 0 : v->row.row.size, &v->ids, &digest);
+    rv = content_digest(v, v->row.row.type == INODE_DIRECTORY ? 0 : v->row.row.size, v->row.xattr_size,
+                        &v->ids, &digest, &xattr_digest);
     if (rv == 0 && digest != v->row.content_digest)
         rv = damaged(v, "content of revision", v->row.row.revision);
+    if (rv == 0 && xattr_digest != v->row.xattr_digest)
+        rv = damaged(v, "extended attributes of revision", v->row.row.revision);
     return rv;
 }
 

@@ -25,6 +25,7 @@ enum statement {
     ST_VERSION_NEWEST,
     ST_DROPPED,
     ST_VERSION_CHUNKS,
+    ST_GONE_CHUNKS,
     ST_INODE_CHUNKS,
     ST_SESSION,
     ST_SESSION_GONE,
@@ -48,12 +49,12 @@ static const char *const texts[ST_COUNT] = {
     [ST_COMMIT] = "COMMIT",
     [ST_CHUNK] = "REPLACE INTO chunk(id, checksum, data) VALUES(?,?,?)",
     [ST_CHUNK_GONE] = "DELETE FROM chunk WHERE id=?",
-    [ST_INODE] = "REPLACE INTO inode(" INODE_COLUMNS ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+    [ST_INODE] = "REPLACE INTO inode(" INODE_COLUMNS ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     [ST_INODE_GONE] = "DELETE FROM inode WHERE ino=?",
     [ST_ENTRY] = "REPLACE INTO entry(" ENTRY_COLUMNS ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     [ST_ENTRY_GONE] = "DELETE FROM entry WHERE directory=? AND name=?",
     [ST_VERSION] = "INSERT INTO version(" VERSION_COLUMNS
-                   ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                   ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     [ST_VERSION_GONE] = "DELETE FROM version WHERE directory=? AND name=? AND revision>=?",
     [ST_VERSION_DROP] = "DELETE FROM version WHERE directory=? AND name=? AND revision<=?",
     [ST_VERSION_NEWEST] = "SELECT max(revision) FROM version WHERE directory=? AND name=? AND revision<=?",
@@ -61,6 +62,8 @@ static const char *const texts[ST_COUNT] = {
                    " WHERE NOT EXISTS(SELECT 1 FROM dropped WHERE revision>=?1)",
     [ST_VERSION_CHUNKS] = "SELECT chunks, ino FROM version WHERE directory=? AND name=? AND revision<=?"
                           " AND chunks IS NOT NULL",
+    [ST_GONE_CHUNKS] = "SELECT chunks, ino FROM version WHERE directory=? AND name=? AND revision>=?"
+                       " AND chunks IS NOT NULL",
     [ST_INODE_CHUNKS] =
         "SELECT chunks FROM inode WHERE ino=?1 UNION ALL SELECT chunks FROM version WHERE ino=?1",
     [ST_SESSION] = "REPLACE INTO session(" SESSION_COLUMNS ") VALUES(?,?,?,?,?,?)",
@@ -87,6 +90,7 @@ struct state_writer {
     bool full; /* synchronous=FULL is set */
     sqlite3_stmt *st[ST_COUNT];
     struct id_list ids;
+    struct id_list gone, gone_of; /* of a batch: chunks of rows of history that it takes back, and whose */
 };
 
 struct state_writer *state_writer_new(sqlite3 *db, uint16_t group)
@@ -113,6 +117,8 @@ void state_writer_free(struct state_writer *w)
     for (int i = 0; i < ST_COUNT; i++)
         sqlite3_finalize(w->st[i]);
     id_list_deinit(&w->ids);
+    id_list_deinit(&w->gone);
+    id_list_deinit(&w->gone_of);
     free(w);
 }
 
@@ -288,12 +294,34 @@ static int note_dropped(struct state_writer *w, struct cursor *c)
                                            : code;
 }
 
-/* Drops the history of a name. A chunk belongs to one inode for ever, so
- * only rows of the same inodes, under other names or newer, and their current
- * values can still need it. */
+/* Removes those of the chunks in gone that nothing needs any more. A chunk belongs to one inode for
+ * ever, so only rows of the same inodes, under other names or newer, and their current values can
+ * still need it. */
+static int drop_chunks(struct state_writer *w, struct id_list *gone, struct id_list *inodes)
+{
+    struct id_list needed = {0};
+    int code = SQLITE_OK;
+
+    sort_ids(inodes);
+    for (size_t i = 0; code == SQLITE_OK && i < inodes->n; i++) {
+        bind_number(w->st[ST_INODE_CHUNKS], 1, inodes->ids[i]);
+        code = collect(w, w->st[ST_INODE_CHUNKS], &needed, NULL);
+    }
+    sort_ids(gone);
+    sort_ids(&needed);
+    for (size_t i = 0; code == SQLITE_OK && i < gone->n; i++) {
+        if (needed.n == 0 ||
+            bsearch(&gone->ids[i], needed.ids, needed.n, sizeof *needed.ids, compare_numbers) == NULL)
+            code = run_number(w, ST_CHUNK_GONE, gone->ids[i]);
+    }
+    id_list_deinit(&needed);
+    return code;
+}
+
+/* Drops the history of a name. */
 static int write_history_drop(struct state_writer *w, struct cursor *c)
 {
-    struct id_list gone = {0}, needed = {0}, inodes = {0};
+    struct id_list gone = {0}, inodes = {0};
     struct cursor same = *c, again = *c;
     int code = note_dropped(w, &again);
 
@@ -303,26 +331,24 @@ static int write_history_drop(struct state_writer *w, struct cursor *c)
         code = collect(w, w->st[ST_VERSION_CHUNKS], &gone, &inodes);
     if (code == SQLITE_OK)
         code = run_bound(w->st[ST_VERSION_DROP], bind_rows_of_name(w->st[ST_VERSION_DROP], &same));
-    sort_ids(&inodes);
-    for (size_t i = 0; code == SQLITE_OK && i < inodes.n; i++) {
-        bind_number(w->st[ST_INODE_CHUNKS], 1, inodes.ids[i]);
-        code = collect(w, w->st[ST_INODE_CHUNKS], &needed, NULL);
-    }
-    sort_ids(&gone);
-    sort_ids(&needed);
-    for (size_t i = 0; code == SQLITE_OK && i < gone.n; i++) {
-        if (needed.n == 0 ||
-            bsearch(&gone.ids[i], needed.ids, needed.n, sizeof *needed.ids, compare_numbers) == NULL)
-            code = run_number(w, ST_CHUNK_GONE, gone.ids[i]);
-    }
+    if (code == SQLITE_OK)
+        code = drop_chunks(w, &gone, &inodes);
     id_list_deinit(&gone);
-    id_list_deinit(&needed);
     id_list_deinit(&inodes);
     return code;
 }
 
+/* What a row that is taken back has used (extended attributes of a file before its first publication) may be
+ * used by one that is written behind it: looked at when all rows of the batch are there. */
 static int write_history_gone(struct state_writer *w, struct cursor *c)
 {
+    struct cursor same = *c;
+    int code = bind_rows_of_name(w->st[ST_GONE_CHUNKS], &same);
+
+    if (code == SQLITE_OK)
+        code = collect(w, w->st[ST_GONE_CHUNKS], &w->gone, &w->gone_of);
+    if (code != SQLITE_OK)
+        return code;
     return run_bound(w->st[ST_VERSION_GONE], bind_rows_of_name(w->st[ST_VERSION_GONE], c));
 }
 
@@ -502,6 +528,7 @@ int state_writer_apply(struct state_writer *w, const struct batch *b, bool durab
             return code;
         w->full = durable;
     }
+    w->gone.n = w->gone_of.n = 0;
     code = run(w->st[ST_BEGIN]);
     if (code != SQLITE_OK)
         return code;
@@ -509,6 +536,8 @@ int state_writer_apply(struct state_writer *w, const struct batch *b, bool durab
         code = write_chunk(w, &b->chunks[i]);
     while (c.len > 0 && code == SQLITE_OK)
         code = write_record(w, &c, b);
+    if (code == SQLITE_OK && w->gone.n > 0)
+        code = drop_chunks(w, &w->gone, &w->gone_of);
     /* A commit without a changed page would sync nothing, and SQLite changes no page
      * for a row that stays as it is: there and back. */
     for (int i = 0; i < 2 && code == SQLITE_OK && b->records.len == 0; i++)

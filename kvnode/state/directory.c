@@ -197,8 +197,8 @@ void dentry_attach(struct store *s, struct dentry *d, struct inode *in)
     if (in->type == INODE_DIRECTORY)
         d->dir->n_directories++;
     s->keys++;
-    if (in->type != INODE_DIRECTORY && in->n_names == 1)
-        s->bytes += in->size;
+    if (in->n_names == 1)
+        s->bytes += inode_bytes(in);
 }
 
 void dentry_detach(struct store *s, struct dentry *d)
@@ -211,8 +211,8 @@ void dentry_detach(struct store *s, struct dentry *d)
         d->dir->n_directories--;
     s->keys--;
     take_name(in, d);
-    if (in->type != INODE_DIRECTORY && in->n_names == 0)
-        s->bytes -= in->size;
+    if (in->n_names == 0)
+        s->bytes -= inode_bytes(in);
     d->u.inode = NULL;
 }
 

@@ -54,6 +54,11 @@ struct value inode_value(const struct inode *in)
     return v;
 }
 
+uint64_t inode_bytes(const struct inode *in)
+{
+    return (in->type != INODE_DIRECTORY ? in->size : 0) + xattrs_len(in->xattrs);
+}
+
 void inode_set_value(struct inode *in, const struct value *v)
 {
     in->size = v->size;
@@ -70,6 +75,7 @@ void inode_destroy(struct store *s, struct inode *in)
     HASH_DELETE(hh, s->inodes[store_shard(in->hh.hashv)], in);
     s->n_inodes--;
     value_deinit(&v);
+    xattrs_free(in->xattrs);
     free(in);
 }
 
@@ -120,6 +126,8 @@ void inode_row(const struct inode *in, struct inode_row *row_out)
         .fresh = (in->flags & INODE_FRESH) != 0,
         .creation = (in->flags & INODE_FRESH) != 0 ? in->c.creation : 0,
         .content_digest = in->content_digest,
+        .xattr_size = xattrs_len(in->xattrs),
+        .xattr_digest = xattrs_digest(in->xattrs),
     };
 }
 
@@ -195,6 +203,10 @@ void inode_remove(struct store *s, struct inode *in)
     inode_begin(s, in);
     journal_inode_gone(s->journal, in);
     journal_chunks_gone(s->journal, &v, &none);
+    if (in->xattrs != NULL)
+        journal_chunk_gone(s->journal, in->xattrs->chunk);
+    xattrs_free(in->xattrs); /* they go with its last name, whoever has it open */
+    in->xattrs = NULL;
     if (in->type == INODE_DIRECTORY)
         in->c.dir = NULL;
     if ((in->flags & INODE_PINNED) == 0)

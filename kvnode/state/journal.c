@@ -164,11 +164,12 @@ static uint64_t queue_chunk(struct journal *j, struct chunk *c, uint32_t len)
     return c->id;
 }
 
-static void put_value(struct journal *j, const struct value *v, bool history)
+/* Behind the value's chunks stands that of the extended attributes, if there are any. */
+static void put_value(struct journal *j, const struct value *v, const struct xattrs *x, bool history)
 {
     size_t n = v != NULL ? value_chunks(v->size) : 0;
 
-    buffer_put_u32(&j->records, (uint32_t)n);
+    buffer_put_u32(&j->records, (uint32_t)n + (x != NULL ? 1 : 0));
     for (size_t i = 0; i < n; i++) {
         struct chunk *c = value_list(v)[i];
 
@@ -176,6 +177,10 @@ static void put_value(struct journal *j, const struct value *v, bool history)
             c->history = true;
         buffer_put_u64(&j->records, queue_chunk(j, c, value_chunk_len(v->size, i)));
     }
+    if (x == NULL)
+        return;
+    x->chunk->history = x->chunk->history || history;
+    buffer_put_u64(&j->records, queue_chunk(j, x->chunk, x->chunk->used));
 }
 
 void journal_inode(struct journal *j, struct inode *in)
@@ -224,13 +229,14 @@ void journal_session_gone(struct journal *j, struct session *ss)
     buffer_put_u64(&j->records, ss->id);
 }
 
-void journal_history(struct journal *j, const struct history_row *row, const struct value *value)
+void journal_history(struct journal *j, const struct history_row *row, const struct value *value,
+                     const struct xattrs *xattrs)
 {
     if (j == NULL)
         return;
     put_kind(j, RECORD_HISTORY);
     history_row_encode(&j->records, row);
-    put_value(j, value, true);
+    put_value(j, value, xattrs, true);
 }
 
 void journal_history_gone(struct journal *j, uint64_t directory, const uint8_t *name, uint8_t name_len,
@@ -318,6 +324,19 @@ void journal_lock_gone(struct journal *j, const struct lock_row *row)
     buffer_put_u64(&j->records, row->wait);
 }
 
+void journal_chunk_gone(struct journal *j, struct chunk *c)
+{
+    if (j == NULL || c == NULL || c->history || c->queued == 0)
+        return;
+    if (c->slot != 0) {
+        chunk_unref(j->chunks[c->slot - 1].chunk);
+        j->chunks[c->slot - 1].chunk = NULL;
+        c->slot = 0;
+    }
+    put_kind(j, RECORD_CHUNK_GONE);
+    buffer_put_u64(&j->records, c->id);
+}
+
 void journal_chunks_gone(struct journal *j, const struct value *old, const struct value *now)
 {
     if (j == NULL)
@@ -326,15 +345,8 @@ void journal_chunks_gone(struct journal *j, const struct value *old, const struc
         struct chunk *c = value_list(old)[i];
         const struct chunk *kept = i < value_chunks(now->size) ? value_list(now)[i] : NULL;
 
-        if (c == NULL || c->history || c->queued == 0 || (kept != NULL && kept->id == c->id))
-            continue;
-        if (c->slot != 0) {
-            chunk_unref(j->chunks[c->slot - 1].chunk);
-            j->chunks[c->slot - 1].chunk = NULL;
-            c->slot = 0;
-        }
-        put_kind(j, RECORD_CHUNK_GONE);
-        buffer_put_u64(&j->records, c->id);
+        if (c != NULL && (kept == NULL || kept->id != c->id))
+            journal_chunk_gone(j, c);
     }
 }
 
@@ -349,7 +361,7 @@ static bool encode_inode(struct journal *j, void *item)
     inode_row(in, &row);
     put_kind(j, RECORD_INODE);
     inode_row_encode(&j->records, &row);
-    put_value(j, &v, false);
+    put_value(j, &v, in->xattrs, false);
     return true;
 }
 

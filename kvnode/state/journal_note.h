@@ -21,7 +21,8 @@ void journal_upload(struct journal *j, struct upload *up, size_t len);
 void journal_upload_gone(struct journal *j, struct upload *up);
 
 /* Rows written one by one, in order. value: its content, NULL for none. */
-void journal_history(struct journal *j, const struct history_row *row, const struct value *value);
+void journal_history(struct journal *j, const struct history_row *row, const struct value *value,
+                     const struct xattrs *xattrs);
 /* Deletes the rows of a name from this revision on. */
 void journal_history_gone(struct journal *j, uint64_t directory, const uint8_t *name, uint8_t name_len,
                           uint64_t revision);
@@ -31,6 +32,8 @@ void journal_history_drop(struct journal *j, uint64_t directory, const uint8_t *
 void journal_setting(struct journal *j, const char *name, const char *value); /* NULL: the default */
 void journal_lock(struct journal *j, const struct lock_row *row);
 void journal_lock_gone(struct journal *j, const struct lock_row *row);
+/* What no history uses, and nothing else any more, is not needed. */
+void journal_chunk_gone(struct journal *j, struct chunk *c);
 /* Chunks of old that are not in now, and that no history uses, are not needed any more. */
 void journal_chunks_gone(struct journal *j, const struct value *old, const struct value *now);
 

@@ -1,5 +1,6 @@
 /* Records of a batch: u8 kind, then by kind. `ids` is u32 n and n × u64: the
- * chunks of a value, 0 for a hole. In this order they lead from the state before
+ * chunks of a value, 0 for a hole, and behind them that of the extended attributes if the row
+ * has any. In this order they lead from the state before
  * to the state of the batch; chunks are stored first. */
 #ifndef KVFS_KVNODE_STATE_JOURNAL_RECORD_H
 #define KVFS_KVNODE_STATE_JOURNAL_RECORD_H

@@ -235,6 +235,36 @@ int store_readlink(const struct store *s, uint64_t ino, struct buffer *out)
     return KV_OK;
 }
 
+int store_getxattr(const struct store *s, uint64_t ino, const void *name, size_t name_len, struct buffer *out)
+{
+    const struct inode *in = inode_find(s, ino);
+    const struct bytes wanted = bytes_of(name, name_len);
+    struct bytes value;
+
+    if (in == NULL)
+        return KV_E_STALE;
+    if (!xattrs_get(in->xattrs, &wanted, &value))
+        return KV_E_NOATTR;
+    buffer_put_bytes(out, value.data, value.len);
+    return KV_OK;
+}
+
+int store_listxattr(const struct store *s, uint64_t ino, struct buffer *out)
+{
+    const struct inode *in = inode_find(s, ino);
+    struct cursor c;
+    struct xattr x;
+
+    if (in == NULL)
+        return KV_E_STALE;
+    c = cursor_of(in->xattrs != NULL ? in->xattrs->chunk->data : NULL, xattrs_len(in->xattrs));
+    while (xattr_next(&c, &x) == 1) {
+        buffer_put_bytes(out, x.name.data, x.name.len);
+        buffer_put_u8(out, 0);
+    }
+    return KV_OK;
+}
+
 int store_readdir(const struct store *s, uint64_t ino, uint64_t cookie, void *arg,
                   bool (*emit)(void *arg, uint64_t cookie, const uint8_t *name, size_t name_len,
                                const struct attr *attr))

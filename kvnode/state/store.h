@@ -100,6 +100,11 @@ int store_read(const struct store *s, uint64_t ino, uint64_t offset, uint32_t le
 int store_read_removed(const struct store *s, const struct caller *who, uint64_t ino, uint64_t offset,
                        uint32_t len, struct attr *attr_out, struct buffer *out);
 int store_readlink(const struct store *s, uint64_t ino, struct buffer *out);
+/* Appends the value of an extended attribute; KV_E_NOATTR: there is none of that name. */
+int store_getxattr(const struct store *s, uint64_t ino, const void *name, size_t name_len,
+                   struct buffer *out);
+/* Appends the names of all, each with a NUL behind it. */
+int store_listxattr(const struct store *s, uint64_t ino, struct buffer *out);
 /* Entries after cookie in listing order; stops when emit returns false. */
 int store_readdir(const struct store *s, uint64_t ino, uint64_t cookie, void *arg,
                   bool (*emit)(void *arg, uint64_t cookie, const uint8_t *name, size_t name_len,

@@ -78,12 +78,25 @@ static int apply_clock(struct apply *ap)
 }
 
 static int (*const operations[COMMAND_OP_COUNT])(struct apply *ap) = {
-    [COMMAND_CREATE] = apply_create,   [COMMAND_MKDIR] = apply_mkdir,     [COMMAND_SYMLINK] = apply_symlink,
-    [COMMAND_UNLINK] = apply_unlink,   [COMMAND_RMDIR] = apply_rmdir,     [COMMAND_RENAME] = apply_rename,
-    [COMMAND_SETATTR] = apply_setattr, [COMMAND_PUBLISH] = apply_publish, [COMMAND_SET] = apply_set,
-    [COMMAND_DEL] = apply_del,         [COMMAND_SETTING] = apply_setting, [COMMAND_CLOCK] = apply_clock,
-    [COMMAND_PRUNE] = apply_prune,     [COMMAND_MKNOD] = apply_mknod,     [COMMAND_LOCK] = apply_lock,
-    [COMMAND_UNLOCK] = apply_unlock,   [COMMAND_UNWAIT] = apply_unwait,
+    [COMMAND_CREATE] = apply_create,
+    [COMMAND_MKDIR] = apply_mkdir,
+    [COMMAND_SYMLINK] = apply_symlink,
+    [COMMAND_UNLINK] = apply_unlink,
+    [COMMAND_RMDIR] = apply_rmdir,
+    [COMMAND_RENAME] = apply_rename,
+    [COMMAND_SETATTR] = apply_setattr,
+    [COMMAND_PUBLISH] = apply_publish,
+    [COMMAND_SET] = apply_set,
+    [COMMAND_DEL] = apply_del,
+    [COMMAND_SETTING] = apply_setting,
+    [COMMAND_CLOCK] = apply_clock,
+    [COMMAND_PRUNE] = apply_prune,
+    [COMMAND_MKNOD] = apply_mknod,
+    [COMMAND_LOCK] = apply_lock,
+    [COMMAND_UNLOCK] = apply_unlock,
+    [COMMAND_UNWAIT] = apply_unwait,
+    [COMMAND_SETXATTR] = apply_setxattr,
+    [COMMAND_REMOVEXATTR] = apply_removexattr,
 #ifdef KVFS_NEXT_LEVEL
     [COMMAND_NEXT] = apply_setting,
 #endif

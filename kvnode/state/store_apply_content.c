@@ -8,8 +8,8 @@
 /* A publication that comes later than this after the change bears its own time. */
 #define STAMP_AGE_MAX_NS (60 * INT64_C(1000000000))
 
-/* Rows of in and its names, around a change. The root has no name. */
-static void rows_begin(struct apply *ap, struct inode *in)
+/* The root has no name. */
+void rows_begin(struct apply *ap, struct inode *in)
 {
     const struct dentry *d;
 
@@ -18,7 +18,7 @@ static void rows_begin(struct apply *ap, struct inode *in)
     inode_begin(ap->s, in);
 }
 
-static void rows_end(struct apply *ap, struct inode *in, const struct note *note)
+void rows_end(struct apply *ap, struct inode *in, const struct note *note)
 {
     struct dentry *d;
 

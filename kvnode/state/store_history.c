@@ -46,6 +46,8 @@ void history_note(struct apply *ap, struct dentry *d, struct inode *in, const st
         .child = in->type == INODE_DIRECTORY ? in->c.dir->history_id : 0,
         .mtime_ns = in->mtime_ns,
         .content_digest = tombstone ? 0 : in->content_digest,
+        .xattr_size = tombstone ? 0 : xattrs_len(in->xattrs),
+        .xattr_digest = tombstone ? 0 : xattrs_digest(in->xattrs),
         .restored = note->restored,
     };
 
@@ -67,7 +69,7 @@ void history_note(struct apply *ap, struct dentry *d, struct inode *in, const st
     d->flags |= ENTRY_HAS_ROWS;
     if ((in->flags & INODE_FRESH) != 0 && !tombstone)
         in->c.creation += digest;
-    journal_history(s->journal, &row, tombstone ? NULL : &v);
+    journal_history(s->journal, &row, tombstone ? NULL : &v, tombstone ? NULL : in->xattrs);
     if (note->aside_out != NULL)
         *note->aside_out = (struct aside){ap->index, s->elapsed_ms, digest};
 }

@@ -19,6 +19,7 @@
 #include "kvnode/state/store.h"
 #include "kvnode/state/store_rows.h"
 #include "kvnode/state/value.h"
+#include "kvnode/state/xattrs.h"
 #include "sync/base/hash.h"
 #include "sync/base/error.h"
 
@@ -126,6 +127,7 @@ struct inode {
         struct directory *dir; /* directories; owned while it lives */
         uint64_t creation;     /* INODE_FRESH: sum of the digests of the rows since its creation */
     } c;
+    struct xattrs *xattrs; /* owned; NULL: none */
     int64_t mtime_ns, ctime_ns, atime_ns, btime_ns;
     uint64_t version; /* as of its first name: dentry_version() */
     uint64_t revision, content_revision;
@@ -256,6 +258,8 @@ struct inode *inode_find(const struct store *s, uint64_t ino); /* pinned ones wi
 struct inode *inode_live(const struct store *s, uint64_t ino); /* the root or with a name */
 void inode_attr(const struct inode *in, struct attr *attr_out);
 void inode_row(const struct inode *in, struct inode_row *row_out);
+/* What it takes of the room for data. */
+uint64_t inode_bytes(const struct inode *in);
 struct value inode_value(const struct inode *in);
 void inode_set_value(struct inode *in, const struct value *v);
 void inode_begin(struct store *s, const struct inode *in);
@@ -348,10 +352,16 @@ int apply_unlink(struct apply *ap);
 int apply_rmdir(struct apply *ap);
 int apply_rename(struct apply *ap);
 int apply_setattr(struct apply *ap);
+int apply_setxattr(struct apply *ap);
+int apply_removexattr(struct apply *ap);
 int apply_publish(struct apply *ap);
 int apply_set(struct apply *ap);
 int apply_del(struct apply *ap);
 int apply_prune(struct apply *ap);
+
+/* store_apply_content.c: rows of in and its names, around a change of it. */
+void rows_begin(struct apply *ap, struct inode *in);
+void rows_end(struct apply *ap, struct inode *in, const struct note *note);
 
 /* What the body of a PUBLISH, SET or SYMLINK makes of base, not begun yet. */
 void rewrite_begin(struct rewrite *r, struct store *s, uint8_t op, const struct command_body *body,

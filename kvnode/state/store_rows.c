@@ -1,5 +1,6 @@
 /* A row's digest is XXH3 over its fields as little-endian 64-bit words, seeded
- * with the table's number; strings stand as their own digests. */
+ * with the table's number; strings stand as their own digests. What has no extended attributes
+ * has the digest that it had before there were any. */
 #include "kvnode/state/store_rows.h"
 
 #include <endian.h>
@@ -26,6 +27,9 @@ static uint64_t words_digest(enum row_table table, uint64_t *words, size_t n)
     return digest64(table, words, n * sizeof *words);
 }
 
+/* The last two are of the extended attributes, if there are any. */
+#define XATTRS_DIGEST(table, words, xattr_size)                                                              \
+    words_digest(table, words, sizeof words / sizeof words[0] - ((xattr_size) > 0 ? 0 : 2))
 #define WORDS_DIGEST(table, words) words_digest(table, words, sizeof words / sizeof words[0])
 
 static uint64_t bytes_digest(const void *data, size_t len)
@@ -51,9 +55,11 @@ uint64_t inode_row_digest(const struct inode_row *r)
                         r->history,
                         r->fresh,
                         r->creation,
-                        r->content_digest};
+                        r->content_digest,
+                        r->xattr_size,
+                        r->xattr_digest};
 
-    return WORDS_DIGEST(TABLE_INODE, words);
+    return XATTRS_DIGEST(TABLE_INODE, words, r->xattr_size);
 }
 
 uint64_t entry_row_digest(const struct entry_row *r)
@@ -104,9 +110,11 @@ uint64_t history_row_digest(const struct history_row *r)
         bytes_digest(r->from_name, r->from_len),
         r->to_directory,
         bytes_digest(r->to_name, r->to_len),
+        r->xattr_size,
+        r->xattr_digest,
     };
 
-    return WORDS_DIGEST(TABLE_VERSION, words);
+    return XATTRS_DIGEST(TABLE_VERSION, words, r->xattr_size);
 }
 
 uint64_t session_row_digest(const struct session_row *r)
@@ -208,6 +216,8 @@ void inode_row_encode(struct buffer *b, const struct inode_row *r)
     buffer_put_u8(b, r->fresh);
     buffer_put_u64(b, r->creation);
     buffer_put_u64(b, r->content_digest);
+    buffer_put_u32(b, r->xattr_size);
+    buffer_put_u64(b, r->xattr_digest);
 }
 
 void inode_row_decode(struct cursor *c, struct inode_row *r_out)
@@ -229,6 +239,8 @@ void inode_row_decode(struct cursor *c, struct inode_row *r_out)
     r_out->fresh = cursor_u8(c);
     r_out->creation = cursor_u64(c);
     r_out->content_digest = cursor_u64(c);
+    r_out->xattr_size = cursor_u32(c);
+    r_out->xattr_digest = cursor_u64(c);
 }
 
 static const uint8_t *decode_name(struct cursor *c, uint8_t *len_out)
@@ -285,6 +297,8 @@ void history_row_encode(struct buffer *b, const struct history_row *r)
     buffer_put_u64(b, r->child);
     buffer_put_u64(b, (uint64_t)r->mtime_ns);
     buffer_put_u64(b, r->content_digest);
+    buffer_put_u32(b, r->xattr_size);
+    buffer_put_u64(b, r->xattr_digest);
     buffer_put_u64(b, r->restored);
     buffer_put_u64(b, r->from_directory);
     buffer_put_string(b, r->from_name, r->from_len);
@@ -301,6 +315,8 @@ void history_row_decode(struct cursor *c, struct history_row *r_out)
     r_out->child = cursor_u64(c);
     r_out->mtime_ns = (int64_t)cursor_u64(c);
     r_out->content_digest = cursor_u64(c);
+    r_out->xattr_size = cursor_u32(c);
+    r_out->xattr_digest = cursor_u64(c);
     r_out->restored = cursor_u64(c);
     r_out->from_directory = cursor_u64(c);
     r_out->from_name = decode_name(c, &r_out->from_len);

@@ -21,6 +21,8 @@ struct inode_row {
     bool fresh;              /* created and not yet published */
     uint64_t creation;       /* fresh: sum of the digests of the rows since its creation */
     uint64_t content_digest; /* value_digest() */
+    uint32_t xattr_size;     /* bytes of its extended attributes (xattr.h); 0: none */
+    uint64_t xattr_digest;   /* xattrs_digest() */
 };
 
 enum {
@@ -57,6 +59,8 @@ struct history_row {
     uint64_t child; /* directories: history id */
     int64_t mtime_ns;
     uint64_t content_digest;
+    uint32_t xattr_size; /* as in inode_row */
+    uint64_t xattr_digest;
     uint64_t restored;                     /* SET_RESTORE: from this version */
     uint64_t from_directory, to_directory; /* RENAME; 0: none */
     const uint8_t *from_name, *to_name;    /* borrowed */

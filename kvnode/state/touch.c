@@ -184,6 +184,8 @@ static void touch_body(struct record *r, const struct store *s, uint8_t op, cons
         touch_name(r, s, body->new_parent, body->new_name, body->new_name_len);
         break;
     case COMMAND_SETATTR:
+    case COMMAND_SETXATTR:
+    case COMMAND_REMOVEXATTR:
         add(r, body->ino, TOUCH_ATTR);
         break;
     case COMMAND_PUBLISH:

@@ -23,7 +23,7 @@
 #include "kvnode/state/store.h"
 
 enum touch_what {
-    TOUCH_ATTR = 1,  /* what stat(2) says of it, the times of directories included */
+    TOUCH_ATTR = 1,  /* what stat(2) says of it, the times of directories included; its extended attributes */
     TOUCH_DATA = 2,  /* its content */
     TOUCH_NAMES = 4, /* which names are in it, and what they stand for */
     TOUCH_ANY = 7

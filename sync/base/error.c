@@ -34,6 +34,7 @@ static const struct {
     [KV_E_DUPLICATE] = {"a request number was used twice", EIO},
     [KV_E_PART] = {"parts of a large request are missing", EIO},
     [KV_E_REFUSED] = {"refused", EPERM},
+    [KV_E_NOATTR] = {"no such extended attribute", ENODATA},
     [KV_E_IO] = {"input/output error on the node's disk", EIO},
     [KV_E_LOCKED] = {"somebody else has locked it", EAGAIN},
     [KV_E_DEADLK] = {"to wait for the lock would be a deadlock", EDEADLK},

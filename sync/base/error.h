@@ -39,6 +39,7 @@ enum kv_error {
     KV_E_LOCKED = 28,    /* somebody else holds a lock that is in the way */
     KV_E_DEADLK = 29,    /* to wait for the lock would be to wait for oneself */
     KV_E_NOLCK = 30,     /* no room for more locks, or waits for them */
+    KV_E_NOATTR = 31,    /* no such extended attribute */
     KV_E_COUNT
 };
 

@@ -4,6 +4,7 @@
 #include <assert.h>
 
 #include "sync/base/error.h"
+#include "sync/wire/xattr.h"
 
 #define KEY_MAX (KV_PATH_MAX + 1)     /* one more than allowed, so that it can be said what is wrong */
 #define CURSOR_MAX (16 + KV_NAME_MAX) /* kvnode/client/past.c makes them */
@@ -212,6 +213,31 @@ static const struct layout reserve_request = LAYOUT(NULL, reserve_request, reser
 static const struct layout_field reserve_answer_fields[] = {{FIELD(reserve_answer, granted)}};
 static const struct layout reserve_answer = LAYOUT(NULL, reserve_answer, reserve_answer_fields);
 
+static const struct layout_field xattr_request_fields[] = {
+    {FIELD(xattr_request, at)},
+    {FIELD(xattr_request, ino)},
+    {BYTES(xattr_request, name, KV_PATH_MAX)},
+};
+static const struct layout xattr_request = LAYOUT(NULL, xattr_request, xattr_request_fields);
+
+static const struct layout_field xattr_answer_fields[] = {{BYTES(xattr_answer, value, KV_XATTR_VALUE_MAX)}};
+static const struct layout xattr_answer = LAYOUT(NULL, xattr_answer, xattr_answer_fields);
+
+static const struct layout_field xattr_names_answer_fields[] = {
+    {BYTES(xattr_names_answer, names, KV_XATTRS_MAX)}};
+static const struct layout xattr_names_answer = LAYOUT(NULL, xattr_names_answer, xattr_names_answer_fields);
+
+static const struct layout_field version_xattrs_request_fields[] = {
+    {FIELD(version_xattrs_request, directory)},
+    {BYTES(version_xattrs_request, name, KV_NAME_MAX)},
+    {FIELD(version_xattrs_request, version)},
+};
+static const struct layout version_xattrs_request =
+    LAYOUT(NULL, version_xattrs_request, version_xattrs_request_fields);
+
+static const struct layout_field xattrs_answer_fields[] = {{BYTES(xattrs_answer, xattrs, KV_XATTRS_MAX)}};
+static const struct layout xattrs_answer = LAYOUT(NULL, xattrs_answer, xattrs_answer_fields);
+
 static const struct body bodies[MESSAGE_REQUEST_COUNT] = {
     [MESSAGE_HELLO] = {"HELLO", &hello_request, &hello_answer},
     [MESSAGE_WRITE] = {"WRITE", &write_request, &command_result_layout},
@@ -234,6 +260,9 @@ static const struct body bodies[MESSAGE_REQUEST_COUNT] = {
     [MESSAGE_STATUS] = {"STATUS", &nothing, &json_answer},
     [MESSAGE_SETTINGS] = {"SETTINGS", &nothing, &json_answer},
     [MESSAGE_ADMIN] = {"ADMIN", &admin_request, &json_answer},
+    [MESSAGE_GETXATTR] = {"GETXATTR", &xattr_request, &xattr_answer},
+    [MESSAGE_LISTXATTR] = {"LISTXATTR", &inode_request, &xattr_names_answer},
+    [MESSAGE_VERSION_XATTRS] = {"VERSION_XATTRS", &version_xattrs_request, &xattrs_answer},
     [MESSAGE_RESERVE] = {"RESERVE", &reserve_request, &reserve_answer},
 };
 

@@ -36,7 +36,7 @@ struct name_request { /* LOOKUP */
     struct bytes name;
 };
 
-struct inode_request { /* GETATTR, READLINK */
+struct inode_request { /* GETATTR, READLINK, LISTXATTR */
     uint8_t at;
     uint64_t ino;
 };
@@ -186,6 +186,30 @@ struct reserve_answer {
     uint64_t granted;
 };
 
+struct xattr_request { /* GETXATTR */
+    uint8_t at;
+    uint64_t ino;
+    struct bytes name;
+};
+
+struct xattr_answer {
+    struct bytes value; /* the last field: see body_string_end() */
+};
+
+struct xattr_names_answer { /* LISTXATTR */
+    struct bytes names;     /* the last field: see body_string_end() */
+};
+
+struct version_xattrs_request {
+    uint64_t directory;
+    struct bytes name;
+    uint64_t version;
+};
+
+struct xattrs_answer {
+    struct bytes xattrs;
+};
+
 struct link_answer {     /* READLINK */
     struct bytes target; /* the last field: see body_string_end() */
 };
@@ -196,7 +220,7 @@ union request_body {
     struct hello_request hello;
     struct write_request write;
     struct name_request lookup;
-    struct inode_request getattr, readlink;
+    struct inode_request getattr, readlink, listxattr;
     struct read_request read;
     struct readdir_request readdir;
     struct open_request open;
@@ -210,6 +234,8 @@ union request_body {
     struct subscribe_request subscribe;
     struct json_body admin;
     struct reserve_request reserve;
+    struct xattr_request getxattr;
+    struct version_xattrs_request version_xattrs;
 };
 
 union answer_body {
@@ -227,6 +253,9 @@ union answer_body {
     struct log_answer log;
     struct json_body status, settings, admin;
     struct reserve_answer reserve;
+    struct xattr_answer getxattr;
+    struct xattr_names_answer listxattr;
+    struct xattrs_answer version_xattrs;
 };
 
 /* Of each type of request; NULL: there is no such type. For tests; others use the functions below. */

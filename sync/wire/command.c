@@ -10,6 +10,7 @@
 #include "sync/base/error.h"
 #include "sync/base/lock_ranges.h"
 #include "sync/wire/layout.h"
+#include "sync/wire/xattr.h"
 
 void command_encode(struct buffer *b, const struct command *cmd)
 {
@@ -236,6 +237,15 @@ static void body_fields(struct walk *w, uint8_t op, struct command_body *body)
         if ((body->valid & SETATTR_ATIME) != 0)
             walk_i64(w, &body->atime_ns);
         break;
+    case COMMAND_SETXATTR:
+    case COMMAND_REMOVEXATTR:
+        walk_u64(w, &body->ino);
+        walk_string(w, &body->name, &body->name_len, name_max);
+        if (op == COMMAND_REMOVEXATTR)
+            break;
+        walk_u8(w, &body->flags);
+        walk_string(w, &body->value, &body->value_len, KV_XATTR_VALUE_MAX + 1);
+        break;
     case COMMAND_PUBLISH:
         walk_u64(w, &body->ino);
         walk_u8(w, &body->flags);
@@ -326,11 +336,12 @@ static int path_check(const uint8_t *path, size_t len)
 
 static int body_flags_check(uint8_t op, const struct command_body *body)
 {
-    uint8_t allowed = op == COMMAND_SET       ? SET_FLAGS
-                      : op == COMMAND_PUBLISH ? PUBLISH_FLAGS
-                      : op == COMMAND_RENAME  ? MOVE_FLAGS
-                      : op == COMMAND_LOCK    ? LOCK_FLAGS
-                                              : 1;
+    uint8_t allowed = op == COMMAND_SET        ? SET_FLAGS
+                      : op == COMMAND_PUBLISH  ? PUBLISH_FLAGS
+                      : op == COMMAND_RENAME   ? MOVE_FLAGS
+                      : op == COMMAND_LOCK     ? LOCK_FLAGS
+                      : op == COMMAND_SETXATTR ? XATTR_FLAGS
+                                               : 1;
 
     if (op == COMMAND_RENAME && body->flags == MOVE_FLAGS)
         return KV_E_PROTOCOL;
@@ -372,6 +383,12 @@ int command_body_decode(uint8_t op, const void *bytes, size_t len, struct comman
     case COMMAND_UNLINK:
     case COMMAND_RMDIR:
         return name_check(body_out->name, body_out->name_len);
+    case COMMAND_SETXATTR:
+        if (body_out->value_len > KV_XATTR_VALUE_MAX)
+            return KV_E_FBIG;
+        return xattr_name_check(body_out->name, body_out->name_len);
+    case COMMAND_REMOVEXATTR:
+        return xattr_name_check(body_out->name, body_out->name_len);
     case COMMAND_SET:
     case COMMAND_DEL:
     case COMMAND_PRUNE:

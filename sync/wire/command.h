@@ -67,10 +67,12 @@ enum command_op {
     COMMAND_LOCK =
         20, /* u64 ino, u8 LOCK_OF_*, u8 LOCK_*, u64 owner, u64 start, u64 end, u64 ticket, u32 pid:
                the result's `created` says whether it has the lock or waits for it, see LOCK_WAIT */
-    COMMAND_UNLOCK = 21, /* u64 ino, u8 LOCK_OF_*, u64 owner, u64 start, u64 end */
-    COMMAND_UNWAIT = 22, /* u64 ino, u64 ticket: waits no longer; KV_E_NOENT: it does not wait */
+    COMMAND_UNLOCK = 21,      /* u64 ino, u8 LOCK_OF_*, u64 owner, u64 start, u64 end */
+    COMMAND_UNWAIT = 22,      /* u64 ino, u64 ticket: waits no longer; KV_E_NOENT: it does not wait */
+    COMMAND_SETXATTR = 23,    /* u64 ino, string name, u8 XATTR_*, string value */
+    COMMAND_REMOVEXATTR = 24, /* u64 ino, string name */
 #ifdef KVFS_NEXT_LEVEL
-    COMMAND_NEXT = 23, /* as COMMAND_SETTING; of a level that only tests have, see feature.h */
+    COMMAND_NEXT = 25, /* as COMMAND_SETTING; of a level that only tests have, see feature.h */
 #endif
     COMMAND_OP_COUNT
 };
@@ -79,9 +81,9 @@ enum {
     COMMAND_TRUSTED = 1 << 0, /* the kernel or root has checked the permissions: do not check them again */
     COMMAND_PARTS = 1 << 1, /* u32 number of parts, then the last piece; the parts stored under (session, seq)
                                come before that piece, and KV_E_PART if they are not so many */
-    COMMAND_OPENED = 1 << 2, /* SETATTR: the node's client has the inode open; it need not be reachable.
-                                PUBLISH in parts: u64 ino behind the number of parts; the client has that
-                                one open for writing, and permission was asked for then */
+    COMMAND_OPENED = 1 << 2, /* SETATTR, SETXATTR, REMOVEXATTR: the node's client has the inode open; it need
+                                not be reachable. PUBLISH in parts: u64 ino behind the number of parts; the
+                                client has that one open for writing, and permission was asked for then */
     COMMAND_FLAGS = 7
 };
 
@@ -100,6 +102,12 @@ enum {
     SETATTR_ATIME = 32,
     SETATTR_ATIME_NOW = 64,
     SETATTR_VALID = 127
+};
+
+enum {
+    XATTR_ADD = 1,    /* XATTR_CREATE: KV_E_EXIST if there is one of that name */
+    XATTR_CHANGE = 2, /* XATTR_REPLACE: KV_E_NOATTR if there is none */
+    XATTR_FLAGS = 3
 };
 
 enum {
@@ -171,7 +179,7 @@ struct command_body {
     uint32_t part;
     uint16_t mode;
     uint8_t type;         /* enum inode_type */
-    uint8_t valid, flags; /* flags: exclusive, MOVE_*, recursive, PUBLISH_*, SET_*, LOCK_* */
+    uint8_t valid, flags; /* flags: exclusive, MOVE_*, recursive, PUBLISH_*, SET_*, LOCK_*, XATTR_* */
     uint32_t uid, gid;
     int64_t mtime_ns, atime_ns;
     uint64_t wall_ns;
@@ -193,7 +201,8 @@ void command_write(uint8_t *bytes, const struct command *cmd);
 /* 0 or KV_E_PROTOCOL; KV_E_NOTSUP: an operation or a flag that this program does not know.
  * Checks the header only. */
 int command_decode(const void *bytes, size_t len, struct command *cmd_out);
-/* Of a PUBLISH or SETATTR that is not in parts: the inode, with which their bodies begin, or 0. */
+/* Of a PUBLISH, SETATTR, SETXATTR or REMOVEXATTR that is not in parts: the inode, with which their bodies
+ * begin, or 0. */
 uint64_t command_ino(const struct command *cmd);
 /* Of a command with COMMAND_PARTS: the number of its parts, the inode that it says it has open
  * (0 if it does not) and its last piece. False: malformed. */

@@ -4,6 +4,8 @@ unsigned feature_level_of(const struct command *cmd)
 {
     switch (cmd->op) {
     case COMMAND_MKNOD:
+    case COMMAND_SETXATTR:
+    case COMMAND_REMOVEXATTR:
         return 2;
 #ifdef KVFS_NEXT_LEVEL
     case COMMAND_NEXT:

@@ -53,6 +53,10 @@
  * STATUS    → string json
  * SETTINGS  → string json
  * ADMIN     string json ({"command": …}) → string json
+ * GETXATTR  at, u64 ino, string name → string value (of an extended attribute; KV_E_NOATTR: there is none)
+ * LISTXATTR at, u64 ino → string names (each with a NUL behind it)
+ * VERSION_XATTRS  u64 directory, string name, u64 version
+ *           → string xattrs (xattr.h; those that the version had at last)
  * RESERVE   u64 held, u64 least, u64 wanted
  *           → u64 granted (room for what the client will publish, kvnode/group/reserve.h; granted < least: there
  *             is none. It ends with the connection)
@@ -107,6 +111,9 @@ enum message_type {
     MESSAGE_SETTINGS = 20,
     MESSAGE_ADMIN = 21,
     MESSAGE_RESERVE = 22,
+    MESSAGE_GETXATTR = 23,
+    MESSAGE_LISTXATTR = 24,
+    MESSAGE_VERSION_XATTRS = 25,
     MESSAGE_REQUEST_COUNT,
     MESSAGE_ANSWER = 64,
     MESSAGE_EVENT = 65,

@@ -140,7 +140,9 @@ static int ask_ino(struct caller *c, enum message_type type, uint64_t ino)
         request.read = (struct read_request){.at = READ_LOCAL, .ino = ino, .length = 100};
     else if (type == MESSAGE_READDIR)
         request.readdir = (struct readdir_request){.at = READ_LOCAL, .ino = ino, .n = 100};
-    else /* GETATTR, READLINK */
+    else if (type == MESSAGE_GETXATTR)
+        request.getxattr = (struct xattr_request){READ_LOCAL, ino, bytes_text("user.secret")};
+    else /* GETATTR, READLINK, LISTXATTR */
         request.getattr = (struct inode_request){.at = READ_LOCAL, .ino = ino};
     return caller_ask(c, type, &request, CALL_MS, NULL);
 }
@@ -151,6 +153,22 @@ static int ask_version(struct caller *c, uint64_t directory, const char *name, u
         .version = {.directory = directory, .name = bytes_text(name), .version = version, .length = 100}};
 
     return caller_ask(c, MESSAGE_VERSION, &request, CALL_MS, NULL);
+}
+
+static int ask_version_xattrs(struct caller *c, uint64_t directory, const char *name, uint64_t version)
+{
+    const union request_body request = {
+        .version_xattrs = {.directory = directory, .name = bytes_text(name), .version = version}};
+
+    return caller_ask(c, MESSAGE_VERSION_XATTRS, &request, CALL_MS, NULL);
+}
+
+static int set_xattr(struct caller *c, uint64_t ino)
+{
+    const struct command_body body = {.ino = ino, .name = (const uint8_t *)"user.secret", .name_len = 11};
+    struct command_result result;
+
+    return caller_write(c, COMMAND_SETXATTR, &body, CALL_MS, &result);
 }
 
 static void chmod_ino(uint64_t ino, uint16_t mode)
@@ -243,6 +261,18 @@ static void he_reads_no_secret(void **state)
         assert_int_equal(ask_version(&root, KV_ROOT_INO, "secret", version), 0);
     }
     assert_int_equal(ask_version(&user, private_ino, "inside", 1), KV_E_ACCES);
+    assert_int_equal(set_xattr(&root, secret_ino), 0);
+    assert_int_equal(set_xattr(&user, secret_ino), KV_E_ACCES);
+    assert_int_equal(set_xattr(&user, public_ino), KV_E_ACCES);
+    assert_int_equal(ask_ino(&root, MESSAGE_GETXATTR, secret_ino), 0);
+    assert_int_equal(ask_ino(&user, MESSAGE_GETXATTR, secret_ino), KV_E_ACCES);
+    assert_int_equal(ask_ino(&user, MESSAGE_GETXATTR, public_ino), KV_E_NOATTR);
+    assert_int_equal(ask_ino(&user, MESSAGE_LISTXATTR, secret_ino), 0); /* as stat(2) */
+    for (version = 1; version <= 2; version++) {
+        assert_int_equal(ask_version_xattrs(&user, KV_ROOT_INO, "secret", version), KV_E_ACCES);
+        assert_int_equal(ask_version_xattrs(&root, KV_ROOT_INO, "secret", version), 0);
+    }
+    assert_int_equal(ask_version_xattrs(&user, private_ino, "inside", 1), KV_E_ACCES);
     assert_int_equal(caller_ask(&user, MESSAGE_HISTORY, &history, CALL_MS, NULL), KV_E_ACCES);
     assert_int_equal(open_inode(&user, secret_ino, OPEN_READ), KV_E_ACCES);
     assert_int_equal(open_inode(&user, public_ino, OPEN_READ | OPEN_WRITE), KV_E_ACCES);
@@ -465,6 +495,9 @@ static void numbers_lead_no_further_than_paths(void **state)
     assert_int_equal(ask_ino(&user, MESSAGE_GETATTR, file), KV_E_ACCES);
     assert_int_equal(ask_ino(&user, MESSAGE_READ, file), KV_E_ACCES);
     assert_int_equal(ask_ino(&user, MESSAGE_READLINK, file), KV_E_ACCES);
+    assert_int_equal(ask_ino(&user, MESSAGE_GETXATTR, file), KV_E_ACCES);
+    assert_int_equal(ask_ino(&user, MESSAGE_LISTXATTR, file), KV_E_ACCES);
+    assert_int_equal(set_xattr(&user, file), KV_E_ACCES);
     assert_int_equal(ask_ino(&user, MESSAGE_GETATTR, dir), KV_E_ACCES);
     assert_int_equal(ask_ino(&user, MESSAGE_READDIR, dir), KV_E_ACCES);
     assert_int_equal(open_inode(&user, file, OPEN_READ), KV_E_ACCES);

@@ -29,6 +29,9 @@ static uint64_t recompute(struct store *s)
         inode_row(in, &row);
         if (in->type != INODE_DIRECTORY && row.content_digest != value_digest(&v))
             abort();
+        if (row.xattr_size > 0 &&
+            row.xattr_digest != xattrs_term(in->xattrs->chunk->data, in->xattrs->chunk->used))
+            abort();
         sum += inode_row_digest(&row);
     }
     STORE_EACH(s->dentries, d, next_d)

@@ -17,7 +17,7 @@
 #include "tests/unit/store/place.h"
 
 #define WHOLE "(whole)"
-#define DIGEST "the digest is not that of index 13"
+#define DIGEST "the digest is not that of index 16"
 
 struct damage {
     const char *sql;
@@ -50,9 +50,9 @@ static const struct damage damages[] = {
     {"UPDATE session SET nonce=x'00' WHERE id=(SELECT max(id) FROM session)", "session 10", "session 10",
      "a row of table session: 10"},
     {"UPDATE session SET owner=5 WHERE id=(SELECT max(id) FROM session)", DIGEST, DIGEST, DIGEST},
-    {"UPDATE result SET result=x'00' WHERE seq=(SELECT max(seq) FROM result)", "result 10", "result 10",
+    {"UPDATE result SET result=x'00' WHERE seq=(SELECT max(seq) FROM result)", "result 13", "result 13",
      "a row of table result: 1"},
-    {"UPDATE result SET session=12345 WHERE seq=(SELECT max(seq) FROM result)", "result 10", DIGEST, DIGEST},
+    {"UPDATE result SET session=12345 WHERE seq=(SELECT max(seq) FROM result)", "result 13", DIGEST, DIGEST},
     {"UPDATE result SET seq=1000 WHERE seq=(SELECT max(seq) FROM result)", DIGEST, DIGEST, DIGEST},
     {"UPDATE part SET number=2", "part of command 1", DIGEST, DIGEST},
     {"UPDATE part SET data=x'00'", DIGEST, DIGEST, DIGEST},
@@ -92,9 +92,23 @@ static const struct damage damages[] = {
     {"UPDATE lock SET wait=0 WHERE wait!=0", "a lock of inode 7", DIGEST, DIGEST},
     {"UPDATE lock SET wait=0, ticket=0 WHERE wait!=0", "a lock of inode 7", DIGEST, DIGEST},
     {"DELETE FROM lock WHERE wait!=0", DIGEST, DIGEST, DIGEST},
+    {"UPDATE inode SET xattr_size=70000 WHERE ino=8", "inode 8", "inode 8", "a row of table inode: 8"},
+    {"UPDATE inode SET xattr_size=NULL WHERE ino=8", "size of inode 8", "a value of size 4", DIGEST},
+    {"UPDATE inode SET xattr_size=xattr_size-1 WHERE ino=8", "extended attributes of inode 8",
+     "extended attributes of inode 8", DIGEST},
+    {"UPDATE inode SET xattr_digest=xattr_digest+1 WHERE ino=8", WHOLE, "extended attributes of inode 8",
+     DIGEST},
+    {"UPDATE inode SET type=4, size=0 WHERE ino=8", "size of inode 8", "a value of size 0", DIGEST},
+    {"UPDATE version SET xattr_size=xattr_size+1 WHERE name='x' AND attributes_only=1", WHOLE,
+     "row of history of revision 15", "row of history of revision 15"},
+    {"UPDATE version SET xattr_digest=0 WHERE name='x' AND attributes_only=1", WHOLE,
+     "row of history of revision 15", "row of history of revision 15"},
+    {"UPDATE chunk SET data=zeroblob(length(data)), checksum=checksum WHERE id=(SELECT max(id) FROM chunk)",
+     "chunk 9", "chunk 9", "chunk 9"},
+    {"DELETE FROM chunk WHERE id=(SELECT max(id) FROM chunk)", "no chunk 9", "missing chunk 9", "no chunk 9"},
     {"UPDATE meta SET digest=digest+1", DIGEST, DIGEST, DIGEST},
     {"UPDATE meta SET wall=wall+1", DIGEST, DIGEST, DIGEST},
-    {"DELETE FROM meta", "no meta row, inodes: 5", "no meta row, format 8", WHOLE},
+    {"DELETE FROM meta", "no meta row, inodes: 6", "no meta row, format 8", WHOLE},
 };
 
 /* Rows in every table. */
@@ -129,6 +143,9 @@ static void fill(struct place *p)
 
         assert_int_equal(world_command(&p->w, COMMAND_LOCK, &lock), KV_OK);
     }
+    assert_int_equal(world_set(&p->w, "x", "with"), KV_OK);
+    assert_int_equal(world_setxattr(&p->w, world_ino(&p->w, "x"), "user.one", "1", 0), KV_OK);
+    assert_int_equal(world_setxattr(&p->w, world_ino(&p->w, "x"), "user.two", "2", 0), KV_OK);
     place_flush(p);
 }
 

@@ -332,9 +332,18 @@ static void step_unmodelled(struct model *m, struct world *w)
     snprintf(path, sizeof path, "%s%s", dirs[roll(m, 4)], names[roll(m, 6)]);
     snprintf(other, sizeof other, "%s%s", dirs[roll(m, 4)], names[roll(m, 6)]);
     snprintf(value, sizeof value, "value %u", roll(m, 5));
-    switch (roll(m, 6)) {
+    switch (roll(m, 9)) {
     case 0:
         world_del(w, roll(m, 4) == 0 ? "x" : path, true);
+        break;
+    case 6:
+    case 7:
+        a = world_attr(w, path);
+        world_setxattr(w, a.ino, roll(m, 2) ? "user.a" : "user.b", value, 0);
+        break;
+    case 8:
+        a = world_attr(w, roll(m, 2) ? path : "x");
+        world_removexattr(w, a.ino, "user.a");
         break;
     case 1:
         a = world_attr(w, path);

@@ -424,6 +424,12 @@ static int load_with(const char *path, const char *sql, uint64_t *digest_out, ch
     return rv;
 }
 
+/* What format 8 has added. */
+#define BEFORE_8                                                                                             \
+    "ALTER TABLE inode DROP COLUMN xattr_size; ALTER TABLE inode DROP COLUMN xattr_digest;"                  \
+    "ALTER TABLE version DROP COLUMN xattr_size; ALTER TABLE version DROP COLUMN xattr_digest;"              \
+    "DROP TABLE lock;"
+
 static void older_formats_are_brought_up_and_newer_ones_refused(void **state)
 {
     const struct state_owner own = {.cluster = 7, .node = 1, .life = 9};
@@ -436,15 +442,13 @@ static void older_formats_are_brought_up_and_newer_ones_refused(void **state)
     place_flush(p);
     snprintf(path, sizeof path, "%s/copy", p->dir);
     assert_int_equal(state_db_snapshot(p->path, path, &index, error), 0);
-    assert_int_equal(
-        load_with(path, "DROP TABLE lock; ALTER TABLE owner DROP COLUMN program; PRAGMA user_version=6",
-                  &digest, error),
-        0);
+    assert_int_equal(load_with(path, BEFORE_8 "ALTER TABLE owner DROP COLUMN program; PRAGMA user_version=6",
+                               &digest, error),
+                     0);
     assert_int_equal(digest, store_digest(p->w.s));
-    assert_int_equal(load_with(path, "DROP TABLE lock; PRAGMA user_version=7", &digest, error), 0);
+    assert_int_equal(load_with(path, BEFORE_8 "PRAGMA user_version=7", &digest, error), 0);
     assert_int_equal(digest, store_digest(p->w.s));
-    assert_int_equal(
-        load_with(path, "DROP TABLE lock; DROP TABLE owner; PRAGMA user_version=5", &digest, error), 0);
+    assert_int_equal(load_with(path, BEFORE_8 "DROP TABLE owner; PRAGMA user_version=5", &digest, error), 0);
     assert_int_equal(digest, store_digest(p->w.s));
     assert_int_equal(state_db_claim(path, &own, error), 0);
     assert_int_equal(state_db_check_owner(path, &own, error), 0);

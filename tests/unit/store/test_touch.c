@@ -23,6 +23,7 @@ struct kept {
     bool attr, data, listing, name[NAMES];
     int code;
     struct attr attr_of;
+    uint64_t xattrs_of; /* with attr */
     uint64_t data_of, listing_of;
     uint64_t name_of[NAMES]; /* 0: missing */
 };
@@ -82,6 +83,17 @@ static uint64_t data_now(struct cache *c, unsigned ino)
     return h;
 }
 
+static uint64_t xattrs_now(struct cache *c, unsigned ino)
+{
+    struct buffer b = BUFFER_INIT;
+    uint64_t h = (uint64_t)store_listxattr(c->w.s, ino, &b);
+
+    store_getxattr(c->w.s, ino, "user.a", 6, &b);
+    h = fold(h, b.data, b.len);
+    buffer_deinit(&b);
+    return h;
+}
+
 static bool fold_name(void *arg, uint64_t cookie, const uint8_t *name, size_t len, const struct attr *attr)
 {
     uint64_t *h = arg;
@@ -121,6 +133,7 @@ static void fill_one(struct cache *c)
         if (touch_on(c->list, ino, TOUCH_ATTR, UINT64_MAX) == 0) {
             k->attr = true;
             k->code = attr_now(c, ino, &k->attr_of);
+            k->xattrs_of = xattrs_now(c, ino);
         }
         break;
     case 1:
@@ -175,6 +188,7 @@ static void check(struct cache *c)
         if (k->attr) {
             assert_int_equal(code, k->code);
             assert_memory_equal(&a, &k->attr_of, sizeof a);
+            assert_int_equal(xattrs_now(c, ino), k->xattrs_of);
         }
         if (code != KV_OK) /* what it had stays with those who have it open */
             continue;
@@ -248,7 +262,7 @@ static void log_one(struct cache *c)
 
     w->instead = on_logged;
     w->instead_arg = c;
-    switch (roll(c, 15)) {
+    switch (roll(c, 17)) {
     case 0:
         world_create(w, parent, name);
         break;
@@ -282,6 +296,12 @@ static void log_one(struct cache *c)
         break;
     case 11:
         world_del(w, random_path(c), roll(c, 12) == 0);
+        break;
+    case 13:
+        world_setxattr(w, parent, roll(c, 2) ? "user.a" : "user.b", name, 0);
+        break;
+    case 14:
+        world_removexattr(w, parent, "user.a");
         break;
     case 12:
         world_mknod(w, parent, name, roll(c, 2) ? INODE_FIFO : INODE_SOCKET);

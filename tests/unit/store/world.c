@@ -168,6 +168,59 @@ int world_mknod(struct world *w, uint64_t parent, const char *name, uint8_t type
     return world_command(w, COMMAND_MKNOD, &body);
 }
 
+int world_setxattr_bytes(struct world *w, uint64_t ino, const char *name, const void *value, size_t len,
+                         uint8_t flags)
+{
+    struct command_body body = named(0, name);
+
+    body.ino = ino;
+    body.value = value;
+    body.value_len = len;
+    body.flags = flags;
+    return world_command(w, COMMAND_SETXATTR, &body);
+}
+
+int world_setxattr(struct world *w, uint64_t ino, const char *name, const char *value, uint8_t flags)
+{
+    return world_setxattr_bytes(w, ino, name, value, strlen(value), flags);
+}
+
+int world_removexattr(struct world *w, uint64_t ino, const char *name)
+{
+    struct command_body body = named(0, name);
+
+    body.ino = ino;
+    return world_command(w, COMMAND_REMOVEXATTR, &body);
+}
+
+const char *world_xattr(const struct world *w, uint64_t ino, const char *name)
+{
+    static char text[1024];
+    struct buffer b = BUFFER_INIT;
+
+    if (store_getxattr(w->s, ino, name, strlen(name), &b) != KV_OK)
+        snprintf(text, sizeof text, "(none)");
+    else
+        snprintf(text, sizeof text, "%.*s", (int)b.len, b.len > 0 ? (const char *)b.data : "");
+    buffer_deinit(&b);
+    return text;
+}
+
+const char *world_xattrs(const struct world *w, uint64_t ino)
+{
+    static char text[1024];
+    struct buffer b = BUFFER_INIT;
+
+    text[0] = '\0';
+    if (store_listxattr(w->s, ino, &b) == KV_OK && b.len > 0 && b.len < sizeof text) {
+        for (size_t i = 0; i < b.len; i++)
+            text[i] = b.data[i] != '\0' ? (char)b.data[i] : ' ';
+        text[b.len - 1] = '\0';
+    }
+    buffer_deinit(&b);
+    return text;
+}
+
 int world_unlink(struct world *w, uint64_t parent, const char *name)
 {
     struct command_body body = named(parent, name);
@@ -389,6 +442,14 @@ bool world_digest_is_right(const struct world *w)
             return false;
         if (in->type != INODE_DIRECTORY)
             bytes += in->size;
+        if (in->xattrs != NULL) {
+            uint32_t n;
+
+            if (!xattrs_check(in->xattrs->chunk->data, in->xattrs->chunk->used, &n) || n != in->xattrs->n ||
+                xattrs_term(in->xattrs->chunk->data, in->xattrs->chunk->used) != in->xattrs->digest)
+                return false;
+            bytes += in->xattrs->chunk->used;
+        }
         for (d = in->names; d != NULL; d = d->next_name) {
             if (d->u.inode != in || (d->next_name != NULL && d->next_name->number <= d->number))
                 return false;

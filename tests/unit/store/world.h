@@ -52,6 +52,15 @@ int world_create(struct world *w, uint64_t parent, const char *name);
 int world_mkdir(struct world *w, uint64_t parent, const char *name);
 int world_symlink(struct world *w, uint64_t parent, const char *name, const char *target);
 int world_mknod(struct world *w, uint64_t parent, const char *name, uint8_t type);
+/* value: text; flags: XATTR_*. */
+int world_setxattr(struct world *w, uint64_t ino, const char *name, const char *value, uint8_t flags);
+int world_setxattr_bytes(struct world *w, uint64_t ino, const char *name, const void *value, size_t len,
+                         uint8_t flags);
+int world_removexattr(struct world *w, uint64_t ino, const char *name);
+/* Its value as text (static buffer, cut at 1,023 bytes); "(none)". */
+const char *world_xattr(const struct world *w, uint64_t ino, const char *name);
+/* All names, "a b" (static). */
+const char *world_xattrs(const struct world *w, uint64_t ino);
 int world_unlink(struct world *w, uint64_t parent, const char *name);
 int world_rmdir(struct world *w, uint64_t parent, const char *name);
 int world_rename(struct world *w, uint64_t parent, const char *name, uint64_t new_parent,

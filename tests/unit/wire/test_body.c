@@ -172,6 +172,13 @@ static const struct request_case {
     {MESSAGE_RESERVE,
      {.reserve = {.held = 1, .least = 2, .wanted = 3}},
      "000000000000000100000000000000020000000000000003"},
+    {MESSAGE_GETXATTR,
+     {.getxattr = {.at = 1, .ino = 0x1010, .name = BYTES_OF("user.x")}},
+     "01000000000000101000000006757365722e78"},
+    {MESSAGE_LISTXATTR, {.listxattr = {.at = 1, .ino = 0x1011}}, "010000000000001011"},
+    {MESSAGE_VERSION_XATTRS,
+     {.version_xattrs = {.directory = 0x1012, .name = BYTES_OF("name"), .version = 0x2012}},
+     "0000000000001012000000046e616d650000000000002012"},
 };
 
 static const struct answer_case {
@@ -245,6 +252,9 @@ static const struct answer_case {
     {MESSAGE_SETTINGS, 2, {.settings = {BYTES_OF("{\"a\":1}")}}, "000000077b2261223a317d"},
     {MESSAGE_ADMIN, 2, {.admin = {BYTES_OF("{\"a\":1}")}}, "000000077b2261223a317d"},
     {MESSAGE_RESERVE, 2, {.reserve = {4}}, "0000000000000004"},
+    {MESSAGE_GETXATTR, 2, {.getxattr = {BYTES_OF("value")}}, "0000000576616c7565"},
+    {MESSAGE_LISTXATTR, 2, {.listxattr = {BYTES_OF("a\0b\0")}}, "0000000461006200"},
+    {MESSAGE_VERSION_XATTRS, 2, {.version_xattrs = {BYTES_OF("\0\0")}}, "000000020000"},
 };
 
 static const size_t n_requests = sizeof requests / sizeof *requests,

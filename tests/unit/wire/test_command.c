@@ -8,6 +8,7 @@
 
 #include "sync/base/error.h"
 #include "sync/wire/message.h"
+#include "sync/wire/xattr.h"
 
 #define TEXT(s) (const uint8_t *)(s), strlen(s)
 
@@ -167,6 +168,93 @@ static void bodies_come_back(void **state)
     buffer_deinit(&b);
 }
 
+static void attributes_come_back_and_are_judged(void **state)
+{
+    static const struct {
+        const char *name;
+        int code;
+    } names[] = {
+        {"user.x", KV_OK},         {"user.kv", KV_OK},
+        {"user.kvx", KV_OK},       {"user.kv.version", KV_E_PERM},
+        {"user.kv.", KV_E_PERM},   {"user.", KV_E_INVAL},
+        {"", KV_E_INVAL},          {"user", KV_E_INVAL},
+        {"User.x", KV_E_INVAL},    {"security.x", KV_E_INVAL},
+        {"trusted.x", KV_E_INVAL}, {"system.posix_acl_access", KV_E_INVAL},
+        {"user./a b", KV_OK},
+    };
+    static uint8_t value[KV_XATTR_VALUE_MAX + 1];
+    char longest[300];
+    struct buffer b = BUFFER_INIT;
+    struct command_body out, in = {.ino = 9, .flags = XATTR_ADD, .value = value, .value_len = 3};
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        in.name = (const uint8_t *)names[i].name;
+        in.name_len = strlen(names[i].name);
+        assert_int_equal(round_trip(COMMAND_SETXATTR, &in, &out, &b), names[i].code);
+        assert_int_equal(round_trip(COMMAND_REMOVEXATTR, &in, &out, &b), names[i].code);
+    }
+    in.name = (const uint8_t *)"user.a\0b";
+    in.name_len = 8;
+    assert_int_equal(round_trip(COMMAND_SETXATTR, &in, &out, &b), KV_E_INVAL);
+    memset(longest, 'n', sizeof longest);
+    memcpy(longest, "user.", 5);
+    in.name = (const uint8_t *)longest;
+    in.name_len = 255;
+    assert_int_equal(round_trip(COMMAND_SETXATTR, &in, &out, &b), KV_OK);
+    assert_int_equal(out.ino, 9);
+    assert_int_equal(out.flags, XATTR_ADD);
+    assert_int_equal(out.name_len, 255);
+    assert_int_equal(out.value_len, 3);
+    in.name_len = 256;
+    assert_int_equal(round_trip(COMMAND_SETXATTR, &in, &out, &b), KV_E_NAMETOOLONG);
+    assert_int_equal(round_trip(COMMAND_REMOVEXATTR, &in, &out, &b), KV_E_NAMETOOLONG);
+    in.name_len = 6;
+    in.value_len = KV_XATTR_VALUE_MAX;
+    assert_int_equal(round_trip(COMMAND_SETXATTR, &in, &out, &b), KV_OK);
+    in.value_len++;
+    assert_int_equal(round_trip(COMMAND_SETXATTR, &in, &out, &b), KV_E_FBIG);
+    in.value_len = 0;
+    in.flags = 4;
+    assert_int_equal(round_trip(COMMAND_SETXATTR, &in, &out, &b), KV_E_PROTOCOL);
+    buffer_deinit(&b);
+}
+
+/* What is not an inode's is never taken for it. */
+static void blocks_of_attributes_are_judged(void **state)
+{
+    static const struct xattr good[] = {
+        {{(const uint8_t *)"user.a", 6}, {(const uint8_t *)"1", 1}},
+        {{(const uint8_t *)"user.ab", 7}, {NULL, 0}},
+        {{(const uint8_t *)"user.b", 6}, {(const uint8_t *)"22", 2}},
+    };
+    struct buffer b = BUFFER_INIT;
+    const struct bytes wanted = bytes_text("user.ab"), other = bytes_text("user.c");
+    struct xattr x;
+    uint32_t n;
+
+    assert_true(xattrs_check(NULL, 0, &n));
+    for (size_t i = 0; i < 3; i++)
+        xattr_encode(&b, &good[i]);
+    assert_true(xattrs_check(b.data, b.len, &n));
+    assert_int_equal(n, 3);
+    assert_true(xattr_find(b.data, b.len, &wanted, &x));
+    assert_int_equal(x.value.len, 0);
+    assert_false(xattr_find(b.data, b.len, &other, &x));
+    for (size_t len = 1; len < b.len; len++)
+        assert_int_equal(xattrs_check(b.data, len, &n),
+                         len == 4 + 6 + 4 + 1 || len == 4 + 6 + 4 + 1 + 4 + 7 + 4);
+    xattr_encode(&b, &good[2]); /* twice */
+    assert_false(xattrs_check(b.data, b.len, &n));
+    buffer_clear(&b);
+    xattr_encode(&b, &good[2]);
+    xattr_encode(&b, &good[0]); /* out of order */
+    assert_false(xattrs_check(b.data, b.len, &n));
+    buffer_clear(&b);
+    xattr_encode(&b, &(struct xattr){{(const uint8_t *)"user.kv.x", 9}, {NULL, 0}});
+    assert_false(xattrs_check(b.data, b.len, &n));
+    buffer_deinit(&b);
+}
+
 static void names_are_judged(void **state)
 {
     char longest[257];
@@ -305,6 +393,8 @@ int main(void)
         cmocka_unit_test(header_is_refused_at_every_truncation),
         cmocka_unit_test(unknown_operations_and_flags_are_refused),
         cmocka_unit_test(bodies_come_back),
+        cmocka_unit_test(attributes_come_back_and_are_judged),
+        cmocka_unit_test(blocks_of_attributes_are_judged),
         cmocka_unit_test(names_are_judged),
         cmocka_unit_test(paths_are_judged_by_their_components),
         cmocka_unit_test(a_walk_checks_the_edits),
