@@ -76,6 +76,7 @@ struct call_open {
     bool exclusive;        /* CREATE */
     uint16_t mode;         /* CREATE */
     unsigned rounds;       /* CREATE in a second walk: how often what was there was gone again */
+    unsigned protection;   /* there: what /proc/sys/fs/protected_regular says */
     uint32_t *groups;      /* owned; there: the caller's, if he is not root */
     size_t n_groups;
 };

@@ -144,3 +144,12 @@ bool process_has_duplicate(pid_t tid, uint64_t ino, int opened)
     closedir(dir);
     return holds;
 }
+
+unsigned process_protected_regular(void)
+{
+    char text[16];
+
+    return read_file("/proc/sys/fs/protected_regular", text, sizeof text) > 0
+               ? (unsigned)strtoul(text, NULL, 10)
+               : 0;
+}

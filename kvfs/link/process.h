@@ -24,4 +24,8 @@ pid_t process_of(pid_t tid);
  * access mode, O_APPEND and position are the same. True if it cannot be told. */
 bool process_has_duplicate(pid_t tid, uint64_t ino, int flags);
 
+/* /proc/sys/fs/protected_regular: 1, who opens with O_CREAT gets no file of somebody else's in a sticky
+ * directory that all may write to; 2, nor where a group may. 0 if it cannot be read. */
+unsigned process_protected_regular(void);
+
 #endif

@@ -77,6 +77,25 @@ bool retry_is(struct hub *hub, pid_t pid)
     return find_walking(hub, pid) != NULL;
 }
 
+static void live_for(struct hub *hub, pid_t pid, uint64_t ms)
+{
+    struct retry *r = find(hub, pid);
+    uint64_t now = clock_boot_ms();
+
+    if (r != NULL && now < r->until_ms)
+        r->until_ms = now + ms;
+}
+
+void retry_asks(struct hub *hub, pid_t pid)
+{
+    live_for(hub, pid, hub->options->timeout_ms + WALK_MS);
+}
+
+void retry_answered(struct hub *hub, pid_t pid)
+{
+    live_for(hub, pid, WALK_MS);
+}
+
 static bool holds(const struct hub *hub, const struct retry *r, uint64_t ino)
 {
     return r->held == ino && r->connection == hub->uplink.connections;

@@ -1,8 +1,8 @@
 /* Threads that were answered ESTALE on their way to an open file: the kernel walks
  * the path once more, with fresh lookups, and a second ESTALE would reach the
  * program. So the lookups of that walk are as of then (linearizable), the file
- * that it finds is held open on the node until the thread opens it or a second is
- * over, and the open is accepted whatever happens to the names meanwhile: what
+ * that it finds is held open on the node until the thread opens it or has asked for nothing
+ * for a second, and the open is accepted whatever happens to the names meanwhile: what
  * it found was true after the open(2) began. */
 #ifndef KVFS_KVFS_LINK_RETRY_H
 #define KVFS_KVFS_LINK_RETRY_H
@@ -25,6 +25,9 @@ struct retry_table {
 /* The thread is answered ESTALE; refused: by the open of this inode, or 0. */
 void retry_note(struct hub *hub, pid_t pid, uint64_t refused);
 bool retry_is(struct hub *hub, pid_t pid);
+/* It asks for something on its way: for as long as that takes it is not given up (an election, say). */
+void retry_asks(struct hub *hub, pid_t pid);
+void retry_answered(struct hub *hub, pid_t pid);
 /* Whether that is what its walk has found. */
 bool retry_holds(struct hub *hub, pid_t pid, uint64_t ino);
 /* Whether its open of this inode is that of a second walk. */

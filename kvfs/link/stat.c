@@ -39,6 +39,15 @@ int64_t stat_time_ns(struct timespec t)
     return t.tv_sec * SECOND_NS + t.tv_nsec;
 }
 
+bool stat_is_protected(const struct stat *directory, const struct stat *file, uint32_t uid,
+                       unsigned protection)
+{
+    if (protection == 0 || (directory->st_mode & S_ISVTX) == 0 || file->st_uid == directory->st_uid ||
+        file->st_uid == uid)
+        return false;
+    return (directory->st_mode & S_IWOTH) != 0 || ((directory->st_mode & S_IWGRP) != 0 && protection >= 2);
+}
+
 void stat_of(const struct options *o, const struct attr *attr, struct stat *st_out)
 {
     *st_out = (struct stat){0};

@@ -129,6 +129,7 @@ static void on_held(struct call *call, int code, const union answer_body *answer
         return;
     }
     attr = answer->open;
+    retry_answered(call->hub, call->caller.pid);
     retry_hold(call->hub, call->caller.pid, attr.ino);
     reply_entry(call, &attr, REPLY_CHECKED);
 }
@@ -145,6 +146,7 @@ static void on_lookup(struct call *call, int code, const union answer_body *answ
     if ((code == 0 || code == KV_E_NOENT) && answer_as_before(call, code == 0 ? answer->lookup.ino : 0))
         return;
     if (code == KV_E_NOENT) {
+        retry_answered(call->hub, call->caller.pid);
         reply_missing(call);
         return;
     }
@@ -154,6 +156,7 @@ static void on_lookup(struct call *call, int code, const union answer_body *answ
     }
     attr = answer->lookup;
     if (attr.type != INODE_FILE || !retry_is(call->hub, call->caller.pid)) {
+        retry_answered(call->hub, call->caller.pid);
         reply_entry(call, &attr, REPLY_CHECKED);
         return;
     }
@@ -179,6 +182,7 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
             virtual_lookup(call, parent);
         } else {
             call->lookup.confirmed = retry_is(&fs->hub, call->caller.pid);
+            retry_asks(&fs->hub, call->caller.pid);
             send_lookup(
                 call, call->lookup.confirmed && !fs->hub.options->read_local ? READ_LINEARIZABLE : READ_LOCAL,
                 on_lookup);

@@ -143,7 +143,11 @@ static void on_open(struct call *call, int code, const union answer_body *answer
     call->open.second_walk = again;
 
     if (code == KV_E_STALE || code == KV_E_NOENT) {
-        walk_again(call);
+        /* Who comes here twice comes by no name (/proc/self/fd/N), or by one that was right when it began. */
+        if (again && file_is_removed(inode))
+            finish_open(call, inode, NULL);
+        else
+            walk_again(call);
         return;
     }
     if (code != 0 && code != KV_E_PROTOCOL) {
@@ -198,6 +202,7 @@ void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
         } else if (file_is_removed(inode) && (inode->file->life == FILE_ORPHAN || inode->file->kept)) {
             open_orphan(call, inode);
         } else {
+            retry_asks(&fs->hub, call->caller.pid);
             /* The first walk's open was the barrier. */
             uplink_open_inode(call, call->ino, file_flags_access(fi->flags),
                               retry_holds(&fs->hub, call->caller.pid, call->ino), on_open);
@@ -360,6 +365,29 @@ static void on_existing(struct call *call, int code, const union answer_body *an
     created(call, &attr, false);
 }
 
+static void open_existing(struct call *call)
+{
+    call->ino = call->result.attr.ino;
+    uplink_open_inode(call, call->ino, file_flags_access(call->open.fi.flags), true, on_existing);
+}
+
+/* The directory that it is in: the kernel would look at that, too. */
+static void on_directory(struct call *call, int code, const union answer_body *answer)
+{
+    struct stat directory, file;
+
+    if (code != 0) {
+        call_fail_inode(call, code);
+        return;
+    }
+    stat_of(call->hub->options, &answer->getattr, &directory);
+    stat_of(call->hub->options, &call->result.attr, &file);
+    if (stat_is_protected(&directory, &file, call->caller.uid, call->open.protection))
+        call_error(call, EACCES);
+    else
+        open_existing(call);
+}
+
 static void on_created(struct call *call, int code, const union answer_body *answer)
 {
     struct attr *attr = &call->result.attr;
@@ -377,8 +405,10 @@ static void on_created(struct call *call, int code, const union answer_body *ans
     } else {
         /* It has walked again, found nothing, and now there is something: others remove it and make it again
          * all the time. */
-        call->ino = attr->ino;
-        uplink_open_inode(call, attr->ino, file_flags_access(call->open.fi.flags), true, on_existing);
+        if (call->open.protection > 0)
+            uplink_ask_inode(call, MESSAGE_GETATTR, call->parent, on_directory);
+        else
+            open_existing(call);
     }
 }
 
@@ -411,6 +441,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
     const struct fuse_ctx *who = fuse_req_ctx(req);
     size_t len = strlen(name), n_groups = 0;
     uint32_t *groups = NULL;
+    unsigned protection = 0;
     struct fs *fs;
     struct call *call;
     pid_t process;
@@ -423,9 +454,12 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
     process = file_flags_write(fi->flags) ? process_of(who->pid) : 0;
     fs = fs_enter(req);
     again = retry_is(&fs->hub, who->pid) || retry_missed(&fs->hub, who->pid);
-    if (again && who->uid != 0) {
+    retry_asks(&fs->hub, who->pid);
+    if (again) {
         fs_leave(fs);
-        n_groups = groups_of(req, &groups);
+        protection = process_protected_regular();
+        if (who->uid != 0)
+            n_groups = groups_of(req, &groups);
         fs_enter(req);
     }
     call = call_begin(&fs->hub, req, CALL_OPEN);
@@ -436,6 +470,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
     }
     call->open.groups = groups; /* consumed */
     call->open.n_groups = n_groups;
+    call->open.protection = protection;
     call->open.second_walk = again;
     call->open.exclusive = (fi->flags & O_EXCL) != 0;
     call->open.mode = (uint16_t)(mode & 07777);

@@ -238,6 +238,77 @@ static void opens_what_is_not_his(struct worker *w, int round)
     close(fd);
 }
 
+/* By a descriptor that is no name: the kernel has no other way to walk. */
+static void opens_by_descriptor(struct worker *w, int round)
+{
+    int fd = open(at(w, "replaced"), O_PATH), again;
+    char path[64], text[64];
+
+    if (fd < 0) {
+        outcome(w, "open", false);
+        return;
+    }
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    again = open(path, round % 2 ? O_RDONLY : O_RDWR);
+    outcome(w, "open by descriptor", again >= 0);
+    if (again >= 0) {
+        errno = 0;
+        outcome(w, "read by descriptor", read(again, text, sizeof text) > 0);
+        close(again);
+    }
+    close(fd);
+}
+
+/* In a directory that all may write to, what somebody else has made is not opened with O_CREAT. */
+#define SOMEBODY 65533
+
+static void become(uid_t uid)
+{
+    if (geteuid() == 0 && (setgroups(0, NULL) != 0 || setegid(uid) != 0 || seteuid(uid) != 0))
+        _exit(1);
+}
+
+static void makes_his_again(struct worker *w, int round)
+{
+    int fd;
+
+    become(SOMEBODY);
+    umask(0);
+    unlink(at(w, "sticky/his"));
+    fd = open(at(w, "sticky/his"), O_RDWR | O_CREAT | O_EXCL, 0666);
+    outcome(w, "create", fd >= 0);
+    if (fd >= 0)
+        close(fd);
+}
+
+static void opens_what_is_protected(struct worker *w, int round)
+{
+    struct stat st;
+    int fd;
+
+    become(NOBODY);
+    fd = open(at(w, "sticky/his"), O_RDWR | O_CREAT, 0666);
+    if (fd < 0) {
+        outcome(w, "open", false);
+        return;
+    }
+    errno = fstat(fd, &st) != 0 || st.st_uid != NOBODY ? EPERM : 0;
+    outcome(w, "owner", errno == 0);
+    close(fd);
+    unlink(at(w, "sticky/his")); /* so that the other one can make it again */
+}
+
+static bool is_protected(void)
+{
+    FILE *f = fopen("/proc/sys/fs/protected_regular", "r");
+    int value = 0;
+    bool known = f != NULL && fscanf(f, "%d", &value) == 1;
+
+    if (f != NULL)
+        fclose(f);
+    return known && value > 0;
+}
+
 static void makes_secret_again(struct worker *w, int round)
 {
     int fd;
@@ -278,6 +349,7 @@ static void prepare(void)
 
     snprintf(path, sizeof path, "%s/churn", mounts[0]);
     if (mkdir(path, 0755) != 0 || mkdir(at(&one, "directory"), 0755) != 0 ||
+        mkdir(at(&one, "sticky"), 0777) != 0 || chmod(at(&one, "sticky"), 01777) != 0 ||
         mkdir(at(&one, "public"), 0777) != 0 || chmod(at(&one, "public"), 0777) != 0 ||
         !put(at(&one, "replaced"), O_WRONLY | O_CREAT, "replaced", &what) ||
         !put(at(&one, "moved"), O_WRONLY | O_CREAT, "moved", &what) ||
@@ -405,6 +477,11 @@ int main(int argc, char **argv)
         add("opens what is not his", 0, opens_what_is_not_his, false, EACCES);
         add("opens what is not his", 1, opens_what_is_not_his, false, EACCES);
     }
+    if (geteuid() == 0 && is_protected()) {
+        add("makes his again in a sticky directory", 0, makes_his_again, true, EEXIST);
+        add("opens what is protected there", 0, opens_what_is_protected, false, EACCES);
+        add("opens what is protected there", 1, opens_what_is_protected, false, EACCES);
+    }
     for (int m = 0; m < 2; m++) {
         add("reads what is replaced", m, reads_replaced, false, 0);
         add("stats what is replaced", m, stats_replaced, false, 0);
@@ -415,6 +492,7 @@ int main(int argc, char **argv)
         add("reads below what is moved", m, reads_below, false, ENOENT);
         add("makes below what is moved", m, writes_below, false, ENOENT);
         add("opens or makes what is removed", m, opens_or_makes, false, 0);
+        add("opens what is replaced by a descriptor", m, opens_by_descriptor, false, 0);
     }
     for (unsigned i = 0; i < shared->n; i++) {
         struct worker *w = &shared->workers[i];
