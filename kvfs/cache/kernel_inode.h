@@ -31,7 +31,8 @@ struct kernel_inode {
     TAILQ_ENTRY(kernel_inode) inval_link;
     uint64_t inval_at_ms; /* not before */
     unsigned inval_tries;
-    uint32_t inval_round; /* grows with every change that the kernel has to hear of */
+    uint64_t inval_number; /* in the list: notifier.notices then */
+    uint32_t inval_round;  /* grows with every change that the kernel has to hear of */
     bool inval_queued;
     bool inval_attr, inval_data; /* not done yet */
     TAILQ_ENTRY(kernel_inode) expire_link;

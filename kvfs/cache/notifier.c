@@ -25,6 +25,7 @@ void notifier_init(struct cache *cache)
     pthread_condattr_t attr;
 
     TAILQ_INIT(&cache->notifier.list);
+    TAILQ_INIT(&cache->notifier.settling);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&cache->notifier.cond, &attr);
@@ -44,6 +45,7 @@ static void enqueue(struct cache *cache, struct kernel_inode *inode, unsigned de
     if (inode->inval_queued)
         return;
     inode->inval_queued = true;
+    inode->inval_number = ++cache->notifier.notices;
     TAILQ_INSERT_TAIL(&cache->notifier.list, inode, inval_link);
     pthread_cond_signal(&cache->notifier.cond);
 }
@@ -63,6 +65,44 @@ void notifier_inval(struct cache *cache, struct kernel_inode *inode, bool data)
 void notifier_wake(struct cache *cache)
 {
     pthread_cond_signal(&cache->notifier.cond);
+}
+
+/* What the kernel does not have yet, and is asked for again and again, is not waited for: nobody has seen it.
+ */
+static bool has_settled(const struct notifier *n, const struct call *call)
+{
+    const struct kernel_inode *inode;
+
+    if ((n->busy != 0 && n->busy <= call->lock.notices) || n->names_done < call->lock.names)
+        return false;
+    TAILQ_FOREACH (inode, &n->list, inval_link) {
+        if (inode->inval_number > call->lock.notices)
+            return true;
+        if (inode->inval_at_ms == 0)
+            return false;
+    }
+    return true;
+}
+
+void notifier_settle(struct cache *cache, struct call *call, call_fn *on_answer)
+{
+    struct notifier *n = &cache->notifier;
+
+    call->lock.notices = n->notices;
+    call->lock.names = n->names_done + n->names_busy + names_are_pending(cache);
+    if (!n->running || has_settled(n, call))
+        on_answer(call, 0, NULL);
+    else
+        call_wait(call, &n->settling, on_answer);
+}
+
+/* In the order in which they came. */
+static void wake_settled(struct notifier *n)
+{
+    struct call *call;
+
+    while ((call = TAILQ_FIRST(&n->settling)) != NULL && has_settled(n, call))
+        call_wake(call, 0);
 }
 
 void notifier_drop_all(struct cache *cache)
@@ -101,9 +141,11 @@ static void notify_inode(struct cache *cache, struct kernel_inode *inode)
     if (data)
         inode->told_data = false;
     inode->last_notice = ++cache->hub->marks.notices;
+    cache->notifier.busy = inode->inval_number;
     pthread_mutex_unlock(&cache->hub->lock);
     rc = fuse_lowlevel_notify_inval_inode(cache->hub->session, node, data ? 0 : -1, 0);
     pthread_mutex_lock(&cache->hub->lock);
+    cache->notifier.busy = 0;
 
     inode = kernel_inode_find(cache, ino);
     if (inode == NULL || inode->inval_round != round)
@@ -187,8 +229,12 @@ static void *run(void *arg)
         struct kernel_inode *inode;
         unsigned wait_ms;
 
+        wake_settled(n);
         if (names_are_pending(cache)) {
+            n->names_busy = true;
             notify_names(cache);
+            n->names_busy = false;
+            n->names_done++;
             continue;
         }
         inode = next_inode(cache, &wait_ms);

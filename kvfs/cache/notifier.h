@@ -21,6 +21,8 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "kvfs/link/call.h"
+
 struct cache;
 struct kernel_inode;
 
@@ -31,6 +33,11 @@ struct notifier {
     pthread_cond_t cond;
     struct inval_list list; /* by inode.inval_link */
     bool running, epoch_works;
+    uint64_t notices;          /* inodes that were put into the list so far */
+    uint64_t busy;             /* the number of that which the kernel is being told; 0: none */
+    bool names_busy;           /* it is being told of names */
+    uint64_t names_done;       /* how often it was */
+    struct call_list settling; /* notifier_settle() */
 };
 
 void notifier_init(struct cache *cache);
@@ -43,6 +50,9 @@ void notifier_stop(struct cache *cache); /* without the lock */
 void notifier_inval(struct cache *cache, struct kernel_inode *inode, bool data);
 /* It has something to do. */
 void notifier_wake(struct cache *cache);
+/* Calls on_answer(call, 0) when the kernel has forgotten all that it was to forget when this was called;
+ * perhaps at once. A call of the kind CALL_LOCK, without a deadline. */
+void notifier_settle(struct cache *cache, struct call *call, call_fn *on_answer);
 /* Everything may have changed. */
 void notifier_drop_all(struct cache *cache);
 /* The inode is about to be freed. */

@@ -33,6 +33,7 @@ struct handle {
     uint32_t uid; /* who opened it */
     pid_t opener; /* process; 0: unknown */
     bool pinned;  /* opened on the present connection */
+    bool fenced;  /* its process has lost a lock: what it writes fails */
 };
 
 TAILQ_HEAD(handle_list, handle);
@@ -79,6 +80,7 @@ struct file {
     uint64_t retry_ms;      /* nothing is published before, unless somebody waits for it */
     unsigned refusals;      /* in a row */
     bool queued;            /* long, and waits for another one's parts */
+    bool fenced;            /* by a process that has lost a lock: what is staged is to be dropped */
     bool told;              /* somebody was told that what is staged is not published */
     int lost;               /* code with which edits were dropped and nobody was told yet */
     /* Removed, without a handle, and the kernel still knows it: files->kept. */

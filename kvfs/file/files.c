@@ -16,6 +16,7 @@ void files_init(struct files *files, struct hub *hub, struct cache *cache)
     TAILQ_INIT(&files->list);
     TAILQ_INIT(&files->kept.list);
     room_init(&files->room);
+    locks_init(&files->locks);
 }
 
 void files_describe_wait(const struct call *call, struct call_wait *wait)

@@ -5,6 +5,7 @@
 
 #include "kvfs/cache/cache.h"
 #include "kvfs/file/file.h"
+#include "kvfs/file/lock.h"
 #include "kvfs/file/publish.h"
 #include "kvfs/file/removed.h"
 #include "kvfs/file/room.h"
@@ -20,6 +21,7 @@ struct files {
     struct file *uploading; /* the one whose publication is in parts; one at a time */
     uint32_t uploaded_uid;  /* whose the last one is */
     struct room room;
+    struct locks locks;
 };
 
 /* What the cache asks of files. */

@@ -150,6 +150,8 @@ static bool on_new_session(struct call *call, bool executed)
 {
     struct file *f = file_of(call);
 
+    if (f->fenced)
+        return false;
     if (!executed && (f->n_writable > 0 || !TAILQ_EMPTY(&f->waiters)))
         return true;
     if (f->base_revision == 0 || f->n_numbers == FILE_NUMBERS)
@@ -308,6 +310,7 @@ static void finish(struct files *files, struct file *f, int code)
     int later_code;
 
     f->publication = NULL;
+    f->fenced = false;
     buffer_deinit(&f->body);
     f->body = (struct buffer)BUFFER_INIT;
     if (in_parts)
@@ -379,7 +382,7 @@ void publish_start(struct files *files, struct file *f)
     struct call *call;
     bool in_parts;
 
-    if (f->publication != NULL || stage_empty(&f->stage) || f->life != FILE_LIVE)
+    if (f->publication != NULL || stage_empty(&f->stage) || f->life != FILE_LIVE || f->fenced)
         return;
     in_parts = stage_encoded_len(&f->stage) + EXPECT_AT + 8 > files->hub->uplink.node.part_size;
     f->queued = in_parts && files->uploading != NULL;
@@ -489,6 +492,30 @@ static bool is_overdue(const struct files *files, const struct file *f, uint64_t
            TAILQ_EMPTY(&f->waiters) && now_ms - call->started_ms > files->hub->options->timeout_ms;
 }
 
+void publish_fence(struct file *f)
+{
+    f->fenced = true; /* on_new_session(), or the next tick */
+}
+
+/* No publication is under way. f may be gone afterwards. */
+static void drop_fenced(struct files *files, struct file *f)
+{
+    struct kernel_inode *inode = f->inode;
+    struct call_list waiters;
+    uint64_t ino = inode->ino;
+
+    f->fenced = f->queued = false;
+    lose(files, f, KV_E_SESSION);
+    room_account(files, f);
+    TAILQ_INIT(&waiters);
+    move_waiters(&waiters, &f->waiters);
+    move_waiters(&waiters, &f->next_waiters);
+    call_wake_all(&waiters, KV_E_SESSION);
+    inode = kernel_inode_find(files->cache, ino);
+    if (inode != NULL)
+        file_put(files, inode);
+}
+
 static bool is_due(const struct files *files, const struct file *f, uint64_t now_ms)
 {
     if (f->publication != NULL || f->retry_ms > now_ms)
@@ -504,6 +531,10 @@ void publish_tick(struct files *files, uint64_t now_ms)
     while (f != NULL) {
         struct file *next = TAILQ_NEXT(f, link);
 
+        if (f->fenced && f->publication == NULL) {
+            drop_fenced(files, f);
+            return; /* as below */
+        }
         if (is_due(files, f, now_ms)) {
             publish_start(files, f);
         } else if (is_overdue(files, f, now_ms)) {

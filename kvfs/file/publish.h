@@ -44,6 +44,9 @@ void publish_told(struct kernel_inode *inode);
 /* An event on the file. If it is that of the publication under way, also of one that
  * an earlier session has sent, that is over; f may be freed. */
 void publish_landed(struct files *files, struct file *f, const struct event *e);
+/* Whoever wrote it has lost a lock: nothing of it is to be published any more. It is dropped, and who waits
+ * for it told, soon. */
+void publish_fence(struct file *f);
 /* Whether it is. */
 bool publish_is_own(const struct file *f, const struct event *e);
 /* Publishes what has been staged for longer than the commit time. */

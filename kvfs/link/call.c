@@ -39,6 +39,9 @@ static void free_kind(struct call *call)
     case CALL_PULL:
         buffer_deinit(&call->pull.data);
         break;
+    case CALL_LOCK:
+        free(call->lock.wish);
+        break;
     default:
         break;
     }

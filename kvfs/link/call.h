@@ -91,6 +91,7 @@ struct call {
         struct call_opendir opendir;
         struct call_readdir readdir;
         struct call_pull pull;
+        struct call_lock lock;
     };
 };
 

@@ -14,6 +14,7 @@
 #include "sync/wire/command.h"
 
 struct handle;
+struct lock_wish;
 
 enum call_kind {
     CALL_PLAIN, /* nothing but what it is about: kvfs's own, GETATTR, FLUSH, UNLINK … */
@@ -31,6 +32,7 @@ enum call_kind {
     CALL_OPENDIR,
     CALL_READDIR,
     CALL_PULL,
+    CALL_LOCK,
 };
 
 /* LOOKUP of a name in a directory of the cluster. */
@@ -128,6 +130,13 @@ struct call_readdir {
 /* kvfs's own: fetches the value of a removed file. */
 struct call_pull {
     struct buffer data; /* owned; so far */
+};
+
+/* LOCK, UNLOCK, UNWAIT, and what comes before and after them (kvfs/file/lock.h). */
+struct call_lock {
+    uint64_t serial;         /* of the request for which it is */
+    uint64_t notices, names; /* until which of the notifier's it waits */
+    struct lock_wish *wish;  /* owned; F_GETLK */
 };
 
 #endif

@@ -34,6 +34,9 @@
 struct hub_owner {
     void (*on_event)(struct hub *hub, const struct event *e); /* in the order of the stream */
     void (*on_gap)(struct hub *hub);                          /* events were missed */
+    /* Another session: before what is unanswered gets its numbers, and after that. */
+    void (*on_session_lost)(struct hub *hub);
+    void (*on_session)(struct hub *hub);
     void (*on_connected)(struct hub *hub);             /* another connection, where nothing is open yet */
     void (*on_dropped)(struct hub *hub);               /* the connection has gone, and what it held */
     void (*on_tick)(struct hub *hub, uint64_t now_ms); /* some time has passed */

@@ -21,6 +21,13 @@ uint64_t keepalive_interval_ms(uint64_t session_timeout_ms)
     return ms > INTERVAL_MIN_MS ? ms : INTERVAL_MIN_MS;
 }
 
+uint64_t uplink_keepalive_ms(const struct uplink *u)
+{
+    uint64_t ms = keepalive_interval_ms(u->session_timeout_ms);
+
+    return u->leased && ms > LEASE_KEEPALIVE_MS ? LEASE_KEEPALIVE_MS : ms;
+}
+
 /* As settings are written: 10s, 5min, 2h, 1d. */
 static uint64_t parse_time(const char *text)
 {
@@ -83,7 +90,7 @@ void keepalive_tick(struct hub *hub, uint64_t now_ms)
     }
     if (now_ms < u->keepalive_ms)
         return;
-    u->keepalive_ms = now_ms + keepalive_interval_ms(u->session_timeout_ms);
+    u->keepalive_ms = now_ms + uplink_keepalive_ms(u);
     call = call_begin(hub, NULL, CALL_PLAIN);
     if (call != NULL)
         uplink_write(call, COMMAND_KEEPALIVE, &body, uplink_on_posted);

@@ -261,6 +261,16 @@ void uplink_cancel(struct call *call)
     call->number = 0;
 }
 
+void uplink_set_lease(struct hub *hub, bool leased)
+{
+    struct uplink *u = &hub->uplink;
+    uint64_t due = clock_boot_ms() + LEASE_KEEPALIVE_MS;
+
+    if (leased && !u->leased && u->keepalive_ms > due)
+        u->keepalive_ms = due;
+    u->leased = leased;
+}
+
 void uplink_ask_inode(struct call *call, enum message_type type, uint64_t ino, call_fn *on_answer)
 {
     /* Both have the same body. */

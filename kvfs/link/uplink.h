@@ -40,6 +40,7 @@ struct uplink {
     uint64_t keepalive_ms;       /* when the next one is due */
     uint64_t session_timeout_ms; /* the cluster's; 0: not known yet */
     uint64_t settings_of;        /* the connection on which it was asked for; 0: it is to be */
+    bool leased;                 /* uplink_set_lease() */
 
     uint64_t connections;  /* made so far */
     uint64_t numbers;      /* last message number */
@@ -86,6 +87,10 @@ void uplink_transmit(struct call *call, unsigned part, uint8_t op, uint16_t flag
 bool uplink_retries(struct call *call, int code);
 /* Takes a call back; its answer will be ignored. */
 void uplink_cancel(struct call *call);
+
+/* While it is set, the session is kept as one that is to end soon after this mount does: something is heard
+ * of it every few seconds. */
+void uplink_set_lease(struct hub *hub, bool leased);
 
 /* A read of the node's memory of which nothing else is asked: GETATTR, READLINK. */
 void uplink_ask_inode(struct call *call, enum message_type type, uint64_t ino, call_fn *on_answer);

@@ -186,8 +186,10 @@ static void begin_session(struct hub *hub)
 
     memset(u->nonce, 0, sizeof u->nonce);
     u->next_seq = 1;
-    u->keepalive_ms = clock_boot_ms() + keepalive_interval_ms(u->session_timeout_ms);
+    u->keepalive_ms = clock_boot_ms() + uplink_keepalive_ms(u);
+    hub->owner->on_session_lost(hub);
     each_call(hub, renumber_write);
+    hub->owner->on_session(hub);
 }
 
 /* Nothing can be written now: those that wait for it are told so. */
@@ -246,7 +248,7 @@ static void adopt(struct hub *hub, struct attempt *a)
     u->node = a->node;
     u->broken = u->rotate = u->want_write = u->session_lost = false;
     u->session = a->session;
-    u->keepalive_ms = clock_boot_ms() + keepalive_interval_ms(u->session_timeout_ms);
+    u->keepalive_ms = clock_boot_ms() + uplink_keepalive_ms(u);
     if (u->seen == 0)
         u->seen = u->complete = a->complete;
     if (new_session && u->session != 0)

@@ -6,7 +6,11 @@
 
 #include "kvfs/link/uplink.h"
 
-#define KEEPALIVE_MS 60000 /* at most */
+#define KEEPALIVE_MS 60000      /* at most */
+#define LEASE_KEEPALIVE_MS 3000 /* a third of LOCK_LEASE_MS, kvnode/state/store_internal.h */
+
+/* keepalive.c: how long after one the next is due. */
+uint64_t uplink_keepalive_ms(const struct uplink *u);
 
 /* uplink.c */
 void uplink_flush(struct hub *hub);

@@ -134,7 +134,9 @@ void event_handle(struct fs *fs, const struct event *e)
         on_attr(fs, e, inode, own);
         break;
     case EVENT_NOTHING:
-        if (e->op == COMMAND_SETTING)
+        if (e->parent != 0 && e->parent == fs->hub.uplink.session)
+            lock_ended(&fs->files, e->new_parent, (int)e->base_revision);
+        else if (e->op == COMMAND_SETTING)
             on_setting(fs, e);
         break;
     default:

@@ -12,12 +12,24 @@ static void on_event(struct hub *hub, const struct event *e)
 static void on_gap(struct hub *hub)
 {
     notifier_drop_all(hub->cache);
+    lock_ask_again(hub->files);
+}
+
+static void on_session_lost(struct hub *hub)
+{
+    lock_session_lost(hub->files);
+}
+
+static void on_session(struct hub *hub)
+{
+    lock_ask_again(hub->files);
 }
 
 static void on_connected(struct hub *hub)
 {
     file_reopen_all(hub->files);
     open_directories_reopen(hub->directories);
+    lock_connected(hub->files);
 }
 
 static void on_dropped(struct hub *hub)
@@ -30,6 +42,7 @@ static void on_dropped(struct hub *hub)
 static void on_tick(struct hub *hub, uint64_t now_ms)
 {
     publish_tick(hub->files, now_ms);
+    lock_tick(hub->files, now_ms);
     room_tick(hub->files, now_ms);
     retry_tick(hub, now_ms);
     removed_tick(hub->files, now_ms);
@@ -38,6 +51,8 @@ static void on_tick(struct hub *hub, uint64_t now_ms)
 static const struct hub_owner hub_owner = {
     .on_event = on_event,
     .on_gap = on_gap,
+    .on_session_lost = on_session_lost,
+    .on_session = on_session,
     .on_connected = on_connected,
     .on_dropped = on_dropped,
     .on_tick = on_tick,
@@ -68,6 +83,7 @@ void fs_deinit(struct fs *fs)
     /* The session is over: nobody can be answered. */
     while (!TAILQ_EMPTY(&fs->hub.calls.all))
         call_end(TAILQ_FIRST(&fs->hub.calls.all));
+    locks_deinit(&fs->files.locks);
     open_directories_deinit(&fs->directories);
     cache_deinit(&fs->cache);
     virtual_deinit(&fs->virtuals);

@@ -15,6 +15,16 @@ static void on_init(void *userdata, struct fuse_conn_info *conn)
     /* Not wanted: splicing (slower here), the writeback cache (others could not
      * be told of what is only in it), ACLs, killing of set-uid bits by us. */
     conn->want = conn->capable & wanted;
+    pthread_mutex_lock(&fs->hub.lock);
+    /* What the kernel is told now counts for as long as the mount lives. Reads that need no majority are of
+     * mounts that are to work without one. */
+    fs->files.locks.in_cluster = fs->hub.uplink.node.level >= 2 && !fs->hub.options->read_local &&
+                                 (conn->capable & FUSE_CAP_FLOCK_LOCKS) != 0 &&
+                                 (conn->capable & FUSE_CAP_POSIX_LOCKS) != 0;
+    fs->files.locks.is_known = true;
+    if (fs->files.locks.in_cluster)
+        conn->want |= FUSE_CAP_FLOCK_LOCKS | FUSE_CAP_POSIX_LOCKS;
+    pthread_mutex_unlock(&fs->hub.lock);
     conn->max_write = MAX_WRITE;
     conn->max_readahead = MAX_WRITE;
     conn->max_background = MAX_BACKGROUND;
@@ -54,6 +64,9 @@ const struct fuse_lowlevel_ops operations = {
     .release = op_release,
     .fallocate = op_fallocate,
     .copy_file_range = op_copy_file_range,
+    .flock = op_flock,
+    .setlk = op_setlk,
+    .getlk = op_getlk,
     .opendir = op_opendir,
     .readdir = op_readdir,
     .readdirplus = op_readdirplus,

@@ -7,6 +7,7 @@
  *   operations_xattr.c      extended ones
  *   operations_open.c       open, create
  *   operations_io.c         read, write, and when to publish
+ *   operations_lock.c       locks
  *   operations_directory.c  listings */
 #ifndef KVFS_KVFS_OPS_OPERATIONS_H
 #define KVFS_KVFS_OPS_OPERATIONS_H
@@ -53,6 +54,10 @@ void op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t
                   struct fuse_file_info *fi);
 void op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset, struct fuse_file_info *from_fi,
                         fuse_ino_t to, off_t to_offset, struct fuse_file_info *to_fi, size_t len, int flags);
+
+void op_flock(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, int op);
+void op_setlk(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, struct flock *lock, int sleep);
+void op_getlk(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, struct flock *lock);
 
 void op_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
 void op_readdir(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, struct fuse_file_info *fi);

@@ -281,6 +281,11 @@ void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat *set, int to_set, s
     }
     process = (to_set & FUSE_SET_ATTR_SIZE) != 0 ? process_of(fuse_req_ctx(req)->pid) : 0;
     fs = fs_enter(req);
+    if (fi != NULL && (to_set & FUSE_SET_ATTR_SIZE) != 0 && ((struct handle *)(uintptr_t)fi->fh)->fenced) {
+        fs_leave(fs);
+        fuse_reply_err(req, EIO);
+        return;
+    }
     call = call_begin(&fs->hub, req, CALL_SETATTR);
     if (call != NULL) {
         call->process = process;

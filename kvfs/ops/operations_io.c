@@ -94,6 +94,7 @@ struct written {
     size_t size;
     uint64_t offset;
     bool append;
+    bool fenced;     /* through a handle of a process that has lost a lock */
     bool past_pages; /* through a handle with FOPEN_DIRECT_IO: the kernel does not put them into its page
                         cache */
 };
@@ -122,7 +123,7 @@ static int stage_data(struct fs *fs, struct file *f, const struct written *w, ui
     uint64_t limit = fs->hub.uplink.node.value_limit, end, at = w->offset;
     int rc;
 
-    if (f == NULL)
+    if (f == NULL || w->fenced)
         return EIO;
     if (f->life == FILE_LOST)
         return ESTALE;
@@ -203,6 +204,7 @@ static void on_write_room(struct call *call, int code, const union answer_body *
         return;
     }
     w.process = call->process;
+    w.fenced = !call->write.fi.writepage && handle_of(&call->write.fi)->fenced;
     err = stage_data(fs, file_find(&fs->files, call->ino), &w, &call->room);
     if (err == ENOSPC || err == EAGAIN) {
         wait_to_write(call, err, on_write_room);
@@ -275,6 +277,7 @@ void op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, of
         w.process = process_of(who->pid);
         fs_enter(req);
     }
+    w.fenced = !fi->writepage && handle_of(fi)->fenced;
     err = stage_data(fs, file_find(&fs->files, ino), &w, &room);
     if (err == ENOSPC || err == EAGAIN)
         write_later(fs, req, ino, &w, err, room, fi);
@@ -324,9 +327,26 @@ void op_flush(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
     struct file *f = virtual_is(node) ? NULL : file_find(&fs->files, hub_ino(&fs->hub, node));
     pid_t thread = fuse_req_ctx(req)->pid;
     uint64_t ino = hub_ino(&fs->hub, node);
+    struct lock_wish wish = {.ino = ino,
+                             .kind = LOCK_OF_RANGE,
+                             .owner = fi->lock_owner,
+                             .end = LOCK_RANGE_END,
+                             .process = process,
+                             .caller = *fuse_req_ctx(req)};
     bool emptied, ours;
     int flags;
 
+    /* A process that closes one of its descriptors unlocks all that it has locked by others, too. */
+    if (!virtual_is(node) && lock_is_held(&fs->files, ino, fi->lock_owner)) {
+        lock_flush(&fs->files, req, &wish, file_take_lost(&fs->files, f));
+        fs_leave(fs);
+        return;
+    }
+    if (!virtual_is(node) && handle_of(fi)->fenced) {
+        fs_leave(fs);
+        fuse_reply_err(req, EIO);
+        return;
+    }
     if (!file_is_dirty(f) && (f == NULL || f->lost == 0)) {
         fs_leave(fs);
         fuse_reply_err(req, 0);
@@ -355,7 +375,10 @@ void op_fsync(fuse_req_t req, fuse_ino_t node, int data_only, struct fuse_file_i
         return;
     }
     fs = fs_enter(req);
-    publish(fs, req, hub_ino(&fs->hub, node));
+    if (handle_of(fi)->fenced)
+        fuse_reply_err(req, EIO);
+    else
+        publish(fs, req, hub_ino(&fs->hub, node));
     fs_leave(fs);
 }
 
@@ -365,8 +388,10 @@ void op_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 
     if (virtual_is(node))
         virtual_release(&fs->virtuals, fi);
-    else
+    if (!virtual_is(node)) {
+        lock_released(&fs->files, handle_of(fi));
         file_close(&fs->files, handle_of(fi));
+    }
     fs_leave(fs);
     fuse_reply_err(req, 0);
 }
@@ -469,6 +494,11 @@ void op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t
     }
     process = process_of(fuse_req_ctx(req)->pid);
     fs = fs_enter(req);
+    if (handle_of(fi)->fenced) {
+        fs_leave(fs);
+        fuse_reply_err(req, EIO);
+        return;
+    }
     call = call_begin(&fs->hub, req, CALL_ALLOCATE);
     more = call != NULL;
     if (call != NULL) {
@@ -501,6 +531,7 @@ static void put_copied(struct call *call, int code, const union answer_body *ans
         return;
     }
     w.process = call->process;
+    w.fenced = handle_of(&call->copy.fi)->fenced;
     err = stage_data(fs, file_find(&fs->files, call->ino), &w, &call->room);
     if (err == ENOSPC || err == EAGAIN) {
         wait_to_write(call, err, put_copied);

@@ -28,7 +28,7 @@ static void reply_open(struct call *call, bool keep_cache)
 
     call->open.fi.fh = (uint64_t)(uintptr_t)h;
     call->open.fi.keep_cache = keep_cache;
-    call->open.fi.noflush = (h->flags & O_ACCMODE) == O_RDONLY;
+    call->open.fi.noflush = (h->flags & O_ACCMODE) == O_RDONLY && !lock_any(&fs->files, h->inode->ino);
     call->open.fi.direct_io = file_appends_only(h->flags);
     /* Not taken: the process is gone, and the kernel will not release it. */
     if (fuse_reply_open(call->fuse, &call->open.fi) != 0)

@@ -96,6 +96,10 @@ const struct verb admin_verbs[] = {
      "With --follow until it is interrupted: goes on at the next node when its own dies, and waits for one "
      "if "
      "there is none; with --timeout it ends (exit 4) when no node could be read for so long. " GAP},
+    {"locks", "[KEY]", "files that are locked, by whom, and who waits", CLUSTER, CLIENT | BIT(OPT_LOCAL), 0,
+     1, verb_locks,
+     "Of one file, or of all. A line for each lock: what (flock, or bytes of fcntl), whose (process, node, "
+     "session and owner of the mount), and behind those who have it those who wait, in their order."},
     {"status", "", "who leads, who lives, who lags", CLUSTER, CLIENT | BIT(OPT_WATCH), 0, 0, verb_status,
      NULL},
     {"members", "", "the nodes of the cluster and their addresses", CLUSTER, CLIENT, 0, 0, verb_members,

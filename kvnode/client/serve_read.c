@@ -351,13 +351,63 @@ static int read_get(struct client_conn *c, const union request_body *in, struct 
     return rv;
 }
 
+/* Room that is left for the locks of one file. */
+#define LOCKS_ROOM (512 * 1024)
+
+struct lock_listing {
+    struct client_conn *c; /* borrowed */
+    struct buffer rows;
+    uint32_t n;
+    uint64_t ino;
+    bool all, more;
+    bool shown; /* of the file that is being listed */
+};
+
+static bool next_locked_file(void *arg, uint64_t ino)
+{
+    struct lock_listing *l = arg;
+
+    if (!l->all)
+        return l->shown = ino == l->ino;
+    l->shown = may_look(l->c, ino) == KV_OK;
+    l->more = l->rows.failed || l->rows.len > FRAME_PAYLOAD_MAX - LOCKS_ROOM;
+    return !l->more;
+}
+
+static void emit_lock(void *arg, const struct lock_row *row)
+{
+    struct lock_listing *l = arg;
+
+    if (!l->shown)
+        return;
+    lock_row_encode(&l->rows, row);
+    l->n++;
+}
+
+static int read_locks(struct client_conn *c, const union request_body *in, struct buffer *out)
+{
+    const struct locks_request *r = &in->locks;
+    struct lock_listing l = {.c = c, .rows = BUFFER_INIT, .ino = r->ino, .all = r->all != 0};
+    int rv = l.all ? KV_OK : may_look(c, r->ino);
+
+    if (rv != KV_OK)
+        return rv;
+    store_locks(c->owner->group->store, r->ino, &l, next_locked_file, emit_lock);
+    put(c, MESSAGE_LOCKS,
+        &(union answer_body){.locks = {.more = l.more, .rows = {l.n, bytes_of(l.rows.data, l.rows.len)}}},
+        out);
+    out->failed |= l.rows.failed;
+    buffer_deinit(&l.rows);
+    return KV_OK;
+}
+
 static int (*const handlers[MESSAGE_REQUEST_COUNT])(struct client_conn *, const union request_body *,
                                                     struct buffer *) = {
     [MESSAGE_BARRIER] = read_barrier,     [MESSAGE_LOOKUP] = read_lookup, [MESSAGE_GETATTR] = read_getattr,
     [MESSAGE_READLINK] = read_readlink,   [MESSAGE_READ] = read_read,     [MESSAGE_READDIR] = read_readdir,
     [MESSAGE_OPEN] = read_open,           [MESSAGE_CLOSE] = read_close,   [MESSAGE_STATFS] = read_statfs,
     [MESSAGE_RESOLVE] = read_resolve,     [MESSAGE_GET] = read_get,       [MESSAGE_GETXATTR] = read_getxattr,
-    [MESSAGE_LISTXATTR] = read_listxattr,
+    [MESSAGE_LISTXATTR] = read_listxattr, [MESSAGE_LOCKS] = read_locks,
 };
 
 bool serve_is_read(uint8_t type)

@@ -33,7 +33,8 @@ static void on_hello_ready(void *arg, int code)
                                              .part_size = COMMAND_PART_SIZE,
                                              .value_limit = usage.value_limit,
                                              .trusted = c->who.trusted,
-                                             .protocol = c->protocol};
+                                             .protocol = c->protocol,
+                                             .level = (uint16_t)store_level(store)};
         snprintf(answer.hello.name, sizeof answer.hello.name, "%s", config->name);
         body_encode_answer(out, MESSAGE_HELLO, &answer, c->protocol);
         answer_end(c, at, code, "this node has not caught up with what the client has seen");

@@ -56,6 +56,11 @@ static bool is_own_session(struct client_conn *c, uint64_t session)
     return store_session_owner(c->owner->group->store, session, &owner) == KV_OK && owner == c->who.uid;
 }
 
+static bool is_of_locks(const struct command *cmd)
+{
+    return cmd->op == COMMAND_LOCK || cmd->op == COMMAND_UNLOCK || cmd->op == COMMAND_UNWAIT;
+}
+
 /* What a client that is not trusted may not write; 0 if it may. */
 static int check_untrusted(struct client_conn *c, const struct command *cmd, bool has_owner,
                            const char **detail_out)
@@ -66,6 +71,10 @@ static int check_untrusted(struct client_conn *c, const struct command *cmd, boo
     }
     if (!may_publish(c, cmd)) {
         *detail_out = "the file is not open for writing here";
+        return KV_E_ACCES;
+    }
+    if (cmd->op == COMMAND_LOCK && !client_has_open(c, command_ino(cmd), 0)) {
+        *detail_out = "the file is not open here";
         return KV_E_ACCES;
     }
     if (cmd->session == 0 && (cmd->op == COMMAND_END || cmd->op == COMMAND_PART)) {
@@ -142,6 +151,10 @@ int serve_write(struct client_conn *c, const struct frame *frame, const union re
     if (rv != KV_OK) {
         answer_code(c, frame->id, KV_E_PROTOCOL, "malformed command");
         return -EPROTO;
+    }
+    if (is_of_locks(&cmd) && (cmd.session == 0 || (cmd.flags & COMMAND_PARTS) != 0)) {
+        answer_code(c, frame->id, KV_E_INVAL, "locks need a session of the client's own, and come whole");
+        return 0;
     }
     if (!c->who.trusted)
         rv = check_untrusted(c, &cmd, in->has_owner != 0, &detail);

@@ -398,6 +398,7 @@ bool lock_row_read(sqlite3_stmt *st, struct lock_row *row_out)
 {
     struct columns c = {.st = st};
     bool good = true;
+    uint8_t node_len;
 
     row_out->ino = get_number(&c);
     row_out->kind = (uint8_t)get_number(&c);
@@ -409,9 +410,10 @@ bool lock_row_read(sqlite3_stmt *st, struct lock_row *row_out)
     row_out->wait = get_number(&c);
     row_out->ticket = get_number(&c);
     row_out->pid = (uint32_t)get_number(&c);
-    row_out->node = get_name(&c, &row_out->node_len, &good);
-    return good && row_out->node_len <= COMMAND_NODE_MAX && row_out->kind < LOCK_KINDS &&
-           row_out->exclusive <= 1 && row_out->start <= row_out->end && row_out->end <= LOCK_RANGE_END;
+    row_out->node = get_name(&c, &node_len, &good);
+    row_out->node_len = node_len;
+    return good && node_len <= COMMAND_NODE_MAX && row_out->kind < LOCK_KINDS && row_out->exclusive <= 1 &&
+           row_out->start <= row_out->end && row_out->end <= LOCK_RANGE_END;
 }
 
 int lock_row_bind(sqlite3_stmt *st, const struct lock_row *row)
@@ -428,7 +430,7 @@ int lock_row_bind(sqlite3_stmt *st, const struct lock_row *row)
     put_number(&c, row->wait);
     put_number(&c, row->ticket);
     put_number(&c, row->pid);
-    put_name(&c, row->node, row->node_len);
+    put_name(&c, row->node, (uint8_t)row->node_len);
     return c.code;
 }
 

@@ -92,7 +92,7 @@ static int load_wait(struct store *s, struct locked_file *f, const struct lock_w
 int lock_load(struct store *s, const struct lock_row *row)
 {
     struct session *ss = session_find(s, row->session);
-    struct lock_who who = {.owner = row->owner, .pid = row->pid, .node_len = row->node_len};
+    struct lock_who who = {.owner = row->owner, .pid = row->pid, .node_len = (uint8_t)row->node_len};
     struct locked_file *f;
 
     if (ss == NULL || (row->wait == 0) != (row->ticket == 0))

@@ -171,7 +171,6 @@ int store_part_check(const struct store *s, uint64_t session, uint64_t seq, uint
 
 /* What keeps this owner of the session from a lock, F_GETLK. KV_OK: row_out, which borrows from the store;
  * KV_E_NOENT: nothing does. */
-struct lock_row; /* store_rows.h */
 int store_lock_test(const struct store *s, uint64_t session, uint64_t owner, uint64_t ino, uint8_t kind,
                     bool exclusive, uint64_t start, uint64_t end, struct lock_row *row_out);
 /* The files of which something is locked, from this number on, and what of each: ranges first, then those who

@@ -347,33 +347,3 @@ void session_row_decode(struct cursor *c, struct session_row *r_out)
     r_out->seen_ms = cursor_u64(c);
     r_out->acked_below = cursor_u64(c);
 }
-
-void lock_row_encode(struct buffer *b, const struct lock_row *r)
-{
-    buffer_put_u64(b, r->ino);
-    buffer_put_u8(b, r->kind);
-    buffer_put_u64(b, r->session);
-    buffer_put_u64(b, r->owner);
-    buffer_put_u64(b, r->start);
-    buffer_put_u64(b, r->end);
-    buffer_put_u8(b, r->exclusive);
-    buffer_put_u64(b, r->wait);
-    buffer_put_u64(b, r->ticket);
-    buffer_put_u32(b, r->pid);
-    buffer_put_string(b, r->node, r->node_len);
-}
-
-void lock_row_decode(struct cursor *c, struct lock_row *r_out)
-{
-    r_out->ino = cursor_u64(c);
-    r_out->kind = cursor_u8(c);
-    r_out->session = cursor_u64(c);
-    r_out->owner = cursor_u64(c);
-    r_out->start = cursor_u64(c);
-    r_out->end = cursor_u64(c);
-    r_out->exclusive = cursor_u8(c);
-    r_out->wait = cursor_u64(c);
-    r_out->ticket = cursor_u64(c);
-    r_out->pid = cursor_u32(c);
-    r_out->node = decode_name(c, &r_out->node_len);
-}

@@ -77,20 +77,6 @@ struct session_row {
     uint64_t acked_below;
 };
 
-/* A range that is locked, or a wait for one. */
-struct lock_row {
-    uint64_t ino;
-    uint8_t kind; /* LOCK_OF_* */
-    uint64_t session, owner;
-    uint64_t start, end;
-    uint8_t exclusive;
-    uint64_t wait;       /* 0: locked; else the command that began the wait, and with it its place */
-    uint64_t ticket;     /* of a wait */
-    uint32_t pid;        /* who locked first as this owner, and by which node */
-    const uint8_t *node; /* borrowed */
-    uint8_t node_len;
-};
-
 struct meta_row {
     uint64_t wall_ns, elapsed_ms;
     uint64_t next_ino, next_number;
@@ -115,7 +101,5 @@ void history_row_encode(struct buffer *b, const struct history_row *r);
 void history_row_decode(struct cursor *c, struct history_row *r_out);
 void session_row_encode(struct buffer *b, const struct session_row *r);
 void session_row_decode(struct cursor *c, struct session_row *r_out);
-void lock_row_encode(struct buffer *b, const struct lock_row *r);
-void lock_row_decode(struct cursor *c, struct lock_row *r_out);
 
 #endif

@@ -22,9 +22,9 @@ static const struct layout_field hello_request_fields[] = {
 static const struct layout hello_request = LAYOUT(NULL, hello_request, hello_request_fields);
 
 static const struct layout_field hello_answer_fields[] = {
-    {FIELD(hello_answer, name)},      {FIELD(hello_answer, cluster_id)},  {FIELD(hello_answer, applied)},
-    {FIELD(hello_answer, part_size)}, {FIELD(hello_answer, value_limit)}, {FIELD(hello_answer, trusted)},
-    {FIELD(hello_answer, protocol)},
+    {FIELD(hello_answer, name)},      {FIELD(hello_answer, cluster_id)},      {FIELD(hello_answer, applied)},
+    {FIELD(hello_answer, part_size)}, {FIELD(hello_answer, value_limit)},     {FIELD(hello_answer, trusted)},
+    {FIELD(hello_answer, protocol)},  {FIELD(hello_answer, level), OPTIONAL},
 };
 static const struct layout hello_answer = LAYOUT(NULL, hello_answer, hello_answer_fields);
 
@@ -238,6 +238,19 @@ static const struct layout version_xattrs_request =
 static const struct layout_field xattrs_answer_fields[] = {{BYTES(xattrs_answer, xattrs, KV_XATTRS_MAX)}};
 static const struct layout xattrs_answer = LAYOUT(NULL, xattrs_answer, xattrs_answer_fields);
 
+static const struct layout_field locks_request_fields[] = {
+    {FIELD(locks_request, at)},
+    {FIELD(locks_request, ino)},
+    {FIELD(locks_request, all)},
+};
+static const struct layout locks_request = LAYOUT(NULL, locks_request, locks_request_fields);
+
+static const struct layout_field locks_answer_fields[] = {
+    {FIELD(page_answer, more)},
+    {ROWS(page_answer, rows, &lock_row_layout)},
+};
+static const struct layout locks_answer = LAYOUT(NULL, page_answer, locks_answer_fields);
+
 static const struct body bodies[MESSAGE_REQUEST_COUNT] = {
     [MESSAGE_HELLO] = {"HELLO", &hello_request, &hello_answer},
     [MESSAGE_WRITE] = {"WRITE", &write_request, &command_result_layout},
@@ -264,6 +277,7 @@ static const struct body bodies[MESSAGE_REQUEST_COUNT] = {
     [MESSAGE_LISTXATTR] = {"LISTXATTR", &inode_request, &xattr_names_answer},
     [MESSAGE_VERSION_XATTRS] = {"VERSION_XATTRS", &version_xattrs_request, &xattrs_answer},
     [MESSAGE_RESERVE] = {"RESERVE", &reserve_request, &reserve_answer},
+    [MESSAGE_LOCKS] = {"LOCKS", &locks_request, &locks_answer},
 };
 
 const struct body *body_of(uint8_t type)

@@ -22,6 +22,7 @@ struct hello_answer {
     uint64_t value_limit;
     uint8_t trusted;
     uint16_t protocol;
+    uint16_t level;
 };
 
 struct write_request {
@@ -121,7 +122,13 @@ struct history_request {
     uint32_t n;
 };
 
-struct page_answer { /* HISTORY: struct version_row; NAMES: struct names_row */
+struct locks_request {
+    uint8_t at;
+    uint64_t ino;
+    uint8_t all;
+};
+
+struct page_answer { /* HISTORY: struct version_row; NAMES: struct names_row; LOCKS: struct lock_row */
     uint8_t more;
     struct rows rows;
 };
@@ -236,6 +243,7 @@ union request_body {
     struct reserve_request reserve;
     struct xattr_request getxattr;
     struct version_xattrs_request version_xattrs;
+    struct locks_request locks;
 };
 
 union answer_body {
@@ -248,7 +256,7 @@ union answer_body {
     struct readdir_answer readdir;
     struct statfs_answer statfs;
     struct resolve_answer resolve;
-    struct page_answer history, names;
+    struct page_answer history, names, locks;
     struct version_answer version;
     struct log_answer log;
     struct json_body status, settings, admin;

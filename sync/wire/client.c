@@ -90,6 +90,7 @@ static int hello(struct client *c, enum client_kind kind, const char *name, uint
                                      .applied = answer.hello.applied,
                                      .part_size = answer.hello.part_size,
                                      .value_limit = answer.hello.value_limit,
+                                     .level = answer.hello.level,
                                      .trusted = answer.hello.trusted != 0};
     memcpy(node_out->name, answer.hello.name, sizeof node_out->name);
     return 0;

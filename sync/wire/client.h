@@ -17,7 +17,8 @@ struct client_node {
     uint64_t applied;
     uint32_t part_size;
     uint64_t value_limit;
-    bool trusted; /* this client may state another caller's uid */
+    unsigned level; /* the cluster's feature level then; 0: an older node */
+    bool trusted;   /* this client may state another caller's uid */
 };
 
 /* The socket of a node: a name with a slash is a path itself, else

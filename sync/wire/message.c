@@ -47,6 +47,31 @@ static const struct layout_field log_row_fields[] = {
 };
 const struct layout log_row_layout = LAYOUT("log_row", log_row, log_row_fields);
 
+static const struct layout_field lock_row_fields[] = {
+    {FIELD(lock_row, ino)},
+    {FIELD(lock_row, kind)},
+    {FIELD(lock_row, session)},
+    {FIELD(lock_row, owner)},
+    {FIELD(lock_row, start)},
+    {FIELD(lock_row, end)},
+    {FIELD(lock_row, exclusive)},
+    {FIELD(lock_row, wait)},
+    {FIELD(lock_row, ticket)},
+    {FIELD(lock_row, pid)},
+    {STRING(lock_row, node, COMMAND_NODE_MAX)},
+};
+const struct layout lock_row_layout = LAYOUT("lock_row", lock_row, lock_row_fields);
+
+void lock_row_encode(struct buffer *b, const struct lock_row *r)
+{
+    layout_encode(b, &lock_row_layout, r, MESSAGE_PROTOCOL);
+}
+
+void lock_row_decode(struct cursor *c, struct lock_row *r_out)
+{
+    layout_decode(c, &lock_row_layout, r_out);
+}
+
 void event_encode(struct buffer *b, const struct event *e, uint16_t protocol)
 {
     layout_encode(b, &event_layout, e, protocol);

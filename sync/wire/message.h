@@ -16,7 +16,8 @@
  * HELLO     string magic ("kvfs"), u8 kind (enum client_kind), string name, u64 after (revision that must be
  *           applied first; 0: none), optionally u16 protocol (left out: 1)
  *           → string name (of the node), u64 cluster_id, u64 applied (revision), u32 part_size, u64 value_limit,
- *             u8 trusted, u16 protocol (that the node will use)
+ *             u8 trusted, u16 protocol (that the node will use), optionally u16 level (the cluster's feature level;
+ *             0 from older nodes)
  * WRITE     u8 has_owner, u32 uid, u32 gid, command (command.h, up to the end; uid, gid, groups, node, clocks are
  *           overwritten by the node; has_owner only from a trusted peer)
  *           → command_result (also for codes other than 0: an answered command carries its code inside; the
@@ -57,6 +58,9 @@
  * LISTXATTR at, u64 ino → string names (each with a NUL behind it)
  * VERSION_XATTRS  u64 directory, string name, u64 version
  *           → string xattrs (xattr.h; those that the version had at last)
+ * LOCKS     at, u64 ino, u8 all (0: of this file alone; else of the files from that number on)
+ *           → u8 more, u32 count, count × lock_row (files in the order of their numbers, each with all that is
+ *             locked in it, and then those who wait, in their order)
  * RESERVE   u64 held, u64 least, u64 wanted
  *           → u64 granted (room for what the client will publish, kvnode/group/reserve.h; granted < least: there
  *             is none. It ends with the connection)
@@ -72,6 +76,8 @@
  * version_row    u64 version, u64 revision, u64 wall_ns, u64 size, u16 mode, u32 uid, u32 gid, u8 type, u8 deleted,
  *                u8 current, u8 attributes_only, u8 op, u64 restored, u32 author_uid, string author_node
  * log_row        version_row, string key, string from
+ * lock_row       u64 ino, u8 kind, u64 session, u64 owner, u64 start, u64 end, u8 exclusive, u64 wait, u64 ticket,
+ *                u32 pid, string node
  * event          u64 revision, u64 wall_ns, u64 session, u64 seq, u8 kind, u8 op, u8 last, u64 ino, u64 parent,
  *                u64 new_parent, u64 base_revision, string name, string new_name, attr
  */
@@ -114,6 +120,7 @@ enum message_type {
     MESSAGE_GETXATTR = 23,
     MESSAGE_LISTXATTR = 24,
     MESSAGE_VERSION_XATTRS = 25,
+    MESSAGE_LOCKS = 26,
     MESSAGE_REQUEST_COUNT,
     MESSAGE_ANSWER = 64,
     MESSAGE_EVENT = 65,
@@ -196,6 +203,24 @@ struct log_row {
 extern const struct layout log_row_layout;
 void log_row_encode(struct buffer *b, const struct log_row *r);
 void log_row_decode(struct cursor *c, struct log_row *r_out);
+
+/* A range that is locked, or a wait for one. */
+struct lock_row {
+    uint64_t ino;
+    uint8_t kind; /* LOCK_OF_* */
+    uint64_t session, owner;
+    uint64_t start, end;
+    uint8_t exclusive;
+    uint64_t wait;       /* 0: locked; else the command that began the wait, and with it its place */
+    uint64_t ticket;     /* of a wait */
+    uint32_t pid;        /* who locked first as this owner, and by which node */
+    const uint8_t *node; /* borrowed */
+    size_t node_len;
+};
+
+extern const struct layout lock_row_layout;
+void lock_row_encode(struct buffer *b, const struct lock_row *r);
+void lock_row_decode(struct cursor *c, struct lock_row *r_out);
 
 /* "create", "write", "rename", … for the operation log and the command line. */
 const char *command_op_name(uint8_t op);
