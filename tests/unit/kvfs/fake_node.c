@@ -1,5 +1,6 @@
 #include "tests/unit/kvfs/fake_node.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -30,9 +31,12 @@ static void trace(struct fake_node *n, char what)
     n->trace[len] = what;
 }
 
+/* A mount that has left before it was answered, as with a lost session, has asked for more than one thing. */
 static void send_frame(int fd, struct buffer *b)
 {
-    assert_int_equal(send(fd, b->data, b->len, MSG_NOSIGNAL), b->len);
+    ssize_t n = send(fd, b->data, b->len, MSG_NOSIGNAL);
+
+    assert_true(n == (ssize_t)b->len || (n < 0 && (errno == EPIPE || errno == ECONNRESET)));
     buffer_deinit(b);
 }
 
