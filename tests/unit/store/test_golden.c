@@ -20,6 +20,9 @@
 #define GOLDEN_STATE UINT64_C(0xd297af255e879f30)
 #define GOLDEN_ANSWERS UINT64_C(0x2a4ed2b1a46734e9)
 #define GOLDEN_BOUNDS UINT64_C(0x21409a393ce8391)
+/* As of level 2, with extended attributes, pipes and sockets among the commands of level 1. */
+#define GOLDEN_XATTR_STATE UINT64_C(0x1b99930c039aa297)
+#define GOLDEN_XATTR_ANSWERS UINT64_C(0x6280ef4ab3f8a76)
 
 struct run {
     struct world w;
@@ -150,6 +153,42 @@ static void the_same_commands_give_the_same_state(void **state)
     world_deinit(&r.w);
 }
 
+static int xattr_step(struct run *r)
+{
+    static const char *const attributes[] = {"user.a", "user.bb", "user.c.d", "user.", "user.kv.x"};
+    static uint8_t value[40000];
+    struct world *w = &r->w;
+    const char *name = attributes[roll(r, 5)];
+    uint64_t ino = roll(r, 4) == 0 ? directory(r) : world_ino(w, path(r));
+
+    switch (roll(r, 5)) {
+    case 0:
+        return world_removexattr(w, ino, name);
+    case 1:
+        return world_mknod(w, directory(r), names[roll(r, 5)], roll(r, 2) != 0 ? INODE_FIFO : INODE_SOCKET);
+    default:
+        memset(value, (int)roll(r, 256), sizeof value);
+        return world_setxattr_bytes(w, ino, name, value, roll(r, roll(r, 10) == 0 ? sizeof value : 30),
+                                    (uint8_t)roll(r, 3));
+    }
+}
+
+static void the_same_attributes_pipes_and_sockets_give_the_same_state(void **state)
+{
+    struct run r = {.dice = 2};
+
+    (void)state;
+    world_init(&r.w, false);
+    for (int i = 0; i < 20000; i++)
+        note(&r, i % 3 == 0 ? xattr_step(&r) : step(&r));
+    print_message("# with attributes: state %" PRIx64 ", answers %" PRIx64 "\n", store_digest(r.w.s),
+                  r.answers);
+    assert_true(world_digest_is_right(&r.w));
+    assert_true(store_digest(r.w.s) == GOLDEN_XATTR_STATE);
+    assert_true(r.answers == GOLDEN_XATTR_ANSWERS);
+    world_deinit(&r.w);
+}
+
 /* Where the bounds are that are no settings: sessions of one owner and of all, parts, answers
  * that are kept, the depth of directories that move, names below what is deleted at once. */
 static void the_same_bounds_hold(void **state)
@@ -271,6 +310,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_same_commands_give_the_same_state),
+        cmocka_unit_test(the_same_attributes_pipes_and_sockets_give_the_same_state),
         cmocka_unit_test(the_same_bounds_hold),
         cmocka_unit_test(what_is_not_known_is_not_applied),
         cmocka_unit_test(a_level_that_is_not_known_ends_it),
