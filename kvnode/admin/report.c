@@ -131,6 +131,7 @@ int admin_exit_of(int code, bool written)
     case KV_E_NOTSUP:
     case KV_E_REFUSED:
     case KV_E_NOATTR:
+    case KV_E_MLINK:
         return EXIT_REFUSED;
     default:
         break;

@@ -220,6 +220,11 @@ static int load_dead(struct load *l, const struct entry_row *row, struct dentry 
     return 0;
 }
 
+static bool may_have_one_more(const struct inode *in)
+{
+    return in->n_names == 0 || (in->type != INODE_DIRECTORY && in->n_names < INODE_NAMES_MAX);
+}
+
 static int load_entry(struct load *l, const struct state_row *of_file)
 {
     const struct entry_row *row = &of_file->u.entry;
@@ -242,7 +247,7 @@ static int load_entry(struct load *l, const struct state_row *of_file)
         rv = load_dead(l, row, d);
     } else {
         in = inode_find(l->s, row->ino);
-        if (in == NULL || in->names != NULL || in == l->s->root || dir->inode == NULL ||
+        if (in == NULL || !may_have_one_more(in) || in == l->s->root || dir->inode == NULL ||
             (row->flags & (ENTRY_PAST | ENTRY_ASIDE)) != 0)
             return damaged(l, "entry of inode", row->ino);
         d->flags = row->flags;
@@ -264,6 +269,13 @@ static int compare_dead(const void *a, const void *b)
     return (x->number > y->number) - (x->number < y->number);
 }
 
+/* The number that an inode goes by is its first name's, and a link ends its creation. */
+static bool names_are_right(const struct inode *in)
+{
+    return in->n_names < 2 ||
+           (in->version == dentry_own_version(in->names) && (in->flags & INODE_FRESH) == 0);
+}
+
 /* The dead in the order of their deaths; every inode must have a name, and be
  * below the root. */
 static int settle(struct load *l)
@@ -276,8 +288,12 @@ static int settle(struct load *l)
     for (size_t i = 0; i < l->n_dead; i++)
         dentry_bury(l->s, l->dead[i]);
     STORE_EACH(l->s->inodes, in, next_in)
-    if (in->names == NULL && in != l->s->root)
-        return damaged(l, "no name for inode", in->ino);
+    {
+        if (in->names == NULL && in != l->s->root)
+            return damaged(l, "no name for inode", in->ino);
+        if (!names_are_right(in))
+            return damaged(l, "names of inode", in->ino);
+    }
     HASH_ITER(hh, l->s->directories, dir, next_dir)
     {
         const struct inode *up = dir->inode;
@@ -350,6 +366,16 @@ static void mark_chunks(struct inode *in, const struct id_list *ids)
         in->xattrs->chunk->history = ids != NULL;
 }
 
+static const struct dentry *first_without_history(const struct inode *in)
+{
+    const struct dentry *d;
+
+    DENTRY_EACH (d, in)
+        if ((d->flags & ENTRY_NO_HISTORY) != 0)
+            break;
+    return d;
+}
+
 /* A value under a name without history may still share chunks with rows of
  * history: those must outlive it, the others not. The root has no rows. */
 static int mark_history(struct load *l)
@@ -366,7 +392,7 @@ static int mark_history(struct load *l)
     mark_chunks(l->s->root, NULL);
     STORE_EACH(l->s->dentries, d, next_d)
     {
-        if (dentry_is_dead(d) || (d->flags & ENTRY_NO_HISTORY) == 0)
+        if (dentry_is_dead(d) || d != first_without_history(d->u.inode))
             continue;
         mark_chunks(d->u.inode, NULL);
         bound = state_db_bind_number(st, SQLITE_OK, 1, d->u.inode->ino);

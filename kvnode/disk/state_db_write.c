@@ -204,9 +204,13 @@ static int write_inode(struct state_writer *w, struct cursor *c)
 static int write_version(struct state_writer *w, struct cursor *c)
 {
     struct history_row row;
+    struct cursor again;
 
     history_row_decode(c, &row);
-    if (!take_ids(w, c))
+    again = *c;
+    if (cursor_u32(&again) == RECORD_VALUE_AGAIN)
+        *c = again; /* w->ids are of the record before */
+    else if (!take_ids(w, c))
         return SQLITE_NOMEM;
     return run_bound(w->st[ST_VERSION], history_row_bind(w->st[ST_VERSION], &row, &w->ids));
 }

@@ -153,7 +153,7 @@ uint64_t dentry_version(const struct dentry *d)
 {
     if (d == d->u.inode->names)
         return d->u.inode->version;
-    return (d->flags & ENTRY_NO_HISTORY) != 0 ? 0 : d->last_version;
+    return dentry_own_version(d);
 }
 
 void dentry_attr(const struct dentry *d, struct attr *attr_out)
@@ -185,7 +185,7 @@ static void take_name(struct inode *in, struct dentry *d)
     d->next_name = NULL;
     in->n_names--;
     if (at == &in->names && in->names != NULL)
-        in->version = (in->names->flags & ENTRY_NO_HISTORY) != 0 ? 0 : in->names->last_version;
+        in->version = dentry_own_version(in->names);
 }
 
 void dentry_attach(struct store *s, struct dentry *d, struct inode *in)

@@ -230,13 +230,16 @@ void journal_session_gone(struct journal *j, struct session *ss)
 }
 
 void journal_history(struct journal *j, const struct history_row *row, const struct value *value,
-                     const struct xattrs *xattrs)
+                     const struct xattrs *xattrs, bool again)
 {
     if (j == NULL)
         return;
     put_kind(j, RECORD_HISTORY);
     history_row_encode(&j->records, row);
-    put_value(j, value, xattrs, true);
+    if (again)
+        buffer_put_u32(&j->records, RECORD_VALUE_AGAIN);
+    else
+        put_value(j, value, xattrs, true);
 }
 
 void journal_history_gone(struct journal *j, uint64_t directory, const uint8_t *name, uint8_t name_len,

@@ -20,9 +20,10 @@ void journal_session_gone(struct journal *j, struct session *ss);
 void journal_upload(struct journal *j, struct upload *up, size_t len);
 void journal_upload_gone(struct journal *j, struct upload *up);
 
-/* Rows written one by one, in order. value: its content, NULL for none. */
+/* Rows written one by one, in order. value: its content, NULL for none; again: it and xattrs are those of
+ * the row right before. */
 void journal_history(struct journal *j, const struct history_row *row, const struct value *value,
-                     const struct xattrs *xattrs);
+                     const struct xattrs *xattrs, bool again);
 /* Deletes the rows of a name from this revision on. */
 void journal_history_gone(struct journal *j, uint64_t directory, const uint8_t *name, uint8_t name_len,
                           uint64_t revision);

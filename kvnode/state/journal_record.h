@@ -5,12 +5,17 @@
 #ifndef KVFS_KVNODE_STATE_JOURNAL_RECORD_H
 #define KVFS_KVNODE_STATE_JOURNAL_RECORD_H
 
+#include <stdint.h>
+
+/* In the place of the number of ids. A file with many names has as many rows for one change. */
+#define RECORD_VALUE_AGAIN UINT32_MAX
+
 enum record_kind {
     RECORD_INODE = 1,         /* inode_row, ids */
     RECORD_INODE_GONE = 2,    /* u64 ino */
     RECORD_ENTRY = 3,         /* entry_row */
     RECORD_ENTRY_GONE = 4,    /* u64 directory, string name */
-    RECORD_HISTORY = 5,       /* history_row, ids */
+    RECORD_HISTORY = 5,       /* history_row, ids; or RECORD_VALUE_AGAIN: those of the record before */
     RECORD_HISTORY_GONE = 6,  /* u64 directory, string name, u64 revision: its rows from that on */
     RECORD_SESSION = 7,       /* session_row */
     RECORD_SESSION_GONE = 8,  /* u64 id: its results and parts too */

@@ -97,6 +97,7 @@ static int (*const operations[COMMAND_OP_COUNT])(struct apply *ap) = {
     [COMMAND_UNWAIT] = apply_unwait,
     [COMMAND_SETXATTR] = apply_setxattr,
     [COMMAND_REMOVEXATTR] = apply_removexattr,
+    [COMMAND_LINK] = apply_link,
 #ifdef KVFS_NEXT_LEVEL
     [COMMAND_NEXT] = apply_setting,
 #endif

@@ -20,10 +20,11 @@ void rows_begin(struct apply *ap, struct inode *in)
 
 void rows_end(struct apply *ap, struct inode *in, const struct note *note)
 {
+    struct note each = *note;
     struct dentry *d;
 
     DENTRY_EACH (d, in)
-        history_note(ap, d, in, note);
+        each.again |= history_note(ap, d, in, &each);
     inode_end(ap->s, in);
     DENTRY_EACH (d, in)
         dentry_end(ap->s, d);

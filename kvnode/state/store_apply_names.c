@@ -137,6 +137,41 @@ int apply_symlink(struct apply *ap)
     return KV_OK;
 }
 
+int apply_link(struct apply *ap)
+{
+    const struct command_body *body = ap->body;
+    struct inode *parent, *in = inode_live(ap->s, body->ino);
+    struct note note = {.kind = NOTE_CONTENT};
+    struct dentry *d;
+    int rv;
+
+    if (in == NULL)
+        return KV_E_STALE;
+    rv = permission_reach(&ap->who, in, NULL);
+    if (rv == KV_OK)
+        rv = check_new(ap, 0, &parent, &d);
+    if (rv != KV_OK)
+        return rv;
+    if (in->type == INODE_DIRECTORY)
+        return KV_E_PERM;
+    if (in->n_names >= INODE_NAMES_MAX)
+        return KV_E_MLINK;
+    rv = name_open(ap, parent, d, body->name, body->name_len, in->type, &d, NULL);
+    if (rv < 0)
+        return rv;
+    note.from = in->names;
+    inode_begin(ap->s, in);
+    history_end_creation(in);
+    in->ctime_ns = now_ns(ap->s);
+    in->revision = ap->index;
+    dentry_attach(ap->s, d, in);
+    history_next_version(d, in);
+    name_added(ap, d, &note);
+    ap->result->created = 1;
+    dentry_attr(d, &ap->result->attr);
+    return KV_OK;
+}
+
 int apply_unlink(struct apply *ap)
 {
     struct inode *parent;
@@ -147,7 +182,8 @@ int apply_unlink(struct apply *ap)
         return rv;
     if (d->u.inode->type == INODE_DIRECTORY)
         return KV_E_ISDIR;
-    ap->result->removed = d->u.inode->ino;
+    if (d->u.inode->n_names == 1)
+        ap->result->removed = d->u.inode->ino;
     return name_remove(ap, d);
 }
 
@@ -230,11 +266,10 @@ static void replace_victim(struct apply *ap, struct dentry *d)
     struct inode *victim = d->u.inode;
     struct directory *dir = victim->type == INODE_DIRECTORY ? victim->c.dir : NULL;
 
-    emit_removal(ap, d, victim);
-    ap->result->removed = victim->ino;
+    if (victim->n_names == 1)
+        ap->result->removed = victim->ino;
     dentry_begin(ap->s, d);
-    dentry_detach(ap->s, d);
-    inode_remove(ap->s, victim);
+    name_take(ap, d);
     if (dir != NULL) {
         dir->inode = NULL;
         directory_release(ap->s, dir);
@@ -364,8 +399,10 @@ int apply_rename(struct apply *ap)
     if (rv != KV_OK)
         return rv;
     to = dentry_find(ap->s, new_parent->c.dir, body->new_name, body->new_name_len);
-    if (to == d && (body->flags & MOVE_NOREPLACE) == 0) {
-        dentry_attr(d, &ap->result->attr);
+    /* The same, or another name of the same: nothing happens, as rename(2) says. */
+    if (to != NULL && !dentry_is_dead(to) && to->u.inode == d->u.inode &&
+        (body->flags & MOVE_NOREPLACE) == 0) {
+        dentry_attr(to, &ap->result->attr);
         return KV_OK;
     }
     if ((body->flags & MOVE_EXCHANGE) != 0)

@@ -17,7 +17,7 @@
 #include "kvnode/state/journal_note.h"
 #include "kvnode/state/store_internal.h"
 
-void history_note(struct apply *ap, struct dentry *d, struct inode *in, const struct note *note)
+bool history_note(struct apply *ap, struct dentry *d, struct inode *in, const struct note *note)
 {
     struct store *s = ap->s;
     bool tombstone = note->kind == NOTE_TOMBSTONE;
@@ -52,7 +52,7 @@ void history_note(struct apply *ap, struct dentry *d, struct inode *in, const st
     };
 
     if ((d->flags & ENTRY_NO_HISTORY) != 0)
-        return;
+        return false;
     memcpy(row.row.author_node, ap->cmd->node, ap->cmd->node_len);
     if (note->from != NULL) {
         row.from_directory = note->from->dir->history_id;
@@ -69,9 +69,10 @@ void history_note(struct apply *ap, struct dentry *d, struct inode *in, const st
     d->flags |= ENTRY_HAS_ROWS;
     if ((in->flags & INODE_FRESH) != 0 && !tombstone)
         in->c.creation += digest;
-    journal_history(s->journal, &row, tombstone ? NULL : &v, tombstone ? NULL : in->xattrs);
+    journal_history(s->journal, &row, tombstone ? NULL : &v, tombstone ? NULL : in->xattrs, note->again);
     if (note->aside_out != NULL)
         *note->aside_out = (struct aside){ap->index, s->elapsed_ms, digest};
+    return true;
 }
 
 void history_next_version(struct dentry *d, struct inode *in)

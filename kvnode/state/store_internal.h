@@ -50,6 +50,7 @@
 #define REMOVED_INODES_MAX 10000
 #define REMOVED_BYTES_MAX (64UL << 20)
 #define ASIDE_MS 10000 /* see store_history.c */
+#define INODE_NAMES_MAX 1000
 
 /* A hash table that grows moves everything in it, at once: a million names for 100 ms.
  * So those of inodes and dentries are many small ones, by the hash's upper bits; uthash
@@ -294,6 +295,11 @@ void dentry_bury(struct store *s, struct dentry *d);   /* in no list → dead */
 void dentry_exhume(struct store *s, struct dentry *d); /* dead → in no list */
 /* Drops the histories of the names that died first until the limit is kept. */
 void directory_limit_dead(struct store *s);
+/* The number of a file's name, as its row has it. */
+static inline uint64_t dentry_own_version(const struct dentry *d)
+{
+    return (d->flags & ENTRY_NO_HISTORY) != 0 ? 0 : d->last_version;
+}
 static inline bool dentry_is_dead(const struct dentry *d)
 {
     return (d->flags & ENTRY_DEAD) != 0;
@@ -328,13 +334,14 @@ int path_walk(const struct store *s, const struct caller *who, const void *path,
 enum note_kind { NOTE_CONTENT, NOTE_ATTRIBUTES, NOTE_TOMBSTONE };
 struct note {
     enum note_kind kind;
-    const struct dentry *from, *to; /* rename */
+    const struct dentry *from, *to; /* rename; link: another name */
     uint64_t restored;
+    bool again;              /* of the inode whose row was added right before, by another name */
     struct aside *aside_out; /* if a row was added: what takes it back */
 };
 /* Adds a row to d's history about its inode, as they are now; between
- * dentry_begin() and dentry_end(). Does nothing for a name without history. */
-void history_note(struct apply *ap, struct dentry *d, struct inode *in, const struct note *note);
+ * dentry_begin() and dentry_end(). Does nothing for a name without history. Whether it added one. */
+bool history_note(struct apply *ap, struct dentry *d, struct inode *in, const struct note *note);
 /* Numbers the content that in has now as the next version of d, one of its names. */
 void history_next_version(struct dentry *d, struct inode *in);
 /* Takes back the rows since the creation of in (INODE_FRESH), or keeps them. */
@@ -348,6 +355,7 @@ int apply_create(struct apply *ap);
 int apply_mkdir(struct apply *ap);
 int apply_symlink(struct apply *ap);
 int apply_mknod(struct apply *ap);
+int apply_link(struct apply *ap);
 int apply_unlink(struct apply *ap);
 int apply_rmdir(struct apply *ap);
 int apply_rename(struct apply *ap);
@@ -389,11 +397,12 @@ int name_close(struct apply *ap, struct dentry *d, struct directory *past, const
 int name_add(struct apply *ap, struct inode *parent, struct dentry *d, const void *name, size_t len,
              uint8_t type, uint16_t mode, struct inode **in_out);
 void name_added(struct apply *ap, struct dentry *d, const struct note *note);
-/* Removes d and its inode, with a tombstone. */
+/* Takes d, whose row is begun, off its inode, which goes with its last name; and tells so. */
+void name_take(struct apply *ap, struct dentry *d);
+/* Removes d, and its inode if that was its last name, with a tombstone. */
 int name_remove(struct apply *ap, struct dentry *d);
 void parent_changed(struct apply *ap, struct inode *parent);
 void emit_name(struct apply *ap, uint8_t kind, const struct dentry *d, const struct inode *in);
-void emit_removal(struct apply *ap, const struct dentry *d, const struct inode *in);
 void emit_event(struct apply *ap, const struct event *e);
 void emit_last(struct apply *ap); /* EVENT_NOTHING if there was none */
 /* draft, with this digest, becomes in's content; consumed. Between inode_begin()

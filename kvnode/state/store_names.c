@@ -170,20 +170,50 @@ void name_added(struct apply *ap, struct dentry *d, const struct note *note)
     emit_name(ap, EVENT_CREATE, d, in);
 }
 
-int name_remove(struct apply *ap, struct dentry *d)
+static void emit_removal(struct apply *ap, const struct dentry *d, const struct inode *in, bool last)
+{
+    struct event e = {.kind = EVENT_REMOVE,
+                      .ino = in->ino,
+                      .parent = d->dir->inode->ino,
+                      .name = d->name,
+                      .name_len = d->name_len};
+
+    inode_attr(in, &e.attr);
+    if (last)
+        e.attr.nlink = 0;
+    emit_event(ap, &e);
+}
+
+void name_take(struct apply *ap, struct dentry *d)
 {
     struct store *s = ap->s;
+    struct inode *in = d->u.inode;
+
+    if (in->n_names == 1) {
+        emit_removal(ap, d, in, true);
+        dentry_detach(s, d);
+        inode_remove(s, in);
+        return;
+    }
+    inode_begin(s, in);
+    dentry_detach(s, d);
+    in->ctime_ns = now_ns(s);
+    in->revision = ap->index;
+    inode_end(s, in);
+    emit_removal(ap, d, in, false);
+}
+
+int name_remove(struct apply *ap, struct dentry *d)
+{
     struct inode *in = d->u.inode, *parent = d->dir->inode;
     struct directory *past = in->type == INODE_DIRECTORY ? in->c.dir : NULL;
     static const struct note tombstone = {.kind = NOTE_TOMBSTONE};
 
     if (past != NULL)
         past->last = (struct access){in->uid, in->gid, in->mode};
-    emit_removal(ap, d, in);
-    dentry_begin(s, d);
+    dentry_begin(ap->s, d);
     history_note(ap, d, in, &tombstone);
-    dentry_detach(s, d);
-    inode_remove(s, in);
+    name_take(ap, d);
     if (past != NULL)
         past->inode = NULL;
     parent_changed(ap, parent);
@@ -203,19 +233,6 @@ void emit_name(struct apply *ap, uint8_t kind, const struct dentry *d, const str
         dentry_attr(d, &e.attr);
     else
         inode_attr(in, &e.attr);
-    emit_event(ap, &e);
-}
-
-void emit_removal(struct apply *ap, const struct dentry *d, const struct inode *in)
-{
-    struct event e = {.kind = EVENT_REMOVE,
-                      .ino = in->ino,
-                      .parent = d->dir->inode->ino,
-                      .name = d->name,
-                      .name_len = d->name_len};
-
-    inode_attr(in, &e.attr);
-    e.attr.nlink = 0;
     emit_event(ap, &e);
 }
 

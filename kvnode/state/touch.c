@@ -25,8 +25,8 @@ struct record {
     bool any_name; /* more names than there is room for: it meets everything with a name */
     bool path;     /* found by a path */
     bool short_of; /* which ended before its last name */
-    bool renames;
-    bool unborn; /* it names a directory by a number that nothing has yet: a guess, and it may come true */
+    bool moves;    /* it gives a name to what has one already: RENAME, LINK */
+    bool unborn;   /* it names a directory by a number that nothing has yet: a guess, and it may come true */
 };
 
 struct touch_list {
@@ -183,6 +183,10 @@ static void touch_body(struct record *r, const struct store *s, uint8_t op, cons
         touch_name(r, s, body->parent, body->name, body->name_len);
         touch_name(r, s, body->new_parent, body->new_name, body->new_name_len);
         break;
+    case COMMAND_LINK:
+        touch_name(r, s, body->parent, body->name, body->name_len);
+        add(r, body->ino, TOUCH_ATTR);
+        break;
     case COMMAND_SETATTR:
     case COMMAND_SETXATTR:
     case COMMAND_REMOVEXATTR:
@@ -244,7 +248,7 @@ static void resolve(struct record *r, const struct store *s)
     r->any_name = r->path = r->short_of = r->unborn = false;
     if (command_decode(r->bytes, r->len, &cmd) != KV_OK)
         return;
-    r->renames = cmd.op == COMMAND_RENAME;
+    r->moves = cmd.op == COMMAND_RENAME || cmd.op == COMMAND_LINK;
     if ((cmd.flags & COMMAND_PARTS) != 0)
         touch_parts(r, s, &cmd);
     else if (command_body_decode(cmd.op, cmd.body, cmd.body_len, &body) == KV_OK)
@@ -270,7 +274,7 @@ static bool share_a_name(const struct record *a, const struct record *b)
 static bool walks_into_a_move(const struct touch_list *l, const struct record *r)
 {
     for (size_t i = 0; r->path && i < l->n; i++)
-        if ((at(l, i)->renames || at(l, i)->touches.all) && (r->short_of || share_a_name(at(l, i), r)))
+        if ((at(l, i)->moves || at(l, i)->touches.all) && (r->short_of || share_a_name(at(l, i), r)))
             return true;
     return false;
 }

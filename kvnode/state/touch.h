@@ -9,8 +9,8 @@
  * The state that a command meets when it is applied is another one than now: those before it change it. What
  * it may change is found in the state as it is now, and once more when one before it that shares a name with
  * it has been applied. That suffices for commands that name a directory by its number, since what they come
- * to find there was changed by the one before, too. It does not for one that walks a path on which a whole
- * directory is about to be moved: that one is taken to change everything.
+ * to find there was changed by the one before, too. It does not for one that walks a path on which something
+ * is about to be moved, or linked: that one is taken to change everything.
  *
  * Pure, as store.h is; loop thread only. */
 #ifndef KVFS_KVNODE_STATE_TOUCH_H

@@ -35,6 +35,7 @@ static const struct {
     [KV_E_PART] = {"parts of a large request are missing", EIO},
     [KV_E_REFUSED] = {"refused", EPERM},
     [KV_E_NOATTR] = {"no such extended attribute", ENODATA},
+    [KV_E_MLINK] = {"the file has as many names as it may have", EMLINK},
     [KV_E_IO] = {"input/output error on the node's disk", EIO},
     [KV_E_LOCKED] = {"somebody else has locked it", EAGAIN},
     [KV_E_DEADLK] = {"to wait for the lock would be a deadlock", EDEADLK},

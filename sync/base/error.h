@@ -40,6 +40,7 @@ enum kv_error {
     KV_E_DEADLK = 29,    /* to wait for the lock would be to wait for oneself */
     KV_E_NOLCK = 30,     /* no room for more locks, or waits for them */
     KV_E_NOATTR = 31,    /* no such extended attribute */
+    KV_E_MLINK = 32,     /* the file has as many names as one may have */
     KV_E_COUNT
 };
 

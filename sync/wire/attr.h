@@ -33,8 +33,9 @@ struct attr {
     /* Nanoseconds since 1970 UTC, before it negative. ctime and btime are the cluster's
      * wall clock; mtime and atime may have been set to anything. */
     int64_t mtime_ns, ctime_ns, atime_ns, btime_ns;
-    uint64_t
-        version; /* number of the current content, 1, 2, 3 …; 0 for directories and kept-no-history files */
+    /* Number of the current content, 1, 2, 3 …; 0 for directories and files that keep no history. It is
+     * the name's: of several the one's that was asked for, else the first's. */
+    uint64_t version;
     uint64_t revision;         /* log index of the last change of anything above */
     uint64_t content_revision; /* log index of the last change of the content */
 };

@@ -215,6 +215,11 @@ static void body_fields(struct walk *w, uint8_t op, struct command_body *body)
         walk_string(w, &body->name, &body->name_len, name_max);
         walk_string(w, &body->target, &body->target_len, KV_PATH_MAX);
         break;
+    case COMMAND_LINK:
+        walk_u64(w, &body->ino);
+        walk_u64(w, &body->parent);
+        walk_string(w, &body->name, &body->name_len, name_max);
+        break;
     case COMMAND_UNLINK:
     case COMMAND_RMDIR:
         walk_u64(w, &body->parent);
@@ -380,6 +385,7 @@ int command_body_decode(uint8_t op, const void *bytes, size_t len, struct comman
     case COMMAND_CREATE:
     case COMMAND_MKDIR:
     case COMMAND_MKNOD:
+    case COMMAND_LINK:
     case COMMAND_UNLINK:
     case COMMAND_RMDIR:
         return name_check(body_out->name, body_out->name_len);

@@ -71,8 +71,10 @@ enum command_op {
     COMMAND_UNWAIT = 22,      /* u64 ino, u64 ticket: waits no longer; KV_E_NOENT: it does not wait */
     COMMAND_SETXATTR = 23,    /* u64 ino, string name, u8 XATTR_*, string value */
     COMMAND_REMOVEXATTR = 24, /* u64 ino, string name */
+    COMMAND_LINK = 25, /* u64 ino, u64 parent, string name: one more name of a file or symbolic link, of
+                          which it may have INODE_NAMES_MAX (KV_E_MLINK). Level 2 */
 #ifdef KVFS_NEXT_LEVEL
-    COMMAND_NEXT = 25, /* as COMMAND_SETTING; of a level that only tests have, see feature.h */
+    COMMAND_NEXT = 26, /* as COMMAND_SETTING; of a level that only tests have, see feature.h */
 #endif
     COMMAND_OP_COUNT
 };

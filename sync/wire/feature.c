@@ -6,6 +6,7 @@ unsigned feature_level_of(const struct command *cmd)
     case COMMAND_MKNOD:
     case COMMAND_SETXATTR:
     case COMMAND_REMOVEXATTR:
+    case COMMAND_LINK:
         return 2;
 #ifdef KVFS_NEXT_LEVEL
     case COMMAND_NEXT:

@@ -19,8 +19,9 @@
  *      STORE_DEPTH_MAX, STORE_DEL_MAX, REWRITE_* of kvnode/state/rewrite.c, COMMAND_PART_SIZE, the
  *      limits of names and paths (attr.h), CLOCK_BACK_*. tests/unit/store/test_golden.c fails
  *      if one of them, or anything else that applying does, changes without a new level.
- *   2  locks of files (COMMAND_LOCK and its like; LOCK*_ and DEADLOCK_* of store_internal.h), hard links,
- * FIFOs and sockets, attributes of the user's (with the limits of xattr.h).
+ *   2  locks of files (COMMAND_LOCK and its like; LOCK*_ and DEADLOCK_* of store_internal.h), hard links
+ *      (COMMAND_LINK, INODE_NAMES_MAX), FIFOs and sockets, attributes of the user's (with the limits of
+ * xattr.h).
  *
  * Built with -DKVFS_NEXT_LEVEL (tests only) a program knows one level more, with an operation. */
 #ifndef KVFS_SYNC_WIRE_FEATURE_H

@@ -122,6 +122,7 @@ const char *command_op_name(uint8_t op)
         [COMMAND_MKNOD] = "mknod",       [COMMAND_LOCK] = "lock",
         [COMMAND_UNLOCK] = "unlock",     [COMMAND_UNWAIT] = "unwait",
         [COMMAND_SETXATTR] = "setxattr", [COMMAND_REMOVEXATTR] = "removexattr",
+        [COMMAND_LINK] = "link",
     };
 
     return op < COMMAND_OP_COUNT && names[op] != NULL ? names[op] : "?";

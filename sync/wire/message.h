@@ -136,11 +136,11 @@ enum { OPEN_READ = 1, OPEN_WRITE = 2 };
 /* One change of one name or inode. A command gives one or several, all with its
  * revision; the last one has `last` set. */
 enum event_kind {
-    EVENT_CREATE = 1, /* a name appeared: ino, parent, name */
+    EVENT_CREATE = 1, /* a name appeared: ino, parent, name; attr.nlink above 1: of what was there (LINK) */
     EVENT_REMOVE = 2, /* a name went: ino, parent, name; attr.nlink 0 if it was the last */
     EVENT_RENAME =
         3, /* parent/name became new_parent/new_name; an inode replaced there has its own REMOVE before it */
-    EVENT_CONTENT = 4, /* content: ino, parent, name; attr is new */
+    EVENT_CONTENT = 4, /* content: ino, parent, name (one of its names); attr is new */
     EVENT_ATTR = 5,    /* mode, owner, times: ino; attr is new */
     /* A command without visible effect: only moves the revision. Of a setting that was changed:
      * attr.size is the value limit from then on (0 from older nodes, and if it was refused).
@@ -196,7 +196,7 @@ struct log_row {
     struct version_row row;
     const uint8_t *key; /* path as of now, no leading slash; borrowed */
     size_t key_len;
-    const uint8_t *from; /* RENAME: where it came from, or empty; borrowed */
+    const uint8_t *from; /* RENAME: where it came from, LINK: a name that it had; or empty; borrowed */
     size_t from_len;
 };
 

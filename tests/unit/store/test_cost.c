@@ -226,6 +226,56 @@ static void a_large_value(void **state)
     (void)state;
 }
 
+/* Each in a directory of its own, five levels down; of 60 MiB. */
+static void a_file_of_1000_names(void **state)
+{
+    struct world w;
+    struct cost c = {0};
+    const struct caller bob = {.uid = 1000, .gid = 1000};
+    char path[64];
+    uint64_t ino, dir;
+
+    world_init(&w, true);
+    assert_int_equal(world_set(&w, "first", ""), KV_OK);
+    ino = w.result.attr.ino;
+    assert_int_equal(world_truncate(&w, ino, 60 * MIB), KV_OK);
+    for (int i = 1; i < 1000; i++) {
+        snprintf(path, sizeof path, "a/b/c/%d/x", i);
+        assert_int_equal(world_set(&w, path, ""), KV_OK);
+        path[strlen(path) - 2] = '\0';
+        dir = world_ino(&w, path);
+        assert_int_equal(world_chmod(&w, dir, 0700), KV_OK);
+        begin(&c);
+        assert_int_equal(world_link(&w, ino, dir, "name"), KV_OK);
+        end(&c, "link");
+    }
+    seal(&w);
+    assert_int_equal(world_unlink(&w, KV_ROOT_INO, "first"), KV_OK);
+    begin(&c);
+    assert_int_equal(store_reach(w.s, &bob, ino), KV_E_ACCES);
+    end(&c, "reach");
+    for (int i = 0; i < 10; i++) {
+        begin(&c);
+        assert_int_equal(world_append(&w, ino, "x", 1), KV_OK);
+        end(&c, "append");
+        begin(&c);
+        assert_int_equal(world_chmod(&w, ino, 0600 | (i & 1)), KV_OK);
+        end(&c, "chmod");
+    }
+    begin(&c);
+    seal(&w);
+    end(&c, "seal");
+    for (int i = 1; i < 1000; i++) {
+        snprintf(path, sizeof path, "a/b/c/%d/name", i);
+        begin(&c);
+        assert_int_equal(world_del(&w, path, false), KV_OK);
+        end(&c, "del");
+    }
+    check(&c);
+    world_deinit(&w);
+    (void)state;
+}
+
 int main(void)
 {
     turn_tune_malloc();
@@ -233,6 +283,7 @@ int main(void)
         cmocka_unit_test(a_directory_of_200000_names),
         cmocka_unit_test(thousands_of_sessions_that_end_at_once),
         cmocka_unit_test(a_large_value),
+        cmocka_unit_test(a_file_of_1000_names),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

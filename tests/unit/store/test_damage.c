@@ -111,6 +111,32 @@ static const struct damage damages[] = {
     {"DELETE FROM meta", "no meta row, inodes: 6", "no meta row, format 8", WHOLE},
 };
 
+/* Of a file with two names: d/a, which is the first, and b. */
+#define DIGEST_OF_TWO "the digest is not that of index 4"
+static const struct damage damages_of_two[] = {
+    {"DELETE FROM entry WHERE name='b'", DIGEST_OF_TWO, "history of entry 1", DIGEST_OF_TWO},
+    {"UPDATE entry SET ino=2 WHERE name='b'", "entry of inode 2", DIGEST_OF_TWO, DIGEST_OF_TWO},
+    {"UPDATE entry SET ino=1 WHERE name='b'", "entry of inode 1", DIGEST_OF_TWO, DIGEST_OF_TWO},
+    {"UPDATE entry SET number=0 WHERE name='b'", "names of inode 3", DIGEST_OF_TWO, DIGEST_OF_TWO},
+    {"UPDATE entry SET number=9 WHERE name='b'", DIGEST_OF_TWO, DIGEST_OF_TWO, DIGEST_OF_TWO},
+    {"UPDATE entry SET last_version=9 WHERE name='a'", "names of inode 3", DIGEST_OF_TWO, DIGEST_OF_TWO},
+    {"UPDATE inode SET version=1 WHERE ino=3", "names of inode 3", DIGEST_OF_TWO, DIGEST_OF_TWO},
+    {"UPDATE inode SET fresh=1, size=0, chunks=NULL, content=0 WHERE ino=3", "names of inode 3",
+     DIGEST_OF_TWO, DIGEST_OF_TWO},
+    {"DELETE FROM inode WHERE ino=3", "entry of inode 3", DIGEST_OF_TWO, DIGEST_OF_TWO},
+    {"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 999)"
+     " INSERT INTO entry SELECT 1, 'n' || i, 2, 100 + i, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM n",
+     "entry of inode 3", DIGEST_OF_TWO, DIGEST_OF_TWO},
+};
+
+static void fill_two(struct place *p)
+{
+    assert_int_equal(world_set(&p->w, "d/a", "first"), KV_OK);
+    assert_int_equal(world_set(&p->w, "d/a", "second"), KV_OK);
+    assert_int_equal(world_link(&p->w, 3, KV_ROOT_INO, "b"), KV_OK);
+    place_flush(p);
+}
+
 /* Rows in every table. */
 static void fill(struct place *p)
 {
@@ -203,17 +229,15 @@ static const char *said(int rv, const char *error)
     return text;
 }
 
-static void each_kind_of_row_is_told_as_what_it_is(void **state)
+static void check(struct place *p, const struct damage *list, size_t n)
 {
-    struct place *p = *state;
     char path[128], error[STATE_DB_ERROR_MAX];
     uint64_t index;
     int n_wrong = 0;
 
-    fill(p);
     snprintf(path, sizeof path, "%s/copy", p->dir);
-    for (size_t i = 0; i < sizeof damages / sizeof damages[0]; i++) {
-        const struct damage *d = &damages[i];
+    for (size_t i = 0; i < n; i++) {
+        const struct damage *d = &list[i];
         static const struct {
             const char *what;
             int (*look)(const char *path, char error[STATE_DB_ERROR_MAX]);
@@ -237,10 +261,34 @@ static void each_kind_of_row_is_told_as_what_it_is(void **state)
     assert_int_equal(n_wrong, 0);
 }
 
+static void each_kind_of_row_is_told_as_what_it_is(void **state)
+{
+    struct place *p = *state;
+
+    fill(p);
+    check(p, damages, sizeof damages / sizeof damages[0]);
+}
+
+static void names_of_one_inode_are_told_too(void **state)
+{
+    struct place *p = *state;
+    char path[128], error[STATE_DB_ERROR_MAX];
+    uint64_t index;
+
+    fill_two(p);
+    check(p, damages_of_two, sizeof damages_of_two / sizeof damages_of_two[0]);
+    snprintf(path, sizeof path, "%s/copy", p->dir);
+    assert_int_equal(state_db_snapshot(p->path, path, &index, error), 0);
+    assert_int_equal(load(path, error), 0);
+    assert_int_equal(verify(path, error), 0);
+    assert_int_equal(scrub(path, error), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(each_kind_of_row_is_told_as_what_it_is, place_setup, place_teardown),
+        cmocka_unit_test_setup_teardown(names_of_one_inode_are_told_too, place_setup, place_teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -24,6 +24,10 @@
 #define GOLDEN_XATTR_STATE UINT64_C(0x1b99930c039aa297)
 #define GOLDEN_XATTR_ANSWERS UINT64_C(0x6280ef4ab3f8a76)
 
+/* As of level 2. */
+#define GOLDEN_LINKS_STATE UINT64_C(0xa11277157d0aafb2)
+#define GOLDEN_LINKS_ANSWERS UINT64_C(0x6b61ebe5dfb2e30e)
+
 struct run {
     struct world w;
     uint64_t dice, answers;
@@ -189,6 +193,29 @@ static void the_same_attributes_pipes_and_sockets_give_the_same_state(void **sta
     world_deinit(&r.w);
 }
 
+/* The same, of files with several names. */
+static void the_same_links_give_the_same_state(void **state)
+{
+    struct run r = {.dice = 2};
+
+    (void)state;
+    world_init(&r.w, false);
+    for (int i = 0; i < 20000; i++) {
+        if (roll(&r, 3) != 0) {
+            note(&r, step(&r));
+            continue;
+        }
+        r.w.uid = roll(&r, 4) == 0 ? 1000 : 0;
+        r.w.flags = r.w.uid == 0 ? COMMAND_TRUSTED : 0;
+        note(&r, world_link(&r.w, world_ino(&r.w, path(&r)), directory(&r), names[roll(&r, 5)]));
+    }
+    print_message("# state %" PRIx64 ", answers %" PRIx64 "\n", store_digest(r.w.s), r.answers);
+    assert_true(world_digest_is_right(&r.w));
+    assert_true(store_digest(r.w.s) == GOLDEN_LINKS_STATE);
+    assert_true(r.answers == GOLDEN_LINKS_ANSWERS);
+    world_deinit(&r.w);
+}
+
 /* Where the bounds are that are no settings: sessions of one owner and of all, parts, answers
  * that are kept, the depth of directories that move, names below what is deleted at once. */
 static void the_same_bounds_hold(void **state)
@@ -311,6 +338,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_same_commands_give_the_same_state),
         cmocka_unit_test(the_same_attributes_pipes_and_sockets_give_the_same_state),
+        cmocka_unit_test(the_same_links_give_the_same_state),
         cmocka_unit_test(the_same_bounds_hold),
         cmocka_unit_test(what_is_not_known_is_not_applied),
         cmocka_unit_test(a_level_that_is_not_known_ends_it),

@@ -15,10 +15,11 @@
 #define NUMBERS 4096
 #define VALUE_MAX 150000
 
-/* A name of the model's tree. Node 0 is the root. */
+/* A name of the model's tree. Node 0 is the root. Names of one inode have its content each. */
 struct node {
     bool used, directory, temporary;
     int parent;
+    int order; /* in which the names were given */
     char name[8];
     uint64_t ino, version;
     int history; /* directories: place of their names in `numbers` */
@@ -37,7 +38,7 @@ struct number {
 struct model {
     struct node nodes[NODES];
     struct number numbers[NUMBERS];
-    int n_numbers, next_history;
+    int n_numbers, next_history, next_order;
     unsigned seed;
 };
 
@@ -111,7 +112,8 @@ static int model_add(struct model *m, int parent, const char *name, bool directo
     struct number *n = number_of(m, parent, name);
 
     assert_true(i > 0);
-    m->nodes[i] = (struct node){.used = true, .directory = directory, .parent = parent, .ino = ino};
+    m->nodes[i] = (struct node){
+        .used = true, .directory = directory, .parent = parent, .order = ++m->next_order, .ino = ino};
     strcpy(m->nodes[i].name, name);
     if (directory) {
         m->nodes[i].history = n->past != 0 ? n->past : ++m->next_history;
@@ -132,6 +134,26 @@ static void model_remove(struct model *m, int i)
         number_of(m, node->parent, node->name)->past = node->history;
     free(node->data);
     *node = (struct node){0};
+}
+
+static int names_of(const struct model *m, uint64_t ino)
+{
+    int n = 0;
+
+    for (int i = 1; i < NODES; i++)
+        n += m->nodes[i].used && m->nodes[i].ino == ino;
+    return n;
+}
+
+/* That of the inode's oldest name. */
+static uint64_t version_of(const struct model *m, uint64_t ino)
+{
+    const struct node *first = NULL;
+
+    for (const struct node *n = m->nodes + 1; n < m->nodes + NODES; n++)
+        if (n->used && n->ino == ino && (first == NULL || n->order < first->order))
+            first = n;
+    return first->version;
 }
 
 static bool is_below(const struct model *m, int i, int top)
@@ -191,10 +213,20 @@ static void step_publish(struct model *m, struct world *w, int i)
         }
     }
     assert_int_equal(world_publish(w, node->ino, false, edits, n), KV_OK);
-    if ((node->len != old_len || (old_len > 0 && memcmp(node->data, old, old_len) != 0)) && !node->temporary)
-        node->version = ++number_of(m, node->parent, node->name)->last;
+    if (node->len != old_len || (old_len > 0 && memcmp(node->data, old, old_len) != 0)) {
+        for (struct node *other = m->nodes + 1; other < m->nodes + NODES; other++) {
+            if (!other->used || other->ino != node->ino)
+                continue;
+            if (!other->temporary)
+                other->version = ++number_of(m, other->parent, other->name)->last;
+            if (other == node)
+                continue;
+            resize(other, node->len);
+            memcpy(other->data, node->data, node->len);
+        }
+    }
     free(old);
-    assert_int_equal(w->result.attr.version, node->version);
+    assert_int_equal(w->result.attr.version, version_of(m, node->ino));
     assert_int_equal(w->result.attr.size, node->len);
 }
 
@@ -205,7 +237,7 @@ static void step_rename(struct model *m, struct world *w, int parent, int from, 
     int over = find(m, to_parent, name), expect = KV_OK;
     int rv = world_rename(w, m->nodes[parent].ino, node->name, m->nodes[to_parent].ino, name);
 
-    if (over == from) {
+    if (over != 0 && m->nodes[over].ino == node->ino) {
         assert_int_equal(rv, KV_OK);
         return;
     }
@@ -225,6 +257,7 @@ static void step_rename(struct model *m, struct world *w, int parent, int from, 
         number_of(m, to_parent, name)->past = 0;
     }
     node->parent = to_parent;
+    node->order = ++m->next_order;
     strcpy(node->name, name);
     model_number(m, from);
     if (node->directory)
@@ -238,6 +271,7 @@ static void step_exchange(struct model *m, struct world *w, int from, int to_par
     int over = find(m, to_parent, name), parent = node->parent, expect = KV_OK;
     int rv = world_exchange(w, m->nodes[parent].ino, node->name, m->nodes[to_parent].ino, name);
     char old[8];
+    int order;
 
     if (over == 0)
         expect = KV_E_NOENT;
@@ -245,9 +279,12 @@ static void step_exchange(struct model *m, struct world *w, int from, int to_par
                               (m->nodes[over].directory && is_below(m, parent, over))))
         expect = KV_E_LOOP;
     assert_int_equal(rv, expect);
-    if (rv != KV_OK || over == from)
+    if (rv != KV_OK || m->nodes[over].ino == node->ino)
         return;
     other = &m->nodes[over];
+    order = node->order;
+    node->order = other->order;
+    other->order = order;
     strcpy(old, node->name);
     node->parent = to_parent;
     strcpy(node->name, name);
@@ -256,6 +293,24 @@ static void step_exchange(struct model *m, struct world *w, int from, int to_par
     model_number(m, from);
     model_number(m, over);
     assert_int_equal(w->result.attr.version, node->version);
+}
+
+static void step_link(struct model *m, struct world *w, int of, int parent, const char *name)
+{
+    int at = find(m, parent, name), rv;
+
+    if (at == 0 && free_node(m) == 0)
+        return;
+    rv = world_link(w, m->nodes[of].ino, m->nodes[parent].ino, name);
+    assert_int_equal(rv, at != 0 ? KV_E_EXIST : m->nodes[of].directory ? KV_E_PERM : KV_OK);
+    if (rv != KV_OK)
+        return;
+    at = model_add(m, parent, name, false, m->nodes[of].ino);
+    resize(&m->nodes[at], m->nodes[of].len);
+    if (m->nodes[of].len > 0)
+        memcpy(m->nodes[at].data, m->nodes[of].data, m->nodes[of].len);
+    assert_int_equal(w->result.attr.version, m->nodes[at].version);
+    assert_int_equal(w->result.attr.nlink, names_of(m, m->nodes[of].ino));
 }
 
 static void step(struct model *m, struct world *w)
@@ -270,7 +325,11 @@ static void step(struct model *m, struct world *w)
     parent = parents[roll(m, (unsigned)n)];
     ino = m->nodes[parent].ino;
     at = find(m, parent, name);
-    switch (roll(m, 11)) {
+    switch (roll(m, 12)) {
+    case 11:
+        if (at != 0)
+            step_link(m, w, at, parents[roll(m, (unsigned)n)], names[roll(m, 6)]);
+        break;
     case 10:
         if (at != 0)
             step_exchange(m, w, at, parents[roll(m, (unsigned)n)], names[roll(m, 6)]);
@@ -332,7 +391,14 @@ static void step_unmodelled(struct model *m, struct world *w)
     snprintf(path, sizeof path, "%s%s", dirs[roll(m, 4)], names[roll(m, 6)]);
     snprintf(other, sizeof other, "%s%s", dirs[roll(m, 4)], names[roll(m, 6)]);
     snprintf(value, sizeof value, "value %u", roll(m, 5));
-    switch (roll(m, 9)) {
+    switch (roll(m, 10)) {
+    case 9:
+        a = world_attr(w, path);
+        b = world_attr(w, "x");
+        if (a.ino != 0)
+            world_link(w, a.ino, b.type == INODE_DIRECTORY && roll(m, 2) ? b.ino : KV_ROOT_INO,
+                       names[roll(m, 6)]);
+        break;
     case 0:
         world_del(w, roll(m, 4) == 0 ? "x" : path, true);
         break;
@@ -387,6 +453,7 @@ static bool compare_one(void *arg, uint64_t cookie, const uint8_t *name, size_t 
     assert_int_equal(attr->type == INODE_DIRECTORY, node->directory);
     assert_int_equal(attr->version, node->version);
     if (!node->directory) {
+        assert_int_equal(attr->nlink, names_of(c->m, node->ino));
         assert_int_equal(attr->size, node->len);
         assert_int_equal(store_read(c->w->s, attr->ino, 0, VALUE_MAX * 2, &b), KV_OK);
         assert_int_equal(b.len, node->len);

@@ -262,7 +262,7 @@ static void log_one(struct cache *c)
 
     w->instead = on_logged;
     w->instead_arg = c;
-    switch (roll(c, 17)) {
+    switch (roll(c, 19)) {
     case 0:
         world_create(w, parent, name);
         break;
@@ -305,6 +305,10 @@ static void log_one(struct cache *c)
         break;
     case 12:
         world_mknod(w, parent, name, roll(c, 2) ? INODE_FIFO : INODE_SOCKET);
+        break;
+    case 15:
+    case 16:
+        world_link(w, other, parent, name);
         break;
     default:
         world_set_bytes(w, random_path(c), name, 1 + roll(c, 1), SET_PARENTS, 0);
@@ -384,6 +388,33 @@ static void a_path_below_what_is_not_there_yet_may_change_everything(void **stat
     world_deinit(&c.w);
 }
 
+/* ln file x; set x: the second writes to what the first gives the name to. */
+static void a_path_to_what_is_being_linked_may_change_everything(void **state)
+{
+    static struct cache c;
+    uint64_t file;
+
+    memset(&c, 0, sizeof c);
+    world_init(&c.w, false);
+    c.list = touch_list_new();
+    assert_int_equal(world_set_bytes(&c.w, "d/file", "old", 3, SET_PARENTS, 0), KV_OK);
+    file = world_ino(&c.w, "d/file");
+    c.next = c.w.index + 1;
+    c.w.instead = on_logged;
+    c.w.instead_arg = &c;
+    c.kept[place(file)].data = true;
+    c.kept[place(file)].data_of = data_now(&c, (unsigned)file);
+    world_link(&c.w, file, 1, "x");
+    assert_true(c.kept[place(file)].data);
+    world_set_bytes(&c.w, "x", "new", 3, 0, 0);
+    assert_false(c.kept[place(file)].data);
+    while (c.n_waiting > 0)
+        apply_oldest(&c);
+    assert_string_equal(world_get(&c.w, "d/file"), "new");
+    touch_list_free(c.list);
+    world_deinit(&c.w);
+}
+
 static void whoever_keeps_answers_by_it_never_has_a_wrong_one(void **state)
 {
     const char *seeds = getenv("KVFS_TOUCH_SEEDS");
@@ -399,6 +430,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_path_below_what_is_not_there_yet_may_change_everything),
+        cmocka_unit_test(a_path_to_what_is_being_linked_may_change_everything),
         cmocka_unit_test(whoever_keeps_answers_by_it_never_has_a_wrong_one),
     };
 

@@ -221,6 +221,14 @@ const char *world_xattrs(const struct world *w, uint64_t ino)
     return text;
 }
 
+int world_link(struct world *w, uint64_t ino, uint64_t parent, const char *name)
+{
+    struct command_body body = named(parent, name);
+
+    body.ino = ino;
+    return world_command(w, COMMAND_LINK, &body);
+}
+
 int world_unlink(struct world *w, uint64_t parent, const char *name)
 {
     struct command_body body = named(parent, name);

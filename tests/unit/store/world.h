@@ -61,6 +61,7 @@ int world_removexattr(struct world *w, uint64_t ino, const char *name);
 const char *world_xattr(const struct world *w, uint64_t ino, const char *name);
 /* All names, "a b" (static). */
 const char *world_xattrs(const struct world *w, uint64_t ino);
+int world_link(struct world *w, uint64_t ino, uint64_t parent, const char *name);
 int world_unlink(struct world *w, uint64_t parent, const char *name);
 int world_rmdir(struct world *w, uint64_t parent, const char *name);
 int world_rename(struct world *w, uint64_t parent, const char *name, uint64_t new_parent,

@@ -130,6 +130,13 @@ static void bodies_come_back(void **state)
     in.name = (const uint8_t *)"a/b";
     in.name_len = 3;
     assert_int_equal(round_trip(COMMAND_MKNOD, &in, &out, &b), KV_E_INVAL);
+    in = (struct command_body){.ino = 9, .parent = 3, .name = (const uint8_t *)"other", .name_len = 5};
+    assert_int_equal(round_trip(COMMAND_LINK, &in, &out, &b), KV_OK);
+    assert_int_equal(out.ino, 9);
+    assert_int_equal(out.parent, 3);
+    assert_memory_equal(out.name, "other", 5);
+    in.name_len = 0;
+    assert_int_equal(round_trip(COMMAND_LINK, &in, &out, &b), KV_E_INVAL);
     in = (struct command_body){.path = (const uint8_t *)"a/b",
                                .path_len = 3,
                                .flags = SET_PARENTS | SET_IF_VERSION,
