@@ -102,6 +102,7 @@ static uint64_t waits_for(const struct client_conn *c, uint8_t type, const union
 {
     const struct touch_list *touches = leases_touches(c->owner->group->leases);
     const struct store *store = c->owner->group->store;
+    uint64_t index, other;
 
     if (touch_count(touches) == 0)
         return 0;
@@ -130,7 +131,9 @@ static uint64_t waits_for(const struct client_conn *c, uint8_t type, const union
     case MESSAGE_READ:
         return touch_on(touches, in->read.ino, TOUCH_ANY, UINT64_MAX);
     case MESSAGE_OPEN:
-        return touch_on(touches, in->open.ino, TOUCH_ANY, UINT64_MAX);
+        index = touch_on_move(touches, UINT64_MAX); /* it vouches for the path, too */
+        other = touch_on(touches, in->open.ino, TOUCH_ANY, UINT64_MAX);
+        return index > other ? index : other;
     default:
         return touch_newest(touches);
     }

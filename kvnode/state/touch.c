@@ -384,6 +384,14 @@ uint64_t touch_on_path(const struct touch_list *l, const struct store *s, const 
     return index;
 }
 
+uint64_t touch_on_move(const struct touch_list *l, uint64_t upto)
+{
+    for (size_t i = l->n; i > 0; i--)
+        if (at(l, i - 1)->index <= upto && (at(l, i - 1)->moves || at(l, i - 1)->touches.all))
+            return at(l, i - 1)->index;
+    return 0;
+}
+
 uint64_t touch_newest(const struct touch_list *l)
 {
     return l->n > 0 ? at(l, l->n - 1)->index : 0;

@@ -65,6 +65,9 @@ uint64_t touch_on_entry(const struct touch_list *l, const struct store *s, uint6
 /* The same of a path from the root (command.h), with the directories that it goes through. */
 uint64_t touch_on_path(const struct touch_list *l, const struct store *s, const void *path, size_t len,
                        uint64_t upto);
+/* The newest one, at most `upto`, that may move something, a directory too: then what was opened by its
+ * number may have come there by a path that leads elsewhere. */
+uint64_t touch_on_move(const struct touch_list *l, uint64_t upto);
 /* The newest of all that are not applied; 0: none. */
 uint64_t touch_newest(const struct touch_list *l);
 size_t touch_count(const struct touch_list *l);

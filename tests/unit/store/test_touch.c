@@ -415,6 +415,36 @@ static void a_path_to_what_is_being_linked_may_change_everything(void **state)
     world_deinit(&c.w);
 }
 
+/* mv d e: who opens d/file by its number came by a path that is about to be another. */
+static void a_move_is_found_by_what_is_below_it(void **state)
+{
+    static struct cache c;
+    uint64_t file, d, move;
+
+    memset(&c, 0, sizeof c);
+    world_init(&c.w, false);
+    c.list = touch_list_new();
+    assert_int_equal(world_set_bytes(&c.w, "d/file", "old", 3, SET_PARENTS, 0), KV_OK);
+    file = world_ino(&c.w, "d/file");
+    d = world_ino(&c.w, "d");
+    c.next = c.w.index + 1;
+    c.w.instead = on_logged;
+    c.w.instead_arg = &c;
+    world_create(&c.w, d, "other");
+    assert_int_equal(touch_on_move(c.list, UINT64_MAX), 0);
+    move = c.next;
+    world_rename(&c.w, 1, "d", 1, "e");
+    world_append(&c.w, d, "x", 1);
+    assert_int_equal(touch_on(c.list, file, TOUCH_ANY, UINT64_MAX), 0);
+    assert_int_equal(touch_on_move(c.list, UINT64_MAX), move);
+    assert_int_equal(touch_on_move(c.list, move - 1), 0);
+    while (c.n_waiting > 0)
+        apply_oldest(&c);
+    assert_int_equal(touch_on_move(c.list, UINT64_MAX), 0);
+    touch_list_free(c.list);
+    world_deinit(&c.w);
+}
+
 static void whoever_keeps_answers_by_it_never_has_a_wrong_one(void **state)
 {
     const char *seeds = getenv("KVFS_TOUCH_SEEDS");
@@ -431,6 +461,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_path_below_what_is_not_there_yet_may_change_everything),
         cmocka_unit_test(a_path_to_what_is_being_linked_may_change_everything),
+        cmocka_unit_test(a_move_is_found_by_what_is_below_it),
         cmocka_unit_test(whoever_keeps_answers_by_it_never_has_a_wrong_one),
     };
 
