@@ -10,6 +10,8 @@
  * learned of it through somebody else's walk; within this time it is repeated. */
 #define MOVE_SETTLES_MS 50
 #define DEPTH_MAX 4096
+/* Other directories that are remembered of a file with several names: as many as it may have. */
+#define OTHERS_MAX 1000
 
 struct kernel_inode *kernel_inode_find(struct cache *cache, uint64_t ino)
 {
@@ -37,10 +39,21 @@ struct kernel_inode *kernel_inode_get(struct cache *cache, uint64_t ino)
     return inode;
 }
 
+static void forget_others(struct kernel_inode *inode)
+{
+    struct kernel_parent *p;
+
+    while ((p = SLIST_FIRST(&inode->others)) != NULL) {
+        SLIST_REMOVE_HEAD(&inode->others, link);
+        free(p);
+    }
+}
+
 static void kernel_inode_free(struct cache *cache, struct kernel_inode *inode)
 {
     notifier_forget(cache, inode);
     submounts_forget(cache, inode);
+    forget_others(inode);
     HASH_DELETE(hh, cache->inodes.by_ino, inode);
     free(inode->name);
     free(inode);
@@ -65,8 +78,40 @@ void kernel_inode_forget(struct cache *cache, uint64_t ino, uint64_t n)
         kernel_inode_put(cache, inode);
 }
 
-void kernel_inode_set_place(struct kernel_inode *inode, uint64_t parent, const void *name, size_t name_len)
+/* The kernel knows no name below a directory that it does not know. */
+static void remember_other(struct cache *cache, struct kernel_inode *inode, uint64_t parent)
 {
+    struct kernel_parent **at = &inode->others.slh_first, *p;
+    unsigned n = 0;
+
+    while ((p = *at) != NULL) {
+        if (p->ino == parent)
+            return;
+        if (n == OTHERS_MAX - 1 || kernel_inode_find(cache, p->ino) == NULL) {
+            *at = p->link.sle_next;
+            free(p);
+        } else {
+            at = &p->link.sle_next;
+            n++;
+        }
+    }
+    p = calloc(1, sizeof *p);
+    if (p == NULL)
+        return;
+    p->ino = parent;
+    SLIST_INSERT_HEAD(&inode->others, p, link);
+}
+
+void kernel_inode_set_place(struct cache *cache, struct kernel_inode *inode, const struct attr *attr,
+                            uint64_t parent, const void *name, size_t name_len)
+{
+    bool several =
+        attr->type != 0 ? attr->type != INODE_DIRECTORY && attr->nlink > 1 : !SLIST_EMPTY(&inode->others);
+
+    if (!several)
+        forget_others(inode);
+    else if (inode->parent != 0 && inode->parent != parent)
+        remember_other(cache, inode, inode->parent);
     inode->parent = name_len > 0 ? parent : 0;
     if (name_len == 0) {
         free(inode->name);
@@ -90,7 +135,8 @@ void kernel_inode_moved(struct cache *cache, struct kernel_inode *inode)
     inode->moved_ms = clock_boot_ms();
 }
 
-bool kernel_inode_path_is_stale(struct cache *cache, const struct kernel_inode *inode, uint64_t moves)
+/* From there up to the root. */
+static bool is_moved(struct cache *cache, const struct kernel_inode *inode, uint64_t moves)
 {
     uint64_t now = 0;
     int depth;
@@ -110,7 +156,19 @@ bool kernel_inode_path_is_stale(struct cache *cache, const struct kernel_inode *
     return false;
 }
 
-void kernel_inode_accept_path(struct cache *cache, struct kernel_inode *inode)
+bool kernel_inode_path_is_stale(struct cache *cache, const struct kernel_inode *inode, uint64_t moves)
+{
+    const struct kernel_parent *p;
+
+    if (is_moved(cache, inode, moves))
+        return true;
+    SLIST_FOREACH (p, &inode->others, link)
+        if (is_moved(cache, kernel_inode_find(cache, p->ino), moves))
+            return true;
+    return false;
+}
+
+static void accept_from(struct cache *cache, struct kernel_inode *inode)
 {
     int depth;
 
@@ -120,6 +178,15 @@ void kernel_inode_accept_path(struct cache *cache, struct kernel_inode *inode)
             return;
         inode = kernel_inode_find(cache, inode->parent);
     }
+}
+
+void kernel_inode_accept_path(struct cache *cache, struct kernel_inode *inode)
+{
+    const struct kernel_parent *p;
+
+    accept_from(cache, inode);
+    SLIST_FOREACH (p, &inode->others, link)
+        accept_from(cache, kernel_inode_find(cache, p->ino));
 }
 
 void kernel_inode_told_attr(struct kernel_inode *inode, uint64_t content_revision, uint64_t asked)

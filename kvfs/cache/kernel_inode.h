@@ -14,14 +14,23 @@
 
 struct cache;
 struct file;
+struct attr;
+
+/* Another directory in which the kernel was told a name of a file with several. */
+struct kernel_parent {
+    SLIST_ENTRY(kernel_parent) link;
+    uint64_t ino;
+};
 
 struct kernel_inode {
     UT_hash_handle hh;
     uint64_t ino;
-    uint64_t nlookup;  /* the kernel's references */
-    uint64_t parent;   /* 0: unknown */
-    char *name;        /* owned; in parent; NULL: unknown */
-    struct file *file; /* owned; NULL unless something is open, staged or being published */
+    uint64_t nlookup; /* the kernel's references */
+    uint64_t parent;  /* 0: unknown */
+    char *name;       /* owned; in parent; NULL: unknown */
+    /* Of several names parent and name are those told last; where the others may be: */
+    SLIST_HEAD(, kernel_parent) others; /* owned */
+    struct file *file;                  /* owned; NULL unless something is open, staged or being published */
 
     /* Where the name leads. `moves` (hub.marks) counts moves of known inodes by others. */
     uint64_t moved, told_place; /* value of moves at the last move, at the last answer with its name */
@@ -55,15 +64,17 @@ struct kernel_inode *kernel_inode_get(struct cache *cache, uint64_t ino);
 void kernel_inode_put(struct cache *cache, struct kernel_inode *inode);
 void kernel_inode_forget(struct cache *cache, uint64_t ino, uint64_t n);
 
-/* Where it is now; without a name: nobody may tell. */
-void kernel_inode_set_place(struct kernel_inode *inode, uint64_t parent, const void *name, size_t name_len);
+/* Where it is now, with these attributes (type 0: they are not told); without a name: nobody may tell. */
+void kernel_inode_set_place(struct cache *cache, struct kernel_inode *inode, const struct attr *attr,
+                            uint64_t parent, const void *name, size_t name_len);
 /* An answer gives the kernel its present name. */
 void kernel_inode_told_name(struct cache *cache, struct kernel_inode *inode);
 /* Somebody else renamed or removed it. */
 void kernel_inode_moved(struct cache *cache, struct kernel_inode *inode);
 /* Whether a walk that ended when that was `moves` may have come
  * here by a path that has changed: the inode or a directory above it was moved
- * since, or the kernel has not asked for its name since. */
+ * since, or the kernel has not asked for its name since. By which of several names it came nobody
+ * says: then all count. */
 bool kernel_inode_path_is_stale(struct cache *cache, const struct kernel_inode *inode, uint64_t moves);
 /* Takes the path as it is now for known. */
 void kernel_inode_accept_path(struct cache *cache, struct kernel_inode *inode);

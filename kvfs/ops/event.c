@@ -24,6 +24,19 @@ static bool is_told(const struct event *e)
     return e->attr.type != 0;
 }
 
+/* Of a file that is known here it is one more name: it has changed, too. */
+static void on_create(struct fs *fs, const struct event *e, struct kernel_inode *inode, bool own)
+{
+    if (inode != NULL && inode->file != NULL && is_told(e))
+        file_learn(inode->file, &e->attr);
+    if (own)
+        return;
+    directory_changed(fs, e->parent);
+    names_appeared(&fs->cache, e->parent, e->name, e->name_len);
+    if (inode != NULL)
+        notifier_inval(&fs->cache, inode, false);
+}
+
 static void on_remove(struct fs *fs, const struct event *e, struct kernel_inode *inode, bool own)
 {
     if (!own) {
@@ -34,6 +47,8 @@ static void on_remove(struct fs *fs, const struct event *e, struct kernel_inode 
             notifier_inval(&fs->cache, inode, false);
         }
     }
+    if (inode != NULL && inode->file != NULL && e->attr.nlink > 0 && is_told(e))
+        file_learn(inode->file, &e->attr);
     if (inode != NULL && e->attr.nlink == 0 && (is_told(e) || inode->file != NULL)) {
         struct attr attr = is_told(e) ? e->attr : inode->file->attr;
 
@@ -45,7 +60,7 @@ static void on_remove(struct fs *fs, const struct event *e, struct kernel_inode 
 static void on_rename(struct fs *fs, const struct event *e, struct kernel_inode *inode, bool own)
 {
     if (inode != NULL)
-        kernel_inode_set_place(inode, e->new_parent, e->new_name, e->new_name_len);
+        kernel_inode_set_place(&fs->cache, inode, &e->attr, e->new_parent, e->new_name, e->new_name_len);
     if (own)
         return;
     directory_changed(fs, e->parent);
@@ -116,10 +131,7 @@ void event_handle(struct fs *fs, const struct event *e)
     stamp_learn(&fs->hub.stamp, e->wall_ns, clock_boot_ns());
     switch (e->kind) {
     case EVENT_CREATE:
-        if (!own) {
-            directory_changed(fs, e->parent);
-            names_appeared(&fs->cache, e->parent, e->name, e->name_len);
-        }
+        on_create(fs, e, inode, own);
         break;
     case EVENT_REMOVE:
         on_remove(fs, e, inode, own);

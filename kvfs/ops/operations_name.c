@@ -404,7 +404,55 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
     fs_leave(fs);
 }
 
+/* Linking. What is staged is published first, as for a rename. */
+
+static void on_linked(struct call *call, int code, const union answer_body *answer)
+{
+    if (code ==
+        KV_E_NOTSUP) /* the cluster is not at that level yet: as link(2) says of file systems without */
+        code = KV_E_PERM;
+    if (code == KV_E_STALE && retry_is(call->hub, call->caller.pid)) /* what was to be linked is gone again */
+        code = KV_E_NOENT;
+    if (code != 0)
+        call_fail(call, code);
+    else
+        reply_entry(call, &call->result.attr, REPLY_UNCHECKED);
+}
+
+static void link_published(struct call *call, int code, const union answer_body *ignored)
+{
+    const struct command_body body = {.ino = call->ino,
+                                      .parent = call->parent,
+                                      .name = (const uint8_t *)call->name,
+                                      .name_len = strlen(call->name)};
+
+    if (code != 0) {
+        call_fail(call, code);
+        return;
+    }
+    call_progress(call);
+    uplink_write(call, COMMAND_LINK, &body, on_linked);
+}
+
 void op_link(fuse_req_t req, fuse_ino_t node, fuse_ino_t new_parent, const char *new_name)
 {
-    fuse_reply_err(req, virtual_is(node) || virtual_is(new_parent) ? EROFS : EPERM);
+    struct fs *fs;
+    struct call *call;
+
+    if (virtual_is(node)) {
+        fuse_reply_err(req, EROFS);
+        return;
+    }
+    if (!check_change(req, new_parent, new_name))
+        return;
+    fs = fs_enter(req);
+    call = call_begin(&fs->hub, req, CALL_PLAIN);
+    if (call != NULL && !call_name(call, new_name)) {
+        call_error(call, ENOMEM);
+    } else if (call != NULL) {
+        call->ino = hub_ino(&fs->hub, node);
+        call->parent = hub_ino(&fs->hub, new_parent);
+        publish_wait(kernel_inode_find(&fs->cache, call->ino), call, link_published);
+    }
+    fs_leave(fs);
 }

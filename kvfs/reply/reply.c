@@ -45,7 +45,7 @@ struct kernel_inode *reply_fill_entry(const struct call *call, struct attr *attr
 
     if (inode == NULL)
         return NULL;
-    kernel_inode_set_place(inode, parent, name, name_len);
+    kernel_inode_set_place(call->hub->cache, inode, attr, parent, name, name_len);
     kernel_inode_told_name(call->hub->cache, inode);
     submounts_found(call->hub->cache, attr->ino);
     return inode;

@@ -2,7 +2,7 @@
  * Only those that were set are rows; "default" takes a row away.
  *
  *   value_limit      longest value, bytes: 1 B to 1 GiB
- *   max_keys         files, directories and links together
+ *   max_keys         names of files, directories and links together
  *   max_bytes        logical bytes of current values
  *   session_timeout  silence after which a session ends, in the cluster's elapsed time: 10 s to 30 d
  *   max_dead_names   deleted names whose history is kept; those deleted first lose theirs

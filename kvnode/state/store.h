@@ -138,7 +138,7 @@ void store_unpin(struct store *s, uint64_t ino);      /* what has lost its name 
 void store_unpin_drop(struct store *s, uint64_t ino); /* it is not */
 
 struct store_usage {
-    uint64_t keys, bytes;         /* files, directories and links; logical bytes of current values */
+    uint64_t keys, bytes;         /* names; logical bytes of current values, each once */
     uint64_t max_keys, max_bytes; /* cluster settings */
     uint64_t value_limit;
     uint64_t sessions;
