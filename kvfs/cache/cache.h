@@ -3,12 +3,13 @@
 #define KVFS_KVFS_CACHE_CACHE_H
 
 #include "kvfs/cache/kernel_inode.h"
+#include "kvfs/cache/lease.h"
 #include "kvfs/cache/names.h"
 #include "kvfs/cache/notifier.h"
 #include "kvfs/cache/submounts.h"
 #include "kvfs/link/hub.h"
 
-/* For ever, as far as the kernel is concerned: events end it. */
+/* For ever, as far as the kernel is concerned: events end it, where there are no leases (lease.h). */
 #define TIMEOUT_LONG 86400.0
 
 /* What is not known here of files; called only for inodes that have one. */
@@ -29,6 +30,7 @@ struct cache {
     struct names names;
     struct submounts submounts;
     struct notifier notifier;
+    struct lease lease;
 };
 
 /* In memory that is all zeros. */

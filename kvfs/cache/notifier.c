@@ -151,6 +151,9 @@ static void notify_inode(struct cache *cache, struct kernel_inode *inode)
     if (inode == NULL || inode->inval_round != round)
         return; /* forgotten, or queued again by a later change */
     if (rc == -ENOENT && inode->nlookup > 0 && inode->inval_tries < TRIES_MAX) {
+        /* By its name it is asked for anew at once. */
+        if (inode->inval_tries == 0)
+            names_all_wrong(cache);
         enqueue(cache, inode, 1u << inode->inval_tries++);
         return;
     }
@@ -224,12 +227,19 @@ static void *run(void *arg)
     struct cache *cache = arg;
     struct notifier *n = &cache->notifier;
 
+    uint64_t number = 0, connection = 0,
+             ticket = 0; /* to be answered when what has been queued by then is done */
+
     pthread_mutex_lock(&cache->hub->lock);
     while (n->running) {
         struct kernel_inode *inode;
         unsigned wait_ms;
 
         wake_settled(n);
+        if (number == 0 && (number = lease_unanswered(cache)) != 0) {
+            connection = cache->hub->uplink.connections;
+            ticket = n->notices;
+        }
         if (names_are_pending(cache)) {
             n->names_busy = true;
             notify_names(cache);
@@ -238,6 +248,14 @@ static void *run(void *arg)
             continue;
         }
         inode = next_inode(cache, &wait_ms);
+        if (number != 0 && (inode == NULL || inode->inval_number > ticket)) {
+            if (connection == cache->hub->uplink.connections) {
+                cache->lease.answered = number;
+                uplink_invalidated(cache->hub, number);
+            }
+            number = 0;
+            continue;
+        }
         if (inode != NULL)
             notify_inode(cache, inode);
         else

@@ -48,7 +48,7 @@ void notifier_stop(struct cache *cache); /* without the lock */
 
 /* Attributes, or content too, of the inode have changed. */
 void notifier_inval(struct cache *cache, struct kernel_inode *inode, bool data);
-/* It has something to do. */
+/* It has something to do, or to answer to the node when what is queued is done. */
 void notifier_wake(struct cache *cache);
 /* Calls on_answer(call, 0) when the kernel has forgotten all that it was to forget when this was called;
  * perhaps at once. A call of the kind CALL_LOCK, without a deadline. */

@@ -32,8 +32,10 @@
 
 /* What those above do about what comes. Node thread. */
 struct hub_owner {
-    void (*on_event)(struct hub *hub, const struct event *e); /* in the order of the stream */
-    void (*on_gap)(struct hub *hub);                          /* events were missed */
+    void (*on_event)(struct hub *hub, const struct event *e);     /* in the order of the stream */
+    void (*on_inval)(struct hub *hub, const struct inval *inval); /* likewise */
+    void (*on_beat)(struct hub *hub, const struct beat *beat);
+    void (*on_gap)(struct hub *hub); /* events were missed */
     /* Another session: before what is unanswered gets its numbers, and after that. */
     void (*on_session_lost)(struct hub *hub);
     void (*on_session)(struct hub *hub);

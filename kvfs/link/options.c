@@ -31,7 +31,8 @@ static const char usage_text[] =
     "  -o timeout=SECONDS     how long a request may wait for the cluster (5)\n"
     "  -o commit=SECONDS      publish what an open file has gathered after this time (5)\n"
     "  -o versions=MODE       hidden: .versions is there but not listed; visible; off (hidden)\n"
-    "  -o read=MODE           linearizable, or local: whatever the node has (linearizable)\n"
+    "  -o read=MODE           linearizable; strict: names and attributes, too, are those of\n"
+    "                         this moment; local: whatever the node has (linearizable)\n"
     "  -o uid=N,gid=N,umask=M show this owner, take these mode bits away\n"
     "  -o allow_other         for all users; permissions are always checked\n"
     "  -o log=PATH            log to this file (the system's log, through /dev/log)\n"
@@ -313,11 +314,12 @@ static bool parse_values(struct parsed *p)
         }
     }
     if (p->read != NULL) {
-        if (strcmp(p->read, "local") != 0 && strcmp(p->read, "linearizable") != 0) {
-            fprintf(stderr, "kvfs: read=%s: linearizable or local was expected\n", p->read);
+        o->read_local = strcmp(p->read, "local") == 0;
+        o->read_strict = strcmp(p->read, "strict") == 0;
+        if (!o->read_local && !o->read_strict && strcmp(p->read, "linearizable") != 0) {
+            fprintf(stderr, "kvfs: read=%s: linearizable, strict or local was expected\n", p->read);
             return false;
         }
-        o->read_local = strcmp(p->read, "local") == 0;
     }
     o->has_uid = p->uid != NULL;
     o->has_gid = p->gid != NULL;

@@ -271,10 +271,28 @@ void uplink_set_lease(struct hub *hub, bool leased)
     u->leased = leased;
 }
 
+void uplink_invalidated(struct hub *hub, uint64_t number)
+{
+    struct uplink *u = &hub->uplink;
+    struct buffer *b;
+
+    if (u->client == NULL || u->broken)
+        return;
+    b = client_queue(u->client, MESSAGE_INVALIDATED, 0);
+    body_encode_request(b, MESSAGE_INVALIDATED, &(union request_body){.invalidated.number = number});
+    client_queue_end(u->client);
+    uplink_flush(hub);
+}
+
+uint8_t uplink_read_at(const struct hub *hub)
+{
+    return hub->uplink.caches ? READ_LINEARIZABLE : READ_LOCAL;
+}
+
 void uplink_ask_inode(struct call *call, enum message_type type, uint64_t ino, call_fn *on_answer)
 {
     /* Both have the same body. */
-    const union request_body request = {.getattr = {.at = READ_LOCAL, .ino = ino}};
+    const union request_body request = {.getattr = {.at = uplink_read_at(call->hub), .ino = ino}};
 
     uplink_send(call, type, &request, on_answer);
 }
@@ -445,6 +463,23 @@ static void on_event_frame(struct hub *hub, const struct frame *frame)
         u->complete = e.revision;
 }
 
+/* What a client that caches is told (LEASED). */
+static void on_lease_frame(struct hub *hub, const struct frame *frame)
+{
+    struct cursor c = cursor_of(frame->payload, frame->len);
+    struct inval inval;
+    struct beat beat;
+
+    if (frame->type == MESSAGE_INVAL && inval_decode(&c, &inval) == 0) {
+        hub->owner->on_inval(hub, &inval);
+    } else if (frame->type == MESSAGE_BEAT && beat_decode(&c, &beat) == 0) {
+        hub->owner->on_beat(hub, &beat);
+    } else {
+        log_error("the node sent a malformed frame of type %u", frame->type);
+        hub->uplink.broken = true;
+    }
+}
+
 /* Handles up to FRAMES_A_TURN frames; false: there may be more. */
 bool uplink_take_frames(struct hub *hub)
 {
@@ -470,6 +505,8 @@ bool uplink_take_frames(struct hub *hub)
             on_event_frame(hub, &frame);
         else if (frame.type == MESSAGE_ANSWER)
             on_answer_frame(hub, &frame);
+        else if (frame.type == MESSAGE_INVAL || frame.type == MESSAGE_BEAT)
+            on_lease_frame(hub, &frame);
     }
     return false;
 }

@@ -42,8 +42,9 @@ struct uplink {
     uint64_t settings_of;        /* the connection on which it was asked for; 0: it is to be */
     bool leased;                 /* uplink_set_lease() */
 
-    uint64_t connections;  /* made so far */
-    uint64_t numbers;      /* last message number */
+    uint64_t connections; /* made so far */
+    uint64_t numbers;     /* last message number */
+    bool caches; /* answers may be kept while the node says so; reads are linearizable (kvfs/cache/lease.h) */
     uint64_t seen;         /* highest revision that this mount knows of */
     uint64_t complete;     /* all events up to this revision were handled */
     struct call_list wire; /* with the link, in order of sending */
@@ -92,6 +93,10 @@ void uplink_cancel(struct call *call);
  * of it every few seconds. */
 void uplink_set_lease(struct hub *hub, bool leased);
 
+/* To the node: what its INVALs up to this one name is forgotten. */
+void uplink_invalidated(struct hub *hub, uint64_t number);
+/* The consistency to ask for; enum read_at. */
+uint8_t uplink_read_at(const struct hub *hub);
 /* A read of the node's memory of which nothing else is asked: GETATTR, READLINK. */
 void uplink_ask_inode(struct call *call, enum message_type type, uint64_t ino, call_fn *on_answer);
 /* OPEN in the name of the caller. access: OPEN_READ | OPEN_WRITE; local: no barrier. */

@@ -237,6 +237,28 @@ void uplink_register(struct hub *hub)
     buffer_deinit(&bytes);
 }
 
+/* An earlier version does not know it: then caches follow the events. */
+static void on_leased(struct call *call, int code, const union answer_body *answer)
+{
+    if (code == KV_E_NOTSUP)
+        call->hub->uplink.caches = false;
+    call_end(call);
+}
+
+static void lease(struct hub *hub)
+{
+    struct call *call;
+
+    if (!hub->uplink.caches)
+        return;
+    call = call_begin(hub, NULL, CALL_PLAIN);
+    if (call == NULL)
+        return;
+    call->once = true;
+    call->deadline_ms = UINT64_MAX;
+    uplink_send(call, MESSAGE_LEASED, NULL, on_leased);
+}
+
 static void adopt(struct hub *hub, struct attempt *a)
 {
     struct uplink *u = &hub->uplink;
@@ -245,6 +267,7 @@ static void adopt(struct hub *hub, struct attempt *a)
 
     u->client = a->client;
     u->connections++;
+    u->caches = hub->options->read_strict; /* and nothing may be kept, before the node says more */
     u->node = a->node;
     u->broken = u->rotate = u->want_write = u->session_lost = false;
     u->session = a->session;
@@ -260,6 +283,7 @@ static void adopt(struct hub *hub, struct attempt *a)
         hub->owner->on_gap(hub);
     }
     hub->owner->on_connected(hub);
+    lease(hub);
     each_call(hub, resend);
 }
 

@@ -7,6 +7,18 @@
 static void on_event(struct hub *hub, const struct event *e)
 {
     event_handle(hub->fs, e);
+    if (e->last)
+        lease_applied(hub->cache, e->revision);
+}
+
+static void on_inval(struct hub *hub, const struct inval *inval)
+{
+    lease_inval(hub->cache, inval);
+}
+
+static void on_beat(struct hub *hub, const struct beat *beat)
+{
+    lease_beat(hub->cache, beat);
 }
 
 static void on_gap(struct hub *hub)
@@ -27,6 +39,7 @@ static void on_session(struct hub *hub)
 
 static void on_connected(struct hub *hub)
 {
+    lease_begin(hub->cache);
     file_reopen_all(hub->files);
     open_directories_reopen(hub->directories);
     lock_connected(hub->files);
@@ -46,10 +59,13 @@ static void on_tick(struct hub *hub, uint64_t now_ms)
     room_tick(hub->files, now_ms);
     retry_tick(hub, now_ms);
     removed_tick(hub->files, now_ms);
+    lease_tick(hub->cache, now_ms);
 }
 
 static const struct hub_owner hub_owner = {
     .on_event = on_event,
+    .on_inval = on_inval,
+    .on_beat = on_beat,
     .on_gap = on_gap,
     .on_session_lost = on_session_lost,
     .on_session = on_session,

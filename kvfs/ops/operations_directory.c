@@ -190,7 +190,7 @@ static void list(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, con
             list_virtual(call, d);
         } else {
             const union request_body request = {
-                .readdir = {.at = READ_LOCAL,
+                .readdir = {.at = uplink_read_at(&fs->hub),
                             .ino = call->ino,
                             .cookie = call->readdir.offset < FIRST ? 0 : call->readdir.offset - FIRST,
                             .n = (uint32_t)(entries < ENTRIES_MAX ? entries : ENTRIES_MAX)}};

@@ -28,7 +28,8 @@ static bool is_short(const struct call *call, const struct attr *attr, size_t le
 
 static void on_read(struct call *call, int code, const union answer_body *answer)
 {
-    struct kernel_inode *inode = kernel_inode_find(call->hub->cache, call->ino);
+    struct hub *hub = call->hub;
+    struct kernel_inode *inode = kernel_inode_find(hub->cache, call->ino);
     struct file *f = inode != NULL ? inode->file : NULL;
     const struct value_answer *a;
 
@@ -46,6 +47,8 @@ static void on_read(struct call *call, int code, const union answer_body *answer
     if (inode != NULL)
         inode->told_data = true;
     reply_read(call, f, a->attr.size, a->data.data, a->data.len);
+    if (inode != NULL && lease_data_is_pending(hub->cache, inode->ino))
+        notifier_inval(hub->cache, inode, true);
 }
 
 static void read_file(struct call *call)
@@ -59,7 +62,7 @@ static void read_file(struct call *call)
         f->inode->told_data = true;
         reply_read(call, f, f->attr.size, NULL, 0);
     } else {
-        const union request_body request = {.read = {.at = READ_LOCAL,
+        const union request_body request = {.read = {.at = uplink_read_at(call->hub),
                                                      .ino = call->ino,
                                                      .offset = call->read.offset,
                                                      .length = (uint32_t)call->read.size}};

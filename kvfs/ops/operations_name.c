@@ -121,7 +121,7 @@ static void on_held(struct call *call, int code, const union answer_body *answer
     struct attr attr;
 
     if ((code == KV_E_STALE || code == KV_E_NOENT) && ++call->lookup.rounds < ROUNDS_MAX) {
-        send_lookup(call, READ_LOCAL, on_lookup);
+        send_lookup(call, uplink_read_at(call->hub), on_lookup);
         return;
     }
     if (code != 0) {
@@ -181,11 +181,13 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
         if (virtual_is(parent) || virtual_is_reserved(name)) {
             virtual_lookup(call, parent);
         } else {
-            call->lookup.confirmed = retry_is(&fs->hub, call->caller.pid);
+            call->lookup.confirmed =
+                retry_is(&fs->hub, call->caller.pid) || uplink_read_at(&fs->hub) == READ_LINEARIZABLE;
             retry_asks(&fs->hub, call->caller.pid);
-            send_lookup(
-                call, call->lookup.confirmed && !fs->hub.options->read_local ? READ_LINEARIZABLE : READ_LOCAL,
-                on_lookup);
+            send_lookup(call,
+                        call->lookup.confirmed && !fs->hub.options->read_local ? READ_LINEARIZABLE
+                                                                               : uplink_read_at(&fs->hub),
+                        on_lookup);
         }
     }
     fs_leave(fs);
@@ -347,7 +349,7 @@ static void rename_next(struct call *call)
     unsigned n = (call->rename.flags & RENAME_EXCHANGE) != 0 ? 2 : 1;
     bool old = call->rename.looked == 0;
     const union request_body request = {
-        .lookup = {.at = READ_LOCAL,
+        .lookup = {.at = uplink_read_at(&fs->hub),
                    .parent = old ? call->parent : call->rename.new_parent,
                    .name = bytes_text(old ? call->name : call->rename.new_name)}};
 

@@ -6,11 +6,12 @@
 
 #include "kvfs/link/stat.h"
 #include "kvfs/link/statx.h"
+#include "sync/base/clock.h"
 #include "sync/wire/xattr.h"
 
-static double attr_timeout(const struct kernel_inode *inode, enum reply_trust trust)
+static double attr_timeout(struct cache *cache, const struct kernel_inode *inode, enum reply_trust trust)
 {
-    return trust == REPLY_UNCHECKED || file_is_dirty(inode->file) ? 0 : TIMEOUT_LONG;
+    return trust == REPLY_UNCHECKED || file_is_dirty(inode->file) ? 0 : lease_attr_s(cache, inode->ino);
 }
 
 /* All but its place. */
@@ -29,8 +30,7 @@ static struct kernel_inode *fill_entry(const struct call *call, struct attr *att
     file_view(inode->file, attr);
     e_out->ino = hub_node(call->hub, attr->ino);
     e_out->generation = 1;
-    e_out->entry_timeout = cache->entry_timeout;
-    e_out->attr_timeout = attr_timeout(inode, trust);
+    e_out->attr_timeout = attr_timeout(cache, inode, trust);
     stat_of(call->hub->options, attr, &e_out->attr);
     inode->told_attr = true;
     kernel_inode_told_attr(inode, attr->content_revision, call->began.notices);
@@ -48,12 +48,14 @@ struct kernel_inode *reply_fill_entry(const struct call *call, struct attr *attr
     kernel_inode_set_place(call->hub->cache, inode, attr, parent, name, name_len);
     kernel_inode_told_name(call->hub->cache, inode);
     submounts_found(call->hub->cache, attr->ino);
+    e_out->entry_timeout = lease_names_s(call->hub->cache, parent);
+    e_out->attr_timeout = attr_timeout(call->hub->cache, inode, trust); /* hangs on its place, too */
     return inode;
 }
 
 static void send_entry(struct call *call, const struct kernel_inode *inode, const struct fuse_entry_param *e)
 {
-    uint64_t ino = inode != NULL ? inode->ino : 0;
+    uint64_t ino = inode != NULL ? inode->ino : 0, now = clock_boot_ms();
 
     if (inode == NULL) {
         call_error(call, ENOMEM);
@@ -61,6 +63,7 @@ static void send_entry(struct call *call, const struct kernel_inode *inode, cons
     }
     if (fuse_reply_entry(call->fuse, e) != 0)
         kernel_inode_forget(call->hub->cache, ino, 1);
+    lease_given(call->hub->cache, now);
     call_end(call);
 }
 
@@ -86,20 +89,23 @@ void reply_missing(struct call *call)
 {
     struct cache *cache = call->hub->cache;
     struct fuse_entry_param e = {0};
+    uint64_t now = clock_boot_ms();
     struct kernel_inode *parent = kernel_inode_find(cache, call->parent);
 
     if (parent == NULL) {
         call_error(call, ENOENT);
         return;
     }
-    e.entry_timeout = names_told_missing(cache, parent, call->name);
+    e.entry_timeout = lease_miss_s(cache, parent, call->name);
     retry_miss(call->hub, call->caller.pid); /* if it was walking again, it has got nowhere */
     fuse_reply_entry(call->fuse, &e);
+    lease_given(cache, now);
     call_end(call);
 }
 
 void reply_stat(struct call *call, const struct attr *attr, double timeout)
 {
+    uint64_t now = clock_boot_ms();
     struct stat st;
 
     if (call->statx != 0) {
@@ -108,6 +114,8 @@ void reply_stat(struct call *call, const struct attr *attr, double timeout)
         stat_of(call->hub->options, attr, &st);
         fuse_reply_attr(call->fuse, &st, timeout);
     }
+    if (timeout > 0)
+        lease_given(call->hub->cache, now);
     call_end(call);
 }
 
@@ -121,7 +129,7 @@ void reply_attr(struct call *call, struct attr *attr, enum reply_trust trust)
         if (inode->file != NULL)
             file_learn(inode->file, attr);
         file_view(inode->file, attr);
-        timeout = attr_timeout(inode, trust);
+        timeout = attr_timeout(cache, inode, trust);
         inode->told_attr = true;
         kernel_inode_told_attr(inode, attr->content_revision,
                                trust == REPLY_CHECKED ? call->began.notices : call->hub->marks.notices);

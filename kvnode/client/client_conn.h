@@ -37,6 +37,7 @@ struct client_conn {
     const char *why; /* the last read was refused, KV_E_BUSY */
     struct reservation reservation;
     struct subscriber *subscriber;
+    struct mount *mount; /* it caches what it is told; NULL: not */
     struct {
         uint64_t revision, directory;
         unsigned mask;

@@ -11,6 +11,7 @@
 #include "kvnode/client/client_conn.h"
 #include "kvnode/client/serve_socket.h"
 #include "kvnode/group/events.h"
+#include "kvnode/group/mounts.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
@@ -75,6 +76,8 @@ static void on_closed(void *arg, int reason)
     c->stream = NULL;
     events_unsubscribe(c->owner->group->events, c->subscriber);
     c->subscriber = NULL;
+    mounts_leave(c->owner->group->mounts, c->mount);
+    c->mount = NULL;
     reserve_drop(&c->owner->group->reserve, &c->reservation);
     close_inodes(c);
     client_conn_put(c);

@@ -9,8 +9,10 @@
 #include "kvnode/client/serve_json.h"
 #include "kvnode/group/events.h"
 #include "kvnode/group/leases.h"
+#include "kvnode/group/mounts.h"
 #include "kvnode/group/reads.h"
 #include "kvnode/state/touch.h"
+#include "sync/base/clock.h"
 #include "sync/base/error.h"
 
 static void on_hello_ready(void *arg, int code)
@@ -101,41 +103,42 @@ static void on_read_ready(void *arg, int code)
 static uint64_t waits_for(const struct client_conn *c, uint8_t type, const union request_body *in)
 {
     const struct touch_list *touches = leases_touches(c->owner->group->leases);
+    uint64_t upto = leases_forgotten(c->owner->group->leases);
     const struct store *store = c->owner->group->store;
     uint64_t index, other;
 
     if (touch_count(touches) == 0)
         return 0;
     if (touch_count(touches) > TOUCHES_MAX)
-        return touch_newest(touches);
+        return touch_newest(touches, upto);
     switch (type) {
     case MESSAGE_RESOLVE:
-        return touch_on_path(touches, store, in->resolve.path.data, in->resolve.path.len, UINT64_MAX);
+        return touch_on_path(touches, store, in->resolve.path.data, in->resolve.path.len, upto);
     case MESSAGE_GET:
-        return touch_on_path(touches, store, in->get.path.data, in->get.path.len, UINT64_MAX);
+        return touch_on_path(touches, store, in->get.path.data, in->get.path.len, upto);
     default:
         break;
     }
     if (!c->who.trusted)
-        return touch_newest(touches);
+        return touch_newest(touches, upto);
     switch (type) {
     case MESSAGE_LOOKUP:
         return touch_on_entry(touches, store, in->lookup.parent, in->lookup.name.data, in->lookup.name.len,
                               UINT64_MAX);
     case MESSAGE_GETATTR:
-        return touch_on(touches, in->getattr.ino, TOUCH_ANY, UINT64_MAX);
+        return touch_on(touches, in->getattr.ino, TOUCH_ANY, upto);
     case MESSAGE_GETXATTR:
-        return touch_on(touches, in->getxattr.ino, TOUCH_ANY, UINT64_MAX);
+        return touch_on(touches, in->getxattr.ino, TOUCH_ANY, upto);
     case MESSAGE_LISTXATTR:
-        return touch_on(touches, in->listxattr.ino, TOUCH_ANY, UINT64_MAX);
+        return touch_on(touches, in->listxattr.ino, TOUCH_ANY, upto);
     case MESSAGE_READ:
-        return touch_on(touches, in->read.ino, TOUCH_ANY, UINT64_MAX);
+        return touch_on(touches, in->read.ino, TOUCH_ANY, upto);
     case MESSAGE_OPEN:
-        index = touch_on_move(touches, UINT64_MAX); /* it vouches for the path, too */
-        other = touch_on(touches, in->open.ino, TOUCH_ANY, UINT64_MAX);
+        index = touch_on_move(touches, upto); /* it vouches for the path, too */
+        other = touch_on(touches, in->open.ino, TOUCH_ANY, upto);
         return index > other ? index : other;
     default:
-        return touch_newest(touches);
+        return touch_newest(touches, upto);
     }
 }
 
@@ -241,6 +244,30 @@ static int on_reserve(struct client_conn *c, const struct frame *frame, const un
     return 0;
 }
 
+static int on_leased(struct client_conn *c, const struct frame *frame, const union request_body *in)
+{
+    const struct group *g = c->owner->group;
+
+    (void)in;
+    if (c->mount != NULL || c->kind != CLIENT_MOUNT) {
+        answer_code(c, frame->id, KV_E_PROTOCOL, "LEASED is for mounts, once a connection");
+        return -EPROTO;
+    }
+    answer_code(c, frame->id, KV_OK, NULL);
+    if (c->stream == NULL)
+        return 0;
+    c->mount = mounts_enter(g->mounts, c->stream, frame->id, consensus_last(g->consensus));
+    return c->mount != NULL ? 0 : -ENOMEM;
+}
+
+static int on_invalidated(struct client_conn *c, const struct frame *frame, const union request_body *in)
+{
+    if (c->mount != NULL)
+        mounts_answered(c->mount, in->invalidated.number, clock_boot_ms());
+    answer_code(c, frame->id, KV_OK, NULL);
+    return 0;
+}
+
 static int on_past(struct client_conn *c, const struct frame *frame, const union request_body *in)
 {
     return past_request(c->owner->past, c, frame, in);
@@ -249,10 +276,20 @@ static int on_past(struct client_conn *c, const struct frame *frame, const union
 /* Besides the reads (serve_is_read()). */
 static int (*const handlers[MESSAGE_REQUEST_COUNT])(struct client_conn *, const struct frame *,
                                                     const union request_body *) = {
-    [MESSAGE_HELLO] = on_hello,     [MESSAGE_WRITE] = serve_write, [MESSAGE_SUBSCRIBE] = on_subscribe,
-    [MESSAGE_RESERVE] = on_reserve, [MESSAGE_HISTORY] = on_past,   [MESSAGE_VERSION] = on_past,
-    [MESSAGE_NAMES] = on_past,      [MESSAGE_LOG] = on_past,       [MESSAGE_STATUS] = on_json,
-    [MESSAGE_SETTINGS] = on_json,   [MESSAGE_ADMIN] = on_json,     [MESSAGE_VERSION_XATTRS] = on_past,
+    [MESSAGE_HELLO] = on_hello,
+    [MESSAGE_WRITE] = serve_write,
+    [MESSAGE_SUBSCRIBE] = on_subscribe,
+    [MESSAGE_RESERVE] = on_reserve,
+    [MESSAGE_HISTORY] = on_past,
+    [MESSAGE_VERSION] = on_past,
+    [MESSAGE_NAMES] = on_past,
+    [MESSAGE_LOG] = on_past,
+    [MESSAGE_STATUS] = on_json,
+    [MESSAGE_SETTINGS] = on_json,
+    [MESSAGE_ADMIN] = on_json,
+    [MESSAGE_LEASED] = on_leased,
+    [MESSAGE_INVALIDATED] = on_invalidated,
+    [MESSAGE_VERSION_XATTRS] = on_past,
 };
 
 int serve_request(struct client_conn *c, const struct frame *frame)

@@ -13,6 +13,7 @@
 #include "kvnode/group/events.h"
 #include "kvnode/group/leadership.h"
 #include "kvnode/group/leases.h"
+#include "kvnode/group/mounts.h"
 #include "kvnode/group/incoming.h"
 #include "kvnode/group/install_meta.h"
 #include "kvnode/group/outgoing.h"
@@ -67,13 +68,14 @@ int group_new(uint16_t number, const char *dir, const struct group_owner *owner,
     leadership_init(g);
     g->events = events_new();
     g->reads = reads_new(g);
+    g->mounts = mounts_new();
     g->leases = leases_new(g);
     g->writes = writes_new(g);
     g->outgoing = outgoing_new(g);
     g->incoming = incoming_new(g);
     g->verify = verify_new(g);
-    return g->events != NULL && g->reads != NULL && g->leases != NULL && g->writes != NULL &&
-                   g->outgoing != NULL && g->incoming != NULL && g->verify != NULL
+    return g->events != NULL && g->reads != NULL && g->leases != NULL && g->mounts != NULL &&
+                   g->writes != NULL && g->outgoing != NULL && g->incoming != NULL && g->verify != NULL
                ? 0
                : -ENOMEM;
 }
@@ -245,6 +247,7 @@ void group_free(struct group *g)
     verify_free(g->verify);
     writes_free(g->writes);
     leases_free(g->leases);
+    mounts_free(g->mounts);
     reads_free(g->reads);
     store_free(g->store);
     journal_free(g->journal);

@@ -38,6 +38,7 @@
 struct events;
 struct incoming;
 struct leases;
+struct mounts;
 struct outgoing;
 struct reads;
 struct scrub;
@@ -89,6 +90,7 @@ struct group {
     struct events *events;
     struct incoming *incoming;
     struct leases *leases;
+    struct mounts *mounts;
     struct outgoing *outgoing;
     struct reads *reads;
     struct reserve reserve; /* promised to clients */

@@ -129,17 +129,18 @@ struct consensus_callbacks group_consensus_callbacks(struct group *g)
 uint64_t group_turn_end(struct group *g)
 {
     struct turn *turn = g->owner->turn;
-    uint64_t since, later;
+    uint64_t since, later, soon;
 
     group_apply(g);
     since = clock_boot_ns();
     reads_turn_end(g->reads);
     writes_turn_end(g->writes);
-    leases_turn_end(g->leases);
+    soon = leases_turn_end(g->leases);
     consensus_turn_end(g->consensus);
     /* Leadership may just have changed: what waited for that goes now. */
     reads_turn_end(g->reads);
     later = writes_turn_end(g->writes);
+    later = soon < later ? soon : later;
     since = turn_part(turn, since, "proposals and the log", "", 0);
     incoming_turn_end(g->incoming);
     outgoing_turn_end(g->outgoing);

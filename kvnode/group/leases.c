@@ -3,13 +3,18 @@
 #include <stdlib.h>
 
 #include "kvnode/group/group.h"
+#include "kvnode/group/mounts.h"
 #include "kvnode/state/settings.h"
 #include "kvnode/state/touch.h"
 #include "sync/base/clock.h"
+#include "sync/base/error.h"
 #include "sync/raft/engine/entry.h"
 
 #define LEASE_LEVEL 2
-#define IDLE_MS 60000  /* so long after the last read the lease is given back */
+#define IDLE_MS 60000 /* so long after the last read the lease is given back */
+/* So long a mount caches behind the last BEAT, and holds writers up if it is gone. Less than the time after
+ * which the leader takes this node for late, which would have it go without a lease for its mount's sake. */
+#define MOUNT_LEASE_MS 80
 #define LOOK_MAX 1024  /* entries looked at in a turn */
 #define BEHIND_MAX 512 /* entries not applied, beyond which no lease is asked for */
 
@@ -89,9 +94,15 @@ void leases_free(struct leases *l)
 void leases_reset(struct leases *l)
 {
     touch_cut(l->touches, 0);
+    mounts_again(l->group->mounts, store_applied(l->group->store));
     let_go(&l->held, l->held.n);
     l->looked = store_applied(l->group->store);
     l->term = 0;
+}
+
+uint64_t leases_forgotten(const struct leases *l)
+{
+    return consensus_invalidated_index(l->group->consensus);
 }
 
 const struct touch_list *leases_touches(const struct leases *l)
@@ -129,6 +140,7 @@ void leases_applied(struct leases *l, uint64_t index)
 static void look_at(struct leases *l, uint64_t index, struct entry *e)
 {
     struct touches touches;
+    struct command cmd;
 
     if (!hold(&l->held, e->type == ENTRY_COMMAND ? e : NULL))
         group_die("out of memory");
@@ -138,6 +150,8 @@ static void look_at(struct leases *l, uint64_t index, struct entry *e)
     entry_ref(e);
     if (touch_add(l->touches, l->group->store, index, e->data, e->len, &touches) != 0)
         group_die("out of memory");
+    if ((touches.all || touches.n > 0) && command_decode(e->data, e->len, &cmd) == KV_OK)
+        mounts_inval(l->group->mounts, index, cmd.session, &touches, clock_boot_ms());
 }
 
 static bool is_enabled(const struct group *g)
@@ -163,22 +177,36 @@ static bool is_wanted(const struct leases *l, uint64_t now_ms)
            consensus_applied(g->consensus) < store_applied(g->store) + BEHIND_MAX;
 }
 
-void leases_turn_end(struct leases *l)
+static void beat_mounts(struct leases *l, bool wanted, uint64_t now_ms)
+{
+    const struct group *g = l->group;
+    uint64_t until = wanted && leases_held(l) ? consensus_lease_until(g->consensus) : 0;
+
+    if (until > now_ms + MOUNT_LEASE_MS)
+        until = now_ms + MOUNT_LEASE_MS;
+    mounts_beat(g->mounts, store_level(g->store) >= LEASE_LEVEL, until, store_applied(g->store), now_ms);
+}
+
+uint64_t leases_turn_end(struct leases *l)
 {
     struct group *g = l->group;
-    uint64_t accepted, now = clock_boot_ms();
-    bool want;
+    uint64_t accepted, bound, until, now = clock_boot_ms();
+    bool wanted, want;
 
     if (!consensus_started(g->consensus))
-        return;
-    want = is_wanted(l, now);
+        return UINT64_MAX;
+    /* What mounts have counts for a while longer. */
+    wanted = is_wanted(l, now);
+    want = wanted || (l->wanted && mounts_until(g->mounts) > now);
     if (want != l->wanted) {
         l->wanted = want;
         leases_reset(l);
         consensus_want_lease(g->consensus, want);
     }
-    if (!want)
-        return;
+    if (!want) {
+        beat_mounts(l, false, now);
+        return UINT64_MAX;
+    }
     if (l->term != consensus_term(g->consensus)) {
         leases_reset(l);
         l->term = consensus_term(g->consensus);
@@ -193,7 +221,11 @@ void leases_turn_end(struct leases *l)
     }
     if (l->looked < accepted)
         group_turn_again(g);
-    consensus_invalidated(g->consensus, l->looked);
+    bound = mounts_bound(g->mounts, now);
+    consensus_invalidated(g->consensus, bound < l->looked ? bound : l->looked);
+    beat_mounts(l, wanted, now);
+    until = mounts_until(g->mounts);
+    return bound < l->looked && until > now ? until - now : UINT64_MAX;
 }
 
 void leases_beat(struct leases *l, uint64_t now_ms)

@@ -26,8 +26,12 @@ bool leases_current(struct leases *l);
 bool leases_held(const struct leases *l);
 /* What is accepted and not applied; for touch_on() and its like while leases_current(). */
 const struct touch_list *leases_touches(const struct leases *l);
+/* Entries up to there may be visible elsewhere: only for those may an answer wait. For what is behind, mounts
+ * are still to be heard, who may wait for the answer. */
+uint64_t leases_forgotten(const struct leases *l);
 /* Looks at what was accepted in this turn; before consensus_turn_end(), which tells the leader. */
-void leases_turn_end(struct leases *l);
+uint64_t
+leases_turn_end(struct leases *l); /* when it wants another turn, ms from now; UINT64_MAX: whenever */
 void leases_beat(struct leases *l, uint64_t now_ms);
 void leases_applied(struct leases *l, uint64_t index);
 /* The state is another one: what was looked at is looked at again. */

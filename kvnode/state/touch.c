@@ -392,9 +392,12 @@ uint64_t touch_on_move(const struct touch_list *l, uint64_t upto)
     return 0;
 }
 
-uint64_t touch_newest(const struct touch_list *l)
+uint64_t touch_newest(const struct touch_list *l, uint64_t upto)
 {
-    return l->n > 0 ? at(l, l->n - 1)->index : 0;
+    for (size_t i = l->n; i > 0; i--)
+        if (at(l, i - 1)->index <= upto)
+            return at(l, i - 1)->index;
+    return 0;
 }
 
 size_t touch_count(const struct touch_list *l)

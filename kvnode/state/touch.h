@@ -68,8 +68,8 @@ uint64_t touch_on_path(const struct touch_list *l, const struct store *s, const 
 /* The newest one, at most `upto`, that may move something, a directory too: then what was opened by its
  * number may have come there by a path that leads elsewhere. */
 uint64_t touch_on_move(const struct touch_list *l, uint64_t upto);
-/* The newest of all that are not applied; 0: none. */
-uint64_t touch_newest(const struct touch_list *l);
+/* The newest of all, at most `upto`, that are not applied; 0: none. */
+uint64_t touch_newest(const struct touch_list *l, uint64_t upto);
 size_t touch_count(const struct touch_list *l);
 
 #endif

@@ -251,6 +251,10 @@ static const struct layout_field locks_answer_fields[] = {
 };
 static const struct layout locks_answer = LAYOUT(NULL, page_answer, locks_answer_fields);
 
+static const struct layout_field invalidated_request_fields[] = {{FIELD(invalidated_request, number)}};
+static const struct layout invalidated_request =
+    LAYOUT(NULL, invalidated_request, invalidated_request_fields);
+
 static const struct body bodies[MESSAGE_REQUEST_COUNT] = {
     [MESSAGE_HELLO] = {"HELLO", &hello_request, &hello_answer},
     [MESSAGE_WRITE] = {"WRITE", &write_request, &command_result_layout},
@@ -278,6 +282,8 @@ static const struct body bodies[MESSAGE_REQUEST_COUNT] = {
     [MESSAGE_VERSION_XATTRS] = {"VERSION_XATTRS", &version_xattrs_request, &xattrs_answer},
     [MESSAGE_RESERVE] = {"RESERVE", &reserve_request, &reserve_answer},
     [MESSAGE_LOCKS] = {"LOCKS", &locks_request, &locks_answer},
+    [MESSAGE_LEASED] = {"LEASED", &nothing, &nothing},
+    [MESSAGE_INVALIDATED] = {"INVALIDATED", &invalidated_request, &nothing},
 };
 
 const struct body *body_of(uint8_t type)

@@ -173,6 +173,10 @@ struct reserve_request {
     uint64_t held, least, wanted;
 };
 
+struct invalidated_request {
+    uint64_t number;
+};
+
 struct close_request {
     uint64_t ino;
 };
@@ -244,6 +248,7 @@ union request_body {
     struct xattr_request getxattr;
     struct version_xattrs_request version_xattrs;
     struct locks_request locks;
+    struct invalidated_request invalidated;
 };
 
 union answer_body {

@@ -132,3 +132,47 @@ const char *version_row_op(const struct version_row *r)
 {
     return r->restored != 0 ? "restore" : command_op_name(r->op);
 }
+
+void inval_encode(struct buffer *b, const struct inval *i)
+{
+    buffer_put_u64(b, i->number);
+    buffer_put_u64(b, i->index);
+    buffer_put_u64(b, i->session);
+    buffer_put_u8(b, i->all);
+    buffer_put_u8(b, i->n);
+    for (unsigned k = 0; k < i->n; k++) {
+        buffer_put_u64(b, i->of[k].ino);
+        buffer_put_u8(b, i->of[k].what);
+    }
+}
+
+int inval_decode(struct cursor *c, struct inval *out)
+{
+    out->number = cursor_u64(c);
+    out->index = cursor_u64(c);
+    out->session = cursor_u64(c);
+    out->all = cursor_u8(c);
+    out->n = cursor_u8(c);
+    if (out->n > INVAL_MAX)
+        return KV_E_PROTOCOL;
+    for (unsigned k = 0; k < out->n; k++) {
+        out->of[k].ino = cursor_u64(c);
+        out->of[k].what = cursor_u8(c);
+    }
+    return c->failed ? KV_E_PROTOCOL : KV_OK;
+}
+
+void beat_encode(struct buffer *b, const struct beat *beat)
+{
+    buffer_put_u64(b, beat->until_ms);
+    buffer_put_u64(b, beat->applied);
+    buffer_put_u8(b, beat->in_force);
+}
+
+int beat_decode(struct cursor *c, struct beat *out)
+{
+    out->until_ms = cursor_u64(c);
+    out->applied = cursor_u64(c);
+    out->in_force = cursor_u8(c);
+    return c->failed ? KV_E_PROTOCOL : KV_OK;
+}

@@ -64,8 +64,11 @@
  * RESERVE   u64 held, u64 least, u64 wanted
  *           → u64 granted (room for what the client will publish, kvnode/group/reserve.h; granted < least: there
  *             is none. It ends with the connection)
+ * LEASED    → (the client caches answers: from here on INVAL and BEAT frames come, with the request's id, for as
+ *             long as the connection lives)
+ * INVALIDATED u64 number → (what that INVAL and those before it name is forgotten)
  *
- * An EVENT is an event, see below. What the words above stand for:
+ * An EVENT is an event, an INVAL an inval, a BEAT a beat, see below. What the words above stand for:
  *
  * at             u8 (enum read_at)
  * attr           u64 ino, u8 type, u16 mode, u32 uid, u32 gid, u32 nlink, u64 size, u64 mtime_ns, u64 ctime_ns,
@@ -80,6 +83,8 @@
  *                u32 pid, string node
  * event          u64 revision, u64 wall_ns, u64 session, u64 seq, u8 kind, u8 op, u8 last, u64 ino, u64 parent,
  *                u64 new_parent, u64 base_revision, string name, string new_name, attr
+ * inval          u64 number, u64 index, u64 session, u8 all, u8 n, n × (u64 ino, u8 what)
+ * beat           u64 until_ms, u64 applied, u8 in_force
  */
 /* clang-format on */
 #ifndef KVFS_SYNC_WIRE_MESSAGE_H
@@ -121,9 +126,13 @@ enum message_type {
     MESSAGE_LISTXATTR = 24,
     MESSAGE_VERSION_XATTRS = 25,
     MESSAGE_LOCKS = 26,
+    MESSAGE_LEASED = 27,
+    MESSAGE_INVALIDATED = 28,
     MESSAGE_REQUEST_COUNT,
     MESSAGE_ANSWER = 64,
     MESSAGE_EVENT = 65,
+    MESSAGE_INVAL = 66,
+    MESSAGE_BEAT = 67,
 };
 
 enum client_kind { CLIENT_ADMIN = 1, CLIENT_MOUNT = 2 };
@@ -168,6 +177,39 @@ extern const struct layout event_layout;
 void event_encode(struct buffer *b, const struct event *e, uint16_t protocol);
 /* The form of MESSAGE_PROTOCOL. 0 or KV_E_PROTOCOL; names borrow from the cursor's bytes. */
 int event_decode(struct cursor *c, struct event *e_out);
+
+/* To a client that caches (LEASED), before any answer that is right only with the command: it is in the log
+ * at index, and may change these when it is applied. They are to be forgotten, and no answer about them kept
+ * before index is applied; the node hears of it by INVALIDATED. */
+#define INVAL_MAX 8
+enum inval_what {
+    INVAL_ATTR = 1,  /* what stat(2) says of it */
+    INVAL_DATA = 2,  /* its content */
+    INVAL_NAMES = 4, /* which names are in it, and what they stand for */
+};
+struct inval {
+    uint64_t number; /* counts from 1 on a connection */
+    uint64_t index, session;
+    uint8_t all; /* everything: then n is 0 */
+    uint8_t n;
+    struct {
+        uint64_t ino;
+        uint8_t what; /* enum inval_what */
+    } of[INVAL_MAX];
+};
+void inval_encode(struct buffer *b, const struct inval *i);
+/* 0 or KV_E_PROTOCOL. What follows is ignored. */
+int inval_decode(struct cursor *c, struct inval *out);
+
+/* To the same: what it caches is right until then, and what is applied here. */
+struct beat {
+    uint64_t until_ms; /* CLOCK_BOOTTIME of this machine, ms; 0, or past: nothing may be cached */
+    uint64_t applied;
+    uint8_t
+        in_force; /* 0: the cluster knows no read leases yet (feature level 1): caches follow the events */
+};
+void beat_encode(struct buffer *b, const struct beat *beat);
+int beat_decode(struct cursor *c, struct beat *out);
 
 /* A row of a key's history. */
 struct version_row {

@@ -157,7 +157,8 @@ static void read_at(struct host *h, struct request *r)
     r->leased = true;
     if (options.plant != PLANT_NO_WAIT) {
         op_path(r->op, r->op->a, path);
-        index = touch_on_path(leases_touches(g->leases), g->store, path, strlen(path), UINT64_MAX);
+        index = touch_on_path(leases_touches(g->leases), g->store, path, strlen(path),
+                              leases_forgotten(g->leases));
     }
     reads_start_behind(g->reads, index, on_readable, r);
 }

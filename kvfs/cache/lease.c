@@ -1,0 +1,198 @@
+#include "kvfs/cache/lease.h"
+
+#include <string.h>
+
+#include "kvfs/cache/cache.h"
+#include "sync/base/clock.h"
+#include "sync/base/hash.h"
+
+/* Between the moment at which this process looks at the clock and that at which the kernel counts from, and
+ * what the kernel's own clock rounds up. */
+#define MARGIN_MS 15
+
+static bool in_force(const struct cache *cache)
+{
+    return cache->hub->uplink.caches;
+}
+
+void lease_begin(struct cache *cache)
+{
+    struct lease *l = &cache->lease;
+
+    l->until_ms = 0;
+    l->number = l->answered = 0;
+    l->n = 0;
+    l->all_until = 0;
+}
+
+/* ---- what is pending ---- */
+
+void lease_applied(struct cache *cache, uint64_t index)
+{
+    struct lease *l = &cache->lease;
+    unsigned n = 0;
+
+    if (index > l->applied)
+        l->applied = index;
+    while (n < l->n && l->pending[n].index <= l->applied)
+        n++;
+    if (n > 0) {
+        memmove(l->pending, l->pending + n, (l->n - n) * sizeof *l->pending);
+        l->n -= n;
+    }
+}
+
+static void pend(struct lease *l, const struct inval *inval)
+{
+    if (inval->all || l->n == LEASE_PENDING_MAX)
+        l->all_until = inval->index > l->all_until ? inval->index : l->all_until;
+    else
+        l->pending[l->n++] = *inval;
+}
+
+static bool is_pending(const struct lease *l, uint64_t ino, uint8_t what)
+{
+    if (l->all_until > l->applied)
+        return true;
+    for (unsigned i = 0; i < l->n; i++)
+        for (unsigned k = 0; k < l->pending[i].n; k++)
+            if (l->pending[i].of[k].ino == ino && (l->pending[i].of[k].what & what) != 0)
+                return true;
+    return false;
+}
+
+bool lease_data_is_pending(const struct cache *cache, uint64_t ino)
+{
+    return in_force(cache) && is_pending(&cache->lease, ino, INVAL_DATA);
+}
+
+/* ---- what comes ---- */
+
+/* Names are dropped all at once. One that comes needs it only where the kernel knows that it is missing; one
+ * that goes, or gets another inode, comes with the inode that it had. */
+static bool drops_names(struct cache *cache, const struct inval *inval)
+{
+    bool names = false, known = false;
+
+    for (unsigned i = 0; i < inval->n; i++) {
+        struct kernel_inode *inode = kernel_inode_find(cache, inval->of[i].ino);
+
+        if ((inval->of[i].what & INVAL_NAMES) == 0) {
+            known = known || (inode != NULL && inode->nlookup > 0);
+            continue;
+        }
+        names = true;
+        known = known || (inode != NULL && inode->negatives);
+        if (inode != NULL)
+            inode->negatives = false;
+    }
+    return names && known;
+}
+
+void lease_inval(struct cache *cache, const struct inval *inval)
+{
+    const struct uplink *u = &cache->hub->uplink;
+    bool own = inval->session != 0 && inval->session == u->session;
+    struct inval kept = *inval;
+
+    /* What this mount publishes the kernel has already (event.c). */
+    for (unsigned i = 0; own && i < kept.n; i++)
+        kept.of[i].what &= (uint8_t)~INVAL_DATA;
+    pend(&cache->lease, &kept);
+    lease_applied(cache, 0);
+    if (inval->all)
+        notifier_drop_all(cache);
+    else if (drops_names(cache, &kept) && cache->entry_timeout > 0)
+        names_all_wrong(cache);
+    for (unsigned i = 0; i < kept.n; i++) {
+        struct kernel_inode *inode = kernel_inode_find(cache, kept.of[i].ino);
+
+        if (inode != NULL && (kept.of[i].what & (INVAL_ATTR | INVAL_DATA)) != 0)
+            notifier_inval(cache, inode, (kept.of[i].what & INVAL_DATA) != 0);
+    }
+    cache->lease.number = inval->number;
+    notifier_wake(cache);
+}
+
+void lease_beat(struct cache *cache, const struct beat *beat)
+{
+    struct lease *l = &cache->lease;
+    struct uplink *u = &cache->hub->uplink;
+
+    lease_applied(cache, beat->applied);
+    if (u->caches != (beat->in_force != 0)) {
+        u->caches = beat->in_force != 0;
+        notifier_drop_all(cache); /* it was kept by other rules */
+    }
+    if (beat->until_ms > l->until_ms)
+        l->until_ms = beat->until_ms;
+}
+
+/* ---- what is kept ---- */
+
+static double left_s(struct cache *cache)
+{
+    uint64_t now = clock_boot_ms();
+
+    if (cache->lease.until_ms <= now + MARGIN_MS)
+        return 0;
+    cache->lease.held = true;
+    return (double)(cache->lease.until_ms - now - MARGIN_MS) / 1000;
+}
+
+double lease_attr_s(struct cache *cache, uint64_t ino)
+{
+    const struct kernel_inode *inode;
+
+    if (!in_force(cache))
+        return TIMEOUT_LONG;
+    inode = kernel_inode_find(cache, ino);
+    if (is_pending(&cache->lease, ino, INVAL_ATTR | INVAL_DATA | INVAL_NAMES) ||
+        (inode != NULL && inode->parent != 0 && is_pending(&cache->lease, inode->parent, INVAL_NAMES)))
+        return 0;
+    return left_s(cache);
+}
+
+double lease_names_s(struct cache *cache, uint64_t directory)
+{
+    if (cache->entry_timeout == 0 || !in_force(cache))
+        return cache->entry_timeout;
+    return is_pending(&cache->lease, directory, INVAL_NAMES) ? 0 : left_s(cache);
+}
+
+double lease_miss_s(struct cache *cache, struct kernel_inode *directory, const char *name)
+{
+    uint64_t hash, *place;
+    double s, most;
+
+    if (!in_force(cache))
+        return names_told_missing(cache, directory, name);
+    s = lease_names_s(cache, directory->ino);
+    hash = XXH3_64bits_withSeed(name, strlen(name), directory->ino);
+    place = &cache->lease.misses[hash % LEASE_MISSES];
+    if (*place != hash || s <= 0) {
+        *place = hash;
+        return 0;
+    }
+    most = names_told_missing(cache, directory, name);
+    return s < most ? s : most;
+}
+
+void lease_given(struct cache *cache, uint64_t asked_ms)
+{
+    if (in_force(cache) && clock_boot_ms() - asked_ms >= MARGIN_MS)
+        notifier_drop_all(cache);
+}
+
+void lease_tick(struct cache *cache, uint64_t now_ms)
+{
+    if (!cache->lease.held || !in_force(cache) || now_ms < cache->lease.until_ms)
+        return;
+    cache->lease.held = false;
+    notifier_drop_all(cache);
+}
+
+uint64_t lease_unanswered(const struct cache *cache)
+{
+    return cache->lease.number > cache->lease.answered ? cache->lease.number : 0;
+}
