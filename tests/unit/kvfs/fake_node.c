@@ -186,6 +186,9 @@ static bool on_frame(struct fake_node *n, int fd, const struct frame *frame)
     case MESSAGE_SETTINGS:
         out.admin.json = bytes_text(n->settings != NULL ? n->settings : "");
         break;
+    case MESSAGE_LEASED: /* as one of an earlier version */
+        send_answer(fd, frame, KV_E_NOTSUP, NULL);
+        return true;
     case MESSAGE_OPEN:
         trace(n, 'O');
         break;

@@ -160,7 +160,7 @@ static void refuses_bad_values(void **state)
                                         "kvfs n1 /mnt -o timeout=soon",
                                         "kvfs n1 /mnt -o commit=-1",
                                         "kvfs n1 /mnt -o versions=some",
-                                        "kvfs n1 /mnt -o read=strict",
+                                        "kvfs n1 /mnt -o read=loose",
                                         "kvfs n1 /mnt -o umask=9",
                                         "kvfs n1 /mnt -o uid=-1",
                                         "kvfs n1 /mnt -o retry=",
