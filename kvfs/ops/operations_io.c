@@ -624,7 +624,7 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset, stru
     } else if (!file_needs_node(f, call->copy.from_offset, call->copy.size)) {
         take_copied(call, f, f->attr.size, NULL, 0);
     } else {
-        const union request_body request = {.read = {.at = READ_LOCAL,
+        const union request_body request = {.read = {.at = uplink_read_at(call->hub),
                                                      .ino = call->copy.from,
                                                      .offset = call->copy.from_offset,
                                                      .length = (uint32_t)call->copy.size}};

@@ -135,8 +135,9 @@ void op_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, size_t size)
     if (call != NULL && !call_name(call, name)) {
         call_error(call, ENOMEM);
     } else if (call != NULL) {
-        const union request_body request = {
-            .getxattr = {.at = READ_LOCAL, .ino = hub_ino(&fs->hub, node), .name = bytes_text(name)}};
+        const union request_body request = {.getxattr = {.at = uplink_read_at(&fs->hub),
+                                                         .ino = hub_ino(&fs->hub, node),
+                                                         .name = bytes_text(name)}};
 
         call->ino = request.getxattr.ino;
         call->getxattr.size = size;
