@@ -1,0 +1,85 @@
+#!/bin/sh
+# Mounts with read=strict: what one shows is what the others have just done, by stat, by missing names and by
+# listings, not only by open.
+set -u
+# shellcheck source=/dev/null
+. "$(dirname "$0")/lib.sh"
+
+is_mounted() { awk -v m="$1" '$5 == m { f = 1 } END { exit !f }' /proc/self/mountinfo; }
+other=${NODES#*,}
+X=$BASE/x Y=$BASE/y
+mkdir "$X" "$Y"
+succeeds "a strict mount" "$KVFS" "$NODES" "$X" -o "read=strict,log=$BASE/x.log"
+"$KVFS" -f "$other" "$Y" -o "read=strict,log=$BASE/y.log" &
+stopped=$!
+succeeds "another, of another node" within 20 is_mounted "$Y"
+is_leased() { echo x >"$X/warm" && cat "$Y/warm" && [ "$("$KVNODE" status --json | grep -c '"lease":true')" = 1 ]; }
+succeeds "nodes that are read from hold leases" within 20 is_leased
+
+cat >"$BASE/strict.py" <<'END'
+import os, sys, threading
+x, y, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
+wrong = {"size": 0, "missing": 0, "there": 0, "listed": 0, "moved": 0, "content": 0}
+
+def there(path):
+    try:
+        os.stat(path)
+        return True
+    except FileNotFoundError:
+        return False
+
+stop = False
+def looks():  # so that both kernels know as much as they may
+    while not stop:
+        for d in (x, y):
+            there(d + "/a"); there(d + "/b"); there(d + "/r"); os.listdir(d + "/d")
+
+os.mkdir(x + "/d")
+open(x + "/r", "w").close()
+looker = threading.Thread(target=looks)
+looker.start()
+for i in range(rounds):
+    a, b = (x, y) if i % 2 == 0 else (y, x)
+    os.stat(b + "/r")
+    with open(a + "/r", "w") as f:
+        f.write("%d " % i * (i % 50 + 1))
+    wrong["size"] += os.stat(b + "/r").st_size != len("%d " % i) * (i % 50 + 1)
+    wrong["content"] += open(b + "/r").read() != "%d " % i * (i % 50 + 1)
+    there(b + "/a"), there(b + "/a")
+    open(a + "/a", "w").close()
+    wrong["missing"] += not there(b + "/a")
+    os.rename(a + "/a", a + "/b")
+    wrong["moved"] += there(b + "/a") or not there(b + "/b")
+    os.unlink(a + "/b")
+    wrong["there"] += there(b + "/b")
+    open(a + "/d/%d" % i, "w").close()
+    wrong["listed"] += str(i) not in os.listdir(b + "/d")
+stop = True
+looker.join()
+print(" ".join("%s:%d" % kv for kv in wrong.items()))
+END
+is "nothing is shown that is not so any more" "size:0 missing:0 there:0 listed:0 moved:0 content:0" \
+    "$(python3 "$BASE/strict.py" "$X" "$Y" 100 2>&1 | tail -n 1)"
+
+# One that has stopped holds writers up once, and shortly.
+stat "$Y/r" >/dev/null
+kill -STOP $stopped
+slowest() {
+    python3 - "$X" <<'END'
+import os, sys, time
+slow = []
+for i in range(20):
+    t = time.monotonic()
+    with open(sys.argv[1] + "/r", "w") as f:
+        f.write("late")
+    slow.append(time.monotonic() - t)
+print("once" if sum(1 for s in slow if s > 0.5) <= 1 else slow)
+END
+}
+is "a stopped mount holds writers up at most once" "once" "$(slowest)"
+kill -CONT $stopped
+is "and shows what was written meanwhile" "late" "$(cat "$Y/r")"
+is "by stat, too" "4" "$(stat -c %s "$Y/r")"
+succeeds "unmount" umount "$X"
+succeeds "unmount the other" umount "$Y"
+plan
