@@ -3,7 +3,9 @@
  * the notifier's thread sends behind the notifications. So nothing that the kernel has is ever older than
  * what somebody was told of, and nothing is kept
  *   - for longer than the BEAT says: whoever stops this process, or its node, finds the kernel asking again
- * soon;
+ * soon.
+ *     That is true of names and attributes; pages have no such time: while this process does not run, an open
+ *     descriptor shows what it has read;
  *   - of what a command may change that is not applied yet at the node.
  *
  * Where the cluster has no leases (feature level 1, an older node, read=local) the kernel keeps all until an

@@ -188,8 +188,9 @@ static void renew(struct files *files)
 static struct lock_request *request_new(struct files *files, fuse_req_t req, uint64_t serial,
                                         const struct lock_wish *wish)
 {
-    struct lock_request *r =
-        files->locks.n_requests < REQUESTS_MAX || req == NULL ? calloc(1, sizeof *r) : NULL;
+    /* Who unlocks makes room. */
+    bool may = files->locks.n_requests < REQUESTS_MAX || req == NULL || wish->mode == LOCK_NONE;
+    struct lock_request *r = may ? calloc(1, sizeof *r) : NULL;
 
     if (r == NULL) {
         if (req != NULL)
@@ -369,7 +370,7 @@ static void unwait(struct files *files, struct lock_request *r)
 
 static void ask_again(struct files *files, struct lock_request *r);
 
-static void on_asked(struct call *call, int code, const union answer_body *answer)
+static void on_asked(struct call *call, int code, const union answer_body *ignored)
 {
     struct files *files = call->hub->files;
     struct lock_request *r = request_of(call);
@@ -378,9 +379,21 @@ static void on_asked(struct call *call, int code, const union answer_body *answe
     call_end(call);
     if (r == NULL)
         return;
+    if (code == 0 && !has && r->ended && r->ended_code != 0) {
+        /* The wait of before has ended, and this asking has begun another. */
+        answer(r, call_errno(r->ended_code));
+        r->state = LOCK_QUEUED;
+        unwait(files, r);
+        renew(files);
+        return;
+    }
     if (code == 0 && !has && r->ended) {
         code = r->ended_code;
         has = code == 0;
+    }
+    if (r->restores && is_for_now(code)) {
+        renew(files);
+        return; /* lock_tick() */
     }
     if (r->restores) {
         finish(files, r, 0);

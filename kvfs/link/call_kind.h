@@ -85,7 +85,8 @@ struct call_open {
 
 struct call_read {
     uint64_t offset, fh;
-    size_t size; /* READ_LENGTH_MAX at most */
+    uint64_t answered; /* lease.answered when it was sent */
+    size_t size;       /* READ_LENGTH_MAX at most */
 };
 
 /* WRITE that has to wait: for room, or until the kernel has dropped pages that it makes wrong. */

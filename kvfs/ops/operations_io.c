@@ -26,6 +26,8 @@ static bool is_short(const struct call *call, const struct attr *attr, size_t le
     return len < call->read.size && len < left;
 }
 
+static void read_file(struct call *call);
+
 static void on_read(struct call *call, int code, const union answer_body *answer)
 {
     struct hub *hub = call->hub;
@@ -35,6 +37,11 @@ static void on_read(struct call *call, int code, const union answer_body *answer
 
     if (code != 0) {
         call_fail_inode(call, code);
+        return;
+    }
+    /* Sent before this mount let a change be shown, and answered as before it: then once more, behind it. */
+    if (lease_data_is_pending(hub->cache, call->ino) && hub->cache->lease.answered != call->read.answered) {
+        read_file(call);
         return;
     }
     a = &answer->read;
@@ -67,6 +74,7 @@ static void read_file(struct call *call)
                                                      .offset = call->read.offset,
                                                      .length = (uint32_t)call->read.size}};
 
+        call->read.answered = fs->cache.lease.answered;
         uplink_send(call, MESSAGE_READ, &request, on_read);
     }
 }

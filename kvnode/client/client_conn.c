@@ -75,6 +75,7 @@ static size_t answer_bound(const struct client_conn *c, uint8_t type, const unio
     case MESSAGE_READDIR:
     case MESSAGE_NAMES:
     case MESSAGE_LOG:
+    case MESSAGE_LOCKS:
         bound = FRAME_PAYLOAD_MAX;
         break;
     default:

@@ -351,6 +351,7 @@ static int read_get(struct client_conn *c, const union request_body *in, struct 
     return rv;
 }
 
+#define LOCK_ROW_MAX 256 /* encoded */
 /* Room that is left for the locks of one file. */
 #define LOCKS_ROOM (512 * 1024)
 
@@ -380,6 +381,10 @@ static void emit_lock(void *arg, const struct lock_row *row)
 
     if (!l->shown)
         return;
+    if (l->rows.len > FRAME_PAYLOAD_MAX - LOCK_ROW_MAX) { /* of one file there are not so many */
+        l->more = true;
+        return;
+    }
     lock_row_encode(&l->rows, row);
     l->n++;
 }

@@ -160,7 +160,9 @@ static int on_read(struct client_conn *c, const struct frame *frame, const union
         answer_read(c, frame->id, frame->type, in, KV_OK);
         return 0;
     }
-    leased = leases_current(group->leases);
+    /* Commands that change locks, or nothing, are not looked at before they are applied: those two are asked
+     * for. */
+    leased = frame->type != MESSAGE_LOCKS && frame->type != MESSAGE_BARRIER && leases_current(group->leases);
     if (leased)
         index = waits_for(c, frame->type, in);
     if (leased && index <= store_applied(group->store)) {

@@ -29,8 +29,10 @@ static int map(sqlite3_file *file, int region, int size, int extend, void volati
 
     /* EINVAL: an older kernel, or a region that is in the process's own memory. */
     if (code == SQLITE_OK && *out != NULL && extend && size > 0 &&
-        madvise((void *)*out, (size_t)size, MADV_POPULATE_WRITE) != 0 && errno != EINVAL)
-        return errno == ENOMEM ? SQLITE_IOERR_NOMEM : SQLITE_FULL;
+        madvise((void *)*out, (size_t)size, MADV_POPULATE_WRITE) != 0 && errno != EINVAL) {
+        code = errno == ENOMEM ? SQLITE_IOERR_NOMEM : SQLITE_FULL;
+        *out = NULL; /* SQLite would keep it, and not ask again */
+    }
     return code;
 }
 

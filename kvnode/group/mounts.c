@@ -12,6 +12,7 @@
 #define BEAT_MS 20          /* between two that only lengthen the time */
 #define APPLIED_MS 50       /* between two that only tell what is applied */
 #define LATE_MS 100         /* an INVAL is answered within this */
+#define FRESH_MS 20         /* or there is no more time until it is */
 #define SHUN_MS 1000        /* who was late is given no time for so long, then for twice as long */
 #define SHUN_MAX_MS 30000
 #define SHUN_FORGET_MS 60000
@@ -25,6 +26,8 @@ struct mount {
     struct stream *stream; /* borrowed */
     uint64_t request;
     uint64_t sent;           /* number of the last INVAL */
+    uint64_t everything;     /* of the last that was of everything */
+    uint64_t looked;         /* of what is under way up to there it had not heard when it came */
     struct told *unanswered; /* owned; a ring of UNANSWERED_MAX, or NULL: none yet */
     size_t head, n;
     bool lost;             /* there were too many: an INVAL of everything follows when he has answered */
@@ -96,8 +99,7 @@ struct mount *mounts_enter(struct mounts *m, struct stream *stream, uint64_t req
     TAILQ_INSERT_TAIL(&m->all, one, link);
     m->n++;
     one->lost = true; /* what is under way it has not heard of */
-    if (looked > m->looked)
-        m->looked = looked;
+    one->looked = looked;
     return one;
 }
 
@@ -209,14 +211,16 @@ void mounts_again(struct mounts *m, uint64_t applied)
 
 static bool may_have_time(const struct mount *one, uint64_t now_ms)
 {
+    const struct told *oldest = one->n > 0 ? told_at(one, 0) : NULL;
+
     return !one->lost && now_ms >= one->shunned_until_ms &&
-           (one->n == 0 || now_ms - told_at(one, 0)->sent_ms <= LATE_MS);
+           (oldest == NULL || (oldest->number > one->everything && now_ms - oldest->sent_ms <= FRESH_MS));
 }
 
 static void beat(struct mount *one, const struct beat *b, uint64_t now_ms)
 {
     bool more = b->until_ms > one->until_ms && (now_ms - one->beat_ms >= BEAT_MS || one->until_ms <= now_ms);
-    bool on = b->applied > one->applied && now_ms - one->beat_ms >= APPLIED_MS;
+    bool on = one->n == 0 && b->applied > one->applied && now_ms - one->beat_ms >= APPLIED_MS;
     struct buffer *out;
     size_t frame;
 
@@ -242,10 +246,12 @@ void mounts_beat(struct mounts *m, bool in_force, uint64_t until_ms, uint64_t ap
         struct beat b = {.until_ms = until_ms, .applied = applied, .in_force = in_force};
 
         if (one->lost && one->n == 0) {
-            struct inval everything = {.index = m->looked, .all = 1};
+            struct inval everything = {.index = one->looked > m->looked ? one->looked : m->looked, .all = 1};
 
             one->lost = false;
             send_inval(one, &everything, now_ms);
+            one->everything = one->sent;
+            told_at(one, 0)->index = one->lost_behind + 1; /* what it was told of last */
         }
         if (!may_have_time(one, now_ms))
             b.until_ms = one->until_ms;

@@ -416,6 +416,8 @@ static bool is_deadlock(struct lock_table *t, const struct lock_side *side, cons
         if (same_owner(&at, who))
             return true;
         TAILQ_FOREACH (w, &at.of->waits, in_session) {
+            if (t->looked_at++ >= DEADLOCK_LOOKS_MAX)
+                return false;
             if (w->kind == LOCK_OF_RANGE && w->who.owner == at.owner)
                 walk_to_holders(&walk, &w->file->sides[LOCK_OF_RANGE], &w->who, w->start, w->end, w->mode);
         }
@@ -454,11 +456,13 @@ void emit_waits(struct apply *ap)
     t->looked_at = 0;
 }
 
-static bool waits_elsewhere(const struct lock_who *who)
+static bool waits_elsewhere(struct lock_table *t, const struct lock_who *who)
 {
     const struct lock_wait *w;
 
     TAILQ_FOREACH (w, &who->of->waits, in_session) {
+        if (t->looked_at++ >= DEADLOCK_LOOKS_MAX)
+            return false;
         if (w->kind == LOCK_OF_RANGE && w->who.owner == who->owner)
             return true;
     }
@@ -472,7 +476,8 @@ static int end_deadlocks(struct store *s, struct lock_side *side)
     struct lock_wait *w, *next;
     int rv = 0;
 
-    for (w = TAILQ_FIRST(&side->waits); w != NULL && rv == 0; w = next) {
+    for (w = TAILQ_FIRST(&side->waits); w != NULL && rv == 0 && s->locks->looked_at < DEADLOCK_LOOKS_MAX;
+         w = next) {
         next = TAILQ_NEXT(w, in_side);
         if (!is_deadlock(s->locks, side, &w->who, w->start, w->end, w->mode))
             continue;
@@ -502,7 +507,7 @@ static int grant(struct store *s, struct lock_wait *w, bool *freed_out)
     if (rv < 0)
         return rv;
     wait_end(s, w);
-    return ranges && waits_elsewhere(&who) ? end_deadlocks(s, side) : 0;
+    return ranges && waits_elsewhere(s->locks, &who) ? end_deadlocks(s, side) : 0;
 }
 
 /* Something became free there. */
@@ -597,7 +602,10 @@ static int begin_wait(struct apply *ap, struct locked_file *f, const struct lock
 
     if (body->kind == LOCK_OF_RANGE && is_deadlock(ap->s->locks, side, who, start, end, mode))
         return KV_E_DEADLK;
-    if (f->n_waits >= LOCK_WAITS_FILE_MAX || is_full(ap->s, who->of, 1))
+    /* One that is granted may cut a range of its owner's in two, and so add two: a bound of its own, so that
+     * it can be waited for what is full. */
+    if (f->n_waits >= LOCK_WAITS_FILE_MAX || f->n_ranges + 2 * (f->n_waits + 1) > 2 * LOCKS_FILE_MAX ||
+        is_full(ap->s, who->of, 1))
         return KV_E_NOLCK;
     if (body->kind == LOCK_OF_FLOCK) {
         rv = set(ap->s, f, body->kind, who, start, end, LOCK_NONE);
@@ -640,6 +648,8 @@ static int lock(struct apply *ap, struct locked_file *f, const struct lock_who *
     if (lock_conflict(&f->sides[body->kind], who, start, end, mode, NULL) == NULL) {
         rv = set(ap->s, f, body->kind, who, start, end, mode);
         ap->result->created = rv == KV_OK;
+        if (rv == KV_OK && !whole && waits_elsewhere(ap->s->locks, who))
+            rv = end_deadlocks(ap->s, &f->sides[body->kind]);
         return rv;
     }
     if ((body->flags & LOCK_FLAG_WAIT) == 0)
@@ -732,9 +742,14 @@ uint32_t session_unlock(struct store *s, struct session *ss)
         struct locked_file *f = h->file;
         uint8_t kind = h->kind;
 
-        if (holder_set(s, h, 0, LOCK_RANGE_END, LOCK_NONE) < 0)
-            s->failed = true;
-        holder_put(h);
+        /* All that it has there, and then once those who wait. */
+        for (; h != NULL && h->file == f && h->kind == kind; h = TAILQ_FIRST(&of->holders)) {
+            if (holder_set(s, h, 0, LOCK_RANGE_END, LOCK_NONE) < 0) {
+                s->failed = true;
+                break;
+            }
+            holder_put(h);
+        }
         if (wake(s, f, kind) < 0)
             s->failed = true;
         locked_file_put(s->locks, f);

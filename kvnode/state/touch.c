@@ -158,8 +158,12 @@ static void touch_del(struct record *r, const struct store *s, const struct comm
     uint64_t parent;
     const struct inode *in = touch_path(r, s, body->path, body->path_len, &parent);
 
-    if (in == NULL || parent == 0)
+    if (parent == 0)
         return;
+    if (in == NULL) { /* it may come */
+        add(r, parent, TOUCH_NAMES | TOUCH_ATTR);
+        return;
+    }
     if (in->type == INODE_DIRECTORY && body->flags != 0) { /* with what comes to be below it */
         add_all(r);
         return;

@@ -22,7 +22,7 @@
 static const char *mounts[2];
 static int n_tests, n_failed, problems;
 
-static const char *at(int mount, const char *fmt, ...)
+__attribute__((format(printf, 2, 3))) static const char *at(int mount, const char *fmt, ...)
 {
     static char paths[8][1024];
     static int next;

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "kvnode/state/lock_internal.h"
 #include "kvnode/state/store_internal.h"
 #include "sync/base/lock_ranges.h"
 #include "tests/unit/store/place.h"
@@ -325,6 +326,50 @@ static void a_deadlock_that_a_grant_closes_ends_the_wait(void **state)
     assert_true(world_digest_is_right(w));
 }
 
+/* Owner 3 has two threads: one waits for 9, the other gets 10 at once, past owner 2, who waits for it and
+ * has 9. */
+static void a_deadlock_that_a_lock_had_at_once_closes_ends_the_wait(void **state)
+{
+    struct place *p = *state;
+    struct world *w = &p->w;
+    uint64_t s = w->session, of_two;
+    char expect[64];
+
+    assert_int_equal(take(w, s, 10, RANGE, 1, SHARED, 0, END), KV_OK);
+    assert_int_equal(take(w, s, 9, RANGE, 2, EXCLUSIVE, 0, END), KV_OK);
+    assert_int_equal(take(w, s, 10, RANGE, 2, EXCLUSIVE | WAIT, 0, END), KV_OK);
+    of_two = tickets;
+    assert_int_equal(take(w, s, 9, RANGE, 3, EXCLUSIVE | WAIT, 0, END), KV_OK);
+    assert_int_equal(take(w, s, 10, RANGE, 3, SHARED, 0, END), KV_OK);
+    snprintf(expect, sizeof expect, "%llu!%d", (unsigned long long)of_two, KV_E_DEADLK);
+    assert_string_equal(ended(w), expect);
+    assert_true(world_digest_is_right(w));
+}
+
+/* What is granted is not refused for want of room: who waits counts as what may come of it. */
+static void waits_count_as_the_ranges_that_come_of_them(void **state)
+{
+    struct place *p = *state;
+    struct world *w = &p->w;
+    unsigned refused = 0;
+    char nonce[17];
+
+    for (uint64_t i = 0; i < LOCKS_FILE_MAX; i++)
+        assert_int_equal(take(w, w->session, 9, RANGE, 1, EXCLUSIVE, 2 * i, 2 * i), KV_OK);
+    for (uint64_t round = 0; round < 8; round++) {
+        uint64_t other;
+
+        snprintf(nonce, sizeof nonce, "nonce %010u", (unsigned)round);
+        other = join(w, nonce);
+        for (uint64_t i = 0; i < LOCK_WAITS_FILE_MAX; i++)
+            refused += take(w, other, 9, RANGE, 10 + i, SHARED | WAIT, 2 * round, 2 * round) == KV_E_NOLCK;
+        assert_int_equal(leave(w, w->session, 9, RANGE, 1, 2 * round, 2 * round), KV_OK);
+    }
+    assert_in_range(refused, LOCK_WAITS_FILE_MAX, 8 * LOCK_WAITS_FILE_MAX);
+    assert_in_range(locked_file_find(w->s->locks, 9)->n_ranges, LOCKS_FILE_MAX, 2 * LOCKS_FILE_MAX);
+    assert_true(world_digest_is_right(w));
+}
+
 static void a_session_that_ends_leaves_nothing(void **state)
 {
     struct place *p = *state;
@@ -520,6 +565,8 @@ int main(void)
         OF_PLACE(who_waits_for_an_upgrade_of_flock_gives_up_what_he_had),
         OF_PLACE(a_deadlock_is_told_to_who_would_close_the_circle),
         OF_PLACE(a_deadlock_that_a_grant_closes_ends_the_wait),
+        OF_PLACE(a_deadlock_that_a_lock_had_at_once_closes_ends_the_wait),
+        OF_PLACE(waits_count_as_the_ranges_that_come_of_them),
         OF_PLACE(a_session_that_ends_leaves_nothing),
         OF_PLACE(who_is_silent_loses_his_locks_long_before_his_session),
         OF_PLACE(it_is_told_who_is_in_the_way),
