@@ -188,6 +188,17 @@ static uint64_t ino_of(const char *path)
     return answer.resolve.attr.ino;
 }
 
+/* A new cluster rises by itself, if nothing was written before. */
+static bool is_at_its_level(void *arg)
+{
+    char out[8192];
+
+    (void)arg;
+    return run_kvnode(cluster, 0, 2000, out, sizeof out,
+                      (const char *const[]){"config", "--cluster", NULL}) == 0 &&
+           strstr(out, "feature_level = 2") != NULL;
+}
+
 static int setup(void **state)
 {
     const struct cluster_options options = {.n = 1, .flags = {"node.socket_mode=0666"}};
@@ -202,6 +213,7 @@ static int setup(void **state)
     cluster = cluster_new(&options, &unavailable);
     if (cluster == NULL)
         return -1;
+    assert_true(await(10000, is_at_its_level, NULL));
     chmod(cluster->dir, 0711);
     caller_init(&root, cluster, 0);
     assert_int_equal(caller_register(&root, CALL_MS), 0);
