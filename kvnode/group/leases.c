@@ -15,7 +15,9 @@
 /* So long a mount caches behind the last BEAT, and holds writers up if it is gone. Less than the time after
  * which the leader takes this node for late, which would have it go without a lease for its mount's sake. */
 #define MOUNT_LEASE_MS 80
-#define LOOK_MAX 1024  /* entries looked at in a turn */
+#define LOOK_MAX 128   /* entries looked at in a turn: each is compared with those under way */
+#define CROWD_MAX 512  /* so many under way cost more than a lease saves */
+#define CROWD_MS 1000  /* then there is none for so long */
 #define BEHIND_MAX 512 /* entries not applied, beyond which no lease is asked for */
 
 /* Entries that were looked at and are not applied, by index: the touch list borrows their bytes, and the log
@@ -32,6 +34,7 @@ struct leases {
     uint64_t looked; /* up to here; held.n of them are behind what is applied */
     uint64_t term;   /* in which they were accepted */
     uint64_t read_ms;
+    uint64_t crowded_until_ms;
     bool wanted;
 };
 
@@ -172,8 +175,8 @@ static bool is_wanted(const struct leases *l, uint64_t now_ms)
 {
     struct group *g = l->group;
 
-    return is_enabled(g) && l->read_ms != 0 && now_ms - l->read_ms < IDLE_MS && group_serves(g) &&
-           !consensus_disk_full(g->consensus) &&
+    return is_enabled(g) && now_ms >= l->crowded_until_ms && l->read_ms != 0 &&
+           now_ms - l->read_ms < IDLE_MS && group_serves(g) && !consensus_disk_full(g->consensus) &&
            consensus_applied(g->consensus) < store_applied(g->store) + BEHIND_MAX;
 }
 
@@ -195,6 +198,8 @@ uint64_t leases_turn_end(struct leases *l)
 
     if (!consensus_started(g->consensus))
         return UINT64_MAX;
+    if (consensus_accepted(g->consensus) > store_applied(g->store) + CROWD_MAX)
+        l->crowded_until_ms = now + CROWD_MS;
     /* What mounts have counts for a while longer. */
     wanted = is_wanted(l, now);
     want = wanted || (l->wanted && mounts_until(g->mounts) > now);
