@@ -1,8 +1,10 @@
 #!/bin/bash
-# cp -a of a real tree into one mount is the same tree in another one.
+# cp -a of a real tree into one mount is the same tree in another one. KVFS_COPY_FROM=DIR: a larger one.
 # shellcheck source=tests/cluster/lib.sh
 . "$(dirname "$0")/lib.sh"
-source=/usr/include
+source=$work/include # of its own: nobody installs anything into it meanwhile
+cp -a "${KVFS_COPY_FROM:-/usr/include/linux}" "$source"
+ln -s kernel.h "$source/a link"
 up 3
 mount_at "$work/a" n1,n2,n3
 mount_at "$work/b" n3,n2,n1
