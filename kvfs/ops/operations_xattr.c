@@ -1,8 +1,8 @@
-/* Extended attributes. Those of user.* are the cluster's; user.kv.* are made up here, to read and not to
- * list, so that cp -a and rsync -X do not copy them. Other namespaces are refused as by a file system that
- * has none, which is what programs that copy go by: ACLs (system.posix_acl_*) would grant what no node knows
- * of, and security.* and trusted.* are one machine's. The kernel asks for security.* before every write: that
- * is answered without taking the lock. */
+/* Extended attributes. Those of user.* are the cluster's; user.kv.* are not listed, so that cp -a and rsync
+ * -X do not copy them, and made up here, to read, but for the two of a time to live (sync/wire/ttl.h). Other
+ * namespaces are refused as by a file system that has none, which is what programs that copy go by: ACLs
+ * (system.posix_acl_*) would grant what no node knows of, and security.* and trusted.* are one machine's. The
+ * kernel asks for security.* before every write: that is answered without taking the lock. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -13,6 +13,7 @@
 #include "kvfs/ops/operations.h"
 #include "kvfs/reply/reply.h"
 #include "sync/base/error.h"
+#include "sync/wire/ttl.h"
 #include "sync/wire/xattr.h"
 
 static bool is_user(const char *name)
@@ -23,6 +24,12 @@ static bool is_user(const char *name)
 static bool is_virtual(const char *name)
 {
     return strncmp(name, XATTR_VIRTUAL, strlen(XATTR_VIRTUAL)) == 0;
+}
+
+/* Those of user.kv.* that the cluster has, which the others are not. */
+static bool is_of_node(const char *name)
+{
+    return !is_virtual(name) || xattr_is_ttl(name, strlen(name)) || xattr_is_expires(name, strlen(name));
 }
 
 /* The call's name without the prefix. */
@@ -143,7 +150,7 @@ void op_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, size_t size)
         call->getxattr.size = size;
         if (virtual_is(node))
             virtual_xattrs(call, node);
-        else if (is_virtual(name))
+        else if (!is_of_node(name))
             send_virtual(call);
         else
             uplink_send(call, MESSAGE_GETXATTR, &request, on_xattr);
@@ -185,7 +192,7 @@ static void change(fuse_req_t req, fuse_ino_t node, enum command_op op, struct c
         fuse_reply_err(req, is_user(name) ? EINVAL : EOPNOTSUPP);
         return;
     }
-    if (virtual_is(node) || is_virtual(name)) {
+    if (virtual_is(node) || (is_virtual(name) && !xattr_is_ttl(name, strlen(name)))) {
         fuse_reply_err(req, virtual_is(node) ? EROFS : EPERM);
         return;
     }

@@ -8,9 +8,24 @@
 #include <string.h>
 
 #include "sync/base/error.h"
+#include "sync/wire/ttl.h"
 
-static void print(const struct admin *a, const struct value *v)
+/* Whatever else there is to say of the value does not fail for want of it. */
+static void add_ttl(struct request_link *l, const struct value *v, const char *attribute, const char *member,
+                    json_t *object)
 {
+    const union request_body body = {
+        .getxattr = {.at = request_at(l), .ino = v->ino, .name = bytes_text(attribute)}};
+    union answer_body answer;
+    if (v->ino != 0 && request_ask(l, MESSAGE_GETXATTR, &body, &answer) == 0)
+        json_object_set_new(
+            object, member,
+            json_stringn((const char *)answer.getxattr.value.data, answer.getxattr.value.len));
+}
+
+static void print(struct request_link *l, const struct value *v)
+{
+    const struct admin *a = l->admin;
     if (a->opt[OPT_JSON] == NULL) {
         if (v->data.len > 0)
             fwrite(v->data.data, 1, v->data.len, stdout);
@@ -22,6 +37,8 @@ static void print(const struct admin *a, const struct value *v)
                                "size", (json_int_t)v->data.len);
     json_set_bytes(object, "key", a->args[0], strlen(a->args[0]));
     json_set_bytes(object, "value", v->data.data, v->data.len);
+    add_ttl(l, v, XATTR_TTL, "ttl", object);
+    add_ttl(l, v, XATTR_EXPIRES, "expires", object);
     json_line(object);
 }
 
@@ -74,7 +91,7 @@ int verb_get(struct admin *a)
     int rc = version != 0 ? fetch_version(&l, key, version, &v)
                           : fetch_value(&l, key, a->opt[OPT_LOCAL] != NULL, &v);
     if (rc == 0)
-        print(a, &v);
+        print(&l, &v);
     else if (rc == KV_E_INVAL && version == 0 && has_no_value(&l, key))
         exit = EXIT_REFUSED;
     else

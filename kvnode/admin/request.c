@@ -484,8 +484,9 @@ int request_write(struct request_link *l, enum command_op op, const struct comma
     if (rc == 0 && l->session != 0)
         l->seq++;
     uint64_t seq = l->session != 0 ? l->seq : 0;
+    uint16_t flags = command_body_flags((uint8_t)op, body);
     if (rc == 0 && b.len <= l->node.part_size) {
-        rc = write_command(l, op, seq, 0, b.data, b.len, result_out);
+        rc = write_command(l, op, seq, flags, b.data, b.len, result_out);
         buffer_deinit(&b);
         return rc;
     }
@@ -515,8 +516,9 @@ int request_write(struct request_link *l, enum command_op op, const struct comma
         if (rc == 0) {
             struct buffer last = BUFFER_INIT;
             command_last_piece_encode(&last, part, 0, b.data + at, b.len - at);
-            rc = last.failed ? -ENOMEM
-                             : write_command(l, op, seq, COMMAND_PARTS, last.data, last.len, result_out);
+            rc = last.failed
+                     ? -ENOMEM
+                     : write_command(l, op, seq, flags | COMMAND_PARTS, last.data, last.len, result_out);
             buffer_deinit(&last);
             sent = rc != KV_E_PART;
         }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "sync/base/error.h"
+#include "sync/wire/ttl.h"
 
 /* Reads standard input to its end. 0, -EFBIG over the limit, -errno. */
 static int read_input(struct buffer *b, uint64_t limit)
@@ -32,12 +33,13 @@ static int read_input(struct buffer *b, uint64_t limit)
 }
 
 static int send_value(struct request_link *l, const char *key, const struct buffer *value, uint8_t flags,
-                      uint64_t if_version, struct command_result *result_out)
+                      uint64_t if_version, uint64_t ttl_ms, struct command_result *result_out)
 {
     const struct command_body body = {.path = (const uint8_t *)key,
                                       .path_len = strlen(key),
                                       .flags = flags,
                                       .version = if_version,
+                                      .ttl_ms = ttl_ms,
                                       .mode = 0644,
                                       .value = value->data,
                                       .value_len = value->len};
@@ -70,8 +72,14 @@ int verb_set(struct admin *a)
     const char *given = a->n_args > 1 ? a->args[1] : NULL;
     uint8_t flags = strcmp(a->verb->name, "upd") == 0 ? SET_MUST_EXIST : SET_PARENTS;
     uint64_t if_version = 0;
-    if (a->opt[OPT_TTL] != NULL)
-        return admin_usage(a, "--ttl is not offered by this version; nothing was written");
+    uint64_t ttl_ms = 0;
+    if (a->opt[OPT_TTL] != NULL) {
+        if (!ttl_parse(a->opt[OPT_TTL], strlen(a->opt[OPT_TTL]), &ttl_ms))
+            return admin_usage(
+                a, "--ttl %s: use a time such as 500ms, 90s, 10m, 36h or 7d, of ten years at most",
+                a->opt[OPT_TTL]);
+        flags |= SET_TTL;
+    }
     if (a->opt[OPT_IF_VERSION] != NULL) {
         if (!admin_parse_number(a->opt[OPT_IF_VERSION], 0, UINT64_MAX, &if_version))
             return admin_usage(a,
@@ -102,7 +110,7 @@ int verb_set(struct admin *a)
     } else {
         struct command_result result;
         request_restart_clock(&l); /* typing takes its time */
-        rc = send_value(&l, key, &value, flags, if_version, &result);
+        rc = send_value(&l, key, &value, flags, if_version, ttl_ms, &result);
         if (rc == KV_E_VERSION && l.detail[0] == '\0')
             snprintf(l.detail, sizeof l.detail, "it is %llu, not %llu",
                      (unsigned long long)result.base_version, (unsigned long long)if_version);

@@ -30,6 +30,7 @@ static int read_current(struct request_link *l, const char *key, bool local, str
         size = attr->size;
         v->version = attr->version;
         v->revision = attr->revision;
+        v->ino = attr->ino;
         if (answer.get.data.len == 0)
             break;
         request_restart_clock(l);

@@ -7,6 +7,7 @@
 struct value {
     struct buffer data; /* the owner calls buffer_deinit() */
     uint64_t version, revision;
+    uint64_t ino; /* of the current one */
 };
 
 /* The current value of a key. 0, KV_E_*, -errno. */

@@ -24,7 +24,7 @@ const struct admin_option admin_options[OPT_COUNT] = {
     [OPT_LOCAL] = {0, "local", NULL, "what this node has, without a leader too, however far behind it is"},
     [OPT_IF_VERSION] = {0, "if-version", "N",
                         "only if the current version is N (0: no such key); else exit 5"},
-    [OPT_TTL] = {0, "ttl", "TIME", "not offered by this version"},
+    [OPT_TTL] = {0, "ttl", "TIME", "the key goes when it was not written for so long (90s, 10m, 7d)"},
     [OPT_RECURSIVE] = {'r', "recursive", NULL, "directories with all that is in them"},
     [OPT_LONG] = {'l', "long", NULL, "mode, owner, size, time, version"},
     [OPT_RAW] = {0, "raw", NULL, "names byte for byte, on a terminal too"},
@@ -70,11 +70,15 @@ const uint64_t admin_global_options =
 const struct verb admin_verbs[] = {
     {"get", "KEY", "print the exact bytes of a value", KEYS, CLIENT | BIT(OPT_AT_VERSION) | BIT(OPT_LOCAL), 1,
      1, verb_get,
-     "With --version N an earlier version. --json gives value, or value_base64 when it is not UTF-8."},
+     "With --version N an earlier version. --json gives value, or value_base64 when it is not UTF-8, and "
+     "ttl and expires of what has a time to live."},
     {"set", "KEY [VALUE|-]", "write a value; missing directories are made", KEYS,
      CLIENT | BIT(OPT_IF_VERSION) | BIT(OPT_TTL), 1, 2, verb_set,
      "Without VALUE, or with -, the value is read from standard input. The exit status is 0 only when a "
-     "majority of the nodes has the value on disk."},
+     "majority of the nodes has the value on disk. With --ttl the key is deleted when it was neither written "
+     "nor touched for so long; time in which the cluster could not be written to does not count, and no "
+     "node's wall clock does. Without it a value stays, unless its directory has a default: setfattr -n "
+     "user.kv.ttl -v 10m DIRECTORY, on a mount."},
     {"upd", "KEY [VALUE|-]", "write a value of a key that exists", KEYS, CLIENT | BIT(OPT_IF_VERSION), 1, 2,
      verb_set, "As set, but a missing key is an error (exit 3)."},
     {"del", "KEY...", "delete keys; their history stays", KEYS, CLIENT | BIT(OPT_RECURSIVE), 1, 1000,

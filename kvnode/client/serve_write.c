@@ -152,6 +152,10 @@ int serve_write(struct client_conn *c, const struct frame *frame, const union re
         answer_code(c, frame->id, KV_E_PROTOCOL, "malformed command");
         return -EPROTO;
     }
+    if (cmd.op == COMMAND_EXPIRE) {
+        answer_code(c, frame->id, KV_E_PERM, "only nodes say what has expired");
+        return 0;
+    }
     if (is_of_locks(&cmd) && (cmd.session == 0 || (cmd.flags & COMMAND_PARTS) != 0)) {
         answer_code(c, frame->id, KV_E_INVAL, "locks need a session of the client's own, and come whole");
         return 0;

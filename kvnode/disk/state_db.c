@@ -22,7 +22,7 @@ static const char schema[] =
     "INTEGER, content_revision "
     "INTEGER,"
     " history INTEGER, fresh INTEGER, creation INTEGER, content INTEGER, chunks, xattr_size INTEGER,"
-    " xattr_digest INTEGER);"
+    " xattr_digest INTEGER, ttl INTEGER, expires INTEGER);"
     "CREATE TABLE entry(directory INTEGER, name TEXT, flags INTEGER, number INTEGER, ino INTEGER, past "
     "INTEGER,"
     " past_uid INTEGER, past_gid INTEGER, past_mode INTEGER,"
@@ -132,6 +132,7 @@ static const char *const upgrades[STATE_DB_USER_VERSION] = {
           "UPDATE owner SET program='" KVFS_VERSION "';" DROPPED_TABLE,
     [7] = LOCK_TABLE
     "ALTER TABLE inode ADD COLUMN xattr_size INTEGER; ALTER TABLE inode ADD COLUMN xattr_digest INTEGER;"
+    "ALTER TABLE inode ADD COLUMN ttl INTEGER; ALTER TABLE inode ADD COLUMN expires INTEGER;"
     "ALTER TABLE version ADD COLUMN xattr_size INTEGER;"
     "ALTER TABLE version ADD COLUMN xattr_digest INTEGER;",
 };

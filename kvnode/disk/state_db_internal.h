@@ -15,8 +15,8 @@
 #define INODE_COLUMNS                                                                                        \
     "ino, type, mode, uid, gid, size, mtime, ctime, atime, btime, version, revision, content_revision, "     \
     "history, "                                                                                              \
-    "fresh, creation, content, xattr_size, xattr_digest, chunks"
-#define INODE_CHUNKS 19 /* where `chunks` stands in it, from 0 */
+    "fresh, creation, content, xattr_size, xattr_digest, ttl, expires, chunks"
+#define INODE_CHUNKS 21 /* where `chunks` stands in it, from 0 */
 #define ENTRY_COLUMNS                                                                                        \
     "directory, name, flags, number, ino, past, past_uid, past_gid, past_mode, last_version, "               \
     "history_digest, aside_revision, aside_ms, "                                                             \

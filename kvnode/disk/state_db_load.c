@@ -131,7 +131,7 @@ static void add_inode(struct load *l, const struct inode *in)
 {
     struct inode_row row;
 
-    inode_row(in, &row);
+    inode_row(&l->s->ttls, in, &row);
     l->s->digest += inode_row_digest(&row);
 }
 
@@ -170,6 +170,11 @@ static int load_inode(struct load *l, const struct state_row *of_file)
     if (rv == 0 && row.fresh) {
         in->flags |= INODE_FRESH;
         in->c.creation = row.creation;
+    }
+    if (rv == 0 && row.ttl_ms > 0) {
+        ttl_put(l->s, in, row.ttl_ms, row.expires_ms);
+        if (l->s->failed)
+            rv = no_memory(l);
     }
     if (rv == 0)
         add_inode(l, in);

@@ -5,6 +5,7 @@
 
 #include "kvnode/disk/state_db_internal.h"
 #include "kvnode/state/xattrs.h"
+#include "sync/wire/ttl.h"
 #include "sync/base/digest.h"
 #include "sync/base/lock_ranges.h"
 
@@ -154,6 +155,16 @@ static void put_name(struct columns *c, const uint8_t *name, uint8_t len)
         bound(c, sqlite3_bind_text(c->st, c->at++, (const char *)name, len, SQLITE_TRANSIENT));
 }
 
+/* A file's has an end, a directory's has none, and nothing else has one. */
+static bool ttl_fits(const struct inode_row *row)
+{
+    if (row->ttl_ms == 0)
+        return row->expires_ms == 0;
+    return row->ttl_ms <= KV_TTL_MAX_MS && row->expires_ms <= INT64_MAX &&
+           (row->type == INODE_FILE ? row->expires_ms > 0
+                                    : row->type == INODE_DIRECTORY && row->expires_ms == 0);
+}
+
 bool inode_row_read(sqlite3_stmt *st, struct inode_row *row_out)
 {
     struct columns c = {.st = st};
@@ -180,7 +191,9 @@ bool inode_row_read(sqlite3_stmt *st, struct inode_row *row_out)
     xattr_size = get_number(&c);
     row_out->xattr_size = (uint32_t)xattr_size;
     row_out->xattr_digest = get_number(&c);
-    return xattr_size <= KV_XATTRS_MAX && type >= INODE_FILE && type <= INODE_SOCKET;
+    row_out->ttl_ms = get_number(&c);
+    row_out->expires_ms = get_number(&c);
+    return xattr_size <= KV_XATTRS_MAX && type >= INODE_FILE && type <= INODE_SOCKET && ttl_fits(row_out);
 }
 
 int inode_row_bind(sqlite3_stmt *st, const struct inode_row *row)
@@ -206,6 +219,8 @@ int inode_row_bind(sqlite3_stmt *st, const struct inode_row *row)
     put_number(&c, row->content_digest);
     put_optional(&c, row->xattr_size);
     put_optional(&c, row->xattr_digest);
+    put_optional(&c, row->ttl_ms);
+    put_optional(&c, row->expires_ms);
     return c.code;
 }
 

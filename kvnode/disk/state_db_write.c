@@ -49,7 +49,7 @@ static const char *const texts[ST_COUNT] = {
     [ST_COMMIT] = "COMMIT",
     [ST_CHUNK] = "REPLACE INTO chunk(id, checksum, data) VALUES(?,?,?)",
     [ST_CHUNK_GONE] = "DELETE FROM chunk WHERE id=?",
-    [ST_INODE] = "REPLACE INTO inode(" INODE_COLUMNS ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+    [ST_INODE] = "REPLACE INTO inode(" INODE_COLUMNS ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     [ST_INODE_GONE] = "DELETE FROM inode WHERE ino=?",
     [ST_ENTRY] = "REPLACE INTO entry(" ENTRY_COLUMNS ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     [ST_ENTRY_GONE] = "DELETE FROM entry WHERE directory=? AND name=?",

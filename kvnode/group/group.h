@@ -105,6 +105,7 @@ struct group {
     bool has_log;                 /* when it was opened */
     enum condition condition;     /* of the state; through group_condition() only */
     struct heal heal;
+    bool expiring;    /* an EXPIRE is under way; expiry.h */
     bool root_given;  /* the owner of a new cluster's root directory is settled */
     bool level_asked; /* a new cluster's feature level is being raised, or was: see level_beat() */
 };

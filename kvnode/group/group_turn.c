@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "kvnode/group/expiry.h"
 #include "kvnode/group/group.h"
 #include "kvnode/group/level.h"
 #include "kvnode/group/incoming.h"
@@ -238,6 +239,7 @@ void group_beat(struct group *g, uint64_t now_ms)
     give_root(g);
     level_beat(g);
     writes_beat(g->writes, now_ms);
+    expiry_beat(g);
     reads_beat(g->reads, now_ms);
     leases_beat(g->leases, now_ms);
     scrub_beat(g->scrub, now_ms);

@@ -303,7 +303,7 @@ static void batch_refused(struct writes *w)
     w->lost = true;
 }
 
-static uint64_t elapsed_now(const struct writes *w)
+uint64_t writes_elapsed_ms(const struct writes *w)
 {
     uint64_t stored = store_elapsed_ms(w->group->store);
     uint64_t mine = w->base_elapsed_ms + w->available_ms;
@@ -362,7 +362,7 @@ static bool propose(struct writes *w, uint64_t now)
     struct group *g = w->group;
     struct fair_item *items[SUBMIT_BATCH];
     struct entry *batch[SUBMIT_BATCH];
-    uint64_t elapsed = elapsed_now(w);
+    uint64_t elapsed = writes_elapsed_ms(w);
     size_t k = 0, i, large = 0;
     int rv;
 

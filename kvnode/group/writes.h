@@ -45,6 +45,9 @@ void writes_retry(struct writes *w, bool new_link);
 void writes_recheck(struct writes *w);
 /* Every heartbeat: deadlines, the elapsed clock of the leader. */
 void writes_beat(struct writes *w, uint64_t now_ms);
+/* The leader's clock of time in which the cluster could be written to (command.h), which commands bring to
+ * the store; on others the store's. */
+uint64_t writes_elapsed_ms(const struct writes *w);
 /* End of a turn: proposes what has gathered. When it wants another turn, ms from now; UINT64_MAX: whenever.
  */
 uint64_t writes_turn_end(struct writes *w);

@@ -106,8 +106,10 @@ void inode_attr(const struct inode *in, struct attr *attr_out)
     }
 }
 
-void inode_row(const struct inode *in, struct inode_row *row_out)
+void inode_row(const struct ttls *ttls, const struct inode *in, struct inode_row *row_out)
 {
+    const struct ttl *ttl = ttl_of(ttls, in);
+
     *row_out = (struct inode_row){
         .ino = in->ino,
         .type = in->type,
@@ -128,6 +130,8 @@ void inode_row(const struct inode *in, struct inode_row *row_out)
         .content_digest = in->content_digest,
         .xattr_size = xattrs_len(in->xattrs),
         .xattr_digest = xattrs_digest(in->xattrs),
+        .ttl_ms = ttl != NULL ? ttl->ttl_ms : 0,
+        .expires_ms = ttl != NULL && in->type == INODE_FILE ? ttl->expires_ms : 0,
     };
 }
 
@@ -135,7 +139,7 @@ void inode_begin(struct store *s, const struct inode *in)
 {
     struct inode_row row;
 
-    inode_row(in, &row);
+    inode_row(&s->ttls, in, &row);
     s->digest -= inode_row_digest(&row);
 }
 
@@ -143,7 +147,7 @@ void inode_end(struct store *s, struct inode *in)
 {
     struct inode_row row;
 
-    inode_row(in, &row);
+    inode_row(&s->ttls, in, &row);
     s->digest += inode_row_digest(&row);
     journal_inode(s->journal, in);
 }
@@ -201,6 +205,7 @@ void inode_remove(struct store *s, struct inode *in)
     struct value v = inode_value(in), none = {0};
 
     inode_begin(s, in);
+    ttl_drop(s, in);
     journal_inode_gone(s->journal, in);
     journal_chunks_gone(s->journal, &v, &none);
     if (in->xattrs != NULL)

@@ -39,13 +39,20 @@ struct journal {
     size_t n_chunks, cap_chunks;
     size_t chunk_bytes, part_bytes;
     uint64_t commands;
-    uint64_t sealed; /* index of the last batch */
+    uint64_t sealed;         /* index of the last batch */
+    const struct ttls *ttls; /* borrowed from the store */
     bool failed;
 };
 
 struct journal *journal_new(void)
 {
     return calloc(1, sizeof(struct journal));
+}
+
+void journal_store(struct journal *j, const struct store *s)
+{
+    if (j != NULL)
+        j->ttls = &s->ttls;
 }
 
 static void free_chunks(struct batch_chunk *chunks, size_t n)
@@ -361,7 +368,7 @@ static bool encode_inode(struct journal *j, void *item)
     struct value v = inode_value(in);
 
     in->dirty = 0;
-    inode_row(in, &row);
+    inode_row(j->ttls, in, &row);
     put_kind(j, RECORD_INODE);
     inode_row_encode(&j->records, &row);
     put_value(j, &v, in->xattrs, false);

@@ -6,6 +6,8 @@
 #include "kvnode/state/journal.h"
 #include "kvnode/state/store_internal.h"
 
+/* Whose rows it is about: once, right behind the making of both. */
+void journal_store(struct journal *j, const struct store *s);
 bool journal_failed(const struct journal *j);
 void journal_command(struct journal *j);
 

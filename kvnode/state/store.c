@@ -7,6 +7,7 @@
 
 #include "kvnode/state/journal_note.h"
 #include "kvnode/state/store_internal.h"
+#include "sync/wire/ttl.h"
 
 uint64_t store_new_ino(struct store *s)
 {
@@ -37,6 +38,7 @@ struct store *store_new(uint16_t group, struct journal *journal, const struct st
         return NULL;
     s->group = group;
     s->journal = journal;
+    journal_store(journal, s);
     if (events != NULL)
         s->events = *events;
     s->next_ino = KV_ROOT_INO + 1;
@@ -82,6 +84,7 @@ void store_free(struct store *s)
         free(pin);
     }
     store_spent_free(s);
+    free(s->ttls.heap);
     settings_deinit(&s->settings);
     free(s);
 }
@@ -235,6 +238,25 @@ int store_readlink(const struct store *s, uint64_t ino, struct buffer *out)
     return KV_OK;
 }
 
+static int ttl_text(const struct store *s, const struct inode *in, bool expires, struct buffer *out)
+{
+    const struct ttl *t = ttl_of(&s->ttls, in);
+    char text[TTL_TEXT_MAX] = "";
+    uint64_t left;
+
+    if (t == NULL || (expires && in->type != INODE_FILE))
+        return KV_E_NOATTR;
+    if (!expires) {
+        buffer_put_bytes(out, text, ttl_format(t->ttl_ms, text));
+        return KV_OK;
+    }
+    /* As of the last command: it comes later by what no command has told of yet, or the cluster cannot be
+     * written to. */
+    left = t->expires_ms > s->elapsed_ms ? t->expires_ms - s->elapsed_ms : 0;
+    buffer_put_bytes(out, text, ttl_format_end(s->wall_ns / 1000000 + left, text));
+    return KV_OK;
+}
+
 int store_getxattr(const struct store *s, uint64_t ino, const void *name, size_t name_len, struct buffer *out)
 {
     const struct inode *in = inode_find(s, ino);
@@ -243,6 +265,8 @@ int store_getxattr(const struct store *s, uint64_t ino, const void *name, size_t
 
     if (in == NULL)
         return KV_E_STALE;
+    if (xattr_is_ttl(name, name_len) || xattr_is_expires(name, name_len))
+        return ttl_text(s, in, xattr_is_expires(name, name_len), out);
     if (!xattrs_get(in->xattrs, &wanted, &value))
         return KV_E_NOATTR;
     buffer_put_bytes(out, value.data, value.len);

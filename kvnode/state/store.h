@@ -100,7 +100,8 @@ int store_read(const struct store *s, uint64_t ino, uint64_t offset, uint32_t le
 int store_read_removed(const struct store *s, const struct caller *who, uint64_t ino, uint64_t offset,
                        uint32_t len, struct attr *attr_out, struct buffer *out);
 int store_readlink(const struct store *s, uint64_t ino, struct buffer *out);
-/* Appends the value of an extended attribute; KV_E_NOATTR: there is none of that name. */
+/* Appends the value of an extended attribute; KV_E_NOATTR: there is none of that name. XATTR_TTL and
+ * XATTR_EXPIRES are among them (sync/wire/ttl.h), and are not listed. */
 int store_getxattr(const struct store *s, uint64_t ino, const void *name, size_t name_len,
                    struct buffer *out);
 /* Appends the names of all, each with a NUL behind it. */
@@ -178,6 +179,11 @@ int store_lock_test(const struct store *s, uint64_t session, uint64_t owner, uin
 void store_locks(const struct store *s, uint64_t from_ino, void *arg,
                  bool (*next_file)(void *arg, uint64_t ino),
                  void (*emit)(void *arg, const struct lock_row *row));
+
+/* What is to be expired at elapsed time now_ms (COMMAND_EXPIRE): appends (u64 ino, u64 revision) of such
+ * files to list, until they have EXPIRE_NAMES_MAX names or so. next_ms_out: when the next one is due;
+ * UINT64_MAX: no file has a time to live. Returns how many. */
+size_t store_expired(const struct store *s, uint64_t now_ms, struct buffer *list, uint64_t *next_ms_out);
 
 /* Settings in a fixed order: emit(name, value, default). See `kvnode config`. */
 void store_settings(const struct store *s, void *arg,

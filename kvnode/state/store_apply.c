@@ -98,6 +98,7 @@ static int (*const operations[COMMAND_OP_COUNT])(struct apply *ap) = {
     [COMMAND_SETXATTR] = apply_setxattr,
     [COMMAND_REMOVEXATTR] = apply_removexattr,
     [COMMAND_LINK] = apply_link,
+    [COMMAND_EXPIRE] = apply_expire,
 #ifdef KVFS_NEXT_LEVEL
     [COMMAND_NEXT] = apply_setting,
 #endif
@@ -119,6 +120,9 @@ static int execute(struct apply *ap, struct session *ss)
     }
     rv = command_body_decode(cmd->op, bytes, len, &body);
     ap->body = &body;
+    /* As before there was such a flag, and with the level that the header's asks for. */
+    if (cmd->op == COMMAND_SET && ((body.flags & SET_TTL) != 0) != ((cmd->flags & COMMAND_TTL) != 0))
+        rv = KV_E_PROTOCOL;
     if (rv == KV_OK)
         rv = operations[cmd->op](ap);
     if ((cmd->flags & COMMAND_PARTS) != 0)

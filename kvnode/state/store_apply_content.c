@@ -100,6 +100,8 @@ int apply_setattr(struct apply *ap)
         in->atime_ns = atime_ns;
         in->ctime_ns = now_ns(ap->s);
         in->revision = ap->index;
+        if ((body->valid & (SETATTR_MTIME_NOW | SETATTR_MTIME)) == SETATTR_MTIME_NOW)
+            ttl_renew(ap, in);
         rows_end(ap, in, &attributes);
         emit_name(ap, EVENT_ATTR, in->names, in);
     }
@@ -208,6 +210,26 @@ static void set_times(struct inode *in, const struct times *t)
     in->atime_ns = t->atime_ns;
 }
 
+/* A time to live belongs to the content; what was made only now has its own already. */
+static void written(struct apply *ap, struct inode *in, bool fresh)
+{
+    if (fresh && ap->body->ttl_ms == 0 && ttl_of(&ap->s->ttls, in) != NULL)
+        ttl_renew(ap, in);
+    else
+        ttl_written(ap, in, ap->body->ttl_ms);
+}
+
+/* The same content was written again. */
+static void written_again(struct apply *ap, struct inode *in)
+{
+    if (ttl_of(&ap->s->ttls, in) == NULL && ap->body->ttl_ms == 0 &&
+        ttl_of(&ap->s->ttls, in->names->dir->inode) == NULL)
+        return;
+    inode_begin(ap->s, in);
+    written(ap, in, (in->flags & INODE_FRESH) != 0);
+    inode_end(ap->s, in);
+}
+
 /* Gives in the new content if it is another than its own. Returns whether it was. */
 static bool take_content(struct apply *ap, struct inode *in, struct rewrite *r, bool replace,
                          const struct times *times, uint64_t restored)
@@ -215,6 +237,7 @@ static bool take_content(struct apply *ap, struct inode *in, struct rewrite *r, 
     struct note note = {.kind = NOTE_CONTENT, .restored = restored};
     uint64_t base_revision = in->content_revision;
     struct event e = {.kind = EVENT_CONTENT};
+    bool fresh = (in->flags & INODE_FRESH) != 0;
     struct dentry *d;
 
     if (r->same)
@@ -230,6 +253,7 @@ static bool take_content(struct apply *ap, struct inode *in, struct rewrite *r, 
     content_commit(ap, in, &r->draft, r->digest);
     set_times(in, times);
     in->revision = in->content_revision = ap->index;
+    written(ap, in, fresh);
     if (ap->cmd->uid != 0) {
         in->mode &= (uint16_t)~S_ISUID;
         if ((in->mode & S_IXGRP) != 0)
@@ -315,9 +339,12 @@ int apply_publish(struct apply *ap)
     if (rv != KV_OK)
         return rv;
     times = publication_times(ap, in, &r->sum);
-    if (!take_content(ap, in, r, replace, &times, 0) &&
-        (times.mtime_ns != in->mtime_ns || times.atime_ns != in->atime_ns))
-        take_times(ap, in, replace, &times);
+    if (!take_content(ap, in, r, replace, &times, 0)) {
+        if (r->sum.touched)
+            written_again(ap, in);
+        if (times.mtime_ns != in->mtime_ns || times.atime_ns != in->atime_ns)
+            take_times(ap, in, replace, &times);
+    }
     rewrite_deinit(r);
     inode_attr(in, &ap->result->attr);
     return KV_OK;
@@ -334,7 +361,8 @@ static int set_existing(struct apply *ap, struct inode *in)
 
     if (rv != KV_OK)
         return rv;
-    take_content(ap, in, r, false, &now, (body->flags & SET_RESTORE) != 0 ? body->from_version : 0);
+    if (!take_content(ap, in, r, false, &now, (body->flags & SET_RESTORE) != 0 ? body->from_version : 0))
+        written_again(ap, in);
     rewrite_deinit(r);
     return KV_OK;
 }
@@ -367,6 +395,7 @@ static int set_new(struct apply *ap, const struct walked *at, struct dentry **en
     if (rv < 0)
         goto out;
     content_commit(ap, in, &r->draft, r->digest);
+    ttl_written(ap, in, body->ttl_ms);
     note.restored = (body->flags & SET_RESTORE) != 0 ? body->from_version : 0;
     name_added(ap, in->names, &note);
     ap->result->created = 1;

@@ -77,6 +77,7 @@ int apply_create(struct apply *ap)
     if (rv < 0)
         return rv;
     in->flags |= INODE_FRESH;
+    ttl_written(ap, in, 0);
     name_added(ap, in->names, &content);
     ap->result->created = 1;
     inode_attr(in, &ap->result->attr);

@@ -5,6 +5,7 @@
 
 #include "kvnode/state/journal_note.h"
 #include "kvnode/state/store_internal.h"
+#include "sync/wire/ttl.h"
 
 /* As Linux asks for user.*: what has content or names only, and whoever may write there, which says
  * little of a directory with the sticky bit. */
@@ -84,6 +85,8 @@ int apply_setxattr(struct apply *ap)
     rv = check(ap, in);
     if (rv != KV_OK)
         return rv;
+    if (xattr_is_ttl(body->name, body->name_len))
+        return ttl_change(ap, in);
     has = xattrs_get(in->xattrs, &name, &before);
     if (has && (body->flags & XATTR_ADD) != 0)
         return KV_E_EXIST;
@@ -104,6 +107,8 @@ int apply_removexattr(struct apply *ap)
     rv = check(ap, in);
     if (rv != KV_OK)
         return rv;
+    if (xattr_is_ttl(name.data, name.len))
+        return ttl_change(ap, in);
     if (!xattrs_get(in->xattrs, &name, &before))
         return KV_E_NOATTR;
     return change(ap, in, NULL);

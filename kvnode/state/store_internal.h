@@ -51,6 +51,8 @@
 #define REMOVED_BYTES_MAX (64UL << 20)
 #define ASIDE_MS 10000 /* see store_history.c */
 #define INODE_NAMES_MAX 1000
+/* Names that one EXPIRE takes away: of no more files, once it were so many. */
+#define EXPIRE_NAMES_MAX 1000
 
 /* A hash table that grows moves everything in it, at once: a million names for 100 ms.
  * So those of inodes and dentries are many small ones, by the hash's upper bits; uthash
@@ -136,9 +138,24 @@ struct inode {
     uint32_t n_names;
     uint32_t uid, gid;
     uint32_t dirty; /* journal: 1 + place, or 0 */
+    uint32_t ttl;   /* 1 + place in store.ttls, or 0 */
     uint16_t mode;
     uint8_t type;
     uint8_t flags;
+};
+
+/* An inode that has a time to live. */
+struct ttl {
+    struct inode *in; /* borrowed */
+    uint64_t ttl_ms, expires_ms;
+};
+
+/* A binary heap of them, by the time at which they go: who has none takes no room. Directories stand behind
+ * all files. Its order is this node's own where the times are equal. */
+struct ttls {
+    struct ttl *heap; /* owned */
+    uint32_t n, cap;
+    uint32_t files; /* of n */
 };
 
 struct pin {
@@ -231,6 +248,7 @@ struct store {
     struct spent *spent; /* owned; store_spent.c */
     struct settings settings;
     struct lock_table *locks; /* owned */
+    struct ttls ttls;
     struct pin *pins;
     struct prepared *prepared; /* owned; store_prepare.c */
     struct event held;         /* waits to learn whether it is the last of its command */
@@ -258,7 +276,7 @@ void inode_let_go(struct store *s, struct inode *in);
 struct inode *inode_find(const struct store *s, uint64_t ino); /* pinned ones without a name too */
 struct inode *inode_live(const struct store *s, uint64_t ino); /* the root or with a name */
 void inode_attr(const struct inode *in, struct attr *attr_out);
-void inode_row(const struct inode *in, struct inode_row *row_out);
+void inode_row(const struct ttls *ttls, const struct inode *in, struct inode_row *row_out);
 /* What it takes of the room for data. */
 uint64_t inode_bytes(const struct inode *in);
 struct value inode_value(const struct inode *in);
@@ -374,6 +392,18 @@ void rows_end(struct apply *ap, struct inode *in, const struct note *note);
 /* What the body of a PUBLISH, SET or SYMLINK makes of base, not begun yet. */
 void rewrite_begin(struct rewrite *r, struct store *s, uint8_t op, const struct command_body *body,
                    const struct value *base, uint64_t base_digest);
+
+/* ttl.c: times to live. The changes between inode_begin() and inode_end(); out of memory: s->failed. */
+const struct ttl *ttl_of(const struct ttls *t, const struct inode *in);                /* NULL: it has none */
+void ttl_put(struct store *s, struct inode *in, uint64_t ttl_ms, uint64_t expires_ms); /* directories: 0 */
+void ttl_drop(struct store *s, struct inode *in);                                      /* if it has one */
+/* store_apply_ttl.c: the file's content was written, with a ttl of its own or 0: then it gets that of the
+ * directory, or none. */
+void ttl_written(struct apply *ap, struct inode *in, uint64_t ttl_ms);
+/* Its time begins anew, if it has one. */
+void ttl_renew(struct apply *ap, struct inode *in);
+int ttl_change(struct apply *ap, struct inode *in); /* SETXATTR, REMOVEXATTR: those who may */
+int apply_expire(struct apply *ap);
 
 /* store_spent.c: takes a buffer's memory over, to give it back in steps if it is large. */
 void store_spend(struct store *s, struct buffer *b);

@@ -1,6 +1,6 @@
 /* A row's digest is XXH3 over its fields as little-endian 64-bit words, seeded
  * with the table's number; strings stand as their own digests. What has no extended attributes
- * has the digest that it had before there were any. */
+ * and no time to live has the digest that it had before there were any. */
 #include "kvnode/state/store_rows.h"
 
 #include <endian.h>
@@ -57,9 +57,12 @@ uint64_t inode_row_digest(const struct inode_row *r)
                         r->creation,
                         r->content_digest,
                         r->xattr_size,
-                        r->xattr_digest};
+                        r->xattr_digest,
+                        r->ttl_ms,
+                        r->expires_ms};
+    size_t n = sizeof words / sizeof words[0];
 
-    return XATTRS_DIGEST(TABLE_INODE, words, r->xattr_size);
+    return words_digest(TABLE_INODE, words, r->ttl_ms > 0 ? n : r->xattr_size > 0 ? n - 2 : n - 4);
 }
 
 uint64_t entry_row_digest(const struct entry_row *r)
@@ -218,6 +221,8 @@ void inode_row_encode(struct buffer *b, const struct inode_row *r)
     buffer_put_u64(b, r->content_digest);
     buffer_put_u32(b, r->xattr_size);
     buffer_put_u64(b, r->xattr_digest);
+    buffer_put_u64(b, r->ttl_ms);
+    buffer_put_u64(b, r->expires_ms);
 }
 
 void inode_row_decode(struct cursor *c, struct inode_row *r_out)
@@ -241,6 +246,8 @@ void inode_row_decode(struct cursor *c, struct inode_row *r_out)
     r_out->content_digest = cursor_u64(c);
     r_out->xattr_size = cursor_u32(c);
     r_out->xattr_digest = cursor_u64(c);
+    r_out->ttl_ms = cursor_u64(c);
+    r_out->expires_ms = cursor_u64(c);
 }
 
 static const uint8_t *decode_name(struct cursor *c, uint8_t *len_out)

@@ -23,6 +23,8 @@ struct inode_row {
     uint64_t content_digest; /* value_digest() */
     uint32_t xattr_size;     /* bytes of its extended attributes (xattr.h); 0: none */
     uint64_t xattr_digest;   /* xattrs_digest() */
+    uint64_t ttl_ms;         /* sync/wire/ttl.h; 0: none */
+    uint64_t expires_ms;     /* elapsed clock: of a file that has one; else 0 */
 };
 
 enum {

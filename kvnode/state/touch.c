@@ -10,6 +10,8 @@
 #include "kvnode/state/store_internal.h"
 
 #define NAMES_MAX 8
+/* Files of an EXPIRE that are named one by one: each is two of TOUCH_MAX. */
+#define EXPIRED_MAX 3
 
 struct key {
     uint64_t parent, hash;
@@ -172,6 +174,23 @@ static void touch_del(struct record *r, const struct store *s, const struct comm
     add(r, in->ino, TOUCH_ATTR);
 }
 
+/* What has been moved, or has got a name, since it was proposed is of another revision, and stays. */
+static void touch_expire(struct record *r, const struct store *s, const struct command_body *body)
+{
+    uint64_t ino, revision;
+
+    for (size_t i = 0; i < body->n_expired && !r->touches.all; i++) {
+        const struct inode *in;
+
+        command_expired(body, i, &ino, &revision);
+        in = inode_live(s, ino);
+        if (i == EXPIRED_MAX || (in != NULL && in->n_names > 1))
+            add_all(r);
+        else if (in != NULL && in->names != NULL)
+            touch_name(r, s, in->names->dir->inode->ino, in->names->name, in->names->name_len);
+    }
+}
+
 static void touch_body(struct record *r, const struct store *s, uint8_t op, const struct command_body *body)
 {
     switch (op) {
@@ -204,6 +223,9 @@ static void touch_body(struct record *r, const struct store *s, uint8_t op, cons
         break;
     case COMMAND_DEL:
         touch_del(r, s, body);
+        break;
+    case COMMAND_EXPIRE:
+        touch_expire(r, s, body);
         break;
     case COMMAND_PRUNE:
         add_all(r);

@@ -10,6 +10,7 @@
 #include "sync/base/error.h"
 #include "sync/base/lock_ranges.h"
 #include "sync/wire/layout.h"
+#include "sync/wire/ttl.h"
 #include "sync/wire/xattr.h"
 
 void command_encode(struct buffer *b, const struct command *cmd)
@@ -181,6 +182,16 @@ static void walk_rest(struct walk *w, const uint8_t **data, size_t *len)
     }
 }
 
+static void walk_expired(struct walk *w, struct command_body *body)
+{
+    size_t len = body->n_expired * COMMAND_EXPIRE_SIZE;
+
+    walk_rest(w, &body->expired, &len);
+    body->n_expired = len / COMMAND_EXPIRE_SIZE;
+    if (w->from != NULL && (len % COMMAND_EXPIRE_SIZE != 0 || body->n_expired > COMMAND_EXPIRE_MAX))
+        w->from->failed = true;
+}
+
 static void body_fields(struct walk *w, uint8_t op, struct command_body *body)
 {
     size_t nonce_len = 16;
@@ -263,7 +274,12 @@ static void body_fields(struct walk *w, uint8_t op, struct command_body *body)
         walk_u64(w, &body->version);
         walk_u64(w, &body->from_version);
         walk_u16(w, &body->mode);
+        if ((body->flags & SET_TTL) != 0)
+            walk_u64(w, &body->ttl_ms);
         walk_rest(w, &body->value, &body->value_len);
+        break;
+    case COMMAND_EXPIRE:
+        walk_expired(w, body);
         break;
     case COMMAND_PRUNE:
         walk_u64(w, &body->session);
@@ -318,6 +334,11 @@ void command_body_encode(struct buffer *b, uint8_t op, const struct command_body
     body_fields(&w, op, &copy);
 }
 
+uint16_t command_body_flags(uint8_t op, const struct command_body *body)
+{
+    return op == COMMAND_SET && (body->flags & SET_TTL) != 0 ? COMMAND_TTL : 0;
+}
+
 /* Every component of a path must be a good name; one leading slash is allowed. */
 static int path_check(const uint8_t *path, size_t len)
 {
@@ -339,6 +360,12 @@ static int path_check(const uint8_t *path, size_t len)
     return KV_OK;
 }
 
+/* Of user.kv.* the cluster has one that can be changed. */
+static int changeable_xattr(const struct command_body *body)
+{
+    return xattr_is_ttl(body->name, body->name_len) ? KV_OK : xattr_name_check(body->name, body->name_len);
+}
+
 static int body_flags_check(uint8_t op, const struct command_body *body)
 {
     uint8_t allowed = op == COMMAND_SET        ? SET_FLAGS
@@ -354,6 +381,9 @@ static int body_flags_check(uint8_t op, const struct command_body *body)
         return KV_E_PROTOCOL;
     if ((body->flags & ~allowed) != 0 || (body->valid & ~SETATTR_VALID) != 0 || (body->mode & ~07777) != 0)
         return KV_E_PROTOCOL;
+    if ((body->flags & SET_TTL) != 0 && op == COMMAND_SET &&
+        (body->ttl_ms < KV_TTL_MIN_MS || body->ttl_ms > KV_TTL_MAX_MS))
+        return KV_E_INVAL;
     if (op == COMMAND_MKNOD && body->type != INODE_FIFO && body->type != INODE_SOCKET)
         return KV_E_PROTOCOL;
     return KV_OK;
@@ -392,9 +422,9 @@ int command_body_decode(uint8_t op, const void *bytes, size_t len, struct comman
     case COMMAND_SETXATTR:
         if (body_out->value_len > KV_XATTR_VALUE_MAX)
             return KV_E_FBIG;
-        return xattr_name_check(body_out->name, body_out->name_len);
+        return changeable_xattr(body_out);
     case COMMAND_REMOVEXATTR:
-        return xattr_name_check(body_out->name, body_out->name_len);
+        return changeable_xattr(body_out);
     case COMMAND_SET:
     case COMMAND_DEL:
     case COMMAND_PRUNE:
@@ -405,6 +435,14 @@ int command_body_decode(uint8_t op, const void *bytes, size_t len, struct comman
     default:
         return KV_OK;
     }
+}
+
+void command_expired(const struct command_body *body, size_t i, uint64_t *ino_out, uint64_t *revision_out)
+{
+    struct cursor c = cursor_of(body->expired + i * COMMAND_EXPIRE_SIZE, COMMAND_EXPIRE_SIZE);
+
+    *ino_out = cursor_u64(&c);
+    *revision_out = cursor_u64(&c);
 }
 
 void edit_encode(struct buffer *b, const struct edit *e)

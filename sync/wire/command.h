@@ -54,7 +54,8 @@ enum command_op {
     COMMAND_SETATTR = 11, /* u64 ino, u8 valid, u16 mode, u32 uid, u32 gid, i64 mtime_ns; with
                              SETATTR_ATIME: i64 atime_ns */
     COMMAND_PUBLISH = 12, /* u64 ino, u8 PUBLISH_*, u64 expect (0: nothing), edits */
-    COMMAND_SET = 13,     /* string path, u8 flags, u64 if_version, u64 from_version, u16 mode, bytes value */
+    COMMAND_SET = 13,     /* string path, u8 flags, u64 if_version, u64 from_version, u16 mode, bytes value;
+                             with SET_TTL u64 ttl_ms before the value */
     COMMAND_DEL = 14, /* string path, u8 recursive: KV_E_BUSY, as if not sent, with more than STORE_DEL_MAX
                          names below; the node that takes it sees to that (COMMAND_PRUNE) */
     COMMAND_SETTING = 15, /* string name, string value */
@@ -69,12 +70,15 @@ enum command_op {
                the result's `created` says whether it has the lock or waits for it, see LOCK_WAIT */
     COMMAND_UNLOCK = 21,      /* u64 ino, u8 LOCK_OF_*, u64 owner, u64 start, u64 end */
     COMMAND_UNWAIT = 22,      /* u64 ino, u64 ticket: waits no longer; KV_E_NOENT: it does not wait */
-    COMMAND_SETXATTR = 23,    /* u64 ino, string name, u8 XATTR_*, string value */
+    COMMAND_SETXATTR = 23,    /* u64 ino, string name, u8 XATTR_*, string value; XATTR_TTL: see ttl.h */
     COMMAND_REMOVEXATTR = 24, /* u64 ino, string name */
-    COMMAND_LINK = 25, /* u64 ino, u64 parent, string name: one more name of a file or symbolic link, of
-                          which it may have INODE_NAMES_MAX (KV_E_MLINK). Level 2 */
+    COMMAND_LINK = 25,   /* u64 ino, u64 parent, string name: one more name of a file or symbolic link, of
+                            which it may have INODE_NAMES_MAX (KV_E_MLINK). Level 2 */
+    COMMAND_EXPIRE = 26, /* u64 ino, u64 revision, at most COMMAND_EXPIRE_MAX times: those of these files
+                            whose time is over, and that are of that revision still, lose their names; from
+                            nodes only. Level 2 */
 #ifdef KVFS_NEXT_LEVEL
-    COMMAND_NEXT = 26, /* as COMMAND_SETTING; of a level that only tests have, see feature.h */
+    COMMAND_NEXT = 27, /* as COMMAND_SETTING; of a level that only tests have, see feature.h */
 #endif
     COMMAND_OP_COUNT
 };
@@ -86,8 +90,12 @@ enum {
     COMMAND_OPENED = 1 << 2, /* SETATTR, SETXATTR, REMOVEXATTR: the node's client has the inode open; it need
                                 not be reachable. PUBLISH in parts: u64 ino behind the number of parts; the
                                 client has that one open for writing, and permission was asked for then */
-    COMMAND_FLAGS = 7
+    COMMAND_TTL = 1 << 3,    /* SET: its body has SET_TTL. Level 2 */
+    COMMAND_FLAGS = 15
 };
+
+#define COMMAND_EXPIRE_MAX 1000
+#define COMMAND_EXPIRE_SIZE 16 /* bytes of one */
 
 enum {
     MOVE_NOREPLACE = 1, /* KV_E_EXIST if the new name is taken */
@@ -125,7 +133,8 @@ enum {
     SET_MUST_EXIST = 2, /* KV_E_NOENT if the key is missing */
     SET_IF_VERSION = 4, /* KV_E_VERSION unless the current version is if_version (0: must not exist) */
     SET_RESTORE = 8,    /* content of from_version: the operation log says `restore` */
-    SET_FLAGS = 15
+    SET_TTL = 16,       /* u64 ttl_ms stands before the value, of ttl.h; the command has COMMAND_TTL */
+    SET_FLAGS = 31
 };
 
 /* Two tables for each file, which know nothing of each other: of flock(2), and of byte ranges, fcntl(2). */
@@ -187,11 +196,14 @@ struct command_body {
     uint64_t wall_ns;
     uint64_t version; /* if_version, expect */
     uint64_t from_version;
+    uint64_t ttl_ms;
     uint64_t owner, start, end, ticket; /* locks; both start and end are in the range */
     uint32_t pid;
     uint8_t kind;         /* LOCK_OF_* */
     const uint8_t *edits; /* walk with edit_next() */
     size_t edits_len;
+    const uint8_t *expired; /* n_expired × COMMAND_EXPIRE_SIZE bytes: command_expired() */
+    size_t n_expired;
 };
 
 /* Header + body as given (body may be NULL when body_len is 0; the caller may
@@ -218,6 +230,10 @@ void command_last_piece_encode(struct buffer *b, uint32_t n_parts, uint64_t ino,
 int command_body_decode(uint8_t op, const void *body, size_t len, struct command_body *body_out);
 /* Encodes the body of `op` from its fields. */
 void command_body_encode(struct buffer *b, uint8_t op, const struct command_body *body);
+/* Flags that the header of a command with this body has to have. */
+uint16_t command_body_flags(uint8_t op, const struct command_body *body);
+/* Number i of an EXPIRE. */
+void command_expired(const struct command_body *body, size_t i, uint64_t *ino_out, uint64_t *revision_out);
 void command_set_clocks(uint8_t *bytes, uint64_t wall_ns, uint64_t elapsed_ms);
 /* Author and caller as of a decoded header; group i of n_groups. */
 uint32_t command_group(const struct command *cmd, uint32_t i);

@@ -2,7 +2,10 @@
 
 unsigned feature_level_of(const struct command *cmd)
 {
+    if ((cmd->flags & COMMAND_TTL) != 0)
+        return 2;
     switch (cmd->op) {
+    case COMMAND_EXPIRE:
     case COMMAND_MKNOD:
     case COMMAND_SETXATTR:
     case COMMAND_REMOVEXATTR:

@@ -122,7 +122,7 @@ const char *command_op_name(uint8_t op)
         [COMMAND_MKNOD] = "mknod",       [COMMAND_LOCK] = "lock",
         [COMMAND_UNLOCK] = "unlock",     [COMMAND_UNWAIT] = "unwait",
         [COMMAND_SETXATTR] = "setxattr", [COMMAND_REMOVEXATTR] = "removexattr",
-        [COMMAND_LINK] = "link",
+        [COMMAND_LINK] = "link",         [COMMAND_EXPIRE] = "expire",
     };
 
     return op < COMMAND_OP_COUNT && names[op] != NULL ? names[op] : "?";

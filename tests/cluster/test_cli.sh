@@ -8,8 +8,11 @@ KVNODE_SOCKET_DIR=$work/none expect 4 kvnode get k
 has "$err" "kvnode: get k: no node answers"
 has "$err" "Try: kvnode doctor"
 expect 2 kvnode nonsense
-expect 2 kvnode set k v --ttl 10m
-has "$err" "not offered"
+expect 2 kvnode set k v --ttl 0
+expect 2 kvnode set k v --ttl -5s
+expect 2 kvnode set k v --ttl 11y
+expect 2 kvnode set k v --ttl 3651d
+has "$err" "of ten years at most"
 
 up 1
 
@@ -166,6 +169,14 @@ expect 0 kvnode --json get app/color
 [ "$(python3 -c 'import json,sys; o = json.loads(sys.argv[1]); print(o["key"], o["value"], o["version"], o["size"])' "$out")" = "app/color blue 4 4" ] ||
     die "JSON: $out"
 printf '\377' | kvnode set bin
+expect 0 kvnode set short v --ttl 90m
+expect 0 kvnode get short --json
+has "$out" '"ttl":"90m"'
+has "$out" '"expires":"20'
+expect 0 kvnode set short v
+expect 0 kvnode get short --json
+case $out in *ttl*) die "a value that has no time to live: $out" ;; esac
+expect 0 kvnode del short
 expect 0 kvnode get bin --json
 has "$out" '"value_base64":"/w=="'
 for verb in "history app/color" "ls" "ls -l app" "log" "status" "members" "config" "set j v" "restore app/color 1" "del j"; do

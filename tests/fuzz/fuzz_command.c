@@ -26,7 +26,7 @@ static uint64_t recompute(struct store *s)
         struct inode_row row;
         struct value v = inode_value(in);
 
-        inode_row(in, &row);
+        inode_row(&s->ttls, in, &row);
         if (in->type != INODE_DIRECTORY && row.content_digest != value_digest(&v))
             abort();
         if (row.xattr_size > 0 &&

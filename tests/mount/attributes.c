@@ -305,6 +305,49 @@ static void a_file_that_is_gone_has_none(void)
     CHECK(close(fd) == 0);
 }
 
+/* What the other mount sees of it. */
+static void what_has_a_time_to_live_goes(void)
+{
+    char value[64];
+    uint64_t until = 0;
+    struct timespec past[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
+
+    CHECK(mkdir(at(0, "ttl"), 0755) == 0);
+    CHECK(setxattr(at(0, "ttl"), "user.kv.ttl", "600s", 4, 0) == 0);
+    CHECK(has(1, "ttl", "user.kv.ttl", "10m"));
+    put(at(1, "ttl/inherits"), "x");
+    put(at(1, "ttl/dated"), "x");
+    CHECK(mkdir(at(1, "ttl/sub"), 0755) == 0);
+    CHECK(has(0, "ttl/inherits", "user.kv.ttl", "10m"));
+    CHECK(getxattr(at(0, "ttl/inherits"), "user.kv.expires", value, sizeof value) == 20);
+    CHECK(strcmp(list(0, "ttl/inherits"), "") == 0);
+    CHECK_ERRNO(getxattr(at(0, "ttl/sub"), "user.kv.ttl", value, sizeof value), ENODATA);
+    CHECK_ERRNO(getxattr(at(0, "ttl"), "user.kv.expires", value, sizeof value), ENODATA);
+    CHECK_ERRNO(setxattr(at(0, "ttl/inherits"), "user.kv.expires", "1", 1, 0), EPERM);
+    CHECK_ERRNO(setxattr(at(0, "ttl/inherits"), "user.kv.ttl", "0", 1, 0), EINVAL);
+    CHECK_ERRNO(setxattr(at(0, "ttl/inherits"), "user.kv.ttl", "-1s", 3, 0), EINVAL);
+    CHECK_ERRNO(setxattr(at(0, "ttl/inherits"), "user.kv.ttl", "3651d", 5, 0), EINVAL);
+    CHECK(removexattr(at(0, "ttl/inherits"), "user.kv.ttl") == 0);
+    CHECK_ERRNO(removexattr(at(0, "ttl/inherits"), "user.kv.ttl"), ENODATA);
+    put(at(0, "ttl/renewed"), "x");
+    CHECK(setxattr(at(0, "ttl/renewed"), "user.kv.ttl", "1500ms", 6, 0) == 0);
+    CHECK(setxattr(at(0, "ttl/dated"), "user.kv.ttl", "1500ms", 6, 0) == 0);
+    /* One is touched, one is given a date, as long as the second is there. */
+    while (access(at(1, "ttl/dated"), F_OK) == 0 && look_again(&until, SOON_MS)) {
+        CHECK(utimensat(AT_FDCWD, at(0, "ttl/renewed"), NULL, 0) == 0);
+        utimensat(AT_FDCWD, at(0, "ttl/dated"), past, 0);
+    }
+    CHECK_ERRNO(access(at(1, "ttl/dated"), F_OK), ENOENT);
+    CHECK(access(at(1, "ttl/renewed"), F_OK) == 0);
+    until = 0;
+    while (access(at(1, "ttl/renewed"), F_OK) == 0 && look_again(&until, SOON_MS))
+        ;
+    CHECK(access(at(1, "ttl/inherits"), F_OK) == 0);
+    CHECK_ERRNO(access(at(0, "ttl/renewed"), F_OK), ENOENT);
+    CHECK(shell("[ \"$(echo $(ls \"$B/ttl/.versions/renewed\"))\" = \"1 1.deleted\" ]"));
+    CHECK(shell("\"$KVNODE\" log | grep -q ' expire .* ttl/renewed'"));
+}
+
 static void run(const char *name, void (*test)(void))
 {
     problems = 0;
@@ -330,6 +373,7 @@ int main(int argc, char **argv)
     RUN(they_are_part_of_the_version);
     RUN(programs_copy_them);
     RUN(a_file_that_is_gone_has_none);
+    RUN(what_has_a_time_to_live_goes);
     printf("1..%d\n", n_tests);
     return n_failed > 0;
 }

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "kvnode/loop/turn_malloc.h"
+#include "kvnode/state/store_internal.h"
 #include "tests/unit/store/world.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -276,6 +277,48 @@ static void a_file_of_1000_names(void **state)
     (void)state;
 }
 
+/* All at once, of 100,000 of them; and one with as many names as a file may have. */
+static void what_has_expired(void **state)
+{
+    struct world w;
+    struct cost c = {0};
+    char path[64];
+    uint64_t gone, n = 0;
+
+    world_init(&w, true);
+    for (int i = 0; i < NAMES / 2; i++) {
+        snprintf(path, sizeof path, "big/%06d", i);
+        begin(&c);
+        assert_int_equal(world_set_ttl(&w, path, "v", 10000000), KV_OK);
+        end(&c, "set");
+        if (i % 8000 == 7999)
+            seal(&w);
+    }
+    assert_int_equal(world_set_ttl(&w, "many/0", "v", 10000000), KV_OK);
+    for (int i = 1; i < INODE_NAMES_MAX; i++) {
+        snprintf(path, sizeof path, "%d", i);
+        assert_int_equal(world_link(&w, world_ino(&w, "many/0"), world_ino(&w, "many"), path), KV_OK);
+    }
+    seal(&w);
+    while (w.elapsed_ms < 10500000) { /* or the session would end */
+        w.elapsed_ms += 300000;
+        world_tick(&w);
+        n += world_expire(&w);
+    }
+    do {
+        begin(&c);
+        gone = world_expire(&w);
+        end(&c, "expire");
+        n += gone;
+        if (n / 8000 != (n - gone) / 8000)
+            seal(&w);
+    } while (gone > 0);
+    assert_int_equal(n, NAMES / 2 + INODE_NAMES_MAX);
+    check(&c);
+    world_deinit(&w);
+    (void)state;
+}
+
 int main(void)
 {
     turn_tune_malloc();
@@ -284,6 +327,7 @@ int main(void)
         cmocka_unit_test(thousands_of_sessions_that_end_at_once),
         cmocka_unit_test(a_large_value),
         cmocka_unit_test(a_file_of_1000_names),
+        cmocka_unit_test(what_has_expired),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,10 +14,11 @@
 #include <sqlite3.h>
 
 #include "kvnode/disk/state_db_scrub.h"
+#include "sync/wire/ttl.h"
 #include "tests/unit/store/place.h"
 
 #define WHOLE "(whole)"
-#define DIGEST "the digest is not that of index 16"
+#define DIGEST "the digest is not that of index 17"
 
 struct damage {
     const char *sql;
@@ -50,9 +51,9 @@ static const struct damage damages[] = {
     {"UPDATE session SET nonce=x'00' WHERE id=(SELECT max(id) FROM session)", "session 10", "session 10",
      "a row of table session: 10"},
     {"UPDATE session SET owner=5 WHERE id=(SELECT max(id) FROM session)", DIGEST, DIGEST, DIGEST},
-    {"UPDATE result SET result=x'00' WHERE seq=(SELECT max(seq) FROM result)", "result 13", "result 13",
+    {"UPDATE result SET result=x'00' WHERE seq=(SELECT max(seq) FROM result)", "result 14", "result 14",
      "a row of table result: 1"},
-    {"UPDATE result SET session=12345 WHERE seq=(SELECT max(seq) FROM result)", "result 13", DIGEST, DIGEST},
+    {"UPDATE result SET session=12345 WHERE seq=(SELECT max(seq) FROM result)", "result 14", DIGEST, DIGEST},
     {"UPDATE result SET seq=1000 WHERE seq=(SELECT max(seq) FROM result)", DIGEST, DIGEST, DIGEST},
     {"UPDATE part SET number=2", "part of command 1", DIGEST, DIGEST},
     {"UPDATE part SET data=x'00'", DIGEST, DIGEST, DIGEST},
@@ -98,7 +99,14 @@ static const struct damage damages[] = {
      "extended attributes of inode 8", DIGEST},
     {"UPDATE inode SET xattr_digest=xattr_digest+1 WHERE ino=8", WHOLE, "extended attributes of inode 8",
      DIGEST},
-    {"UPDATE inode SET type=4, size=0 WHERE ino=8", "size of inode 8", "a value of size 0", DIGEST},
+    {"UPDATE inode SET type=4, size=0, ttl=NULL, expires=NULL WHERE ino=8", "size of inode 8",
+     "a value of size 0", DIGEST},
+    {"UPDATE inode SET ttl=NULL WHERE ino=8", "inode 8", "inode 8", "a row of table inode: 8"},
+    {"UPDATE inode SET ttl=ttl+1 WHERE ino=8", DIGEST, DIGEST, DIGEST},
+    {"UPDATE inode SET ttl=-1 WHERE ino=8", "inode 8", "inode 8", "a row of table inode: 8"},
+    {"UPDATE inode SET expires=expires+1 WHERE ino=8", DIGEST, DIGEST, DIGEST},
+    {"UPDATE inode SET expires=NULL WHERE ino=8", "inode 8", "inode 8", "a row of table inode: 8"},
+    {"UPDATE inode SET ttl=5, expires=5 WHERE ino=2", "inode 2", "inode 2", "a row of table inode: 2"},
     {"UPDATE version SET xattr_size=xattr_size+1 WHERE name='x' AND attributes_only=1", WHOLE,
      "row of history of revision 15", "row of history of revision 15"},
     {"UPDATE version SET xattr_digest=0 WHERE name='x' AND attributes_only=1", WHOLE,
@@ -172,6 +180,7 @@ static void fill(struct place *p)
     assert_int_equal(world_set(&p->w, "x", "with"), KV_OK);
     assert_int_equal(world_setxattr(&p->w, world_ino(&p->w, "x"), "user.one", "1", 0), KV_OK);
     assert_int_equal(world_setxattr(&p->w, world_ino(&p->w, "x"), "user.two", "2", 0), KV_OK);
+    assert_int_equal(world_setxattr(&p->w, world_ino(&p->w, "x"), XATTR_TTL, "1h", 0), KV_OK);
     place_flush(p);
 }
 

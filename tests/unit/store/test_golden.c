@@ -14,6 +14,7 @@
 
 #include "sync/base/digest.h"
 #include "sync/wire/feature.h"
+#include "sync/wire/ttl.h"
 #include "tests/unit/store/world.h"
 
 /* As of level 1. */
@@ -27,6 +28,10 @@
 /* As of level 2. */
 #define GOLDEN_LINKS_STATE UINT64_C(0xa11277157d0aafb2)
 #define GOLDEN_LINKS_ANSWERS UINT64_C(0x6b61ebe5dfb2e30e)
+
+/* As of level 2. */
+#define GOLDEN_TTL_STATE UINT64_C(0xbad5cbc536461a86)
+#define GOLDEN_TTL_ANSWERS UINT64_C(0x71ac030495e51db9)
 
 struct run {
     struct world w;
@@ -216,6 +221,45 @@ static void the_same_links_give_the_same_state(void **state)
     world_deinit(&r.w);
 }
 
+/* The same, of what has a time to live. */
+static void the_same_is_expired(void **state)
+{
+    static const char *const times[] = {"1ms", "700ms", "2s", "1m", "", "0", "3650d", "3651d"};
+    struct run r = {.dice = 3};
+    struct world *w = &r.w;
+    uint64_t gone = 0, ino;
+
+    (void)state;
+    world_init(w, false);
+    for (int i = 0; i < 20000; i++) {
+        unsigned what = roll(&r, 16);
+
+        if (what > 3) {
+            note(&r, step(&r));
+            continue;
+        }
+        w->uid = roll(&r, 4) == 0 ? 1000 : 0;
+        w->flags = w->uid == 0 ? COMMAND_TRUSTED : 0;
+        ino = roll(&r, 4) == 0 ? directory(&r) : world_ino(w, path(&r));
+        if (what == 0)
+            note(&r, world_setxattr(w, ino, XATTR_TTL, times[roll(&r, 8)], (uint8_t)roll(&r, 3)));
+        else if (what == 1)
+            note(&r, world_set_ttl(w, path(&r), names[roll(&r, 5)], roll(&r, 3000)));
+        else if (what == 2)
+            note(&r, (int)world_expire(w));
+        else
+            note(&r, world_removexattr(w, ino, XATTR_TTL));
+        gone += what == 2 ? w->result.removed : 0;
+    }
+    print_message("# %" PRIu64 " expired: state %" PRIx64 ", answers %" PRIx64 "\n", gone, store_digest(w->s),
+                  r.answers);
+    assert_in_range(gone, 100, 20000);
+    assert_true(world_digest_is_right(w));
+    assert_true(store_digest(w->s) == GOLDEN_TTL_STATE);
+    assert_true(r.answers == GOLDEN_TTL_ANSWERS);
+    world_deinit(w);
+}
+
 /* Where the bounds are that are no settings: sessions of one owner and of all, parts, answers
  * that are kept, the depth of directories that move, names below what is deleted at once. */
 static void the_same_bounds_hold(void **state)
@@ -339,6 +383,7 @@ int main(void)
         cmocka_unit_test(the_same_commands_give_the_same_state),
         cmocka_unit_test(the_same_attributes_pipes_and_sockets_give_the_same_state),
         cmocka_unit_test(the_same_links_give_the_same_state),
+        cmocka_unit_test(the_same_is_expired),
         cmocka_unit_test(the_same_bounds_hold),
         cmocka_unit_test(what_is_not_known_is_not_applied),
         cmocka_unit_test(a_level_that_is_not_known_ends_it),

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "sync/wire/ttl.h"
 #include "tests/unit/store/place.h"
 
 #define NODES 64
@@ -391,7 +392,7 @@ static void step_unmodelled(struct model *m, struct world *w)
     snprintf(path, sizeof path, "%s%s", dirs[roll(m, 4)], names[roll(m, 6)]);
     snprintf(other, sizeof other, "%s%s", dirs[roll(m, 4)], names[roll(m, 6)]);
     snprintf(value, sizeof value, "value %u", roll(m, 5));
-    switch (roll(m, 10)) {
+    switch (roll(m, 13)) {
     case 9:
         a = world_attr(w, path);
         b = world_attr(w, "x");
@@ -426,6 +427,16 @@ static void step_unmodelled(struct model *m, struct world *w)
         break;
     case 3:
         world_symlink(w, KV_ROOT_INO, names[roll(m, 6)], other);
+        break;
+    case 10:
+        a = world_attr(w, roll(m, 3) ? path : "x");
+        world_setxattr(w, a.ino, XATTR_TTL, roll(m, 2) ? "40ms" : "5s", 0);
+        break;
+    case 11:
+        world_set_ttl(w, path, value, 1 + roll(m, 100));
+        break;
+    case 12:
+        world_expire(w);
         break;
     default:
         world_set(w, path, value);

@@ -426,6 +426,7 @@ static int load_with(const char *path, const char *sql, uint64_t *digest_out, ch
 
 /* What format 8 has added. */
 #define BEFORE_8                                                                                             \
+    "ALTER TABLE inode DROP COLUMN ttl; ALTER TABLE inode DROP COLUMN expires;"                              \
     "ALTER TABLE inode DROP COLUMN xattr_size; ALTER TABLE inode DROP COLUMN xattr_digest;"                  \
     "ALTER TABLE version DROP COLUMN xattr_size; ALTER TABLE version DROP COLUMN xattr_digest;"              \
     "DROP TABLE lock;"

@@ -11,6 +11,7 @@
 
 #include "kvnode/state/store_internal.h"
 #include "kvnode/state/touch.h"
+#include "sync/wire/ttl.h"
 #include "tests/unit/store/world.h"
 
 #define INODES 512
@@ -89,6 +90,7 @@ static uint64_t xattrs_now(struct cache *c, unsigned ino)
     uint64_t h = (uint64_t)store_listxattr(c->w.s, ino, &b);
 
     store_getxattr(c->w.s, ino, "user.a", 6, &b);
+    store_getxattr(c->w.s, ino, XATTR_TTL, strlen(XATTR_TTL), &b);
     h = fold(h, b.data, b.len);
     buffer_deinit(&b);
     return h;
@@ -262,7 +264,7 @@ static void log_one(struct cache *c)
 
     w->instead = on_logged;
     w->instead_arg = c;
-    switch (roll(c, 19)) {
+    switch (roll(c, 22)) {
     case 0:
         world_create(w, parent, name);
         break;
@@ -309,6 +311,15 @@ static void log_one(struct cache *c)
     case 15:
     case 16:
         world_link(w, other, parent, name);
+        break;
+    case 17:
+        world_setxattr(w, parent, XATTR_TTL, "20ms", 0);
+        break;
+    case 18:
+        world_set_ttl(w, random_path(c), "short", 10);
+        break;
+    case 19:
+        world_expire(w);
         break;
     default:
         world_set_bytes(w, random_path(c), name, 1 + roll(c, 1), SET_PARENTS, 0);

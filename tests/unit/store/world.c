@@ -110,7 +110,9 @@ int world_command(struct world *w, uint8_t op, const struct command_body *body)
     command_body_encode(&b, op, body);
     w->seq++;
     w->acked_below = w->seq;
+    w->flags |= command_body_flags(op, body);
     rv = world_raw(w, op, w->session, w->seq, b.data, b.len);
+    w->flags &= (uint16_t)~COMMAND_TTL;
     buffer_deinit(&b);
     return rv;
 }
@@ -336,6 +338,33 @@ int world_set(struct world *w, const char *path, const char *value)
     return world_set_bytes(w, path, value, strlen(value), SET_PARENTS, 0);
 }
 
+int world_set_ttl(struct world *w, const char *path, const char *value, uint64_t ttl_ms)
+{
+    struct command_body body = {.path = (const uint8_t *)path,
+                                .path_len = strlen(path),
+                                .flags = SET_PARENTS | SET_TTL,
+                                .ttl_ms = ttl_ms,
+                                .mode = 0644,
+                                .value = (const uint8_t *)value,
+                                .value_len = strlen(value)};
+
+    return world_command(w, COMMAND_SET, &body);
+}
+
+uint64_t world_expire(struct world *w)
+{
+    struct buffer list = BUFFER_INIT;
+    struct command_body body = {0};
+    uint64_t next;
+
+    body.n_expired = store_expired(w->s, w->elapsed_ms, &list, &next);
+    body.expired = list.data;
+    if (world_command(w, COMMAND_EXPIRE, &body) != KV_OK && w->instead == NULL)
+        abort();
+    buffer_deinit(&list);
+    return w->result.removed;
+}
+
 int world_del(struct world *w, const char *path, bool recursive)
 {
     struct command_body body = {.path = (const uint8_t *)path, .path_len = strlen(path), .flags = recursive};
@@ -444,7 +473,7 @@ bool world_digest_is_right(const struct world *w)
 
         if (in->names == NULL && in != s->root)
             continue;
-        inode_row(in, &row);
+        inode_row(&s->ttls, in, &row);
         sum += inode_row_digest(&row);
         if (in->type != INODE_DIRECTORY && value_digest(&v) != in->content_digest)
             return false;

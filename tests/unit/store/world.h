@@ -77,6 +77,9 @@ int world_truncate(struct world *w, uint64_t ino, uint64_t size);
 int world_set(struct world *w, const char *path, const char *value);
 int world_set_bytes(struct world *w, const char *path, const void *value, size_t len, uint8_t flags,
                     uint64_t version);
+int world_set_ttl(struct world *w, const char *path, const char *value, uint64_t ttl_ms);
+/* As the leader does when it looks: the names that went with what is over now. */
+uint64_t world_expire(struct world *w);
 int world_del(struct world *w, const char *path, bool recursive);
 int world_setting(struct world *w, const char *name, const char *value);
 int world_tick(struct world *w);
