@@ -10,9 +10,9 @@
  * what the kernel's own clock rounds up. */
 #define MARGIN_MS 15
 
-static bool in_force(const struct cache *cache)
+static bool is_strict(const struct cache *cache)
 {
-    return cache->hub->uplink.caches;
+    return cache->hub->options->read_strict;
 }
 
 void lease_begin(struct cache *cache)
@@ -63,7 +63,7 @@ static bool is_pending(const struct lease *l, uint64_t ino, uint8_t what)
 
 bool lease_data_is_pending(const struct cache *cache, uint64_t ino)
 {
-    return in_force(cache) && is_pending(&cache->lease, ino, INVAL_DATA);
+    return is_strict(cache) && is_pending(&cache->lease, ino, INVAL_DATA);
 }
 
 /* ---- what comes ---- */
@@ -117,13 +117,8 @@ void lease_inval(struct cache *cache, const struct inval *inval)
 void lease_beat(struct cache *cache, const struct beat *beat)
 {
     struct lease *l = &cache->lease;
-    struct uplink *u = &cache->hub->uplink;
 
     lease_applied(cache, beat->applied);
-    if (u->caches != (beat->in_force != 0)) {
-        u->caches = beat->in_force != 0;
-        notifier_drop_all(cache); /* it was kept by other rules */
-    }
     if (beat->until_ms > l->until_ms)
         l->until_ms = beat->until_ms;
 }
@@ -144,7 +139,7 @@ double lease_attr_s(struct cache *cache, uint64_t ino)
 {
     const struct kernel_inode *inode;
 
-    if (!in_force(cache))
+    if (!is_strict(cache))
         return TIMEOUT_LONG;
     inode = kernel_inode_find(cache, ino);
     if (is_pending(&cache->lease, ino, INVAL_ATTR | INVAL_DATA | INVAL_NAMES) ||
@@ -155,7 +150,7 @@ double lease_attr_s(struct cache *cache, uint64_t ino)
 
 double lease_names_s(struct cache *cache, uint64_t directory)
 {
-    if (cache->entry_timeout == 0 || !in_force(cache))
+    if (cache->entry_timeout == 0 || !is_strict(cache))
         return cache->entry_timeout;
     return is_pending(&cache->lease, directory, INVAL_NAMES) ? 0 : left_s(cache);
 }
@@ -165,7 +160,7 @@ double lease_miss_s(struct cache *cache, struct kernel_inode *directory, const c
     uint64_t hash, *place;
     double s, most;
 
-    if (!in_force(cache))
+    if (!is_strict(cache))
         return names_told_missing(cache, directory, name);
     s = lease_names_s(cache, directory->ino);
     hash = XXH3_64bits_withSeed(name, strlen(name), directory->ino);
@@ -180,13 +175,13 @@ double lease_miss_s(struct cache *cache, struct kernel_inode *directory, const c
 
 void lease_given(struct cache *cache, uint64_t asked_ms)
 {
-    if (in_force(cache) && clock_boot_ms() - asked_ms >= MARGIN_MS)
+    if (is_strict(cache) && clock_boot_ms() - asked_ms >= MARGIN_MS)
         notifier_drop_all(cache);
 }
 
 void lease_tick(struct cache *cache, uint64_t now_ms)
 {
-    if (!cache->lease.held || !in_force(cache) || now_ms < cache->lease.until_ms)
+    if (!cache->lease.held || !is_strict(cache) || now_ms < cache->lease.until_ms)
         return;
     cache->lease.held = false;
     notifier_drop_all(cache);

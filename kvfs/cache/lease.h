@@ -8,8 +8,9 @@
  *     descriptor shows what it has read;
  *   - of what a command may change that is not applied yet at the node.
  *
- * Where the cluster has no leases (feature level 1, an older node, read=local) the kernel keeps all until an
- * event tells otherwise: then it may be behind by as long as an event takes. */
+ * Where there are no leases (feature level 1, lease=0, an older node, or none for the moment) no time is
+ * told: the kernel keeps nothing, and a majority is asked each time. With read=open and read=local it keeps
+ * all until an event tells otherwise: then it may be behind by as long as an event takes. */
 #ifndef KVFS_KVFS_CACHE_LEASE_H
 #define KVFS_KVFS_CACHE_LEASE_H
 

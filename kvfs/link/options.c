@@ -31,8 +31,9 @@ static const char usage_text[] =
     "  -o timeout=SECONDS     how long a request may wait for the cluster (5)\n"
     "  -o commit=SECONDS      publish what an open file has gathered after this time (5)\n"
     "  -o versions=MODE       hidden: .versions is there but not listed; visible; off (hidden)\n"
-    "  -o read=MODE           linearizable; strict: names and attributes, too, are those of\n"
-    "                         this moment; local: whatever the node has (linearizable)\n"
+    "  -o read=MODE           strict: content, names and attributes are those of this moment;\n"
+    "                         open: what is opened is, the others follow within milliseconds;\n"
+    "                         local: whatever the node has (strict)\n"
     "  -o uid=N,gid=N,umask=M show this owner, take these mode bits away\n"
     "  -o allow_other         for all users; permissions are always checked\n"
     "  -o log=PATH            log to this file (the system's log, through /dev/log)\n"
@@ -315,9 +316,9 @@ static bool parse_values(struct parsed *p)
     }
     if (p->read != NULL) {
         o->read_local = strcmp(p->read, "local") == 0;
-        o->read_strict = strcmp(p->read, "strict") == 0;
-        if (!o->read_local && !o->read_strict && strcmp(p->read, "linearizable") != 0) {
-            fprintf(stderr, "kvfs: read=%s: linearizable, strict or local was expected\n", p->read);
+        o->read_strict = strcmp(p->read, "strict") == 0 || strcmp(p->read, "linearizable") == 0;
+        if (!o->read_local && !o->read_strict && strcmp(p->read, "open") != 0) {
+            fprintf(stderr, "kvfs: read=%s: strict, open or local was expected\n", p->read);
             return false;
         }
     }
@@ -452,7 +453,7 @@ enum options_result options_parse(int argc, char **argv, struct options *out)
     struct fuse_args args = FUSE_ARGS_INIT(argc, argv);
     unsigned i;
 
-    *out = (struct options){.timeout_ms = 5000, .commit_ms = 5000};
+    *out = (struct options){.timeout_ms = 5000, .commit_ms = 5000, .read_strict = true};
     p.mount_helper = called_as_mount_helper(argv[0]);
     out->fuse = args;
     if (fuse_opt_parse(&out->fuse, &p, specs, on_option) == 0)

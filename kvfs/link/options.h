@@ -25,7 +25,7 @@ struct options {
     bool remount;      /* change the flags of the mount that is there */
     unsigned long mount_flags, mount_flags_off; /* MS_*, what the options ask for; for a remount */
     enum versions_mode versions;
-    bool read_local, read_strict;
+    bool read_local, read_strict; /* neither: opens alone are barriers */
     bool foreground, debug, single, verbose;
     bool has_uid, has_gid;
     uint32_t uid, gid;

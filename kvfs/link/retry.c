@@ -1,12 +1,14 @@
 #include "kvfs/link/retry.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "kvfs/link/hub.h"
 #include "sync/base/clock.h"
 #include "sync/base/hash.h"
 
 #define WALK_MS 1000
+#define VAIN_MS 500 /* the kernel asks anew at once */
 
 struct retry {
     UT_hash_handle hh; /* by pid */
@@ -151,6 +153,32 @@ bool retry_missed(struct hub *hub, pid_t pid)
     const struct retry *r = find(hub, pid);
 
     return r != NULL && r->missed && clock_boot_ms() < r->until_ms;
+}
+
+static struct retry_vain *vain_place(struct hub *hub, pid_t pid, uint64_t parent, const char *name,
+                                     uint64_t *hash_out)
+{
+    *hash_out = XXH3_64bits_withSeed(name, strlen(name), parent ^ (uint64_t)pid << 40);
+    return &hub->retries.vain[*hash_out % RETRY_VAIN_MAX];
+}
+
+void retry_waited(struct hub *hub, pid_t pid, uint64_t parent, const char *name, int code)
+{
+    uint64_t hash;
+    struct retry_vain *v = vain_place(hub, pid, parent, name, &hash);
+
+    *v = (struct retry_vain){.hash = hash, .until_ms = clock_boot_ms() + VAIN_MS, .code = code};
+}
+
+int retry_waited_code(struct hub *hub, pid_t pid, uint64_t parent, const char *name)
+{
+    uint64_t hash;
+    struct retry_vain *v = vain_place(hub, pid, parent, name, &hash);
+    int code = v->hash == hash && clock_boot_ms() < v->until_ms ? v->code : 0;
+
+    if (code != 0)
+        v->code = 0;
+    return code;
 }
 
 void retry_tick(struct hub *hub, uint64_t now_ms)

@@ -14,12 +14,21 @@
 struct hub;
 
 #define RETRY_MAX 4096 /* threads; those beyond walk as if for the first time */
+#define RETRY_VAIN_MAX 256
 
 struct retry;
+
+/* A lookup that waited in vain for the cluster. */
+struct retry_vain {
+    uint64_t hash; /* of thread, directory and name */
+    uint64_t until_ms;
+    int code;
+};
 
 struct retry_table {
     struct retry *by_thread; /* uthash */
     unsigned n;
+    struct retry_vain vain[RETRY_VAIN_MAX]; /* by hash */
 };
 
 /* The thread is answered ESTALE; refused: by the open of this inode, or 0. */
@@ -39,6 +48,11 @@ void retry_end(struct hub *hub, pid_t pid);
 /* It has found that the name is missing. If it was to make it then, that is still of the second walk. */
 void retry_miss(struct hub *hub, pid_t pid);
 bool retry_missed(struct hub *hub, pid_t pid);
+/* The thread's lookup has waited in vain. If the kernel asked to know whether a name that it has is still
+ * right, it takes any error for a no, and asks for the name anew: for the same system call, which would take
+ * twice as long as a request may. The second time the code is at hand, once; 0: it did not wait for that. */
+void retry_waited(struct hub *hub, pid_t pid, uint64_t parent, const char *name, int code);
+int retry_waited_code(struct hub *hub, pid_t pid, uint64_t parent, const char *name);
 /* Drops what was never opened. */
 void retry_tick(struct hub *hub, uint64_t now_ms);
 void retry_deinit(struct hub *hub);

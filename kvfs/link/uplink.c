@@ -286,7 +286,7 @@ void uplink_invalidated(struct hub *hub, uint64_t number)
 
 uint8_t uplink_read_at(const struct hub *hub)
 {
-    return hub->uplink.caches ? READ_LINEARIZABLE : READ_LOCAL;
+    return hub->options->read_strict ? READ_LINEARIZABLE : READ_LOCAL;
 }
 
 void uplink_ask_inode(struct call *call, enum message_type type, uint64_t ino, call_fn *on_answer)

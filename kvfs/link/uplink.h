@@ -42,9 +42,8 @@ struct uplink {
     uint64_t settings_of;        /* the connection on which it was asked for; 0: it is to be */
     bool leased;                 /* uplink_set_lease() */
 
-    uint64_t connections; /* made so far */
-    uint64_t numbers;     /* last message number */
-    bool caches; /* answers may be kept while the node says so; reads are linearizable (kvfs/cache/lease.h) */
+    uint64_t connections;  /* made so far */
+    uint64_t numbers;      /* last message number */
     uint64_t seen;         /* highest revision that this mount knows of */
     uint64_t complete;     /* all events up to this revision were handled */
     struct call_list wire; /* with the link, in order of sending */

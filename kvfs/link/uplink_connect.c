@@ -237,11 +237,9 @@ void uplink_register(struct hub *hub)
     buffer_deinit(&bytes);
 }
 
-/* An earlier version does not know it: then caches follow the events. */
+/* An earlier version does not know it, and tells no time: then nothing is kept, and a majority is asked. */
 static void on_leased(struct call *call, int code, const union answer_body *answer)
 {
-    if (code == KV_E_NOTSUP)
-        call->hub->uplink.caches = false;
     call_end(call);
 }
 
@@ -249,7 +247,7 @@ static void lease(struct hub *hub)
 {
     struct call *call;
 
-    if (!hub->uplink.caches)
+    if (!hub->options->read_strict)
         return;
     call = call_begin(hub, NULL, CALL_PLAIN);
     if (call == NULL)
@@ -267,7 +265,6 @@ static void adopt(struct hub *hub, struct attempt *a)
 
     u->client = a->client;
     u->connections++;
-    u->caches = hub->options->read_strict; /* and nothing may be kept, before the node says more */
     u->node = a->node;
     u->broken = u->rotate = u->want_write = u->session_lost = false;
     u->session = a->session;

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "kvfs/file/publish.h"
+#include "kvfs/link/session_io.h"
 #include "kvfs/link/statx.h"
 #include "kvfs/mount/mountpoint.h"
 #include "kvfs/ops/fs.h"
@@ -409,6 +410,10 @@ static int run(struct program *p)
     if (mount_here(p) != 0)
         goto end;
     mounted = true;
+    if (session_io_start(p->session) != 0) {
+        fprintf(stderr, "kvfs: out of memory\n");
+        goto end;
+    }
     if (start_threads(p) != 0) {
         take_down(p, true);
         goto end;

@@ -81,6 +81,8 @@ static void fail_lookup(struct call *call, int code)
         call_fail(call, code_in_parent(call, code));
         break;
     default:
+        if (code > 0 && clock_boot_ms() - call->started_ms >= call->hub->options->timeout_ms / 2)
+            retry_waited(call->hub, call->caller.pid, call->parent, call->name, code);
         if (code > 0 && submounts_depend_on(call->hub->cache, call->name))
             call_error(call, ENOMEM);
         else
@@ -167,6 +169,7 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct fs *fs;
     struct call *call;
+    int code;
 
     if (!check_length(req, name))
         return;
@@ -178,8 +181,11 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
     }
     if (call != NULL) {
         call->parent = hub_ino(&fs->hub, parent);
+        code = retry_waited_code(&fs->hub, call->caller.pid, call->parent, name);
         if (virtual_is(parent) || virtual_is_reserved(name)) {
             virtual_lookup(call, parent);
+        } else if (code != 0) {
+            fail_lookup(call, code);
         } else {
             call->lookup.confirmed =
                 retry_is(&fs->hub, call->caller.pid) || uplink_read_at(&fs->hub) == READ_LINEARIZABLE;

@@ -205,8 +205,7 @@ int inval_decode(struct cursor *c, struct inval *out);
 struct beat {
     uint64_t until_ms; /* CLOCK_BOOTTIME of this machine, ms; 0, or past: nothing may be cached */
     uint64_t applied;
-    uint8_t
-        in_force; /* 0: the cluster knows no read leases yet (feature level 1): caches follow the events */
+    uint8_t in_force; /* 0: the cluster knows no read leases yet (feature level 1) */
 };
 void beat_encode(struct buffer *b, const struct beat *beat);
 int beat_decode(struct cursor *c, struct beat *out);

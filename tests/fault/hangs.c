@@ -61,20 +61,20 @@ enum call {
 static const struct {
     const char *name;
     bool changes;
-    bool cached;   /* the kernel may know the answer */
-    bool local;    /* the node knows it without the others (kvfs/DESIGN.md: only opens are barriers) */
-    bool new_name; /* that there is none is asked of the cluster first */
+    bool cached;  /* the kernel may know the answer */
+    bool local;   /* the node knows it without the others (kvfs/DESIGN.md: only opens are barriers) */
+    bool by_name; /* what the name stands for is asked of the cluster first */
 } calls[CALLS] = {
     [CALL_STAT] = {.name = "stat", .cached = true, .local = true},
-    [CALL_STAT_NEW] = {.name = "stat of an unknown name", .new_name = true},
+    [CALL_STAT_NEW] = {.name = "stat of an unknown name", .by_name = true},
     [CALL_READ] = {.name = "open to read"},
-    [CALL_CREATE] = {.name = "create", .changes = true, .new_name = true},
+    [CALL_CREATE] = {.name = "create", .changes = true, .by_name = true},
     [CALL_CLOSE] = {.name = "close", .changes = true},
     [CALL_FSYNC] = {.name = "fsync", .changes = true},
-    [CALL_RENAME] = {.name = "rename", .changes = true, .new_name = true},
-    [CALL_UNLINK] = {.name = "unlink", .changes = true},
-    [CALL_MKDIR] = {.name = "mkdir", .changes = true, .new_name = true},
-    [CALL_CHMOD] = {.name = "chmod", .changes = true},
+    [CALL_RENAME] = {.name = "rename", .changes = true, .by_name = true},
+    [CALL_UNLINK] = {.name = "unlink", .changes = true, .by_name = true},
+    [CALL_MKDIR] = {.name = "mkdir", .changes = true, .by_name = true},
+    [CALL_CHMOD] = {.name = "chmod", .changes = true, .by_name = true},
     [CALL_READDIR] = {.name = "readdir"},
     [CALL_STATFS] = {.name = "statfs", .local = true},
 };
@@ -446,8 +446,8 @@ static void its_node_is_cut_off(void **state)
     let_go(CALLS);
     assert_true(net_cut(cluster->net, node, false));
     assert_all_refused(true);
-    for (i = 0; i < CALLS; i++) { /* it need not wait to know, once the name is known */
-        if (calls[i].changes && !calls[i].new_name &&
+    for (i = 0; i < CALLS; i++) { /* it need not wait to know, where no name is to be looked up */
+        if (calls[i].changes && !calls[i].by_name &&
             (shared->results[i].err != EROFS || shared->results[i].ms > 1500))
             fail_msg("%s: %s after %u ms", calls[i].name, strerror(shared->results[i].err),
                      shared->results[i].ms);

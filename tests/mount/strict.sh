@@ -1,5 +1,5 @@
 #!/bin/sh
-# Mounts with read=strict: what one shows is what the others have just done, by stat, by missing names and by
+# Mounts as they are by default, read=strict: what one shows is what the others have just done, by stat, by missing names and by
 # listings, not only by open.
 set -u
 # shellcheck source=/dev/null
@@ -9,8 +9,8 @@ is_mounted() { awk -v m="$1" '$5 == m { f = 1 } END { exit !f }' /proc/self/moun
 other=${NODES#*,}
 X=$BASE/x Y=$BASE/y
 mkdir "$X" "$Y"
-succeeds "a strict mount" "$KVFS" "$NODES" "$X" -o "read=strict,log=$BASE/x.log"
-"$KVFS" -f "$other" "$Y" -o "read=strict,log=$BASE/y.log" &
+succeeds "a strict mount" "$KVFS" "$NODES" "$X" -o "log=$BASE/x.log"
+"$KVFS" -f "$other" "$Y" -o "log=$BASE/y.log" &
 stopped=$!
 succeeds "another, of another node" within 20 is_mounted "$Y"
 is_leased() { echo x >"$X/warm" && cat "$Y/warm" && [ "$("$KVNODE" status --json | grep -c '"lease":true')" = 1 ]; }
@@ -60,6 +60,58 @@ print(" ".join("%s:%d" % kv for kv in wrong.items()))
 END
 is "nothing is shown that is not so any more" "size:0 missing:0 there:0 listed:0 moved:0 content:0" \
     "$(python3 "$BASE/strict.py" "$X" "$Y" 100 2>&1 | tail -n 1)"
+
+# Without leases a majority is asked each time.
+has_none() { [ "$("$KVNODE" status --json | grep -c '"lease":true')" = 0 ]; }
+succeeds "no leases any more" "$KVNODE" config --cluster lease=0
+succeeds "and none is left" within 10 has_none
+rm -r "$X/d" "$X/r"
+is "nothing is shown then either that is not so any more" "size:0 missing:0 there:0 listed:0 moved:0 content:0" \
+    "$(python3 "$BASE/strict.py" "$X" "$Y" 30 2>&1 | tail -n 1)"
+succeeds "leases again" "$KVNODE" config --cluster lease=1
+succeeds "are held" within 20 is_leased
+
+# A node that is silent: lookups in one directory wait beside each other, each for as long as a request may. (Whoever
+# comes to the node 80 ms after it has fallen silent waits for the directory's attributes already.)
+third=${NODES##*,}
+Z=$BASE/z
+mkdir "$Z"
+succeeds "a mount of a node alone" "$KVFS" "$third" "$Z" -o "timeout=2,log=$BASE/z.log"
+cat >"$BASE/lookups.py" <<'END'
+import os, sys, threading, time
+z, took = sys.argv[1], []
+
+def looks(n):
+    i = 0
+    while True:
+        i += 1
+        begin = time.monotonic()
+        try:
+            os.stat("%s/%d-%d" % (z, n, i))
+        except FileNotFoundError:
+            if i == 20:
+                open("%s.%d" % (sys.argv[2], n), "w").close()
+            continue
+        except OSError as e:
+            took.append((time.monotonic() - begin, e.errno))
+        return
+
+threads = [threading.Thread(target=looks, args=(n,)) for n in range(4)]
+for t in threads:
+    t.start()
+for t in threads:
+    t.join()
+print("4 EIO, beside each other" if all(s < 3 and e == 5 for s, e in took) and len(took) == 4 else took)
+END
+python3 "$BASE/lookups.py" "$Z" "$BASE/looking" >"$BASE/looked" 2>&1 &
+lookups=$!
+are_looking() { [ -e "$BASE/looking.0" ] && [ -e "$BASE/looking.1" ] && [ -e "$BASE/looking.2" ] && [ -e "$BASE/looking.3" ]; }
+within 20 are_looking
+dev pause "$third"
+wait $lookups
+dev resume "$third"
+is "lookups in one directory of a silent node wait beside each other" "4 EIO, beside each other" "$(cat "$BASE/looked")"
+succeeds "unmount that" within 10 umount "$Z"
 
 # One that has stopped holds writers up once, and shortly.
 stat "$Y/r" >/dev/null

@@ -50,6 +50,13 @@ static void nodes_and_mountpoint(void **state)
     assert_int_equal(o.commit_ms, 5000);
     assert_int_equal(o.versions, VERSIONS_HIDDEN);
     assert_false(o.foreground);
+    assert_true(o.read_strict && !o.read_local);
+    options_free(&o);
+    assert_int_equal(parse("kvfs n1 /mnt -o read=open", &o), OPTIONS_RUN);
+    assert_true(!o.read_strict && !o.read_local);
+    options_free(&o);
+    assert_int_equal(parse("kvfs n1 /mnt -o read=linearizable", &o), OPTIONS_RUN); /* what strict is */
+    assert_true(o.read_strict && !o.read_local);
     options_free(&o);
 }
 
@@ -63,7 +70,7 @@ static void every_option(void **state)
                      OPTIONS_RUN);
     assert_true(o.foreground);
     assert_true(o.single);
-    assert_true(o.read_local);
+    assert_true(o.read_local && !o.read_strict);
     assert_int_equal(o.timeout_ms, 2500);
     assert_int_equal(o.commit_ms, 1000);
     assert_int_equal(o.versions, VERSIONS_VISIBLE);

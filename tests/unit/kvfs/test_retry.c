@@ -9,6 +9,7 @@
 
 #include "kvfs/link/stat.h"
 #include "kvfs/ops/fs.h"
+#include "sync/base/error.h"
 #include "tests/lib/look_again.h"
 
 struct fixture {
@@ -65,6 +66,24 @@ static void a_walk_is_not_given_up_while_it_is_waited_for(void **state)
     assert_false(retry_is(hub, 1));
 }
 
+static void what_was_waited_for_in_vain_fails_at_once_when_it_is_asked_again(void **state)
+{
+    struct fixture *f = *state;
+    struct hub *hub = &f->fs.hub;
+    uint64_t until = 0;
+
+    retry_waited(hub, 1, 7, "name", KV_E_UNAVAILABLE);
+    assert_int_equal(retry_waited_code(hub, 2, 7, "name"), 0);
+    assert_int_equal(retry_waited_code(hub, 1, 8, "name"), 0);
+    assert_int_equal(retry_waited_code(hub, 1, 7, "other"), 0);
+    assert_int_equal(retry_waited_code(hub, 1, 7, "name"), KV_E_UNAVAILABLE);
+    assert_int_equal(retry_waited_code(hub, 1, 7, "name"), 0); /* another system call */
+    retry_waited(hub, 1, 7, "name", KV_E_UNAVAILABLE);
+    while (look_again(&until, 1000)) /* longer than the kernel takes */
+        ;
+    assert_int_equal(retry_waited_code(hub, 1, 7, "name"), 0);
+}
+
 static bool is_protected(mode_t directory_mode, uid_t directory_uid, uid_t file_uid, uid_t uid,
                          unsigned protection)
 {
@@ -91,6 +110,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_walk_is_not_given_up_while_it_is_waited_for, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_was_waited_for_in_vain_fails_at_once_when_it_is_asked_again,
+                                        setup, teardown),
         cmocka_unit_test(what_others_made_in_a_sticky_directory_is_protected),
     };
 
