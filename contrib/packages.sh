@@ -36,9 +36,9 @@ die() {
     die "this is no Debian system; install by hand what contrib/packages.sh names"
 
 wanted='gcc libc6-dev meson ninja-build pkg-config libuv1-dev libsqlite3-dev libraft-dev libssh2-1-dev libssl-dev
-    libfuse3-dev fuse3 libxxhash-dev libinih-dev libjansson-dev libbsd-dev uthash-dev
+    libfuse3-dev fuse3 libxxhash-dev libinih-dev libjansson-dev libbsd-dev uthash-dev libmicrohttpd-dev
     openssh-server openssh-client'
-[ $level = run ] || wanted="$wanted libcmocka-dev vim nano rsync git sqlite3 strace procps util-linux e2fsprogs attr"
+[ $level = run ] || wanted="$wanted libcmocka-dev curl python3 vim nano rsync git sqlite3 strace procps util-linux e2fsprogs attr"
 [ $level != dev ] || wanted="$wanted clang libclang-rt-dev clang-format clang-tidy shellcheck scdoc man-db ca-certificates"
 
 installed() {

@@ -116,6 +116,10 @@ static int up(struct dev *d, bool make_only)
     for (size_t i = 0; i < d->n_nodes; i++)
         printf("%s%s%s", i > 0 ? "  " : "", nodes[i]->name, nodes[i] == leader ? " (leader)" : "");
     putchar('\n');
+    for (size_t i = 0; i < d->n_nodes; i++)
+        if (nodes[i]->http_port != 0)
+            printf("%s http://127.0.0.1:%u", i > 0 ? " " : "HTTP:", (unsigned)nodes[i]->http_port);
+    putchar('\n');
     return EXIT_OK;
 }
 
@@ -230,12 +234,13 @@ static int start(struct dev *d, const char *who)
     if (exit != EXIT_OK)
         return exit;
     for (size_t i = 0; i < n; i++)
-        if (!dev_port_is_free(nodes[i]->port))
+        if (!dev_port_is_free(nodes[i]->port) ||
+            (nodes[i]->http_port != 0 && !dev_port_is_free(nodes[i]->http_port)))
             return admin_fail(
                 d->a, EXIT_FAILED, nodes[i]->name,
                 "its port 127.0.0.1:%u is taken by another program. Try: kvnode dev up, which chooses "
                 "another port",
-                (unsigned)nodes[i]->port);
+                (unsigned)(dev_port_is_free(nodes[i]->port) ? nodes[i]->http_port : nodes[i]->port));
     for (size_t i = 0; exit == EXIT_OK && i < n; i++)
         exit = dev_start(d, nodes[i]);
     if (exit == EXIT_OK)
@@ -263,19 +268,22 @@ static int start(struct dev *d, const char *who)
 static int show(struct dev *d)
 {
     if (d->a->opt[OPT_JSON] == NULL)
-        printf("%-5s %-8s %-8s %-16s %s\n", "NODE", "STATE", "PID", "SSHD", "LOG");
+        printf("%-5s %-8s %-8s %-16s %-22s %s\n", "NODE", "STATE", "PID", "SSHD", "HTTP", "LOG");
     for (size_t i = 0; i < d->n_nodes; i++) {
         const struct dev_node *n = &d->nodes[i];
         const char *state = n->pid == 0 ? "stopped" : dev_is_paused(n->pid) ? "paused" : "running";
-        char pid[16] = "-";
+        char pid[16] = "-", http[32] = "-";
         if (n->pid != 0)
             snprintf(pid, sizeof pid, "%ld", (long)n->pid);
+        if (n->http_port != 0)
+            snprintf(http, sizeof http, "http://127.0.0.1:%u", (unsigned)n->http_port);
         if (d->a->opt[OPT_JSON] != NULL)
-            json_line(json_pack("{s:s, s:s, s:I, s:i, s:s, s:s}", "name", n->name, "state", state, "pid",
-                                (json_int_t)n->pid, "port", (int)n->port, "log", n->log, "socket",
-                                n->socket));
+            json_line(json_pack("{s:s, s:s, s:I, s:i, s:i, s:s, s:s}", "name", n->name, "state", state, "pid",
+                                (json_int_t)n->pid, "port", (int)n->port, "http_port", (int)n->http_port,
+                                "log", n->log, "socket", n->socket));
         else
-            printf("%-5s %-8s %-8s 127.0.0.1:%-6u %s\n", n->name, state, pid, (unsigned)n->port, n->log);
+            printf("%-5s %-8s %-8s 127.0.0.1:%-6u %-22s %s\n", n->name, state, pid, (unsigned)n->port, http,
+                   n->log);
     }
     return EXIT_OK;
 }

@@ -23,7 +23,8 @@
 struct dev_node {
     char name[8];
     unsigned id;
-    uint16_t port; /* of its sshd; 0: not chosen yet */
+    uint16_t port;      /* of its sshd; 0: not chosen yet */
+    uint16_t http_port; /* likewise */
     char config[DEV_PATH_MAX], data[DEV_PATH_MAX], log[DEV_PATH_MAX], pid_file[DEV_PATH_MAX];
     char socket[DEV_PATH_MAX];
     pid_t pid; /* 0: does not run */

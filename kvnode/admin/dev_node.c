@@ -119,6 +119,7 @@ int dev_open(const struct admin *a, struct dev *d)
         if (config_load(&request, &config, message, sizeof message) != 0)
             return admin_fail(a, EXIT_FAILED, NULL, "%s. Try: remove %s and begin anew", message, d->dir);
         n->port = config->listen_port;
+        n->http_port = config->http_host[0] != '\0' ? config->http_port : 0;
         snprintf(d->cluster_id, sizeof d->cluster_id, "%016llx", (unsigned long long)config->cluster_id);
         config_free(config);
         n->pid = dev_running(n->pid_file);
@@ -164,7 +165,7 @@ static uint16_t choose_port(const struct dev *d, size_t n_nodes)
         uint16_t candidate = (uint16_t)(20000 + (seed + i * 7) % 12000);
         bool used = false;
         for (size_t j = 0; j < n_nodes; j++)
-            used |= d->nodes[j].port == candidate;
+            used |= d->nodes[j].port == candidate || d->nodes[j].http_port == candidate;
         if (!used && dev_port_is_free(candidate))
             return candidate;
     }
@@ -241,8 +242,8 @@ static int write_config(const struct dev *d, const struct dev_node *n)
     fprintf(f,
             "# Made by kvnode dev, which writes it again when a port has to change.\n"
             "[node]\nname = %s\nid = %u\ndata = %s\nsocket = %s\n\n[cluster]\nid = %s\n\n"
-            "[ssh]\nlisten = 127.0.0.1:%u\n",
-            n->name, n->id, n->data, n->socket, d->cluster_id, (unsigned)n->port);
+            "[ssh]\nlisten = 127.0.0.1:%u\n\n[http]\nlisten = 127.0.0.1:%u\n",
+            n->name, n->id, n->data, n->socket, d->cluster_id, (unsigned)n->port, (unsigned)n->http_port);
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < d->n_nodes; i++) {
         const struct dev_node *p = &d->nodes[i];
@@ -350,6 +351,11 @@ int dev_prepare(struct dev *d, size_t n, bool *moved_out)
         if (node->pid == 0 && (node->port == 0 || !dev_port_is_free(node->port))) {
             set_paths(d, node, (unsigned)i + 1);
             node->port = choose_port(d, n);
+            *moved_out = true;
+        }
+        /* One of an earlier version that runs without HTTP goes on so. */
+        if (node->pid == 0 && (node->http_port == 0 || !dev_port_is_free(node->http_port))) {
+            node->http_port = choose_port(d, n);
             *moved_out = true;
         }
         if (i < d->n_nodes)

@@ -42,6 +42,7 @@ struct client_conn {
         uint64_t revision, directory;
         unsigned mask;
     } sight;                  /* of the last event that was redacted */
+    struct serve_local local; /* of one in this process */
     struct client_conn *next; /* in serve's list */
 };
 

@@ -80,6 +80,8 @@ static void on_closed(void *arg, int reason)
     c->mount = NULL;
     reserve_drop(&c->owner->group->reserve, &c->reservation);
     close_inodes(c);
+    if (c->local.closed != NULL)
+        c->local.closed(c->local.arg);
     client_conn_put(c);
 }
 
@@ -102,6 +104,12 @@ static int on_frame(void *arg, const struct frame *frame)
 
 #define UID_NOBODY 65534
 
+/* Who can read the node's files already may speak for others. */
+static bool is_trusted(uint32_t uid)
+{
+    return uid == 0 || uid == geteuid();
+}
+
 static void identify(struct client_conn *c, int fd)
 {
     struct ucred cred;
@@ -115,8 +123,7 @@ static void identify(struct client_conn *c, int fd)
     if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, c->groups, &len) == 0)
         c->who.n_groups = (uint32_t)(len / sizeof c->groups[0]);
     c->who.groups = c->groups;
-    /* Who can read the node's files already may speak for others. */
-    c->who.trusted = cred.uid == 0 || cred.uid == geteuid();
+    c->who.trusted = is_trusted(cred.uid);
 }
 
 /* Makes room: the one that has said nothing for longest goes. user: of his only, or NULL. */
@@ -149,20 +156,36 @@ static const char *refuse(struct serve *s, const struct client_conn *c)
     return why;
 }
 
-static void accept_one(struct serve *s, int fd)
+static struct client_conn *conn_new(struct serve *s)
 {
-    struct stream_callbacks callbacks = {.on_frame = on_frame, .on_closed = on_closed};
     struct client_conn *c = calloc(1, sizeof *c);
 
-    if (c == NULL) {
-        close(fd);
-        return;
-    }
+    if (c == NULL)
+        return NULL;
     c->owner = &s->owner;
     c->serve = s;
     c->refs = 1;
     c->opened_ms = clock_boot_ms();
     snprintf(c->name, sizeof c->name, "?");
+    return c;
+}
+
+static void enter(struct serve *s, struct client_conn *c)
+{
+    c->next = s->clients;
+    s->clients = c;
+    s->n++;
+}
+
+static void accept_one(struct serve *s, int fd)
+{
+    struct stream_callbacks callbacks = {.on_frame = on_frame, .on_closed = on_closed};
+    struct client_conn *c = conn_new(s);
+
+    if (c == NULL) {
+        close(fd);
+        return;
+    }
     identify(c, fd);
     c->refusal = refuse(s, c);
     if (c->refusal != NULL && s->n >= CLIENTS_MAX + REFUSED_MAX) {
@@ -181,9 +204,51 @@ static void accept_one(struct serve *s, int fd)
         client_conn_put(c);
         return;
     }
-    c->next = s->clients;
-    s->clients = c;
-    s->n++;
+    enter(s, c);
+}
+
+static size_t on_local_output(void *arg, const uint8_t *data, size_t len)
+{
+    struct client_conn *c = arg;
+
+    return c->local.take(c->local.arg, data, len);
+}
+
+int serve_attach(struct serve *s, const struct serve_local *local, struct stream **stream_out,
+                 const char **why_out)
+{
+    struct stream_callbacks callbacks = {.on_frame = on_frame, .on_closed = on_closed};
+    struct client_conn *c = s->stopped ? NULL : conn_new(s);
+
+    *stream_out = NULL;
+    if (c == NULL)
+        return -ENOMEM;
+    c->who.uid = local->uid;
+    c->who.gid = local->gid;
+    c->who.n_groups = local->n_groups;
+    memcpy(c->groups, local->groups, local->n_groups * sizeof c->groups[0]);
+    c->who.groups = c->groups;
+    c->who.trusted = is_trusted(local->uid);
+    *why_out = refuse(s, c);
+    if (*why_out != NULL) {
+        free(c);
+        return KV_E_BUSY;
+    }
+    c->user = client_user_enter(&s->users, c->who.uid, c->who.trusted);
+    callbacks.arg = c;
+    if (c->user == NULL) {
+        free(c);
+        return -ENOMEM;
+    }
+    if (stream_open_local(s->owner.streams, &callbacks, on_local_output, &c->stream) != 0) {
+        client_conn_put(c);
+        return -ENOMEM;
+    }
+    c->local = *local;
+    c->local.groups = c->groups;
+    enter(s, c);
+    *stream_out = c->stream;
+    return 0;
 }
 
 static void listen_on(struct serve *s, bool on);

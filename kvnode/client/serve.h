@@ -3,14 +3,16 @@
 #ifndef KVFS_KVNODE_CLIENT_SERVE_H
 #define KVFS_KVNODE_CLIENT_SERVE_H
 
+#include <stddef.h>
 #include <stdint.h>
+
+#include "kvnode/loop/stream.h"
 
 struct door;
 struct group;
 struct past;
 struct self;
 struct serve;
-struct streams;
 struct turn;
 
 /* What the clients' side uses of its node; all borrowed. */
@@ -28,6 +30,20 @@ int serve_start(const struct serve_owner *owner, struct serve **out, char *why);
 /* Takes no more clients and closes those there are. */
 void serve_stop(struct serve *s);
 void serve_free(struct serve *s); /* after the loop has closed the handles */
+/* A client in this process, as whom it is said here: served, bounded and counted like one that has
+ * connected. It begins with HELLO. *stream_out: to be fed frames (stream_feed()); what is answered goes to
+ * take (stream_open_local()), and closed is called with arg once it has ended, also if the stream was closed
+ * here. groups: at most COMMAND_GROUPS_MAX; copied. 0, -ENOMEM, or KV_E_BUSY with a sentence in *why_out. */
+struct serve_local {
+    uint32_t uid, gid;
+    const uint32_t *groups;
+    uint32_t n_groups;
+    void *arg;
+    stream_taker *take; /* called with arg */
+    void (*closed)(void *arg);
+};
+int serve_attach(struct serve *s, const struct serve_local *local, struct stream **stream_out,
+                 const char **why_out);
 /* Every heartbeat: who says no HELLO is disconnected; how much all clients hold. */
 void serve_beat(struct serve *s, uint64_t now_ms); /* NULL is ignored */
 unsigned serve_clients(const struct serve *s);

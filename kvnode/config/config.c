@@ -28,7 +28,7 @@ struct loader {
     char why[600];
 };
 
-#define SECTIONS "[node], [cluster], [ssh], [raft], [storage], [peer NAME]"
+#define SECTIONS "[node], [cluster], [ssh], [raft], [storage], [http], [peer NAME]"
 
 static int on_section(void *arg, const char *section, unsigned line, char *why, size_t size)
 {
@@ -211,6 +211,11 @@ static int derive(struct config *c)
         rc = set_format(&c->authorized_keys, "%s/authorized_keys", c->ssh_dir);
     if (rc == 0)
         rc = set_format(&c->known_hosts, "%s/known_hosts", c->ssh_dir);
+    size_t stem = strlen(c->socket);
+    if (stem > 5 && strcmp(c->socket + stem - 5, ".sock") == 0)
+        stem -= 5;
+    if (rc == 0)
+        rc = set_format(&c->http_socket, "%.*s.http", (int)stem, c->socket);
     if (rc == 0)
         rc = set_format(&c->founding, "%s/founding", c->data_dir);
     return rc;
@@ -249,6 +254,12 @@ static int finish(struct loader *l)
                  CONFIG_SOCKET_PATH_MAX, c->socket);
         return -EINVAL;
     }
+    if (c->http_host[0] != '\0' && strlen(c->http_socket) > CONFIG_SOCKET_PATH_MAX) {
+        snprintf(l->why, sizeof l->why,
+                 "%s: the socket for HTTP would have a longer path than a socket can have (%d bytes): %.200s",
+                 file, CONFIG_SOCKET_PATH_MAX, c->http_socket);
+        return -EINVAL;
+    }
     if (config_peer_socket(c, peer_socket) != 0) {
         snprintf(
             l->why, sizeof l->why,
@@ -272,9 +283,10 @@ void config_free(struct config *c)
         free(c->sources[i].source);
     }
     free(c->sources);
-    char *const owned[] = {c->file,        c->name,     c->data_dir, c->socket,      c->socket_group,
-                           c->listen_host, c->ssh_user, c->program,  c->run_dir,     c->ssh_dir,
-                           c->client_key,  c->host_key, c->founding, c->known_hosts, c->authorized_keys};
+    char *const owned[] = {c->file,        c->name,       c->data_dir,   c->socket,      c->socket_group,
+                           c->listen_host, c->ssh_user,   c->program,    c->run_dir,     c->ssh_dir,
+                           c->client_key,  c->host_key,   c->founding,   c->known_hosts, c->authorized_keys,
+                           c->http_host,   c->http_hosts, c->http_socket};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++)
         free(owned[i]);
     free(c);

@@ -65,6 +65,11 @@ struct config { /* strings are owned, and never NULL unless said */
     uint32_t scrub_interval_s; /* 0: only on request */
     uint64_t scrub_bytes_per_s;
 
+    /* [http] */
+    char *http_host; /* "": no HTTP */
+    uint16_t http_port;
+    char *http_hosts; /* further names that a Host header may have: "host[:port],…" */
+
     struct config_peer *peers; /* owned; sorted by id, without this node itself */
     size_t n_peers;
 
@@ -76,7 +81,8 @@ struct config { /* strings are owned, and never NULL unless said */
     char *host_key;
     char *authorized_keys; /* in ssh_dir */
     char *known_hosts;
-    char *founding; /* data_dir/founding: the marker that `kvnode init` leaves */
+    char *http_socket; /* [node] socket, with .http in the place of .sock */
+    char *founding;    /* data_dir/founding: the marker that `kvnode init` leaves */
 
     struct config_source *sources; /* private: one a setting */
 };

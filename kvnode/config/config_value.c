@@ -2,6 +2,7 @@
  * messages and `kvnode config` all walk it, so none of them can forget a name. */
 #include "kvnode/config/config_value.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
@@ -31,6 +32,8 @@ const struct setting config_settings[] = {
     {"storage", "log_keep_bytes", KIND_U64, AT(log_keep_bytes), 1 << 20, UINT64_C(1) << 40, "64MiB"},
     {"storage", "scrub_interval_s", KIND_U32, AT(scrub_interval_s), 0, 31536000, "86400"},
     {"storage", "scrub_bytes_per_s", KIND_U64, AT(scrub_bytes_per_s), 1 << 16, UINT64_C(1) << 40, "8MiB"},
+    {"http", "listen", KIND_HTTP, AT(http_host), 0, 0, "off"},
+    {"http", "hosts", KIND_HOSTS, AT(http_hosts), 0, 0, ""},
 };
 const size_t config_n_settings = sizeof config_settings / sizeof config_settings[0];
 
@@ -101,6 +104,16 @@ bool config_read_number(const char *text, uint64_t min, uint64_t max, uint64_t *
     return false;
 }
 
+/* Other addresses need more than knowing whose process asks. */
+static bool is_loopback(const char *host)
+{
+    struct in_addr v4;
+    struct in6_addr v6;
+    if (inet_pton(AF_INET, host, &v4) == 1)
+        return ntohl(v4.s_addr) >> 24 == 127;
+    return inet_pton(AF_INET6, host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+}
+
 static int convert(const struct setting *s, const char *value, struct config *c, char *allowed, size_t size)
 {
     void *field = (char *)c + s->offset;
@@ -162,6 +175,20 @@ static int convert(const struct setting *s, const char *value, struct config *c,
         if (config_split_address(value, host, sizeof host, &c->listen_port) != 0)
             return -EINVAL;
         return config_set_string(field, host);
+    case KIND_HTTP:
+        snprintf(allowed, size, "off, or ADDRESS:PORT with an address of loopback, such as 127.0.0.1:7080");
+        if (strcmp(value, "off") == 0)
+            return config_set_string(field, "");
+        if (config_split_address(value, host, sizeof host, &c->http_port) != 0 || !is_loopback(host))
+            return -EINVAL;
+        return config_set_string(field, host);
+    case KIND_HOSTS:
+        snprintf(allowed, size,
+                 "names that a browser may call this node by, NAME[:PORT], with commas between");
+        for (const char *p = value; *p != '\0'; p++)
+            if (!isalnum((unsigned char)*p) && strchr(".-_:[],", *p) == NULL)
+                return -EINVAL;
+        return config_set_string(field, value);
     case KIND_SSHD:
         snprintf(allowed, size, "private or system");
         if (strcmp(value, "private") != 0 && strcmp(value, "system") != 0)

@@ -17,6 +17,8 @@ enum setting_kind {
     KIND_HEX,
     KIND_ADDRESS,
     KIND_SSHD,
+    KIND_HTTP,
+    KIND_HOSTS,
 };
 
 struct setting {

@@ -22,6 +22,10 @@ struct stream {
     uv_poll_t in_poll;   /* for a socket it watches both ways */
     uv_poll_t out_poll;  /* used if there are two descriptors */
     unsigned open_polls; /* not yet closed by the loop */
+    /* Of a stream without descriptors: */
+    stream_taker *take; /* what becomes of its output; NULL: it has descriptors */
+    bool taking;
+    uv_idle_t anchor; /* never runs: its closing is what the stream's end comes from */
     struct stream_callbacks callbacks;
     struct buffer in;
     size_t in_at; /* bytes of `in` already handled */
@@ -80,7 +84,7 @@ static void watch(struct stream *s)
 {
     int in = 0, out = 0;
 
-    if (s->closed)
+    if (s->closed || s->take != NULL)
         return;
     if (!s->paused && s->out.len - s->out_at < s->pause_at)
         in = UV_READABLE;
@@ -95,9 +99,11 @@ static void watch(struct stream *s)
 
 static void free_stream(struct stream *s)
 {
-    close(s->in_fd);
-    if (is_pair(s))
-        close(s->out_fd);
+    if (s->take == NULL) {
+        close(s->in_fd);
+        if (is_pair(s))
+            close(s->out_fd);
+    }
     buffer_deinit(&s->in);
     buffer_deinit(&s->out);
     free(s);
@@ -144,6 +150,25 @@ int stream_open(struct streams *all, int in, int out, const struct stream_callba
     }
     watch(s);
     *stream_out = s;
+    return 0;
+}
+
+int stream_open_local(struct streams *all, const struct stream_callbacks *callbacks, stream_taker *take,
+                      struct stream **stream_out)
+{
+    struct stream *s = calloc(1, sizeof *s);
+
+    *stream_out = s;
+    if (s == NULL)
+        return -ENOMEM;
+    s->all = all;
+    s->in_fd = s->out_fd = -1;
+    s->callbacks = *callbacks;
+    s->pause_at = SIZE_MAX; /* its output is taken whole */
+    s->take = take;
+    s->anchor.data = s;
+    uv_idle_init(all->loop, &s->anchor);
+    s->open_polls = 1;
     return 0;
 }
 
@@ -265,6 +290,24 @@ static void read_input(struct stream *s)
     }
 }
 
+void stream_feed(struct stream *s, const void *frames, size_t len)
+{
+    if (s->closed || s->finish)
+        return;
+    buffer_put_bytes(&s->in, frames, len);
+    if (s->in.failed)
+        end(s, -ENOMEM);
+    else if (s->taking || !may_handle(s))
+        mark_dirty(s);
+    else if (handle_input(s))
+        mark_dirty(s);
+}
+
+size_t stream_waiting(const struct stream *s)
+{
+    return s->in.len - s->in_at;
+}
+
 /* At least one piece leaves. True: there is more, and only the time is missing. */
 static bool write_output(struct stream *s, uint64_t until_ns)
 {
@@ -279,6 +322,12 @@ static bool write_output(struct stream *s, uint64_t until_ns)
             return true;
         }
         first = false;
+        if (s->take != NULL) {
+            s->taking = true; /* nothing is appended to what is being read */
+            s->out_at += s->take(s->callbacks.arg, s->out.data + s->out_at, len);
+            s->taking = false;
+            break; /* what it has left is half a frame */
+        }
         n = write(s->out_fd, s->out.data + s->out_at, len < WRITE_SIZE ? len : WRITE_SIZE);
         if (n < 0 && errno == EINTR)
             continue;
@@ -361,7 +410,10 @@ static void flush_one(struct stream *s, uint64_t until_ns)
         TAILQ_REMOVE(&s->all->dirty, s, link);
         s->dirty = false;
     }
-    if (!uv_is_closing((uv_handle_t *)&s->in_poll)) {
+    if (s->take != NULL) {
+        if (!uv_is_closing((uv_handle_t *)&s->anchor))
+            uv_close((uv_handle_t *)&s->anchor, on_poll_closed);
+    } else if (!uv_is_closing((uv_handle_t *)&s->in_poll)) {
         uv_close((uv_handle_t *)&s->in_poll, on_poll_closed);
         if (is_pair(s))
             uv_close((uv_handle_t *)&s->out_poll, on_poll_closed);

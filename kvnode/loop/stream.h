@@ -46,6 +46,15 @@ void streams_deinit(struct streams *all); /* all streams are gone */
  * (also on failure): non-blocking from here on. 0 or a negative errno. */
 int stream_open(struct streams *all, int in, int out, const struct stream_callbacks *callbacks,
                 size_t pause_at, struct stream **stream_out);
+/* A stream without descriptors, for who speaks the protocol in this process. What is written is handed to
+ * take(callbacks->arg, …) at the end of the turn, whole frames; it returns how many bytes it has had, which
+ * are all but in the case of half a frame. on_closed is called as of any stream. 0 or -ENOMEM. */
+typedef size_t stream_taker(void *arg, const uint8_t *data, size_t len);
+int stream_open_local(struct streams *all, const struct stream_callbacks *callbacks, stream_taker *take,
+                      struct stream **stream_out);
+/* Input of such a stream: handled at once, as far as this turn has time for it and it reads. */
+void stream_feed(struct stream *s, const void *frames, size_t len);
+size_t stream_waiting(const struct stream *s); /* bytes of it that are not handled yet */
 /* Where to append output; it leaves at the end of the turn. After stream_close()
  * a sink whose content is thrown away. */
 struct buffer *stream_output(struct stream *s);

@@ -25,6 +25,7 @@
 #include "kvnode/node/node_state.h"
 #include "kvnode/peer/door.h"
 #include "kvnode/peer/peers.h"
+#include "kvnode/web/web.h"
 #include "sync/base/clock.h"
 #include "sync/base/disk.h"
 #include "sync/base/error.h"
@@ -386,7 +387,14 @@ static int start_serving(struct node *n, char *why)
                                 .door = n->door,
                                 .past = n->past};
 
-    return serve_start(&owner, &n->serve, why);
+    int rv = serve_start(&owner, &n->serve, why);
+
+    if (rv == 0) {
+        struct web_owner web = {.self = &n->self, .group = n->group, .serve = n->serve, .turn = &n->turn};
+
+        rv = web_start(&web, &n->web, why);
+    }
+    return rv;
 }
 
 static int start(struct running *r)
@@ -459,7 +467,10 @@ static void stop(struct running *r)
     if (n->turn_end.data != NULL) {
         uv_prepare_stop(&n->turn_end);
         streams_flush_last(&n->streams);
+        web_stop(n->web);
         turn_deinit(&n->turn);
+    } else {
+        web_stop(n->web);
     }
     if (n->group != NULL)
         idle = group_stop(n->group);
@@ -479,6 +490,7 @@ static void stop(struct running *r)
     streams_deinit(&n->streams);
     uv_run(&n->loop, UV_RUN_DEFAULT);
     past_free(n->past);
+    web_free(n->web);
     serve_free(n->serve);
     peers_free(n->peers);
     group_free(n->group);

@@ -1,7 +1,7 @@
 /* What a node has once, whatever the number of its groups, and how its parts find each other. Each
  * part owns its own state behind its header; this struct only holds them together. Loop thread only.
  *
- *   clients ── serve, past ── group ── peers ══ SSH
+ *   clients ── web, serve, past ── group ── peers ══ SSH
  *                               └───── log.db, groups/0/state.db
  */
 #ifndef KVFS_KVNODE_NODE_NODE_STATE_H
@@ -28,6 +28,7 @@ struct past;
 struct peers;
 struct peers_owner;
 struct serve;
+struct web;
 
 struct node {
     const struct config *config; /* borrowed */
@@ -46,6 +47,7 @@ struct node {
     struct peer_links links; /* peers_links(), once they are there */
     struct rivals rivals;
     struct serve *serve;
+    struct web *web; /* NULL: it is not configured */
     struct clock_watch clock;
 
     uv_prepare_t turn_end;

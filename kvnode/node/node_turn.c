@@ -8,6 +8,7 @@
 #include "kvnode/node/node_state.h"
 #include "kvnode/peer/door.h"
 #include "kvnode/peer/peers.h"
+#include "kvnode/web/web.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 
@@ -149,11 +150,14 @@ static void on_later(uv_timer_t *timer)
 
 void node_turn_end(struct node *n)
 {
-    uint64_t later = group_turn_end(n->group);
+    uint64_t later;
 
+    web_turn_begin(n->web);
+    later = group_turn_end(n->group);
     if (later != UINT64_MAX)
         uv_timer_start(&n->later, on_later, later, 0);
     streams_flush(&n->streams);
+    web_turn_end(n->web);
     group_turn_over(n->group);
     turn_end(&n->turn);
 }
@@ -186,6 +190,7 @@ void node_beat(struct node *n)
     door_beat(n->door, now);
     peers_beat(n->peers, now);
     serve_beat(n->serve, now);
+    web_beat(n->web, now);
     watch_clock(n, now);
     group_beat(n->group, now);
     turn_part(&n->turn, since, "beat", "", 0);

@@ -75,7 +75,8 @@ kvnode dev kill all >/dev/null || die "kill all"
 for exe in /proc/[0-9]*/exe; do
     [ "$(readlink "$exe" 2>/dev/null)" != "$work/clone/build/kvfs/kvfs" ] || kill -KILL "${exe//[!0-9]/}"
 done
-port=$(sed -n 's/^listen = 127.0.0.1://p' run/conf/n1.conf)
+ssh_port() { sed -n '/^\[ssh\]/,/^\[http\]/s/^listen = 127.0.0.1://p' run/conf/n1.conf; }
+port=$(ssh_port)
 python3 -c '
 import signal, socket, sys
 s = socket.socket(); s.bind(("127.0.0.1", int(sys.argv[1]))); s.listen()
@@ -85,7 +86,7 @@ listening() { grep -q listening "$work/listener"; }
 until_true 10 listening || die "cannot take port $port"
 quickstart
 [ "$(cat run/kv/app/color)" = red ] || die "after kill -9 of everything"
-[ "$(sed -n 's/^listen = 127.0.0.1://p' run/conf/n1.conf)" != "$port" ] || die "n1 is still at the taken port"
+[ "$(ssh_port)" != "$port" ] || die "n1 is still at the taken port"
 
 say "a mountpoint in the way"
 quickstart down

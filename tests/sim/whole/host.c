@@ -17,6 +17,7 @@
 #include "kvnode/group/verify.h"
 #include "kvnode/group/writes.h"
 #include "kvnode/peer/door.h"
+#include "kvnode/web/web.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "tests/sim/whole/whole.h"
@@ -156,6 +157,18 @@ void serve_beat(struct serve *s, uint64_t now_ms)
 }
 
 void streams_flush(struct streams *all)
+{
+}
+
+void web_beat(struct web *w, uint64_t now_ms)
+{
+}
+
+void web_turn_begin(struct web *w)
+{
+}
+
+void web_turn_end(struct web *w)
 {
 }
 

@@ -91,7 +91,7 @@ static void gives_defaults(void **state)
 static void says_where_unknown_things_stand(void **state)
 {
     refused(BASE "[rafts]\n",
-            "f.conf:11: ", "allowed: [node], [cluster], [ssh], [raft], [storage], [peer NAME]");
+            "f.conf:11: ", "allowed: [node], [cluster], [ssh], [raft], [storage], [http], [peer NAME]");
     refused(BASE "[raft]\nelection = 3\n", "f.conf:12: ", "allowed: election_ms, heartbeat_ms");
     refused(BASE PEER2 "port = 7\n", "f.conf:16: ", "allowed: id, address, user, host_key, key");
     refused("name = n1\n", "f.conf:1: ", "before the first [section]");
@@ -116,6 +116,10 @@ static void refuses_values_out_of_bounds(void **state)
         {"[raft]\nelection_ms = \n", "from 50 to 60000"},
         {"[raft]\nelection_ms = 99999999999999999999999\n", "from 50 to 60000"},
         {"[storage]\nlog_keep_entries = 1\n", "from 2048"},
+        {"[http]\nlisten = 192.0.2.1:7080\n", "an address of loopback"},
+        {"[http]\nlisten = localhost:7080\n", "an address of loopback"},
+        {"[http]\nlisten = 127.0.0.1\n", "ADDRESS:PORT"},
+        {"[http]\nhosts = a b\n", "with commas between"},
         {"[storage]\nlog_keep_bytes = 99999999 GiB\n", "a number from"},
         {"[node]\nlog_level = loud\n", "error, warn, info or debug"},
         {"[node]\nsocket_mode = 0999\n", "octal"},

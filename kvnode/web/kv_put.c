@@ -1,0 +1,217 @@
+/* PUT and DELETE of a key: one command each. A PUT's body is read right behind the head of the command, so
+ * that a long value is not copied. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kvnode/group/group.h"
+#include "kvnode/web/web_internal.h"
+#include "sync/base/error.h"
+
+/* r->state, of a write. */
+struct putting {
+    struct etags match;
+    struct command_body body;
+    uint64_t session, seq; /* of an Idempotency-Key */
+};
+
+static void reply_written(struct web_request *r, const struct command_result *result)
+{
+    struct MHD_Response *response;
+    char revision[40];
+    json_t *o;
+
+    snprintf(revision, sizeof revision, "0-%" PRIu64, result->revision);
+    o = json_pack("{s:I, s:s, s:I, s:b}", "version", (json_int_t)result->attr.version, "revision", revision,
+                  "size", (json_int_t)result->attr.size, "created", result->created != 0);
+    json_object_set_new(o, "key", web_json_bytes(r->key, r->key_len));
+    response = web_json(o);
+    if (response != NULL)
+        web_headers_of(response, &result->attr);
+    web_reply(r, result->created != 0 ? 201 : 200, response);
+}
+
+static void on_written(void *arg, int code, const struct command_result *result, const char *detail)
+{
+    struct web_request *r = arg;
+    const struct putting *p = r->state;
+    char text[100];
+
+    if (code == KV_OK) {
+        reply_written(r, result);
+    } else if (code == KV_E_VERSION && p->match.kind != ETAG_NONE && p->body.version == 0) {
+        web_fail_code(r, code, "the key exists", true);
+    } else if (code == KV_E_VERSION && result != NULL) {
+        snprintf(text, sizeof text, "it is version %" PRIu64 ", not %" PRIu64, result->base_version,
+                 p->body.version);
+        web_fail_code(r, code, text, true);
+    } else if (code == KV_E_NOENT && (p->body.flags & SET_MUST_EXIST) != 0) {
+        web_fail(r, 412, "no such key, and If-Match asks for one; nothing was written");
+    } else {
+        web_fail_code(r, code, detail, true);
+    }
+}
+
+static void on_deleted(void *arg, int code, const struct command_result *result, const char *detail)
+{
+    struct web_request *r = arg;
+    char revision[40];
+
+    if (code != KV_OK) {
+        web_fail_code(r, code, detail, true);
+        return;
+    }
+    snprintf(revision, sizeof revision, "0-%" PRIu64, result->revision);
+    web_reply_json(r, 200,
+                   json_pack("{s:I, s:s}", "removed", (json_int_t)result->removed, "revision", revision));
+}
+
+static void send_write(struct web_request *r)
+{
+    struct putting *p = r->state;
+    struct gate *g = web_gate(r);
+    bool delete = strcmp(r->method, "DELETE") == 0;
+
+    if (g != NULL)
+        gate_write(g, &r->write, delete ? COMMAND_DEL : COMMAND_SET, &r->body, p->session, p->seq,
+                   delete ? on_deleted : on_written, r);
+}
+
+static void on_resolved(void *arg, int code, const union answer_body *answer, const char *detail)
+{
+    struct web_request *r = arg;
+    struct putting *p = r->state;
+    struct buffer head = BUFFER_INIT;
+
+    if (code == KV_E_NOENT) {
+        web_fail(r, 412, "no such key, and If-Match asks for one; nothing was written");
+        return;
+    }
+    if (code != KV_OK) {
+        web_fail_code(r, code, detail, true);
+        return;
+    }
+    if (!etags_have(&p->match, answer->resolve.attr.content_revision)) {
+        web_fail(r, 412, "the key is at \"0-%" PRIu64 "\", which If-Match does not name; nothing was written",
+                 answer->resolve.attr.content_revision);
+        return;
+    }
+    if (answer->resolve.attr.version == 0) {
+        web_fail(r, 501, "the key keeps no versions, by which If-Match compares; nothing was written");
+        return;
+    }
+    /* If it is written in between it is another version. The numbers of the head have their places. */
+    p->body.flags |= SET_IF_VERSION;
+    p->body.version = answer->resolve.attr.version;
+    command_body_encode(&head, COMMAND_SET, &p->body);
+    if (head.failed || head.len != r->body_at) {
+        buffer_deinit(&head);
+        web_fail_code(r, KV_E_BUSY, "out of memory", true);
+        return;
+    }
+    memcpy(r->body.data, head.data, head.len);
+    buffer_deinit(&head);
+    send_write(r);
+}
+
+void kv_write(struct web_request *r)
+{
+    const struct putting *p = r->state;
+    union request_body ask = {0};
+
+    if (p->match.kind != ETAG_LIST) {
+        send_write(r);
+        return;
+    }
+    ask.resolve = (struct path_request){.at = READ_LINEARIZABLE, .path = bytes_of(r->key, r->key_len)};
+    web_ask(r, MESSAGE_RESOLVE, &ask, on_resolved);
+}
+
+/* The conditions, as flags of the command. False: it has been replied. */
+static bool conditions(struct web_request *r, struct putting *p)
+{
+    struct etags none;
+
+    etags_parse(web_header(r, "If-Match"), &p->match);
+    etags_parse(web_header(r, "If-None-Match"), &none);
+    if (p->match.kind == ETAG_MALFORMED || none.kind == ETAG_MALFORMED || none.kind == ETAG_LIST) {
+        web_fail(r, 400, "%s; nothing was written",
+                 none.kind == ETAG_LIST ? "If-None-Match of a write can only be *"
+                                        : "an entity tag is what ETag has said, with its quotes");
+        return false;
+    }
+    if (p->match.kind != ETAG_NONE && none.kind != ETAG_NONE) {
+        web_fail(r, 400, "If-Match and If-None-Match together ask for the impossible; nothing was written");
+        return false;
+    }
+    if (strcmp(r->method, "DELETE") == 0 && (p->match.kind != ETAG_NONE || none.kind != ETAG_NONE)) {
+        web_fail(r, 501, "DELETE knows no conditions yet; nothing was written");
+        return false;
+    }
+    if (none.kind == ETAG_ANY) {
+        p->body.flags |= SET_IF_VERSION;
+        p->match.kind = ETAG_NONE;
+        p->body.version = 0;
+    }
+    if (p->match.kind == ETAG_ANY)
+        p->body.flags |= SET_MUST_EXIST;
+    return true;
+}
+
+void kv_write_head(struct web_request *r)
+{
+    bool delete = strcmp(r->method, "DELETE") == 0;
+    struct putting *p = calloc(1, sizeof *p);
+    const char *key = web_header(r, "Idempotency-Key");
+    struct store_usage usage;
+
+    r->state = p;
+    if (p == NULL) {
+        web_fail_code(r, KV_E_BUSY, "out of memory", true);
+        return;
+    }
+    if (key != NULL && !idempotency_parse(key, &p->session, &p->seq)) {
+        web_fail(r, 400, "an Idempotency-Key is what the answer 504 has said; nothing was written");
+        return;
+    }
+    if (r->directory && !delete) {
+        web_fail(r, 400, "a key does not end in a slash; nothing was written");
+        return;
+    }
+    p->body.path = (const uint8_t *)r->key;
+    p->body.path_len = r->key_len - (r->directory && r->key_len > 0);
+    p->body.mode = 0644;
+    p->body.flags = delete ? 0 : SET_PARENTS;
+    if (!conditions(r, p))
+        return;
+    command_body_encode(&r->body, delete ? COMMAND_DEL : COMMAND_SET, &p->body);
+    if (r->body.failed) {
+        web_fail_code(r, KV_E_BUSY, "out of memory", true);
+        return;
+    }
+    r->body_at = r->body.len;
+    if (!delete) {
+        store_usage(r->web->owner.group->store, &usage);
+        r->takes_body = true;
+        r->body_max = usage.value_limit;
+    }
+}
+
+void kv_head(struct web_request *r)
+{
+    if (url_key(r->url, &r->key, &r->key_len, &r->directory) != 0) {
+        r->key = NULL;
+        web_fail(r, 400, "%s", r->url->why);
+        return;
+    }
+    if (strcmp(r->method, "GET") != 0 && strcmp(r->method, "HEAD") != 0)
+        kv_write_head(r);
+}
+
+void kv_start(struct web_request *r)
+{
+    if (strcmp(r->method, "GET") == 0 || strcmp(r->method, "HEAD") == 0)
+        kv_get(r);
+    else
+        kv_write(r);
+}

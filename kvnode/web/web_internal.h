@@ -1,0 +1,175 @@
+/* Internal to kvnode/web: a listener, a connection, a request. */
+#ifndef KVFS_KVNODE_WEB_WEB_INTERNAL_H
+#define KVFS_KVNODE_WEB_WEB_INTERNAL_H
+
+#include <jansson.h>
+#include <microhttpd.h>
+#include <sys/queue.h>
+#include <uv.h>
+
+#include "kvnode/web/gate.h"
+#include "kvnode/web/url.h"
+#include "kvnode/web/web.h"
+
+/* What one user who is not trusted may have of what all together may have. */
+#define WEB_CONNECTIONS_MAX 2048
+#define WEB_CONNECTIONS_SHARE 1024
+#define WEB_UPLOAD_MAX (256UL * 1024 * 1024) /* bytes of bodies that are coming in */
+#define WEB_UPLOAD_SHARE (128UL * 1024 * 1024)
+#define WEB_IDLE_S 60
+#define WEB_PIECE (256 * 1024) /* of a long value on its way out */
+
+/* What one user has of it. */
+struct web_user {
+    uint32_t uid;
+    bool trusted;
+    unsigned connections;
+    size_t upload;
+    UT_hash_handle hh;
+};
+
+enum web_listener_kind { LISTEN_UNIX, LISTEN_TCP };
+
+struct web_listener {
+    struct web *web;
+    enum web_listener_kind kind;
+    int fd;
+    uv_poll_t poll;
+    bool listening;
+};
+
+struct web_conn {
+    struct web *web;
+    struct web_who who;
+    struct web_user *user;
+    bool tcp;
+    int fd;
+    struct gate *gate; /* a reference, or NULL: not needed yet */
+    char *raw;         /* owned: the address of the request that is being read */
+    LIST_ENTRY(web_conn) link;
+};
+
+struct web_request;
+/* What becomes of an address. */
+struct route {
+    const char *path;    /* ends in a slash: and all that is below it */
+    const char *methods; /* "GET HEAD PUT" */
+    unsigned params;     /* 1 << enum url_param, that it knows */
+    /* The headers are there: may reply, or begin the body. NULL: it has none. */
+    void (*head)(struct web_request *r);
+    /* All is there: replies, now or later. */
+    void (*start)(struct web_request *r);
+    /* Nobody waits any more; may be NULL. */
+    void (*cancel)(struct web_request *r);
+    bool open; /* also while the node serves nobody */
+};
+
+struct web_request {
+    struct web *web;
+    struct web_conn *conn;
+    struct MHD_Connection *mhd;
+    const char *method; /* static */
+    const struct route *route;
+    struct url *url; /* owned */
+    const char *key; /* in url */
+    size_t key_len;
+    bool directory;
+    bool begun, suspended, dead;
+    bool takes_body;
+    struct buffer body; /* what has come in, behind what the route put there */
+    size_t body_at;     /* where it begins */
+    uint64_t body_max;
+    size_t reserved; /* of the user's share */
+    uint64_t discarded;
+    struct MHD_Response *response; /* owned, until it is queued */
+    unsigned status;
+    struct gate *gate; /* a reference */
+    struct gate_call call;
+    struct gate_write write;
+    void *state; /* the route's own; freed with free() */
+    uint64_t since_ns;
+    LIST_ENTRY(web_request) link; /* in web->suspended */
+};
+
+struct web {
+    struct web_owner owner;
+    struct web_listener listeners[2];
+    unsigned n_listeners;
+    struct MHD_Daemon *daemon;
+    uv_poll_t poll; /* MHD's epoll descriptor */
+    uv_timer_t timer;
+    uv_idle_t again; /* runs while the next turn must not wait */
+    bool run;        /* MHD has something to do */
+    bool stopped;
+    struct gates gates;
+    unsigned n_connections;
+    size_t upload;
+    struct web_user *users;
+    struct web_conn *entering; /* on its way into MHD */
+    LIST_HEAD(, web_conn) conns;
+    LIST_HEAD(, web_request) suspended;
+    struct buffer shed[64]; /* large buffers, given back step by step */
+    unsigned n_shed;
+    struct {
+        unsigned n; /* lookups of accounts under way */
+    } lookups;
+    uint64_t say_ms;
+};
+
+/* ---- accept.c ---- */
+int web_listen(struct web *w, char *why);
+void web_unlisten(struct web *w);
+void web_listen_again(struct web *w);
+struct web_user *web_user_enter(struct web *w, uint32_t uid);
+void web_user_leave(struct web *w, struct web_user *u);
+
+/* ---- request.c ---- */
+enum MHD_Result web_on_request(void *arg, struct MHD_Connection *mhd, const char *url, const char *method,
+                               const char *version, const char *upload, size_t *upload_len, void **state);
+void web_on_completed(void *arg, struct MHD_Connection *mhd, void **state,
+                      enum MHD_RequestTerminationCode how);
+const char *web_header(const struct web_request *r, const char *name);
+/* The request's gate; NULL: it has been replied to. */
+struct gate *web_gate(struct web_request *r);
+void web_ask(struct web_request *r, uint8_t type, const union request_body *body, gate_done *done);
+void web_resume(struct web_request *r);
+void web_suspend(struct web_request *r);
+void web_shed(struct web *w, struct buffer *b);
+
+/* ---- reply.c ---- */
+/* Takes the response over. Once a request. */
+void web_reply(struct web_request *r, unsigned status, struct MHD_Response *response);
+void web_reply_json(struct web_request *r, unsigned status, json_t *object); /* takes it over */
+void web_reply_text(struct web_request *r, unsigned status, const char *type, const char *text, size_t len);
+struct MHD_Response *web_json(json_t *object); /* takes it over */
+/* {"error": "KEY: TEXT"}. */
+void web_fail(struct web_request *r, unsigned status, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+/* By an enum kv_error or -ECONNRESET, with the command line's sentence. written: it was a write. */
+void web_fail_code(struct web_request *r, int code, const char *detail, bool written);
+/* Of enum kv_error. */
+unsigned web_status_of(int code);
+void web_header_add(struct MHD_Response *response, const char *name, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Adds ETag, KV-Version, Last-Modified. */
+void web_headers_of(struct MHD_Response *response, const struct attr *attr);
+json_t *web_json_bytes(const void *data, size_t len);
+
+/* ---- routes.c ---- */
+const struct route *route_find(const char *path);
+bool route_has(const struct route *route, const char *method);
+/* 405, with what to do instead. */
+void route_refuse_method(struct web_request *r, const struct route *route);
+/* The addresses that small stores have (GET /set?key=k&value=v): 405 with the line for here. False: it is
+ * none. */
+bool route_refuse_old(struct web_request *r, const char *raw);
+
+/* ---- kv_get.c, kv_put.c ---- */
+void kv_head(struct web_request *r);
+void kv_start(struct web_request *r);
+void kv_cancel(struct web_request *r);
+void kv_get(struct web_request *r);
+void kv_write_head(struct web_request *r);
+void kv_write(struct web_request *r);
+
+#endif

@@ -1,0 +1,238 @@
+#!/bin/bash
+# The HTTP API against real nodes: what curl is answered, who may what, and that nothing is called written that is not.
+# shellcheck source=tests/cluster/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+command -v curl >/dev/null || {
+    echo "skipped: no curl"
+    [ -z "${CI:-}" ] || exit 1
+    exit 77
+}
+
+up 3
+has "$(cat "$work/up")" "HTTP: http://127.0.0.1:"
+
+url_of() { # NODE
+    echo "http://127.0.0.1:$(sed -n '/^\[http\]/,$s/^listen = 127.0.0.1://p' "$work/run/conf/$1.conf" | head -n 1)"
+}
+u1=$(url_of n1)
+u2=$(url_of n2)
+u3=$(url_of n3)
+
+# http STATUS CURL-ARGUMENT...: the body is in $out, the headers are in $head.
+head=
+http() {
+    local want=$1 got
+    shift
+    got=$(curl -sS -m 30 -o "$work/body" -D "$work/head" -w '%{http_code}' "$@" 2>"$work/stderr")
+    out=$(tr -d '\0' <"$work/body" 2>/dev/null)
+    head=$(tr -d '\r' <"$work/head")
+    [ "$got" = "$want" ] || die "$got, not $want: curl $*
+$head
+$out
+$(cat "$work/stderr")"
+}
+
+header() { # NAME
+    sed -n "s/^$1: //Ip" <<<"$head"
+}
+
+say "set, get, update, delete"
+http 201 -X PUT --data-binary blue "$u1/kv/app/color"
+has "$out" '"version":1'
+http 200 "$u2/kv/app/color"
+[ "$out" = blue ] || die "another node gives: $out"
+[ "$(header KV-Version)" = 1 ] || die "$head"
+has "$head" "application/octet-stream"
+has "$head" "X-Content-Type-Options: nosniff"
+has "$head" "Content-Security-Policy: default-src 'none'; sandbox"
+first=$(header ETag)
+[[ $first =~ ^\"0-[0-9]+\"$ ]] || die "ETag is $first"
+http 200 -X PUT --data-binary green "$u3/kv/app/color"
+has "$out" '"version":2'
+has "$out" '"created":false'
+http 200 "$u1/kv/app/color?text"
+has "$head" "text/plain"
+expect 0 kvnode get app/color
+[ "$out" = green ] || die "the command line gets $out"
+http 200 -I "$u1/kv/app/color"
+[ "$(header Content-Length)" = 5 ] || die "HEAD: $head"
+http 304 -H "If-None-Match: $(header ETag)" "$u1/kv/app/color"
+http 200 -H "If-None-Match: $first" "$u1/kv/app/color"
+http 404 "$u1/kv/missing"
+has "$out" '"error":"missing: no such key"'
+http 404 -I "$u1/kv/missing"
+http 200 -X DELETE "$u2/kv/app/color"
+has "$out" '"removed":1'
+http 404 "$u3/kv/app/color"
+http 404 -X DELETE "$u2/kv/app/color"
+has "$out" "nothing was written"
+
+say "conditions"
+http 201 -X PUT -H 'If-None-Match: *' --data-binary 1 "$u1/kv/lock"
+http 412 -X PUT -H 'If-None-Match: *' --data-binary 2 "$u2/kv/lock"
+has "$out" "nothing was written"
+http 200 "$u1/kv/lock"
+old=$(header ETag)
+http 200 -X PUT -H "If-Match: $old" --data-binary 2 "$u1/kv/lock"
+http 412 -X PUT -H "If-Match: $old" --data-binary 3 "$u1/kv/lock"
+http 412 -X PUT -H 'If-Match: *' --data-binary 3 "$u1/kv/none"
+http 404 "$u1/kv/none"
+http 200 -X PUT -H 'If-Match: *' --data-binary 3 "$u1/kv/lock"
+http 400 -X PUT -H 'If-Match: 3' --data-binary 4 "$u1/kv/lock"
+http 200 "$u3/kv/lock"
+[ "$out" = 3 ] || die "after refusals: $out"
+
+say "names"
+http 201 -X PUT --data-binary x "$u1/kv/odd/a%20b%2Fc%25%E2%98%83%3Cscript%3E"
+expect 0 kvnode get 'odd/a b/c%☃<script>'
+[ "$out" = x ] || die "decoded otherwise: $out"
+http 400 --path-as-is "$u1/kv/a/../b"
+has "$out" '`..`'
+http 400 "$u1/kv/a%2F..%2Fb"
+http 400 "$u1/kv/a%00b"
+http 400 "$u1/kv//a"
+http 400 "$u1/kv/app/.versions/color"
+http 400 -X PUT --data-binary x "$u1/kv/app/"
+http 400 "$u1/kv/app?colour=red"
+has "$out" "there are: version"
+http 409 "$u1/kv/app"
+has "$out" "slash at the end"
+http 404 "$u1/nothing"
+http 201 -X PUT --data-binary "" "$u1/kv/empty"
+http 200 "$u1/kv/empty"
+[ -z "$out" ] || die "an empty value is $out"
+
+say "values of all lengths, bounds"
+head -c 20000000 /dev/urandom >"$work/big"
+http 201 -X PUT --data-binary @"$work/big" "$u2/kv/big"
+curl -sS -m 60 "$u3/kv/big" | cmp - "$work/big" || die "a long value comes back otherwise"
+http 200 -X PUT -H 'Transfer-Encoding: chunked' --data-binary @"$work/big" "$u1/kv/big"
+curl -sS -m 60 "$u1/kv/big" | cmp - "$work/big" || die "a long value comes back otherwise"
+http 200 -X PUT --data-binary @<(head -c 262144 "$work/big") "$u1/kv/big"
+curl -sS -m 60 "$u1/kv/big" | cmp - <(head -c 262144 "$work/big") || die "262,144 bytes come back otherwise"
+expect 0 kvnode config --cluster value_limit=1MiB
+http 413 -X PUT --data-binary @"$work/big" "$u1/kv/big"
+has "$out" "value_limit"
+http 413 -X PUT -H 'Transfer-Encoding: chunked' --data-binary @"$work/big" "$u1/kv/big"
+curl -sS -m 60 "$u1/kv/big" | cmp - <(head -c 262144 "$work/big") || die "a refused value was written"
+expect 0 kvnode config --cluster value_limit=64MiB
+expect 0 kvnode config --cluster max_bytes=1MiB
+http 507 -X PUT --data-binary @"$work/big" "$u1/kv/big2"
+has "$out" "nothing was written"
+expect 0 kvnode config --cluster max_bytes=1GiB
+http 404 "$u1/kv/big2"
+http 414 "$u1/kv/$(printf 'a%.0s' {1..17000})"
+http 400 "$u1/kv/$(printf 'n%.0s' {1..300})"
+
+say "no GET writes; who is asked, from where"
+http 405 "$u1/set?key=foo&value=bar&ttl=60s"
+has "$out" "curl -X PUT --data-binary bar '$u1/kv/foo?ttl=60s'"
+http 404 "$u1/kv/foo"
+http 405 -X PATCH "$u1/set?key=foo"
+http 405 -X TRACE "$u1/kv/app/color"
+[ -n "$(header Allow)" ] || die "405 without Allow: $head"
+http 421 -H 'Host: evil.example' "$u1/kv/lock"
+http 421 -H "Host: 127.0.0.1.evil.example" "$u1/kv/lock"
+http 200 -H 'Host: localhost' "$u1/kv/lock"
+http 403 -X PUT -H 'Origin: http://evil.example' --data-binary x "$u1/kv/lock"
+http 403 -X DELETE -H 'Sec-Fetch-Site: cross-site' "$u1/kv/lock"
+http 200 -X PUT -H "Origin: $u1" -H 'Sec-Fetch-Site: same-origin' --data-binary 3 "$u1/kv/lock"
+http 200 --unix-socket "$work/run/sock/n1.http" http://any/kv/lock
+[ "$out" = 3 ] || die "over the unix socket: $out"
+
+say "as whom"
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
+    chmod 755 "$work" "$work/run" "$work/run/sock" # to the sockets, whose own mode counts
+    expect 0 kvnode set private/key secret
+    mkdir -p "$work/nobody"
+    chmod 777 "$work/nobody"
+    as_other() { (cd "$work/nobody" && setpriv --reuid 12345 --regid 12345 --clear-groups "$@"); }
+    [ "$(as_other curl -sS -m 10 "$u1/kv/private/key")" = secret ] || die "others cannot read what is 0644"
+    [ "$(as_other curl -sS -m 10 -o /dev/null -w '%{http_code}' -X PUT --data-binary x "$u1/kv/private/key")" = 403 ] ||
+        die "another user writes root's key over TCP"
+    [ "$(as_other curl -sS -m 10 -o /dev/null -w '%{http_code}' -X DELETE "$u1/kv/private/key")" = 403 ] ||
+        die "another user deletes root's key over TCP"
+    [ "$(as_other curl -sS -m 10 -o /dev/null -w '%{http_code}' --unix-socket "$work/run/sock/n1.http" http://x/kv/lock 2>/dev/null)" = 000 ] ||
+        die "a socket of mode 0600 was open to others"
+    expect 0 kvnode get private/key
+    [ "$out" = secret ] || die "private/key is $out"
+fi
+
+say "a client that says nothing, one that does not read, and one that goes"
+python3 - "${u1##*:}" <<'PY' || die "other clients are held up"
+import http.client, socket, sys, time
+port = int(sys.argv[1])
+quiet = [socket.create_connection(("127.0.0.1", port)) for _ in range(100)]
+half = []
+for i in range(50):
+    s = socket.create_connection(("127.0.0.1", port))
+    s.sendall(b"PUT /kv/half%d HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\nabc" % i)
+    half.append(s)
+deaf = []
+for i in range(20):
+    s = socket.create_connection(("127.0.0.1", port))
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    s.sendall(b"GET /kv/big HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20)
+    deaf.append(s)
+gone = [socket.create_connection(("127.0.0.1", port)) for _ in range(50)]
+for s in gone:
+    s.sendall(b"GET /kv/lock HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    s.close()
+c = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+begin = time.monotonic()
+for i in range(200):
+    c.request("GET", "/kv/lock")
+    r = c.getresponse()
+    body = r.read()
+    assert r.status == 200 and body == b"3", (r.status, body)
+    c.request("PUT", "/kv/n", str(i))
+    r = c.getresponse()
+    r.read()
+    assert r.status in (200, 201), r.status
+assert time.monotonic() - begin < 20, time.monotonic() - begin
+for bad in [b"\x00\xff\n\n", b"GET\r\n\r\n", b"GET /kv/a HTTP/9.9\r\n\r\n", b"GET /kv/a HTTP/1.1\r\n" + b"x: " + b"y" * 70000]:
+    s = socket.create_connection(("127.0.0.1", port))
+    s.settimeout(0.3)  # what is no whole request is not answered, and cut off after a minute
+    try:
+        s.sendall(bad)
+        answer = s.recv(100)
+    except OSError:
+        answer = b""
+    assert b" 200 " not in answer, answer
+PY
+for i in 0 49; do http 404 "$u1/kv/half$i"; done
+
+say "without a majority: 503 or 504, never 200; what a 504 says can be asked again, and is executed once"
+expect 0 kvnode dev pause follower
+paused=${out%% *}
+expect 0 kvnode dev kill follower
+killed=${out%% *}
+for n in n1 n2 n3; do [ "$n" = "$paused" ] || [ "$n" = "$killed" ] || left=$n; done
+u=$(url_of "$left")
+# Until its read lease has run out it may answer: nothing can be written meanwhile.
+unserved() { [ "$(curl -sS -m 30 -o /dev/null -w '%{http_code}' "$u/kv/lock")" = 503 ]; }
+until_true 30 unserved || die "it goes on answering without a majority"
+http 503 "$u/kv/lock"
+[ -n "$(header Retry-After)" ] || die "503 without Retry-After: $head"
+got=$(curl -sS -m 30 -o "$work/body" -D "$work/head" -w '%{http_code}' -X PUT --data-binary lost "$u/kv/once")
+case $got in
+503) has "$(cat "$work/body")" "nothing was written" ;;
+504) has "$(cat "$work/body")" "may or may not have been written" ;;
+*) die "a write without a majority: $got $(cat "$work/body")" ;;
+esac
+expect 0 kvnode dev resume all
+expect 0 kvnode dev start all
+until_true 20 curl -sSf -m 10 -o /dev/null "$u/kv/lock" || die "does not serve again"
+if [ "$got" = 504 ]; then
+    head=$(tr -d '\r' <"$work/head")
+    key=$(header Idempotency-Key)
+    for x in "$u1" "$u2" "$u3" "$u1"; do
+        curl -sSf -m 30 -X PUT -H "Idempotency-Key: $key" --data-binary lost "$x/kv/once" >"$work/body" ||
+            die "the repetition at $x: $(cat "$work/body")"
+        has "$(cat "$work/body")" '"version":1,'
+    done
+fi
+http 400 -X PUT -H 'Idempotency-Key: mine' --data-binary x "$u1/kv/once"
+
+equal_digests 3
