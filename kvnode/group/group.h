@@ -102,12 +102,14 @@ struct group {
     uint64_t minority_since_ms;   /* 0: a majority is linked */
     uint64_t leaderless_since_ms; /* 0: a leader is known */
     uint64_t full_since_ms;       /* 0: log.db's disk has room */
+    uint64_t room_since_ms;       /* of a disk that was full: it has had room from then on */
     bool has_log;                 /* when it was opened */
     enum condition condition;     /* of the state; through group_condition() only */
     struct heal heal;
-    bool expiring;    /* an EXPIRE is under way; expiry.h */
-    bool root_given;  /* the owner of a new cluster's root directory is settled */
-    bool level_asked; /* a new cluster's feature level is being raised, or was: see level_beat() */
+    bool expiring;             /* an EXPIRE is under way; expiry.h */
+    bool root_given;           /* the owner of a new cluster's root directory is settled */
+    uint64_t level_awaited_ms; /* 0: no write has waited for it here, see level_awaited() */
+    bool level_asked;          /* a new cluster's feature level is being raised, or was: see level_beat() */
 };
 
 /* ---- life, in this order ---- */

@@ -177,12 +177,20 @@ static void watch_majority(struct group *g, uint64_t now)
         g->minority_since_ms = now;
 }
 
+/* A disk that is full has room for something small now and then: what is accepted in
+ * such a moment is sent on, and its result is never seen here. */
 static void watch_disk(struct group *g, uint64_t now)
 {
-    if (!consensus_disk_full(g->consensus))
-        g->full_since_ms = 0;
-    else if (g->full_since_ms == 0)
-        g->full_since_ms = now;
+    if (consensus_disk_full(g->consensus)) {
+        g->room_since_ms = 0;
+        if (g->full_since_ms == 0)
+            g->full_since_ms = now;
+    } else if (g->full_since_ms != 0) {
+        if (g->room_since_ms == 0)
+            g->room_since_ms = now;
+        if (g->room_since_ms - g->full_since_ms < FULL_MS || now - g->room_since_ms >= FULL_MS)
+            g->full_since_ms = g->room_since_ms = 0;
+    }
 }
 
 static void watch_leader(struct group *g, uint64_t now)

@@ -6,8 +6,11 @@
 #include "kvnode/group/writes.h"
 #include "kvnode/group/group.h"
 #include "kvnode/state/settings.h"
+#include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "sync/wire/feature.h"
+
+#define AWAITED_MS 3000
 
 bool level_has(const struct store *s, const struct command *cmd)
 {
@@ -33,6 +36,37 @@ bool level_forbids(const struct group *g, const void *bytes, size_t len)
            level > store_level(g->store) && level > known_by_all(g);
 }
 
+static bool nothing_written(const struct group *g)
+{
+    struct attr root;
+
+    return store_getattr(g->store, KV_ROOT_INO, &root) == KV_OK && root.mtime_ns == 0;
+}
+
+bool level_awaited(struct group *g, const struct command *cmd)
+{
+    uint64_t now;
+
+    switch (cmd->op) {
+    case COMMAND_REGISTER:
+    case COMMAND_KEEPALIVE:
+    case COMMAND_END:
+    case COMMAND_SETATTR:
+    case COMMAND_SETTING:
+    case COMMAND_TICK:
+    case COMMAND_CLOCK:
+        return false;
+    default:
+        break;
+    }
+    if (store_level(g->store) >= FEATURE_LEVEL || !group_serves(g) || !nothing_written(g))
+        return false;
+    now = clock_boot_ms();
+    if (g->level_awaited_ms == 0)
+        g->level_awaited_ms = now;
+    return now - g->level_awaited_ms < AWAITED_MS;
+}
+
 static void on_raised(void *arg, int code, const struct command_result *result)
 {
     struct group *g = arg;
@@ -48,12 +82,10 @@ void level_beat(struct group *g)
                           .node = g->owner->config->name,
                           .node_len = strlen(g->owner->config->name)};
     struct buffer b = BUFFER_INIT;
-    struct attr root;
     char text[16];
 
     if (g->level_asked || !group_serves(g) || store_level(g->store) >= FEATURE_LEVEL ||
-        !consensus_leader_ready(g->consensus) || store_getattr(g->store, KV_ROOT_INO, &root) != KV_OK ||
-        root.mtime_ns != 0 || known_by_all(g) < FEATURE_LEVEL)
+        !consensus_leader_ready(g->consensus) || !nothing_written(g) || known_by_all(g) < FEATURE_LEVEL)
         return;
     snprintf(text, sizeof text, "%d", FEATURE_LEVEL);
     body.name_len = strlen((const char *)body.name);

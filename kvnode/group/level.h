@@ -18,5 +18,9 @@ bool level_forbids(const struct group *g, const void *bytes, size_t len);
 /* Every beat: a cluster in which nothing was written yet is given the highest level that all
  * members know. */
 void level_beat(struct group *g);
+/* As leader: whether this command has to wait for level_beat(), because it would be the first
+ * thing written in a new cluster, whose members have not all been heard yet. For 3 s at most:
+ * then the cluster begins at the level that it has. */
+bool level_awaited(struct group *g, const struct command *cmd);
 
 #endif

@@ -234,8 +234,9 @@ static int on_command(void *arg, uint64_t peer, const struct frame *frame)
     if (command_decode(frame->payload, frame->len, &cmd) != KV_OK ||
         (cmd.session == 0 && cmd.op != COMMAND_REGISTER))
         return KV_E_PROTOCOL;
-    if (consensus_is_leader(w->group->consensus) && level_has(w->group->store, &cmd) && pending != NULL &&
-        pending->n < PEER_PENDING_MAX && pending->bytes < PEER_BYTES_MAX)
+    if (consensus_is_leader(w->group->consensus) && level_has(w->group->store, &cmd) &&
+        !level_awaited(w->group, &cmd) && pending != NULL && pending->n < PEER_PENDING_MAX &&
+        pending->bytes < PEER_BYTES_MAX)
         e = entry_new(ENTRY_COMMAND, frame->payload, frame->len);
     if (e != NULL)
         item = fair_queue_add(&w->queue, &cmd, e);
@@ -262,10 +263,14 @@ static void forwarded_out(struct writes *w, const struct fair_item *item)
 /* Ours into the queue. What was sent before may be in the log, in use: it stays as it is. */
 static void enqueue(struct writes *w, struct write *x)
 {
-    struct entry *e =
-        x->batch > 0 ? entry_new(ENTRY_COMMAND, x->entry->data, x->entry->len) : entry_ref(x->entry);
+    const struct consensus *c = w->group->consensus;
+    struct entry *e;
     struct command cmd;
 
+    if (command_decode(x->entry->data, x->entry->len, &cmd) != KV_OK ||
+        (consensus_is_leader(c) ? level_awaited(w->group, &cmd) : consensus_disk_full(c)))
+        return; /* tried again at the next beat; on a full disk its result would not be seen here */
+    e = x->batch > 0 ? entry_new(ENTRY_COMMAND, x->entry->data, x->entry->len) : entry_ref(x->entry);
     if (e != NULL && command_decode(e->data, e->len, &cmd) == KV_OK)
         x->item = fair_queue_add(&w->queue, &cmd, e);
     entry_put(e);

@@ -26,9 +26,14 @@ write_on() {
 }
 acked() { [ "$(wc -l <"$work/acked")" -gt "$1" ]; }
 
-up 3
 at_two() { kvnode config --cluster | grep -q '^feature_level = 2 '; }
-until_true 20 at_two || die "$(kvnode config --cluster)"
+say "who writes at once to a new cluster does not leave it at level 1"
+kvnode dev up 3 >"$work/up" 2>&1 &
+born=$!
+written() { kvnode set born/first yes >/dev/null 2>&1; }
+until_true 20 written || die "nothing could be written"
+at_two || die "$(kvnode config --cluster)"
+wait $born || die "$(cat "$work/up")"
 touch "$work/acked"
 write_on &
 writer=$!
