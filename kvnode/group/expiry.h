@@ -7,8 +7,13 @@
 #ifndef KVFS_KVNODE_GROUP_EXPIRY_H
 #define KVFS_KVNODE_GROUP_EXPIRY_H
 
+#include <stdint.h>
+
 struct group;
 
 void expiry_beat(struct group *g); /* after writes_beat() */
+/* Before the writes': when there is more to do. When it wants another turn, ms from now; UINT64_MAX:
+ * whenever. */
+uint64_t expiry_turn_end(struct group *g);
 
 #endif

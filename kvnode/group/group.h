@@ -106,7 +106,9 @@ struct group {
     bool has_log;                 /* when it was opened */
     enum condition condition;     /* of the state; through group_condition() only */
     struct heal heal;
-    bool expiring;             /* an EXPIRE is under way; expiry.h */
+    unsigned expiring;         /* EXPIREs under way; expiry.h */
+    uint32_t expiry_round;     /* of store_expired() */
+    uint64_t expiry_again_ms;  /* when the next one goes, boot clock; 0: whenever it has to */
     bool root_given;           /* the owner of a new cluster's root directory is settled */
     uint64_t level_awaited_ms; /* 0: no write has waited for it here, see level_awaited() */
     bool level_asked;          /* a new cluster's feature level is being raised, or was: see level_beat() */

@@ -130,13 +130,15 @@ struct consensus_callbacks group_consensus_callbacks(struct group *g)
 uint64_t group_turn_end(struct group *g)
 {
     struct turn *turn = g->owner->turn;
-    uint64_t since, later, soon;
+    uint64_t since, later, soon, expire;
 
     group_apply(g);
     since = clock_boot_ns();
     reads_turn_end(g->reads);
+    expire = expiry_turn_end(g);
     writes_turn_end(g->writes);
     soon = leases_turn_end(g->leases);
+    soon = expire < soon ? expire : soon;
     consensus_turn_end(g->consensus);
     /* Leadership may just have changed: what waited for that goes now. */
     reads_turn_end(g->reads);

@@ -146,8 +146,9 @@ struct inode {
 
 /* An inode that has a time to live. */
 struct ttl {
-    struct inode *in; /* borrowed */
-    uint64_t ttl_ms, expires_ms;
+    struct inode *in;                 /* borrowed */
+    uint64_t ttl_ms : 40, asked : 24; /* asked: the round of store_expired() that named it last */
+    uint64_t expires_ms;
 };
 
 /* A binary heap of them, by the time at which they go: who has none takes no room. Directories stand behind

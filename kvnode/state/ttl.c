@@ -3,6 +3,9 @@
 
 #include "kvnode/state/store_internal.h"
 
+/* What there are bits for: more than KV_TTL_MAX_MS. */
+#define TTL_MASK ((UINT64_C(1) << 40) - 1)
+
 const struct ttl *ttl_of(const struct ttls *t, const struct inode *in)
 {
     return in->ttl > 0 ? &t->heap[in->ttl - 1] : NULL;
@@ -52,7 +55,9 @@ static bool reserve(struct ttls *t)
 void ttl_put(struct store *s, struct inode *in, uint64_t ttl_ms, uint64_t expires_ms)
 {
     struct ttls *t = &s->ttls;
-    const struct ttl ttl = {in, ttl_ms, in->type == INODE_FILE ? expires_ms : UINT64_MAX};
+    const struct ttl ttl = {.in = in,
+                            .ttl_ms = ttl_ms & TTL_MASK,
+                            .expires_ms = in->type == INODE_FILE ? expires_ms : UINT64_MAX};
 
     if (in->ttl == 0) {
         if (!reserve(t)) {
@@ -83,7 +88,8 @@ void ttl_drop(struct store *s, struct inode *in)
 }
 
 /* Everything due stands at the top: a walk from there that ends at what is not. */
-size_t store_expired(const struct store *s, uint64_t now_ms, struct buffer *list, uint64_t *next_ms_out)
+size_t store_expired(struct store *s, uint64_t now_ms, size_t max, uint32_t round, struct buffer *list,
+                     uint64_t *next_ms_out)
 {
     const struct ttls *t = &s->ttls;
     uint32_t path[64], depth = 0;
@@ -93,15 +99,18 @@ size_t store_expired(const struct store *s, uint64_t now_ms, struct buffer *list
     if (t->files == 0)
         return 0;
     path[depth++] = 0;
-    while (depth > 0 && n < COMMAND_EXPIRE_MAX && names < EXPIRE_NAMES_MAX) {
+    while (depth > 0 && n < COMMAND_EXPIRE_MAX && names < max) {
         uint32_t i = path[--depth];
 
         if (i >= t->n || t->heap[i].expires_ms > now_ms)
             continue;
-        buffer_put_u64(list, t->heap[i].in->ino);
-        buffer_put_u64(list, t->heap[i].in->revision);
-        names += t->heap[i].in->n_names;
-        n++;
+        if (t->heap[i].asked != round) {
+            t->heap[i].asked = round & 0xffffff;
+            buffer_put_u64(list, t->heap[i].in->ino);
+            buffer_put_u64(list, t->heap[i].in->revision);
+            names += t->heap[i].in->n_names;
+            n++;
+        }
         path[depth++] = 2 * i + 2;
         path[depth++] = 2 * i + 1;
     }

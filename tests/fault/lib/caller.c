@@ -142,11 +142,12 @@ int caller_write(struct caller *c, enum command_op op, const struct command_body
     uint64_t deadline = clock_boot_ms() + timeout_ms;
     struct buffer b = BUFFER_INIT;
     uint64_t seq = c->session != 0 ? ++c->seq : 0;
+    uint16_t flags = command_body_flags((uint8_t)op, body);
     int rv;
 
     command_body_encode(&b, (uint8_t)op, body);
     if (b.len <= COMMAND_PART_SIZE) {
-        rv = write_one(c, op, seq, 0, b.data, b.len, timeout_ms, result_out);
+        rv = write_one(c, op, seq, flags, b.data, b.len, timeout_ms, result_out);
         buffer_deinit(&b);
         return rv;
     }
@@ -169,7 +170,8 @@ int caller_write(struct caller *c, enum command_op op, const struct command_body
             struct buffer last = BUFFER_INIT;
 
             command_last_piece_encode(&last, part, 0, b.data + at, b.len - at);
-            rv = write_one(c, op, seq, COMMAND_PARTS, last.data, last.len, left(deadline), result_out);
+            rv =
+                write_one(c, op, seq, flags | COMMAND_PARTS, last.data, last.len, left(deadline), result_out);
             buffer_deinit(&last);
         }
     } while (rv == KV_E_PART && left(deadline) > 0);

@@ -236,7 +236,7 @@ static void what_changed_since_it_was_proposed_stays(void **state)
     assert_int_equal(world_set_ttl(w, "renewed", "v", MINUTE), KV_OK);
     assert_int_equal(world_set_ttl(w, "changed", "v", MINUTE), KV_OK);
     assert_int_equal(world_set_ttl(w, "over", "v", MINUTE), KV_OK);
-    assert_int_equal(store_expired(w->s, w->elapsed_ms + 2 * MINUTE, &list, &next), 3);
+    assert_int_equal(store_expired(w->s, w->elapsed_ms + 2 * MINUTE, 1000, 1000000, &list, &next), 3);
     body.expired = list.data;
     body.n_expired = 3;
     /* Too early: by the clock of the command. */

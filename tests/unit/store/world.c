@@ -357,7 +357,7 @@ uint64_t world_expire(struct world *w)
     struct command_body body = {0};
     uint64_t next;
 
-    body.n_expired = store_expired(w->s, w->elapsed_ms, &list, &next);
+    body.n_expired = store_expired(w->s, w->elapsed_ms, 1000, ++w->round, &list, &next);
     body.expired = list.data;
     if (world_command(w, COMMAND_EXPIRE, &body) != KV_OK && w->instead == NULL)
         abort();

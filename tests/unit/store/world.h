@@ -22,6 +22,7 @@ struct world {
     uint64_t index;    /* of the last command */
     uint64_t wall_ns, elapsed_ms;
     uint64_t session, seq, acked_below;
+    uint32_t round; /* of world_expire() */
     uint32_t uid, gid;
     uint16_t flags;
     uint32_t groups[4]; /* host order */
