@@ -238,8 +238,9 @@ static int start(struct dev *d, const char *who)
             (nodes[i]->http_port != 0 && !dev_port_is_free(nodes[i]->http_port)))
             return admin_fail(
                 d->a, EXIT_FAILED, nodes[i]->name,
-                "its port 127.0.0.1:%u is taken by another program. Try: kvnode dev up, which chooses "
+                "its %s 127.0.0.1:%u is taken by another program. Try: kvnode dev up, which chooses "
                 "another port",
+                dev_port_is_free(nodes[i]->port) ? "HTTP port" : "port",
                 (unsigned)(dev_port_is_free(nodes[i]->port) ? nodes[i]->http_port : nodes[i]->port));
     for (size_t i = 0; exit == EXIT_OK && i < n; i++)
         exit = dev_start(d, nodes[i]);

@@ -50,6 +50,7 @@ struct gate_write {
     struct gate_session *session; /* a reference; NULL: it goes under a number of an earlier try */
     uint64_t session_id, seq;     /* under which it goes; 0: not yet */
     enum command_op op;
+    uint16_t flags;     /* further ones of the command */
     struct buffer body; /* owned */
     uint32_t part;      /* the next one */
     unsigned tries;
@@ -88,9 +89,10 @@ void gate_ask(struct gate *g, struct gate_call *call, uint8_t type, const union 
 /* It is not called any more. */
 void gate_cancel(struct gate_call *call);
 
-/* Takes the body over. done is never called from inside this. session_id, seq: 0, or those of an earlier try.
+/* Takes the body over; flags: COMMAND_*, besides those that are said here. done is never called from inside
+ * this. session_id, seq: 0, or those of an earlier try.
  */
-void gate_write(struct gate *g, struct gate_write *w, enum command_op op, struct buffer *body,
+void gate_write(struct gate *g, struct gate_write *w, enum command_op op, uint16_t flags, struct buffer *body,
                 uint64_t session_id, uint64_t seq,
                 void (*done)(void *arg, int code, const struct command_result *result, const char *detail),
                 void *arg);

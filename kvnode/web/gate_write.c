@@ -160,6 +160,7 @@ static void send_next(struct gate_write *w)
         cmd.op = COMMAND_PART;
     } else {
         w->sent = true;
+        cmd.flags |= w->flags;
         if (w->part > 0) {
             cmd.flags |= COMMAND_PARTS;
             command_last_piece_encode(&b, w->part, 0, w->body.data + at, left);
@@ -256,7 +257,7 @@ static void on_no_memory(void *arg, int code, const union answer_body *answer, c
     finish(arg, KV_E_BUSY, NULL, "out of memory");
 }
 
-void gate_write(struct gate *g, struct gate_write *w, enum command_op op, struct buffer *body,
+void gate_write(struct gate *g, struct gate_write *w, enum command_op op, uint16_t flags, struct buffer *body,
                 uint64_t session_id, uint64_t seq,
                 void (*done)(void *arg, int code, const struct command_result *result, const char *detail),
                 void *arg)
@@ -265,6 +266,7 @@ void gate_write(struct gate *g, struct gate_write *w, enum command_op op, struct
 
     *w = (struct gate_write){.gate = g,
                              .op = op,
+                             .flags = flags,
                              .body = *body,
                              .session_id = session_id,
                              .seq = seq,

@@ -16,7 +16,8 @@ struct outgoing {
     struct web_request *request; /* NULL: nobody asks for more */
     struct MHD_Connection *mhd;
     uint64_t ino, revision, size;
-    uint64_t at; /* of the piece, in the value */
+    uint64_t directory, version; /* of an old one; 0: the current one */
+    uint64_t at;                 /* of the piece, in the value */
     struct buffer piece;
     bool failed, asked;
     uint8_t consistency;
@@ -26,6 +27,8 @@ struct outgoing {
 struct getting {
     struct etags none_match;
     struct outgoing *outgoing; /* the response's; NULL: there is none, or it has gone */
+    uint64_t directory, version;
+    uint64_t limit;
 };
 
 static void headers(struct web_request *r, struct MHD_Response *response, const struct attr *attr)
@@ -39,6 +42,29 @@ static void headers(struct web_request *r, struct MHD_Response *response, const 
                                                                    : "application/octet-stream");
 }
 
+static void took_piece(struct outgoing *o, int code, const struct bytes *data)
+{
+    o->asked = false;
+    buffer_clear(&o->piece);
+    if (code != KV_OK || data->len == 0)
+        o->failed = true;
+    else
+        buffer_put_bytes(&o->piece, data->data, data->len);
+    o->failed |= o->piece.failed;
+}
+
+static void on_old_piece(void *arg, int code, const union answer_body *answer, const char *detail)
+{
+    struct web_request *r = arg;
+    struct outgoing *o = ((struct getting *)r->state)->outgoing;
+
+    (void)detail;
+    if (o == NULL)
+        return;
+    took_piece(o, code, code == KV_OK ? &answer->version.data : NULL);
+    web_resume(r);
+}
+
 static void on_piece(void *arg, int code, const union answer_body *answer, const char *detail)
 {
     struct web_request *r = arg;
@@ -47,15 +73,32 @@ static void on_piece(void *arg, int code, const union answer_body *answer, const
     (void)detail;
     if (o == NULL)
         return;
-    o->asked = false;
-    buffer_clear(&o->piece);
-    if (code != KV_OK || answer->get.data.len == 0 || answer->get.attr.content_revision != o->revision ||
-        answer->get.attr.ino != o->ino)
-        o->failed = true;
-    else
-        buffer_put_bytes(&o->piece, answer->get.data.data, answer->get.data.len);
-    o->failed |= o->piece.failed;
+    if (code == KV_OK && (answer->get.attr.content_revision != o->revision || answer->get.attr.ino != o->ino))
+        code = KV_E_STALE;
+    took_piece(o, code, code == KV_OK ? &answer->get.data : NULL);
     web_resume(r);
+}
+
+static void last_name(const struct web_request *r, struct bytes *parent_out, struct bytes *name_out)
+{
+    size_t at = r->key_len;
+
+    while (at > 0 && r->key[at - 1] != '/')
+        at--;
+    *parent_out = bytes_of(r->key, at);
+    *name_out = bytes_of(r->key + at, r->key_len - at);
+}
+
+static void ask_version(struct web_request *r, uint64_t directory, uint64_t version, uint64_t pos,
+                        gate_done *done)
+{
+    union request_body ask = {0};
+    struct bytes parent, name;
+
+    last_name(r, &parent, &name);
+    ask.version = (struct version_request){
+        .directory = directory, .name = name, .version = version, .offset = pos, .length = WEB_PIECE};
+    gate_ask(r->gate, &r->call, MESSAGE_VERSION, &ask, done, r);
 }
 
 static ssize_t on_read(void *arg, uint64_t pos, char *out, size_t max)
@@ -83,7 +126,10 @@ static ssize_t on_read(void *arg, uint64_t pos, char *out, size_t max)
                                        .offset = pos,
                                        .length = WEB_PIECE,
                                        .content_revision = o->revision};
-        gate_ask(r->gate, &r->call, MESSAGE_GET, &ask, on_piece, r);
+        if (o->version != 0)
+            ask_version(r, o->directory, o->version, pos, on_old_piece);
+        else
+            gate_ask(r->gate, &r->call, MESSAGE_GET, &ask, on_piece, r);
     }
     web_suspend(r);
     return 0;
@@ -113,6 +159,8 @@ static struct MHD_Response *long_response(struct web_request *r, const struct at
     o->ino = attr->ino;
     o->revision = attr->content_revision;
     o->size = attr->size;
+    o->directory = g->directory;
+    o->version = g->version;
     if (first != NULL)
         buffer_put_bytes(&o->piece, first->data, first->len);
     o->failed = o->piece.failed;
@@ -178,9 +226,116 @@ static void on_got(void *arg, int code, const union answer_body *answer, const c
         web_fail_code(r, code, detail, false);
 }
 
+/* ---- ?version=N, ?history ---- */
+
+static void on_version(void *arg, int code, const union answer_body *answer, const char *detail)
+{
+    struct web_request *r = arg;
+    const struct version_row *row;
+    struct attr attr = {0};
+    bool head = strcmp(r->method, "HEAD") == 0;
+
+    if (code != KV_OK) {
+        web_fail_code(r, code, detail, false);
+        return;
+    }
+    row = &answer->version.row;
+    attr.type = row->type;
+    attr.size = row->size;
+    attr.version = row->version;
+    attr.mtime_ns = (int64_t)row->wall_ns;
+    attr.content_revision = row->revision;
+    reply(r, &attr, head ? NULL : &answer->version.data);
+}
+
+static void on_history(void *arg, int code, const union answer_body *answer, const char *detail)
+{
+    struct web_request *r = arg;
+    struct version_row row;
+    struct cursor c;
+    json_t *o, *list;
+    uint32_t i;
+
+    if (code != KV_OK) {
+        web_fail_code(r, code, detail, false);
+        return;
+    }
+    if (answer->history.rows.count == 0) {
+        web_fail_code(r, KV_E_NOENT, NULL, false);
+        return;
+    }
+    o = json_object();
+    list = json_array();
+    c = rows_cursor(&answer->history.rows);
+    for (i = 0; i < answer->history.rows.count; i++) {
+        version_row_decode(&c, &row);
+        json_array_append_new(list, web_json_row(&row));
+    }
+    web_json_set(o, "key", r->key, r->key_len);
+    json_object_set_new(o, "versions", list);
+    json_object_set_new(o, "more", json_boolean(answer->history.more));
+    if (answer->history.more)
+        json_object_set_new(o, "next", web_json_token(row.revision));
+    web_reply_json(r, 200, o);
+}
+
+static void on_parent(void *arg, int code, const union answer_body *answer, const char *detail)
+{
+    struct web_request *r = arg;
+    struct getting *g = r->state;
+    uint32_t local = url_has(r->url, PARAM_LOCAL) ? PAST_LOCAL : 0;
+    union request_body ask = {0};
+    struct bytes parent, name;
+    uint64_t before = 0;
+
+    if (code == KV_OK && answer->resolve.attr.type != INODE_DIRECTORY)
+        code = KV_E_NOTDIR;
+    if (code != KV_OK) {
+        web_fail_code(r, code, detail, false);
+        return;
+    }
+    g->directory = answer->resolve.attr.ino;
+    if (g->version != 0) {
+        ask_version(r, g->directory, g->version, 0, on_version);
+        return;
+    }
+    if (url_has(r->url, PARAM_AFTER))
+        token_parse(r->url->value[PARAM_AFTER], strlen(r->url->value[PARAM_AFTER]), &before);
+    last_name(r, &parent, &name);
+    ask.history = (struct history_request){
+        .directory = g->directory, .name = name, .before = before, .n = (uint32_t)g->limit | local};
+    web_ask(r, MESSAGE_HISTORY, &ask, on_history);
+}
+
+/* True: it is about the past, and on its way or replied. */
+static bool get_past(struct web_request *r, struct getting *g)
+{
+    union request_body ask = {0};
+    struct bytes parent, name;
+    uint64_t before;
+
+    if (!url_has(r->url, PARAM_VERSION) && !url_has(r->url, PARAM_HISTORY))
+        return false;
+    if (url_has(r->url, PARAM_VERSION) && url_has(r->url, PARAM_HISTORY)) {
+        web_fail(r, 400, "?version and ?history are two questions");
+    } else if (!url_number(r->url, PARAM_VERSION, 0, 1, UINT64_MAX, &g->version) ||
+               !url_number(r->url, PARAM_LIMIT, 100, 1, WEB_ROWS_MAX, &g->limit)) {
+        web_fail(r, 400, "%s", r->url->why);
+    } else if (url_has(r->url, PARAM_AFTER) &&
+               !token_parse(r->url->value[PARAM_AFTER], strlen(r->url->value[PARAM_AFTER]), &before)) {
+        web_fail(r, 400, "the parameter `after` of a history is the `next` of an answer");
+    } else {
+        last_name(r, &parent, &name);
+        ask.resolve = (struct path_request){
+            .at = url_has(r->url, PARAM_LOCAL) ? READ_LOCAL : READ_LINEARIZABLE, .path = parent};
+        web_ask(r, MESSAGE_RESOLVE, &ask, on_parent);
+    }
+    return true;
+}
+
 void kv_get(struct web_request *r)
 {
-    bool local = (r->url->given >> PARAM_LOCAL & 1) != 0;
+    bool local = url_has(r->url, PARAM_LOCAL);
     struct getting *g = calloc(1, sizeof *g);
     union request_body ask = {0};
 
@@ -190,6 +345,14 @@ void kv_get(struct web_request *r)
         return;
     }
     etags_parse(web_header(r, "If-None-Match"), &g->none_match);
+    if (get_past(r, g))
+        return;
+    if (url_has(r->url, PARAM_LIMIT) || url_has(r->url, PARAM_AFTER) || url_has(r->url, PARAM_RECURSIVE)) {
+        web_fail(
+            r, 400,
+            "`limit`, `after` and `recursive` belong to a directory, which ends in a slash, or ?history");
+        return;
+    }
     if (strcmp(r->method, "HEAD") == 0) {
         ask.resolve = (struct path_request){.at = local ? READ_LOCAL : READ_LINEARIZABLE,
                                             .path = bytes_of(r->key, r->key_len)};
@@ -207,6 +370,10 @@ void kv_cancel(struct web_request *r)
     struct getting *g = r->state;
     bool reads = strcmp(r->method, "GET") == 0 || strcmp(r->method, "HEAD") == 0;
 
-    if (reads && g != NULL && g->outgoing != NULL)
+    if (strcmp(r->method, "PATCH") == 0)
+        kv_append_cancel(r);
+    else if (strcmp(r->method, "GET") == 0 && r->directory)
+        kv_list_cancel(r);
+    else if (reads && g != NULL && g->outgoing != NULL)
         g->outgoing->request = NULL;
 }

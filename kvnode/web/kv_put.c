@@ -7,6 +7,10 @@
 #include "kvnode/group/group.h"
 #include "kvnode/web/web_internal.h"
 #include "sync/base/error.h"
+#include "sync/wire/ttl.h"
+
+/* JSON is parsed in one go, on the loop. */
+#define POST_MAX (256 * 1024)
 
 /* r->state, of a write. */
 struct putting {
@@ -15,7 +19,7 @@ struct putting {
     uint64_t session, seq; /* of an Idempotency-Key */
 };
 
-static void reply_written(struct web_request *r, const struct command_result *result)
+void kv_reply_written(struct web_request *r, const struct command_result *result)
 {
     struct MHD_Response *response;
     char revision[40];
@@ -24,7 +28,7 @@ static void reply_written(struct web_request *r, const struct command_result *re
     snprintf(revision, sizeof revision, "0-%" PRIu64, result->revision);
     o = json_pack("{s:I, s:s, s:I, s:b}", "version", (json_int_t)result->attr.version, "revision", revision,
                   "size", (json_int_t)result->attr.size, "created", result->created != 0);
-    json_object_set_new(o, "key", web_json_bytes(r->key, r->key_len));
+    web_json_set(o, "key", r->key, r->key_len);
     response = web_json(o);
     if (response != NULL)
         web_headers_of(response, &result->attr);
@@ -38,7 +42,7 @@ static void on_written(void *arg, int code, const struct command_result *result,
     char text[100];
 
     if (code == KV_OK) {
-        reply_written(r, result);
+        kv_reply_written(r, result);
     } else if (code == KV_E_VERSION && p->match.kind != ETAG_NONE && p->body.version == 0) {
         web_fail_code(r, code, "the key exists", true);
     } else if (code == KV_E_VERSION && result != NULL) {
@@ -73,7 +77,8 @@ static void send_write(struct web_request *r)
     bool delete = strcmp(r->method, "DELETE") == 0;
 
     if (g != NULL)
-        gate_write(g, &r->write, delete ? COMMAND_DEL : COMMAND_SET, &r->body, p->session, p->seq,
+        gate_write(g, &r->write, delete ? COMMAND_DEL : COMMAND_SET,
+                   (p->body.flags & SET_TTL) != 0 && !delete ? COMMAND_TTL : 0, &r->body, p->session, p->seq,
                    delete ? on_deleted : on_written, r);
 }
 
@@ -114,10 +119,50 @@ static void on_resolved(void *arg, int code, const union answer_body *answer, co
     send_write(r);
 }
 
+/* {"value": …}: a string's bytes, value_base64's, or anything else as JSON text. */
+static bool take_json(struct web_request *r)
+{
+    struct buffer value = BUFFER_INIT;
+    json_error_t error;
+    json_t *o = json_loadb((const char *)r->body.data + r->body_at, r->body.len - r->body_at, JSON_DECODE_ANY,
+                           &error);
+    json_t *v = json_object_get(o, "value"), *encoded = json_object_get(o, "value_base64");
+    char *text = NULL;
+    bool good = false;
+
+    if (o == NULL)
+        web_fail(r, 400, "the body is no JSON: %.100s; nothing was written", error.text);
+    else if (!json_is_object(o) || json_object_size(o) != 1 || (v == NULL && encoded == NULL))
+        web_fail(r, 400,
+                 "the body is to be {\"value\": …} or {\"value_base64\": \"…\"}; nothing was written");
+    else if (encoded != NULL &&
+             (!json_is_string(encoded) ||
+              !web_base64_decode(json_string_value(encoded), json_string_length(encoded), &value)))
+        web_fail(r, 400, "value_base64 is no base64; nothing was written");
+    else if (v != NULL && json_is_string(v))
+        buffer_put_bytes(&value, json_string_value(v), json_string_length(v));
+    else if (v != NULL && (text = json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY)) != NULL)
+        buffer_put_bytes(&value, text, strlen(text));
+    if (r->response == NULL) {
+        r->body.len = r->body_at;
+        buffer_put_bytes(&r->body, value.data, value.len);
+        good = !value.failed && !r->body.failed;
+        if (!good)
+            web_fail_code(r, KV_E_BUSY, "out of memory", true);
+    }
+    free(text);
+    json_decref(o);
+    buffer_deinit(&value);
+    return good;
+}
+
 void kv_write(struct web_request *r)
 {
     const struct putting *p = r->state;
     union request_body ask = {0};
+
+    if (strcmp(r->method, "POST") == 0 && !take_json(r))
+        return;
 
     if (p->match.kind != ETAG_LIST) {
         send_write(r);
@@ -181,7 +226,23 @@ void kv_write_head(struct web_request *r)
     p->body.path = (const uint8_t *)r->key;
     p->body.path_len = r->key_len - (r->directory && r->key_len > 0);
     p->body.mode = 0644;
-    p->body.flags = delete ? 0 : SET_PARENTS;
+    p->body.flags = delete ? url_has(r->url, PARAM_RECURSIVE) : SET_PARENTS;
+    if (!delete &&url_has(r->url, PARAM_RECURSIVE)) {
+        web_fail(r, 400, "the parameter `recursive` does not belong to a %s; nothing was written", r->method);
+        return;
+    }
+    if (url_has(r->url, PARAM_TTL)) {
+        const char *ttl = r->url->value[PARAM_TTL];
+
+        if (delete || !ttl_parse(ttl, strlen(ttl), &p->body.ttl_ms)) {
+            web_fail(r, 400, "%s; nothing was written",
+                     delete ? "what is deleted has no ttl"
+                            : "the parameter `ttl` is a time such as 500ms, 90s, 10m, 36h or 7d, of ten "
+                              "years at most");
+            return;
+        }
+        p->body.flags |= SET_TTL;
+    }
     if (!conditions(r, p))
         return;
     command_body_encode(&r->body, delete ? COMMAND_DEL : COMMAND_SET, &p->body);
@@ -193,7 +254,7 @@ void kv_write_head(struct web_request *r)
     if (!delete) {
         store_usage(r->web->owner.group->store, &usage);
         r->takes_body = true;
-        r->body_max = usage.value_limit;
+        r->body_max = strcmp(r->method, "POST") == 0 ? POST_MAX : usage.value_limit;
     }
 }
 
@@ -204,14 +265,31 @@ void kv_head(struct web_request *r)
         web_fail(r, 400, "%s", r->url->why);
         return;
     }
-    if (strcmp(r->method, "GET") != 0 && strcmp(r->method, "HEAD") != 0)
-        kv_write_head(r);
+    if (strcmp(r->method, "PATCH") == 0) {
+        kv_append_head(r);
+    } else if (strcmp(r->method, "GET") != 0 && strcmp(r->method, "HEAD") != 0) {
+        unsigned alien = r->url->given & ~(1u << PARAM_TTL | 1u << PARAM_RECURSIVE);
+
+        if (alien == 0)
+            kv_write_head(r);
+        else
+            web_fail(r, 400, "the parameter `%s` does not belong to a %s; nothing was written",
+                     url_param_name((unsigned)__builtin_ctz(alien)), r->method);
+    } else if (url_has(r->url, PARAM_TTL)) {
+        web_fail(r, 400, "the parameter `ttl` belongs to PUT and POST");
+    }
 }
 
 void kv_start(struct web_request *r)
 {
-    if (strcmp(r->method, "GET") == 0 || strcmp(r->method, "HEAD") == 0)
+    bool get = strcmp(r->method, "GET") == 0;
+
+    if (get && r->directory)
+        kv_list(r);
+    else if (get || strcmp(r->method, "HEAD") == 0)
         kv_get(r);
+    else if (strcmp(r->method, "PATCH") == 0)
+        kv_append(r);
     else
         kv_write(r);
 }

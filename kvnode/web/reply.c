@@ -244,16 +244,3 @@ void web_fail_code(struct web_request *r, int code, const char *detail, bool wri
              detail[0] != '\0' ? ")" : "", outcome(status, code, written), advice(status, code));
     fail(r, status, text, status == 503 ? 1 : 0);
 }
-
-static bool is_utf8(const void *data, size_t len)
-{
-    json_t *s = json_stringn(data, len);
-
-    json_decref(s);
-    return s != NULL;
-}
-
-json_t *web_json_bytes(const void *data, size_t len)
-{
-    return is_utf8(data, len) ? json_stringn(data, len) : NULL;
-}

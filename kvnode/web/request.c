@@ -83,6 +83,7 @@ static void release_upload(struct web_request *r)
 
 static void free_request(struct web_request *r)
 {
+    metrics_count(r->web, r);
     if (r->route != NULL && r->route->cancel != NULL)
         r->route->cancel(r);
     gate_cancel(&r->call);

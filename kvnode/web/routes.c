@@ -7,7 +7,14 @@
 #define P(name) (1u << PARAM_##name)
 
 static const struct route routes[] = {
-    {"/kv/", "GET HEAD PUT DELETE", P(LOCAL) | P(TEXT), kv_head, kv_start, kv_cancel, false},
+    {"/kv/", "GET HEAD PUT POST PATCH DELETE",
+     P(LOCAL) | P(TEXT) | P(VERSION) | P(HISTORY) | P(LIMIT) | P(AFTER) | P(RECURSIVE) | P(TTL), kv_head,
+     kv_start, kv_cancel, false},
+    {"/livez", "GET HEAD", 0, NULL, info_live, NULL, true},
+    {"/readyz", "GET HEAD", 0, NULL, info_ready, NULL, true},
+    {"/metrics", "GET HEAD", 0, NULL, info_metrics, NULL, true},
+    {"/v1/status", "GET HEAD", 0, NULL, info_status, NULL, true},
+    {"/v1/members", "GET HEAD", 0, NULL, info_members, NULL, true},
 };
 
 const struct route *route_find(const char *path)

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,9 +11,11 @@
 #include <strings.h>
 
 static const char *const names[PARAM_COUNT] = {
-    [PARAM_VERSION] = "version",     [PARAM_HISTORY] = "history", [PARAM_TEXT] = "text",
-    [PARAM_LOCAL] = "local",         [PARAM_LIMIT] = "limit",     [PARAM_AFTER] = "after",
-    [PARAM_RECURSIVE] = "recursive", [PARAM_PREFIX] = "prefix",   [PARAM_SINCE] = "since",
+    [PARAM_VERSION] = "version",     [PARAM_HISTORY] = "history",
+    [PARAM_TEXT] = "text",           [PARAM_LOCAL] = "local",
+    [PARAM_LIMIT] = "limit",         [PARAM_AFTER] = "after",
+    [PARAM_RECURSIVE] = "recursive", [PARAM_PREFIX] = "prefix",
+    [PARAM_SINCE] = "since",         [PARAM_TTL] = "ttl",
 };
 
 const char *url_param_name(enum url_param p)
@@ -254,6 +257,21 @@ static bool number(const char *text, size_t len, uint64_t *out)
     }
     *out = n;
     return true;
+}
+
+bool url_has(const struct url *url, enum url_param p)
+{
+    return (url->given >> p & 1) != 0;
+}
+
+bool url_number(struct url *url, enum url_param p, uint64_t fallback, uint64_t min, uint64_t max,
+                uint64_t *out)
+{
+    *out = fallback;
+    if (!url_has(url, p) || (number(url->value[p], strlen(url->value[p]), out) && *out >= min && *out <= max))
+        return true;
+    refuse(url, 400, "the parameter `%s` is a number from %" PRIu64 " to %" PRIu64, names[p], min, max);
+    return false;
 }
 
 bool token_parse(const char *text, size_t len, uint64_t *revision_out)

@@ -26,6 +26,7 @@ enum url_param {
     PARAM_RECURSIVE,
     PARAM_PREFIX,
     PARAM_SINCE,
+    PARAM_TTL,
     PARAM_COUNT
 };
 
@@ -43,6 +44,11 @@ struct url {
 /* Decodes path and parameters. 0, or the HTTP status of a refusal with a sentence in url->why: 400, 414.
  * Parameters that nobody knows are refused with the names of those there are. */
 int url_parse(const char *raw, struct url *url_out);
+bool url_has(const struct url *url, enum url_param p);
+/* A parameter that is a number, or fallback where it is not given. False: it is none within the bounds;
+ * url->why. */
+bool url_number(struct url *url, enum url_param p, uint64_t fallback, uint64_t min, uint64_t max,
+                uint64_t *out);
 /* What a parameter is called. */
 const char *url_param_name(enum url_param p);
 /* The key that a path below /kv/ names, in url->path, in its place; a directory's ends in a slash, or is

@@ -205,8 +205,10 @@ void web_turn_end(struct web *w)
 void web_beat(struct web *w, uint64_t now_ms)
 {
     (void)now_ms;
-    if (w != NULL && !w->stopped)
-        web_listen_again(w);
+    if (w == NULL || w->stopped)
+        return;
+    web_listen_again(w);
+    metrics_beat(w);
 }
 
 static void close_handle(uv_handle_t *handle)

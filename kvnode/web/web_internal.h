@@ -28,6 +28,16 @@ struct web_user {
     UT_hash_handle hh;
 };
 
+#define WEB_OPS 6
+#define WEB_BUCKETS 11
+#define WEB_CODES 17
+/* Of one method. */
+struct web_counts {
+    uint64_t n, sum_us;
+    uint64_t buckets[WEB_BUCKETS + 1];
+    uint64_t codes[WEB_CODES];
+};
+
 enum web_listener_kind { LISTEN_UNIX, LISTEN_TCP };
 
 struct web_listener {
@@ -114,6 +124,8 @@ struct web {
         unsigned n; /* lookups of accounts under way */
     } lookups;
     uint64_t say_ms;
+    struct web_counts counts[WEB_OPS];
+    uint64_t term, terms; /* the last one seen; begun since the start */
 };
 
 /* ---- accept.c ---- */
@@ -153,7 +165,17 @@ void web_header_add(struct MHD_Response *response, const char *name, const char 
     __attribute__((format(printf, 3, 4)));
 /* Adds ETag, KV-Version, Last-Modified. */
 void web_headers_of(struct MHD_Response *response, const struct attr *attr);
-json_t *web_json_bytes(const void *data, size_t len);
+
+/* ---- json.c: as the command line's --json has it ---- */
+#define WEB_ROWS_MAX 2000 /* in one answer: making it is part of a turn */
+/* NAME, or NAME_base64 of what is no UTF-8. */
+void web_json_set(json_t *object, const char *name, const void *data, size_t len);
+json_t *web_json_token(uint64_t revision); /* "0-123" */
+json_t *web_json_time(int64_t ns);         /* "2026-01-31T12:00:00.000Z" */
+json_t *web_json_row(const struct version_row *row);
+const char *web_type_name(uint8_t type);
+/* False: it is none. The bytes are owned by the caller. */
+bool web_base64_decode(const char *text, size_t len, struct buffer *out);
 
 /* ---- routes.c ---- */
 const struct route *route_find(const char *path);
@@ -164,6 +186,23 @@ void route_refuse_method(struct web_request *r, const struct route *route);
  * none. */
 bool route_refuse_old(struct web_request *r, const char *raw);
 
+/* ---- info.c, metrics.c ---- */
+void info_live(struct web_request *r);
+void info_ready(struct web_request *r);
+void info_status(struct web_request *r);
+void info_members(struct web_request *r);
+void info_metrics(struct web_request *r);
+/* One request is over. */
+void metrics_count(struct web *w, const struct web_request *r);
+void metrics_beat(struct web *w);
+
+/* ---- kv_list.c, kv_append.c ---- */
+void kv_list(struct web_request *r);
+void kv_list_cancel(struct web_request *r);
+void kv_append_head(struct web_request *r);
+void kv_append(struct web_request *r);
+void kv_append_cancel(struct web_request *r);
+
 /* ---- kv_get.c, kv_put.c ---- */
 void kv_head(struct web_request *r);
 void kv_start(struct web_request *r);
@@ -171,5 +210,6 @@ void kv_cancel(struct web_request *r);
 void kv_get(struct web_request *r);
 void kv_write_head(struct web_request *r);
 void kv_write(struct web_request *r);
+void kv_reply_written(struct web_request *r, const struct command_result *result);
 
 #endif

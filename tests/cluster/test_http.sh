@@ -83,6 +83,107 @@ http 400 -X PUT -H 'If-Match: 3' --data-binary 4 "$u1/kv/lock"
 http 200 "$u3/kv/lock"
 [ "$out" = 3 ] || die "after refusals: $out"
 
+say "append, JSON, times to live"
+http 201 -X POST -H 'Content-Type: application/json' --data '{"value": "bl\u00fce"}' "$u1/kv/json"
+http 200 "$u2/kv/json"
+[ "$out" = blüe ] || die "of JSON: $out"
+http 200 -X POST --data '{"value": {"a": [1, null]}}' "$u1/kv/json"
+http 200 "$u2/kv/json"
+[ "$out" = '{"a":[1,null]}' ] || die "of JSON: $out"
+http 200 -X POST --data '{"value_base64": "AP8="}' "$u1/kv/json"
+[ "$(curl -sS "$u1/kv/json" | od -An -tx1 | tr -d ' ')" = 00ff ] || die "of base64"
+http 400 -X POST --data '{"value": 1, "tll": 2}' "$u1/kv/json"
+http 400 -X POST --data '{"value": ' "$u1/kv/json"
+http 400 -X POST --data '{"value_base64": "A*=="}' "$u1/kv/json"
+head -c 300000 /dev/zero | tr '\0' 1 >"$work/long.json"
+http 413 -X POST --data-binary @"$work/long.json" "$u1/kv/json"
+http 200 -X PATCH --data-binary abc "$u1/kv/lock"
+has "$out" '"size":4'
+http 200 -X PATCH --data-binary @<(head -c 300000 /dev/zero | tr '\0' z) "$u2/kv/lock"
+http 200 "$u3/kv/lock"
+[ "${#out}" = 300004 ] && [ "${out:0:5}" = 3abcz ] || die "appended: ${#out} bytes"
+http 404 -X PATCH --data-binary abc "$u1/kv/none"
+http 409 -X PATCH --data-binary abc "$u1/kv/app"
+http 200 -X PUT --data-binary 3 "$u1/kv/lock"
+http 400 -X PUT --data-binary x "$u1/kv/brief?ttl=soon"
+http 201 -X PUT --data-binary x "$u1/kv/brief?ttl=1s"
+gone() { [ "$(curl -sS -o /dev/null -w '%{http_code}' "$u2/kv/brief")" = 404 ]; }
+until_true 10 gone || die "what had a second to live lives"
+
+say "directories and the past"
+for i in 1 2 3 4 5; do http 201 -X PUT --data-binary "$i" "$u1/kv/dir/sub$i/k"; done
+http 200 "$u2/kv/dir/"
+python3 - "$out" <<'PY' || die "listing: $out"
+import json, sys
+o = json.loads(sys.argv[1])
+assert o["key"] == "dir/" and o["more"] is False and [e["name"] for e in o["entries"]] == ["sub%d" % i for i in range(1, 6)], o
+assert o["entries"][0]["type"] == "directory"
+PY
+http 200 "$u2/kv/dir/?recursive"
+python3 - "$out" <<'PY' || die "recursive: $out"
+import json, sys
+o = json.loads(sys.argv[1])
+assert sorted(e["name"] for e in o["entries"]) == sorted(["sub%d" % i for i in range(1, 6)] + ["sub%d/k" % i for i in range(1, 6)]), o
+PY
+http 200 "$u2/kv/dir/?recursive&limit=7"
+has "$out" '"more":true'
+seen=''
+next=0
+for _ in 1 2 3 4; do
+    http 200 "$u2/kv/dir/?limit=2&after=$next"
+    seen+=$(python3 -c 'import json,sys; print(*[e["name"] for e in json.loads(sys.argv[1])["entries"]], "")' "$out")
+    next=$(python3 -c 'import json,sys; print(json.loads(sys.argv[1]).get("next", ""))' "$out")
+    [ -n "$next" ] || break
+done
+[ "$(xargs -n1 <<<"$seen" | sort | xargs)" = "sub1 sub2 sub3 sub4 sub5" ] || die "page by page: $seen"
+http 200 "$u2/kv/"
+has "$out" '"name":"dir"'
+http 404 "$u2/kv/nodir/"
+http 409 "$u2/kv/lock/"
+http 400 "$u2/kv/dir/?limit=0"
+http 400 "$u2/kv/dir/?limit=3000"
+for v in one two three; do
+    curl -sSf -o /dev/null -X PUT --data-binary $v "$u1/kv/past/key" || die "put"
+done
+http 200 "$u2/kv/past/key?version=2"
+[ "$out" = two ] || die "version 2 is $out"
+http 404 "$u2/kv/past/key?version=9"
+http 400 "$u2/kv/past/key?version=x"
+http 200 "$u3/kv/past/key?history"
+[ "$(python3 -c 'import json,sys; print(*[r["version"] for r in json.loads(sys.argv[1])["versions"]])' "$out")" = "3 2 1" ] ||
+    die "history: $out"
+http 200 "$u3/kv/past/key?history&limit=2"
+http 200 "$u3/kv/past/key?history&after=$(python3 -c 'import json,sys; print(json.loads(sys.argv[1])["next"])' "$out")"
+[ "$(python3 -c 'import json,sys; print(*[r["version"] for r in json.loads(sys.argv[1])["versions"]])' "$out")" = 1 ] ||
+    die "the rest of the history: $out"
+http 404 "$u3/kv/past/none?history"
+http 200 -X DELETE "$u1/kv/past/key"
+http 200 "$u3/kv/past/key?version=3"
+[ "$out" = three ] || die "a deleted key's version is $out"
+http 200 -X DELETE "$u1/kv/dir/?recursive"
+http 404 "$u3/kv/dir/sub1/k"
+
+say "what nodes say of themselves"
+http 200 "$u1/livez"
+http 200 "$u1/readyz"
+http 200 "$u1/v1/status"
+expect 0 kvnode status --json -n n1
+python3 - "$out" <<PY || die "status differs from the command line's"
+import json, sys, urllib.request
+a, b = json.loads(sys.argv[1]), json.load(urllib.request.urlopen("$u1/v1/status"))
+assert set(a) == set(b) and a["node"] == b["node"] == "n1" and a["leader"] == b["leader"], (set(a) ^ set(b))
+m = json.load(urllib.request.urlopen("$u1/v1/members"))
+assert sorted(x["name"] for x in m["members"]) == ["n1", "n2", "n3"] and m["leader"] == a["leader"], m
+PY
+http 200 "$u1/metrics"
+has "$out" 'kvnode_peer_up{peer="n2"} 1'
+has "$out" 'kvnode_requests_total{op="get",code="200"}'
+if command -v promtool >/dev/null; then
+    promtool check metrics <"$work/body" >"$work/promtool" 2>&1 || die "promtool: $(cat "$work/promtool")"
+    [ ! -s "$work/promtool" ] || die "promtool: $(cat "$work/promtool")"
+fi
+http 405 -X PUT --data-binary x "$u1/v1/status"
+
 say "names"
 http 201 -X PUT --data-binary x "$u1/kv/odd/a%20b%2Fc%25%E2%98%83%3Cscript%3E"
 expect 0 kvnode get 'odd/a b/c%☃<script>'
@@ -213,6 +314,8 @@ u=$(url_of "$left")
 # Until its read lease has run out it may answer: nothing can be written meanwhile.
 unserved() { [ "$(curl -sS -m 30 -o /dev/null -w '%{http_code}' "$u/kv/lock")" = 503 ]; }
 until_true 30 unserved || die "it goes on answering without a majority"
+http 503 "$u/readyz"
+http 200 "$u/livez"
 http 503 "$u/kv/lock"
 [ -n "$(header Retry-After)" ] || die "503 without Retry-After: $head"
 got=$(curl -sS -m 30 -o "$work/body" -D "$work/head" -w '%{http_code}' -X PUT --data-binary lost "$u/kv/once")
