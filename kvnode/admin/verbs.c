@@ -81,6 +81,16 @@ const struct verb admin_verbs[] = {
      "user.kv.ttl -v 10m DIRECTORY, on a mount."},
     {"upd", "KEY [VALUE|-]", "write a value of a key that exists", KEYS, CLIENT | BIT(OPT_IF_VERSION), 1, 2,
      verb_set, "As set, but a missing key is an error (exit 3)."},
+    {"txn", "[FILE|-]", "several changes at once, all or none, if what is asked for holds", KEYS, CLIENT, 0,
+     1, verb_txn,
+     "A line each, from FILE or standard input: first what must hold, \"if KEY version N\" (0: it is "
+     "missing), "
+     "\"if KEY missing\", \"if KEY exists\", \"if KEY value V\"; then what is done, \"set KEY V\", \"set KEY "
+     "@FILE\", \"del KEY\", \"move KEY KEY\", \"mkdir KEY\"; and behind a line \"else\" what is done if "
+     "something does not hold. V is the rest of the line; it and keys may stand in double quotes, with \\\" "
+     "\\\\ \\n \\t in them. A # begins a comment. At most 1,024 lines and 64 MiB of values; no key, and no "
+     "file, is changed by two lines. What does not hold, without an else: exit 5. --json tells which line, "
+     "and which branch was done."},
     {"del", "KEY...", "delete keys; their history stays", KEYS, CLIENT | BIT(OPT_RECURSIVE), 1, 1000,
      verb_del, NULL},
     {"ls", "[KEY]", "list a directory", KEYS, CLIENT | BIT(OPT_LONG) | BIT(OPT_LOCAL) | BIT(OPT_RAW), 0, 1,

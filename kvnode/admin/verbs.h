@@ -5,6 +5,7 @@
 #include "kvnode/admin/admin.h"
 
 int verb_get(struct admin *a);
+int verb_txn(struct admin *a);
 int verb_set(struct admin *a); /* set and upd */
 int verb_del(struct admin *a);
 int verb_locks(struct admin *a);

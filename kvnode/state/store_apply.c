@@ -99,6 +99,7 @@ static int (*const operations[COMMAND_OP_COUNT])(struct apply *ap) = {
     [COMMAND_REMOVEXATTR] = apply_removexattr,
     [COMMAND_LINK] = apply_link,
     [COMMAND_EXPIRE] = apply_expire,
+    [COMMAND_TXN] = apply_txn,
 #ifdef KVFS_NEXT_LEVEL
     [COMMAND_NEXT] = apply_setting,
 #endif

@@ -53,6 +53,9 @@
 #define INODE_NAMES_MAX 1000
 /* Names that one EXPIRE takes away: of no more files, once it were so many. */
 #define EXPIRE_NAMES_MAX 1000
+/* Of a transaction: names of which a row changes, and chunks of values that go. */
+#define TXN_NAMES_MAX 1536
+#define TXN_CHUNKS_MAX 4096
 
 /* A hash table that grows moves everything in it, at once: a million names for 100 ms.
  * So those of inodes and dentries are many small ones, by the hash's upper bits; uthash
@@ -267,6 +270,7 @@ struct apply {
     const struct command_body *body;
     struct command_result *result;
     struct caller who;
+    size_t item; /* of a transaction, from 1 on; 0: it is none */
 };
 
 /* inode.c */
@@ -405,6 +409,13 @@ void ttl_written(struct apply *ap, struct inode *in, uint64_t ttl_ms);
 void ttl_renew(struct apply *ap, struct inode *in);
 int ttl_change(struct apply *ap, struct inode *in); /* SETXATTR, REMOVEXATTR: those who may */
 int apply_expire(struct apply *ap);
+
+/* store_apply_txn.c */
+int apply_txn(struct apply *ap);
+/* store_txn_plan.c: would these items, from number `first` on up to an ELSE, go through one after the other?
+ * KV_OK; what refuses the one whose number is left in *item_out; KV_E_INVAL also if it changes what one
+ * before it has changed; KV_E_FBIG: a limit of transactions; -ENOMEM. Changes nothing. */
+int txn_plan(const struct apply *ap, struct cursor items, size_t first, size_t *item_out);
 
 /* store_spent.c: takes a buffer's memory over, to give it back in steps if it is large. */
 void store_spend(struct store *s, struct buffer *b);

@@ -227,6 +227,7 @@ static void touch_body(struct record *r, const struct store *s, uint8_t op, cons
     case COMMAND_EXPIRE:
         touch_expire(r, s, body);
         break;
+    case COMMAND_TXN:
     case COMMAND_PRUNE:
         add_all(r);
         break;

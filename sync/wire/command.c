@@ -11,6 +11,7 @@
 #include "sync/base/lock_ranges.h"
 #include "sync/wire/layout.h"
 #include "sync/wire/ttl.h"
+#include "sync/wire/txn.h"
 #include "sync/wire/xattr.h"
 
 void command_encode(struct buffer *b, const struct command *cmd)
@@ -281,6 +282,9 @@ static void body_fields(struct walk *w, uint8_t op, struct command_body *body)
     case COMMAND_EXPIRE:
         walk_expired(w, body);
         break;
+    case COMMAND_TXN:
+        walk_rest(w, &body->items, &body->items_len);
+        break;
     case COMMAND_PRUNE:
         walk_u64(w, &body->session);
         walk_u64(w, &body->seq);
@@ -360,6 +364,22 @@ static int path_check(const uint8_t *path, size_t len)
     return KV_OK;
 }
 
+/* Every path of a transaction. */
+static int txn_paths_check(const struct command_body *body)
+{
+    struct cursor c = cursor_of(body->items, body->items_len);
+    struct txn_item item;
+    int rv = txn_check(body->items, body->items_len);
+
+    while (rv == KV_OK && txn_next(&c, &item) == 1) {
+        if (item.kind != TXN_ELSE)
+            rv = path_check(item.path, item.path_len);
+        if (rv == KV_OK && item.kind == TXN_MOVE)
+            rv = path_check(item.to, item.to_len);
+    }
+    return rv;
+}
+
 /* Of user.kv.* the cluster has one that can be changed. */
 static int changeable_xattr(const struct command_body *body)
 {
@@ -429,6 +449,8 @@ int command_body_decode(uint8_t op, const void *bytes, size_t len, struct comman
     case COMMAND_DEL:
     case COMMAND_PRUNE:
         return path_check(body_out->path, body_out->path_len);
+    case COMMAND_TXN:
+        return txn_paths_check(body_out);
     case COMMAND_LOCK:
     case COMMAND_UNLOCK:
         return body_out->start <= body_out->end && body_out->end <= LOCK_RANGE_END ? KV_OK : KV_E_INVAL;

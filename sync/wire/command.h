@@ -77,8 +77,11 @@ enum command_op {
     COMMAND_EXPIRE = 26, /* u64 ino, u64 revision, at most COMMAND_EXPIRE_MAX times: those of these files
                             whose time is over, and that are of that revision still, lose their names; from
                             nodes only. Level 2 */
+    COMMAND_TXN = 27, /* items of txn.h. The result: `created` is 1 if all comparisons held; `removed` is the
+                         number of the item, from 1 on and ELSE counted, that did not hold or that refused it,
+                         or 0; KV_E_VERSION: one did not hold and there is no ELSE. Level 2 */
 #ifdef KVFS_NEXT_LEVEL
-    COMMAND_NEXT = 27, /* as COMMAND_SETTING; of a level that only tests have, see feature.h */
+    COMMAND_NEXT = 28, /* as COMMAND_SETTING; of a level that only tests have, see feature.h */
 #endif
     COMMAND_OP_COUNT
 };
@@ -202,6 +205,8 @@ struct command_body {
     uint8_t kind;         /* LOCK_OF_* */
     const uint8_t *edits; /* walk with edit_next() */
     size_t edits_len;
+    const uint8_t *items; /* of a TXN: txn_next() */
+    size_t items_len;
     const uint8_t *expired; /* n_expired × COMMAND_EXPIRE_SIZE bytes: command_expired() */
     size_t n_expired;
 };

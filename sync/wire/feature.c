@@ -6,6 +6,7 @@ unsigned feature_level_of(const struct command *cmd)
         return 2;
     switch (cmd->op) {
     case COMMAND_EXPIRE:
+    case COMMAND_TXN:
     case COMMAND_MKNOD:
     case COMMAND_SETXATTR:
     case COMMAND_REMOVEXATTR:

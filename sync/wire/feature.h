@@ -21,7 +21,8 @@
  *      if one of them, or anything else that applying does, changes without a new level.
  *   2  locks of files (COMMAND_LOCK and its like; LOCK*_ and DEADLOCK_* of store_internal.h), hard links
  *      (COMMAND_LINK, INODE_NAMES_MAX), FIFOs and sockets, attributes of the user's (with the limits of
- *      xattr.h), times to live (ttl.h; COMMAND_EXPIRE, COMMAND_TTL, EXPIRE_NAMES_MAX).
+ *      xattr.h), times to live (ttl.h; COMMAND_EXPIRE, COMMAND_TTL, EXPIRE_NAMES_MAX),
+ *      transactions (txn.h; COMMAND_TXN, TXN_NAMES_MAX, TXN_CHUNKS_MAX).
  *
  * Built with -DKVFS_NEXT_LEVEL (tests only) a program knows one level more, with an operation. */
 #ifndef KVFS_SYNC_WIRE_FEATURE_H

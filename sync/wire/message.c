@@ -123,6 +123,7 @@ const char *command_op_name(uint8_t op)
         [COMMAND_UNLOCK] = "unlock",     [COMMAND_UNWAIT] = "unwait",
         [COMMAND_SETXATTR] = "setxattr", [COMMAND_REMOVEXATTR] = "removexattr",
         [COMMAND_LINK] = "link",         [COMMAND_EXPIRE] = "expire",
+        [COMMAND_TXN] = "txn",
     };
 
     return op < COMMAND_OP_COUNT && names[op] != NULL ? names[op] : "?";

@@ -15,6 +15,7 @@
 #include "sync/base/digest.h"
 #include "sync/wire/feature.h"
 #include "sync/wire/ttl.h"
+#include "sync/wire/txn.h"
 #include "tests/unit/store/world.h"
 
 /* As of level 1. */
@@ -30,6 +31,8 @@
 #define GOLDEN_LINKS_ANSWERS UINT64_C(0x6b61ebe5dfb2e30e)
 
 /* As of level 2. */
+#define GOLDEN_TXN_STATE UINT64_C(0x460ff65a8afadc47)
+#define GOLDEN_TXN_ANSWERS UINT64_C(0x64ed16a1389e632f)
 #define GOLDEN_TTL_STATE UINT64_C(0xbad5cbc536461a86)
 #define GOLDEN_TTL_ANSWERS UINT64_C(0x71ac030495e51db9)
 
@@ -260,6 +263,69 @@ static void the_same_is_expired(void **state)
     world_deinit(w);
 }
 
+static int random_txn(struct run *r)
+{
+    static const uint8_t kinds[] = {TXN_SET, TXN_SET, TXN_DEL, TXN_MOVE, TXN_MKDIR};
+    char paths[12][64];
+    struct buffer b = BUFFER_INIT;
+    struct command_body body = {0};
+    unsigned compared = roll(r, 3), n = compared + 1 + roll(r, 4), otherwise = roll(r, 2) ? n : 0;
+    int rv;
+
+    for (unsigned i = 0; i < n + (otherwise > 0 ? 2 : 0); i++) {
+        struct txn_item item = {.kind = kinds[roll(r, 5)], .version = roll(r, 4)};
+
+        if (i < compared)
+            item.kind = (uint8_t)(TXN_IF_VERSION + roll(r, 4));
+        else if (i == otherwise && i > 0)
+            item.kind = TXN_ELSE;
+        if (item.kind == TXN_SET)
+            item.ttl_ms = roll(r, 3) == 0 ? roll(r, 2000) : 0;
+        snprintf(paths[i], sizeof paths[i], "%s", path(r));
+        item.path = (const uint8_t *)paths[i];
+        item.path_len = strlen(paths[i]);
+        item.to = (const uint8_t *)names[roll(r, 5)];
+        item.to_len = strlen((const char *)item.to);
+        item.value = (const uint8_t *)names[roll(r, 5)];
+        item.value_len = strlen((const char *)item.value);
+        txn_encode(&b, &item);
+    }
+    body.items = b.data;
+    body.items_len = b.len;
+    rv = world_command(&r->w, COMMAND_TXN, &body);
+    buffer_deinit(&b);
+    return rv;
+}
+
+/* The same, of transactions. */
+static void the_same_transactions_give_the_same_state(void **state)
+{
+    struct run r = {.dice = 4};
+    unsigned done = 0;
+    int rv;
+
+    (void)state;
+    world_init(&r.w, false);
+    for (int i = 0; i < 20000; i++) {
+        if (roll(&r, 3) != 0) {
+            note(&r, step(&r));
+            continue;
+        }
+        r.w.uid = roll(&r, 4) == 0 ? 1000 : 0;
+        r.w.flags = r.w.uid == 0 ? COMMAND_TRUSTED : 0;
+        rv = random_txn(&r);
+        note(&r, rv);
+        done += rv == KV_OK;
+    }
+    print_message("# %u transactions: state %" PRIx64 ", answers %" PRIx64 "\n", done, store_digest(r.w.s),
+                  r.answers);
+    assert_in_range(done, 500, 20000);
+    assert_true(world_digest_is_right(&r.w));
+    assert_true(store_digest(r.w.s) == GOLDEN_TXN_STATE);
+    assert_true(r.answers == GOLDEN_TXN_ANSWERS);
+    world_deinit(&r.w);
+}
+
 /* Where the bounds are that are no settings: sessions of one owner and of all, parts, answers
  * that are kept, the depth of directories that move, names below what is deleted at once. */
 static void the_same_bounds_hold(void **state)
@@ -384,6 +450,7 @@ int main(void)
         cmocka_unit_test(the_same_attributes_pipes_and_sockets_give_the_same_state),
         cmocka_unit_test(the_same_links_give_the_same_state),
         cmocka_unit_test(the_same_is_expired),
+        cmocka_unit_test(the_same_transactions_give_the_same_state),
         cmocka_unit_test(the_same_bounds_hold),
         cmocka_unit_test(what_is_not_known_is_not_applied),
         cmocka_unit_test(a_level_that_is_not_known_ends_it),

@@ -393,6 +393,43 @@ static void results_come_back(void **state)
     buffer_deinit(&b);
 }
 
+static void times_to_live_travel(void **state)
+{
+    struct command_body out, in = {.path = (const uint8_t *)"k",
+                                   .path_len = 1,
+                                   .flags = SET_TTL,
+                                   .ttl_ms = 0x0102030405,
+                                   .value = (const uint8_t *)"v",
+                                   .value_len = 1};
+    uint64_t ino, revision;
+    struct buffer b = BUFFER_INIT;
+
+    (void)state;
+    assert_int_equal(command_body_flags(COMMAND_SET, &in), COMMAND_TTL);
+    assert_int_equal(command_body_flags(COMMAND_DEL, &in), 0);
+    command_body_encode(&b, COMMAND_SET, &in);
+    assert_int_equal(b.len, 5 + 1 + 8 + 8 + 2 + 8 + 1);
+    assert_memory_equal(b.data + 24, "\0\0\0\1\2\3\4\5v", 9);
+    assert_int_equal(command_body_decode(COMMAND_SET, b.data, b.len, &out), KV_OK);
+    assert_int_equal(out.ttl_ms, in.ttl_ms);
+    assert_int_equal(out.value_len, 1);
+    assert_int_equal(command_body_decode(COMMAND_SET, b.data, b.len - 2, &out), KV_E_PROTOCOL);
+    buffer_clear(&b);
+    for (unsigned i = 0; i < 2 * COMMAND_EXPIRE_MAX; i++)
+        buffer_put_u64(&b, i);
+    assert_int_equal(command_body_decode(COMMAND_EXPIRE, b.data, b.len, &out), KV_OK);
+    assert_int_equal(out.n_expired, COMMAND_EXPIRE_MAX);
+    command_expired(&out, 7, &ino, &revision);
+    assert_int_equal(ino, 14);
+    assert_int_equal(revision, 15);
+    assert_int_equal(command_body_decode(COMMAND_EXPIRE, b.data, b.len - 1, &out), KV_E_PROTOCOL);
+    assert_int_equal(command_body_decode(COMMAND_EXPIRE, b.data, 0, &out), KV_OK);
+    buffer_put_u64(&b, 1);
+    buffer_put_u64(&b, 1);
+    assert_int_equal(command_body_decode(COMMAND_EXPIRE, b.data, b.len, &out), KV_E_PROTOCOL);
+    buffer_deinit(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -407,6 +444,7 @@ int main(void)
         cmocka_unit_test(a_walk_checks_the_edits),
         cmocka_unit_test(a_body_with_bytes_left_over_is_refused),
         cmocka_unit_test(results_come_back),
+        cmocka_unit_test(times_to_live_travel),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
