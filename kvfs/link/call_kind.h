@@ -62,7 +62,8 @@ struct call_rename {
 struct call_setattr {
     struct command_body wanted; /* all but the size, as the cluster is asked for it */
     uint64_t size;              /* if it is to be set */
-    bool has_handle;            /* ftruncate(2): the size is staged and not published at once */
+    /* ftruncate(2): the size is staged and not published at once. Borrowed, the kernel keeps it; else NULL. */
+    const struct handle *handle;
 };
 
 /* GETXATTR of the attribute `name`; LISTXATTR: NULL. */
@@ -98,6 +99,7 @@ struct call_write {
 };
 
 struct call_allocate {
+    struct fuse_file_info fi;
     uint64_t offset, end; /* what is left to do */
     bool keeps_size;      /* else the file is to be so long at least */
     bool zeroes;          /* what is there becomes zeros */

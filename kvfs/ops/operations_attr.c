@@ -83,7 +83,7 @@ static void on_set(struct call *call, int code, const union answer_body *answer)
     /* What the second walk has found was there when the call had begun: that it was removed since is
      * no error, as it would be none a moment later. */
     if ((code == KV_E_STALE || code == KV_E_NOENT) && file_is_removed(inode) &&
-        (call->setattr.has_handle || second_walk)) {
+        (call->setattr.handle != NULL || second_walk)) {
         if (second_walk)
             retry_end(call->hub, call->caller.pid);
         set_removed(call, inode->file);
@@ -205,11 +205,16 @@ static void set_size(struct call *call, const struct attr *attr)
     struct kernel_inode *inode = kernel_inode_get(&fs->cache, call->ino);
     struct file *f = inode != NULL ? file_get(&fs->files, inode) : NULL;
     uint64_t size = call->setattr.size;
-    bool has_handle = call->setattr.has_handle;
+    const struct handle *handle = call->setattr.handle;
     int rc;
 
     if (f == NULL) {
         call_error(call, ENOMEM);
+        return;
+    }
+    if (handle != NULL && handle->fenced) { /* since it waits for room, perhaps */
+        file_put(&fs->files, inode);
+        call_error(call, EIO);
         return;
     }
     if (attr != NULL)
@@ -234,7 +239,7 @@ static void set_size(struct call *call, const struct attr *attr)
         return;
     }
     call->type = 0; /* what fails from here on is a write */
-    set_rest(call, !has_handle && f->life == FILE_LIVE);
+    set_rest(call, handle == NULL && f->life == FILE_LIVE);
 }
 
 /* All but the size. */
@@ -281,15 +286,10 @@ void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat *set, int to_set, s
     }
     process = (to_set & FUSE_SET_ATTR_SIZE) != 0 ? process_of(fuse_req_ctx(req)->pid) : 0;
     fs = fs_enter(req);
-    if (fi != NULL && (to_set & FUSE_SET_ATTR_SIZE) != 0 && ((struct handle *)(uintptr_t)fi->fh)->fenced) {
-        fs_leave(fs);
-        fuse_reply_err(req, EIO);
-        return;
-    }
     call = call_begin(&fs->hub, req, CALL_SETATTR);
     if (call != NULL) {
         call->process = process;
-        call->setattr.has_handle = fi != NULL;
+        call->setattr.handle = fi != NULL ? (const struct handle *)(uintptr_t)fi->fh : NULL;
         call->ino = hub_ino(&fs->hub, node);
         call->setattr.wanted = wanted_of(call->ino, set, to_set);
         call->setattr.size = (uint64_t)set->st_size;

@@ -448,6 +448,8 @@ static bool allocate_step(struct call *call)
 
     if (f == NULL || f->life == FILE_LOST) {
         err = ESTALE;
+    } else if (handle_of(&call->allocate.fi)->fenced) { /* since it has begun, perhaps */
+        err = EIO;
     } else if (end > call->hub->uplink.node.value_limit) {
         err = EFBIG;
     } else if (end > file_size(f) && !(call->allocate.keeps_size && call->allocate.zeroes)) {
@@ -505,16 +507,12 @@ void op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t
     }
     process = process_of(fuse_req_ctx(req)->pid);
     fs = fs_enter(req);
-    if (handle_of(fi)->fenced) {
-        fs_leave(fs);
-        fuse_reply_err(req, EIO);
-        return;
-    }
     call = call_begin(&fs->hub, req, CALL_ALLOCATE);
     more = call != NULL;
     if (call != NULL) {
         call->process = process;
         call->ino = hub_ino(&fs->hub, node);
+        call->allocate.fi = *fi;
         call->allocate.offset = (uint64_t)offset;
         call->allocate.end = (uint64_t)offset + (uint64_t)len;
         call->allocate.keeps_size = (mode & FALLOC_FL_KEEP_SIZE) != 0;

@@ -112,6 +112,7 @@ static int up(struct dev *d, bool make_only)
     exit = own_root(d);
     if (exit != EXIT_OK)
         return exit;
+    dev_wait_level(d);
     const struct dev_node *leader = dev_leader(d);
     for (size_t i = 0; i < d->n_nodes; i++)
         printf("%s%s%s", i > 0 ? "  " : "", nodes[i]->name, nodes[i] == leader ? " (leader)" : "");

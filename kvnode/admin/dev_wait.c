@@ -7,10 +7,12 @@
 #include <unistd.h>
 
 #include "sync/base/clock.h"
+#include "sync/wire/feature.h"
 
 #define LOOK_AGAIN_MS 20
 #define TELL_AFTER_MS 2000
 #define LINKS_MS 8000
+#define LEVEL_MS 8000
 
 static void pause_ms(unsigned ms)
 {
@@ -171,6 +173,38 @@ void dev_wait_links(const struct dev *d)
 {
     uint64_t deadline = clock_boot_ms() + LINKS_MS;
     while (!all_see(d) && clock_boot_ms() < deadline)
+        pause_ms(LOOK_AGAIN_MS);
+}
+
+/* Whether the cluster will rise by itself: it is below the level of this build, and nothing was written yet
+ * (kvnode/group/level.h). */
+static bool will_rise(const struct dev *d)
+{
+    struct dev_node *leader = dev_leader((struct dev *)d);
+    struct admin quiet = *d->a;
+    struct request_link l;
+    struct attr root;
+    bool will;
+
+    if (leader == NULL)
+        return true;
+    json_t *s = dev_ask(d, leader, 1000);
+    will = s != NULL && cluster_number(s, "feature_level") < FEATURE_LEVEL;
+    json_decref(s);
+    if (!will)
+        return false;
+    quiet.timeout_ms = 1000;
+    int rc = request_open_socket(&quiet, leader->socket, &l);
+    if (rc == 0)
+        rc = request_resolve(&l, "", false, &root);
+    request_close(&l);
+    return rc != 0 || root.mtime_ns == 0;
+}
+
+void dev_wait_level(const struct dev *d)
+{
+    uint64_t deadline = clock_boot_ms() + LEVEL_MS;
+    while (will_rise(d) && clock_boot_ms() < deadline)
         pause_ms(LOOK_AGAIN_MS);
 }
 

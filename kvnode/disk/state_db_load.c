@@ -38,8 +38,8 @@ static int load_setting(struct load *l, const struct state_row *row)
     return 0;
 }
 
-/* The first len bytes of a stored chunk. */
-static int load_chunk(struct load *l, uint64_t id, uint32_t len, struct chunk **chunk_out)
+/* The first len bytes of a stored chunk, which has `longest` at most. */
+static int load_chunk(struct load *l, uint64_t id, uint32_t len, size_t longest, struct chunk **chunk_out)
 {
     struct stored_chunk stored;
     struct chunk *c;
@@ -51,7 +51,7 @@ static int load_chunk(struct load *l, uint64_t id, uint32_t len, struct chunk **
     code = stored_chunk_read(l->chunk, id, len, &stored);
     if (code != SQLITE_ROW) {
         rv = code == SQLITE_DONE ? damaged(l, "no chunk", id) : state_file_fail(&l->file, code);
-    } else if (!stored.good || stored.len > KV_CHUNK_SIZE) {
+    } else if (!stored.good || stored.len > longest) {
         rv = damaged(l, "chunk", id);
     } else if ((c = chunk_new(id, len)) == NULL) {
         rv = no_memory(l);
@@ -82,7 +82,7 @@ static int load_value(struct load *l, struct inode *in, uint64_t size, const str
     }
     v.size = size;
     for (size_t i = 0; i < n && rv == 0; i++)
-        rv = load_chunk(l, ids->ids[i], value_chunk_len(size, i), &list[i]);
+        rv = load_chunk(l, ids->ids[i], value_chunk_len(size, i), KV_CHUNK_SIZE, &list[i]);
     if (rv < 0) {
         value_deinit(&v);
         return rv;
@@ -96,7 +96,7 @@ static int load_xattrs(struct load *l, struct inode *in, const struct inode_row 
 {
     struct chunk *c;
     bool malformed;
-    int rv = load_chunk(l, id, row->xattr_size, &c);
+    int rv = load_chunk(l, id, row->xattr_size, KV_XATTRS_MAX, &c);
 
     if (rv < 0)
         return rv;
