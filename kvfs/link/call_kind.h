@@ -62,7 +62,8 @@ struct call_rename {
 struct call_setattr {
     struct command_body wanted; /* all but the size, as the cluster is asked for it */
     uint64_t size;              /* if it is to be set */
-    /* ftruncate(2): the size is staged and not published at once. Borrowed, the kernel keeps it; else NULL. */
+    /* ftruncate(2): the size is staged and not published at once. Borrowed, the kernel keeps it; else
+     * NULL. */
     const struct handle *handle;
 };
 

@@ -73,8 +73,8 @@ size_t dev_count_running(const struct dev *d);
 int dev_wait_ready(struct dev *d, struct dev_node *const *nodes, size_t n);
 /* Waits, some seconds at most, until every running node sees that all that run are back. */
 void dev_wait_links(const struct dev *d);
-/* Waits, some seconds at most, until a new cluster has the feature level that it begins at: a mount that is made
- * earlier keeps locks for itself as long as it lives. */
+/* Waits, some seconds at most, until a new cluster has the feature level that it begins at: a mount that is
+ * made earlier keeps locks for itself as long as it lives. */
 void dev_wait_level(const struct dev *d);
 
 #endif

@@ -17,7 +17,8 @@
 /* They belong to level 2 (feature.h). */
 #define KV_XATTR_NAME_MAX 255    /* bytes in a name, "user." included */
 #define KV_XATTR_VALUE_MAX 65536 /* bytes in a value */
-/* Bytes of all those of an inode, in the form above: one of the longest value under the longest name has room. */
+/* Bytes of all those of an inode, in the form above: room for one of the longest value under the longest
+ * name. */
 #define KV_XATTRS_MAX (KV_XATTR_VALUE_MAX + KV_XATTR_NAME_MAX + 8)
 #define KV_XATTRS_COUNT_MAX 1024 /* of an inode */
 

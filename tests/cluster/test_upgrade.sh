@@ -104,4 +104,4 @@ mkdir "$work/fresh"
 export KVNODE_DEV_DIR=$work/fresh/run KVNODE_SOCKET_DIR=$work/fresh/run/sock
 "$KVNODE_NEXT_BIN" dev up 3 >"$work/start" 2>&1 || die "$(cat "$work/start")"
 at_three() { kvnode config --cluster | grep -q '^feature_level = 3 '; }
-until_true 20 at_three || die "$(kvnode config --cluster)"
+at_three || die "not when it is up: $(kvnode config --cluster)"

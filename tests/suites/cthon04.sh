@@ -8,7 +8,7 @@ set -u
 . "$(dirname "$0")/lib.sh"
 checkout=$(cd "$1" && pwd) || exit 2
 shift
-[ -x "$checkout/basic/test1" ] && [ -x "$checkout/lock/tlocklfs" ] || { echo "$checkout is not built" >&2; exit 2; }
+for p in basic/test1 lock/tlocklfs; do [ -x "$checkout/$p" ] || { echo "$checkout is not built" >&2; exit 2; }; done
 [ $# -gt 0 ] || set -- basic general special lock
 cp -r "$checkout" "$S/cthon04"
 failed=0

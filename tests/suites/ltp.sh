@@ -1,7 +1,7 @@
 #!/bin/sh
 # File-system tests of LTP (github.com/linux-test-project/ltp): run 2400 ltp CHECKOUT [TEST]...
 #
-# In CHECKOUT, lib, libs, testcases/lib and what there is below testcases/kernel/fs are built. The tests are those of
+# In CHECKOUT, lib, libs, testcases/lib, tools/apicmds and what there is below testcases/kernel/fs are built. The tests are those of
 # runtest/fs and runtest/fs_perms_simple that work in the file system's own folder: none that want a device, quotas or
 # /proc. What runs for a time runs for TIME seconds here (10).
 set -u
@@ -10,20 +10,24 @@ set -u
 checkout=$(cd "$1" && pwd) || exit 2
 shift
 fs=$checkout/testcases/kernel/fs
-[ -x "$fs/doio/growfiles" ] && [ -x "$fs/ftest/ftest01" ] || { echo "$checkout is not built" >&2; exit 2; }
-mkdir "$S/bin"
-for f in "$fs"/*/* "$checkout"/testcases/lib/*.sh; do
-    [ ! -f "$f" ] || [ "$(head -c 2 "$f")" != '#!' ] || { cp "$f" "$S/bin" && chmod 755 "$S/bin/${f##*/}"; }
-done
-PATH=$S/bin:$PATH
-for d in "$fs"/*/ "$checkout/testcases/lib"; do PATH=$PATH:$d; done
-export PATH LTPROOT="$checkout" LTP_TIMEOUT_MUL=4
+for p in doio/growfiles ftest/ftest01; do [ -x "$fs/$p" ] || { echo "$checkout is not built" >&2; exit 2; }; done
+# As they would be installed.
+bin=$S/ltp/testcases/bin
+mkdir -p "$bin"
+find "$fs" "$checkout/testcases/lib" "$checkout/tools/apicmds" "$checkout/testcases/misc" -type f ! -name '*.[cho]' |
+    while read -r f; do
+        case $(head -c 4 "$f" | tr -d '\0') in
+        '#!'* | ?ELF*) cp "$f" "$bin" && chmod 755 "$bin/${f##*/}" ;;
+        esac
+    done
+PATH=$bin:$PATH
+export PATH LTPROOT="$S/ltp" LTP_TIMEOUT_MUL=4
 time=${TIME:-10}
 passed=0 failed=0 skipped=0
 grep -hv '^#\|^$' "$checkout/runtest/fs" "$checkout/runtest/fs_perms_simple" >"$S/list"
 while read -r name command; do
     case $name in
-    proc01 | read_all_* | quota_* | isofs | binfmt_* | squashfs* | fs_fill | acl_*) continue ;;
+    proc01 | writetest01 | read_all_* | quota_* | isofs | binfmt_* | squashfs* | fs_fill | acl_*) continue ;;
     esac
     [ $# = 0 ] || case " $* " in *" $name "*) ;; *) continue ;; esac
     command=$(printf '%s' "$command" | sed -E "s/-L [0-9]+/-L $time/; s/-i [0-9]+s/-i ${time}s/")
