@@ -8,6 +8,7 @@
 #include "kvnode/client/serve.h"
 #include "kvnode/group/group.h"
 #include "kvnode/loop/stream.h"
+#include "kvnode/web/feed.h"
 #include "kvnode/web/gate_internal.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
@@ -77,6 +78,8 @@ static size_t on_output(void *arg, const uint8_t *data, size_t len)
         at += (size_t)used;
         if (frame.type == MESSAGE_ANSWER)
             answer(g, &frame);
+        else if (frame.type == MESSAGE_EVENT && g->feed != NULL)
+            feed_wake(g->feed);
     }
     g->in_answers = false;
     if (g->refs == 0 && g->stream != NULL)
@@ -129,6 +132,8 @@ static void on_closed(void *arg)
     g->listed = false; /* the next one who asks has a new one */
     g->in_answers = true;
     fail_calls(g);
+    if (g->feed != NULL)
+        feed_end(g->feed);
     g->in_answers = false;
     free_if_unused(g);
 }

@@ -17,6 +17,8 @@ struct gate {
     uint64_t last_id;
     struct gate_call *calls;
     struct gate_call hello;
+    struct feed *feed;            /* who follows the log here, or NULL */
+    bool subscribed;              /* events come */
     struct gate_session *session; /* a reference; NULL: none yet */
     LIST_ENTRY(gate) link;
 };

@@ -71,6 +71,14 @@ void web_json_set(json_t *object, const char *name, const void *data, size_t len
     free(encoded);
 }
 
+void web_json_set_base64(json_t *object, const char *name, const void *data, size_t len)
+{
+    char *encoded = base64(data, len);
+
+    json_object_set_new(object, name, encoded != NULL ? json_string(encoded) : json_null());
+    free(encoded);
+}
+
 json_t *web_json_token(uint64_t revision)
 {
     return json_sprintf("0-%llu", (unsigned long long)revision);

@@ -15,7 +15,12 @@ static const struct route routes[] = {
     {"/metrics", "GET HEAD", 0, NULL, info_metrics, NULL, true},
     {"/v1/status", "GET HEAD", 0, NULL, info_status, NULL, true},
     {"/v1/members", "GET HEAD", 0, NULL, info_members, NULL, true},
+    {"/v1/events", "GET", P(PREFIX) | P(SINCE), NULL, events_start, events_cancel, false},
+    {"/v1/log", "GET HEAD", P(SINCE) | P(AFTER) | P(LIMIT), NULL, info_log, NULL, false},
+    {"/v1/locks", "GET HEAD", 0, NULL, info_locks, NULL, false},
 };
+/* Of all that is compiled in. */
+static const struct route of_files = {"", "GET HEAD", 0, NULL, static_start, NULL, true};
 
 const struct route *route_find(const char *path)
 {
@@ -28,7 +33,7 @@ const struct route *route_find(const char *path)
         if (below ? strncmp(path, routes[i].path, len) == 0 : strcmp(path, routes[i].path) == 0)
             return &routes[i];
     }
-    return NULL;
+    return static_find(path) != NULL ? &of_files : NULL;
 }
 
 bool route_has(const struct route *route, const char *method)

@@ -121,6 +121,7 @@ int web_start(const struct web_owner *owner, struct web **out, char *why)
     w->owner = *owner;
     LIST_INIT(&w->conns);
     LIST_INIT(&w->suspended);
+    LIST_INIT(&w->events);
     gates_init(&w->gates, owner->serve, owner->group);
     w->daemon = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG, 0, NULL,
@@ -204,11 +205,11 @@ void web_turn_end(struct web *w)
 
 void web_beat(struct web *w, uint64_t now_ms)
 {
-    (void)now_ms;
     if (w == NULL || w->stopped)
         return;
     web_listen_again(w);
     metrics_beat(w);
+    events_beat(w, now_ms);
 }
 
 static void close_handle(uv_handle_t *handle)

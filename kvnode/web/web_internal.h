@@ -59,6 +59,8 @@ struct web_conn {
     LIST_ENTRY(web_conn) link;
 };
 
+struct static_file;
+struct stream_out;
 struct web_request;
 /* What becomes of an address. */
 struct route {
@@ -118,6 +120,8 @@ struct web {
     struct web_conn *entering; /* on its way into MHD */
     LIST_HEAD(, web_conn) conns;
     LIST_HEAD(, web_request) suspended;
+    LIST_HEAD(, stream_out) events;
+    uint64_t heartbeat_ms;  /* when they get the next one */
     struct buffer shed[64]; /* large buffers, given back step by step */
     unsigned n_shed;
     struct {
@@ -170,6 +174,7 @@ void web_headers_of(struct MHD_Response *response, const struct attr *attr);
 #define WEB_ROWS_MAX 2000 /* in one answer: making it is part of a turn */
 /* NAME, or NAME_base64 of what is no UTF-8. */
 void web_json_set(json_t *object, const char *name, const void *data, size_t len);
+void web_json_set_base64(json_t *object, const char *name, const void *data, size_t len);
 json_t *web_json_token(uint64_t revision); /* "0-123" */
 json_t *web_json_time(int64_t ns);         /* "2026-01-31T12:00:00.000Z" */
 json_t *web_json_row(const struct version_row *row);
@@ -192,6 +197,19 @@ void info_ready(struct web_request *r);
 void info_status(struct web_request *r);
 void info_members(struct web_request *r);
 void info_metrics(struct web_request *r);
+
+/* ---- events.c ---- */
+#define EVENTS_HEARTBEAT_MS 10000 /* a comment, so that who went is noticed */
+void events_start(struct web_request *r);
+void events_cancel(struct web_request *r);
+void events_beat(struct web *w, uint64_t now_ms);
+void info_log(struct web_request *r);
+void info_locks(struct web_request *r);
+
+/* ---- static.c ---- */
+const struct static_file *static_find(const char *path);
+void static_start(struct web_request *r);
+
 /* One request is over. */
 void metrics_count(struct web *w, const struct web_request *r);
 void metrics_beat(struct web *w);

@@ -184,6 +184,91 @@ if command -v promtool >/dev/null; then
 fi
 http 405 -X PUT --data-binary x "$u1/v1/status"
 
+say "changes as they come: in order, none missed, and those who do not read hold up nobody"
+python3 - "$u1" "$u2" "$u3" <<'PY' || die "events"
+import http.client, json, socket, sys, threading, urllib.parse, urllib.request
+
+nodes = [urllib.parse.urlparse(u).netloc for u in sys.argv[1:]]
+
+class Events:
+    def __init__(self, node, path, headers={}):
+        self.c = http.client.HTTPConnection(node, timeout=20)
+        self.c.request("GET", "/v1/events" + path, headers=headers)
+        self.r = self.c.getresponse()
+        assert self.r.status == 200 and self.r.getheader("Content-Type") == "text/event-stream", self.r.status
+        self.last = None
+
+    def next(self):
+        event = {}
+        while True:
+            line = self.r.readline().decode().rstrip("\n")
+            if line == "" and event:
+                if "id" in event:
+                    self.last = event["id"]
+                return event["event"], json.loads(event["data"])
+            if line and not line.startswith(":"):
+                name, _, value = line.partition(": ")
+                event[name] = value
+
+def put(node, key, value):
+    c = http.client.HTTPConnection(node, timeout=20)
+    c.request("PUT", "/kv/" + key, value)
+    r = c.getresponse()
+    body = json.loads(r.read())
+    assert r.status in (200, 201), (r.status, body)
+    return body["revision"]
+
+start = put(nodes[0], "ev/before", "0")
+a = Events(nodes[0], "?prefix=ev/")
+b = Events(nodes[1], "?prefix=ev/&since=" + start)
+deaf = []
+for i in range(50):
+    s = socket.create_connection(nodes[0].split(":"))
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    s.sendall(b"GET /v1/events?since=0-0 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    deaf.append(s)
+for i in range(300):
+    put(nodes[i % 3], "ev/k%d" % i, str(i))
+    put(nodes[i % 3], "other/k", str(i))
+for stream in (a, b):
+    got = [stream.next() for _ in range(300)]
+    keys = [d["key"] for k, d in got if d["operation"] != "mkdir"]
+    want = ["ev/k%d" % i for i in range(300)]
+    assert [k for k, _ in got] == ["change"] * 300 and keys == want, keys[:5] + keys[-5:]
+# From where it was, at another node; and a browser's way.
+last = b.last
+c = Events(nodes[2], "?prefix=ev/", {"Last-Event-ID": last})
+put(nodes[0], "ev/after", "1")
+assert c.next()[1]["key"] == "ev/after"
+# From the beginning: all of it, in order, though it is far more than is kept for one who does not read.
+d = Events(nodes[0], "?prefix=ev/k&since=0-0")
+seen = []
+while len(seen) < 300:
+    kind, row = d.next()
+    assert kind == "change", (kind, row)
+    seen.append(row["key"])
+assert seen == want, seen[:5]
+# A place that nobody has been at yet.
+e = Events(nodes[0], "?since=0-99999999")
+assert e.next()[0] == "reset"
+put(nodes[1], "ev/again", "1")
+while e.next()[1]["key"] != "ev/again":
+    pass
+log = json.load(urllib.request.urlopen("http://%s/v1/log?limit=10&since=%s" % (nodes[1], start)))
+assert len(log["operations"]) == 10 and log["more"], log
+more = json.load(urllib.request.urlopen("http://%s/v1/log?limit=10&after=%s" % (nodes[1], urllib.parse.quote(log["next"], safe=""))))
+assert more["operations"][0]["revision"] != log["operations"][-1]["revision"] and more["more"], more
+PY
+http 400 "$u1/v1/events?since=yesterday"
+http 200 "$u1/v1/locks"
+has "$out" '"locks":[]'
+http 200 "$u1/openapi.json"
+python3 - "$out" <<'PY' || die "openapi.json names addresses that there are not"
+import json, sys
+assert "/kv/{key}" in json.loads(sys.argv[1])["paths"]
+PY
+has "$head" "Content-Security-Policy: default-src 'self'"
+
 say "names"
 http 201 -X PUT --data-binary x "$u1/kv/odd/a%20b%2Fc%25%E2%98%83%3Cscript%3E"
 expect 0 kvnode get 'odd/a b/c%☃<script>'
