@@ -187,6 +187,11 @@ void lease_tick(struct cache *cache, uint64_t now_ms)
     notifier_drop_all(cache);
 }
 
+bool lease_keeps_data(struct cache *cache)
+{
+    return !cache->hub->options->read_strict || left_s(cache) > 0;
+}
+
 uint64_t lease_unanswered(const struct cache *cache)
 {
     return cache->lease.number > cache->lease.answered ? cache->lease.number : 0;

@@ -53,6 +53,8 @@ double lease_miss_s(struct cache *cache, struct kernel_inode *directory, const c
 void lease_given(struct cache *cache, uint64_t asked_ms);
 /* Content that was read may be that of before a pending change. */
 bool lease_data_is_pending(const struct cache *cache, uint64_t ino);
+/* Whether the kernel may keep content that it is given now, as far as the lease goes. */
+bool lease_keeps_data(struct cache *cache);
 /* Drops what is kept when the time is over. */
 void lease_tick(struct cache *cache, uint64_t now_ms);
 /* What is to be answered to the node when all notifications up to now are done; 0: nothing. */

@@ -62,6 +62,12 @@ void notifier_inval(struct cache *cache, struct kernel_inode *inode, bool data)
     enqueue(cache, inode, 0);
 }
 
+void notifier_inval_given(struct cache *cache, struct kernel_inode *inode)
+{
+    notifier_inval(cache, inode, true);
+    cache->notifier.ticket = cache->notifier.notices;
+}
+
 void notifier_wake(struct cache *cache)
 {
     pthread_cond_signal(&cache->notifier.cond);
@@ -227,8 +233,7 @@ static void *run(void *arg)
     struct cache *cache = arg;
     struct notifier *n = &cache->notifier;
 
-    uint64_t number = 0, connection = 0,
-             ticket = 0; /* to be answered when what has been queued by then is done */
+    uint64_t number = 0, connection = 0; /* to be answered when what has been queued by then is done */
 
     pthread_mutex_lock(&cache->hub->lock);
     while (n->running) {
@@ -238,7 +243,7 @@ static void *run(void *arg)
         wake_settled(n);
         if (number == 0 && (number = lease_unanswered(cache)) != 0) {
             connection = cache->hub->uplink.connections;
-            ticket = n->notices;
+            n->ticket = n->notices;
         }
         if (names_are_pending(cache)) {
             n->names_busy = true;
@@ -248,7 +253,7 @@ static void *run(void *arg)
             continue;
         }
         inode = next_inode(cache, &wait_ms);
-        if (number != 0 && (inode == NULL || inode->inval_number > ticket)) {
+        if (number != 0 && (inode == NULL || inode->inval_number > n->ticket)) {
             if (connection == cache->hub->uplink.connections) {
                 cache->lease.answered = number;
                 uplink_invalidated(cache->hub, number);

@@ -37,6 +37,7 @@ struct notifier {
     uint64_t busy;             /* the number of that which the kernel is being told; 0: none */
     bool names_busy;           /* it is being told of names */
     uint64_t names_done;       /* how often it was */
+    uint64_t ticket;           /* the node is answered when the inodes up to that number are done */
     struct call_list settling; /* notifier_settle() */
 };
 
@@ -48,6 +49,9 @@ void notifier_stop(struct cache *cache); /* without the lock */
 
 /* Attributes, or content too, of the inode have changed. */
 void notifier_inval(struct cache *cache, struct kernel_inode *inode, bool data);
+/* The same of content that the kernel is just given and may not keep: the node is not answered before it is
+ * dropped. */
+void notifier_inval_given(struct cache *cache, struct kernel_inode *inode);
 /* It has something to do, or to answer to the node when what is queued is done. */
 void notifier_wake(struct cache *cache);
 /* Calls on_answer(call, 0) when the kernel has forgotten all that it was to forget when this was called;

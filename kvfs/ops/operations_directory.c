@@ -110,6 +110,11 @@ static bool put_real(struct fs *fs, struct listing *l, uint64_t directory, struc
         return false;
     if (reply_fill_entry(l->call, attr, directory, name, len, REPLY_CHECKED, &e) == NULL)
         return false;
+    /* The kernel takes a listing's names into its tree when the process that lists goes on, with the epoch of
+     * that moment and not, as those of a lookup, with that of its request: what was dropped in between would
+     * come back. */
+    if (fs->hub.options->read_strict)
+        e.entry_timeout = 0;
     if (!put_entry(l, name, &e, cookie)) {
         kernel_inode_forget(&fs->cache, attr->ino, 1);
         return false;

@@ -54,8 +54,9 @@ static void on_read(struct call *call, int code, const union answer_body *answer
     if (inode != NULL)
         inode->told_data = true;
     reply_read(call, f, a->attr.size, a->data.data, a->data.len);
-    if (inode != NULL && lease_data_is_pending(hub->cache, inode->ino))
-        notifier_inval(hub->cache, inode, true);
+    /* Pages have no time, so what may not be kept is dropped behind the answer. */
+    if (inode != NULL && (!lease_keeps_data(hub->cache) || lease_data_is_pending(hub->cache, inode->ino)))
+        notifier_inval_given(hub->cache, inode);
 }
 
 static void read_file(struct call *call)
