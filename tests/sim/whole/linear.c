@@ -38,6 +38,8 @@ static bool apply(const struct linear_op *op, struct state *s)
     switch (op->kind) {
     case LINEAR_READ:
         return *a == op->value;
+    case LINEAR_EXISTS:
+        return (*a != LINEAR_ABSENT) == (op->value != 0);
     case LINEAR_SET:
         may = true;
         break;
@@ -46,6 +48,9 @@ static bool apply(const struct linear_op *op, struct state *s)
         break;
     case LINEAR_CREATE:
         may = *a == LINEAR_ABSENT;
+        break;
+    case LINEAR_MOVE:
+        may = *a != LINEAR_ABSENT || (!op->refused && s->content[op->b] != LINEAR_ABSENT);
         break;
     default:
         may = *a != LINEAR_ABSENT;
@@ -68,7 +73,8 @@ static bool apply(const struct linear_op *op, struct state *s)
         *a = linear_fold(*a, op->value);
         break;
     case LINEAR_RENAME:
-        if (op->a != op->b) {
+    case LINEAR_MOVE:
+        if (op->a != op->b && *a != LINEAR_ABSENT) {
             s->content[op->b] = *a;
             *a = LINEAR_ABSENT;
         }

@@ -23,7 +23,9 @@ enum linear_kind {
     LINEAR_APPEND,    /* value is added to a, which exists, else refused */
     LINEAR_DELETE,    /* a exists and is removed, else refused */
     LINEAR_RENAME,    /* a's content moves to b over what is there; refused if a is absent */
+    LINEAR_MOVE,      /* as a rename; but if a is absent and b is there it may also do nothing, and succeed */
     LINEAR_READ,      /* a's content is `value` */
+    LINEAR_EXISTS,    /* whether a has a content is `value`, 0 or 1 */
 };
 
 struct linear_op {

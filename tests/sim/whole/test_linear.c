@@ -149,6 +149,44 @@ static void a_rename_moves_and_leaves_nothing(void **state)
     assert_int_equal(check(ops, COUNT(ops)), LINEAR_NO);
 }
 
+static void a_name_is_there_or_not(void **state)
+{
+    struct linear_op moving[] = {{WRITE(CREATE, 0, 1, 2)},
+                                 {.kind = LINEAR_RENAME, .a = 0, .b = 1, .call = 3, .answered = 10},
+                                 {WRITE(EXISTS, 1, 4, 6)},
+                                 {WRITE(EXISTS, 0, 9, 10)}};
+    struct linear_op missing[] = {{WRITE(CREATE, 0, 1, 2)}, {WRITE(EXISTS, 0, 3, 4)}};
+    struct linear_op back[] = {{WRITE(CREATE, 0, 1, 2)},
+                               {.kind = LINEAR_RENAME, .a = 0, .b = 1, .call = 3, .answered = 10},
+                               {WRITE(EXISTS, 0, 4, 6)},
+                               {WRITE(EXISTS, 1, 7, 9)}};
+
+    assert_int_equal(check(moving, COUNT(moving)), LINEAR_YES);
+    assert_int_equal(check(missing, COUNT(missing)), LINEAR_NO);
+    assert_int_equal(check(back, COUNT(back)), LINEAR_NO);
+}
+
+static void a_move_may_find_it_moved_already(void **state)
+{
+#define TWO(KIND)                                                                                            \
+    {                                                                                                        \
+        {WRITE(CREATE, 0, 1, 2)}, {.kind = LINEAR_##KIND, .a = 0, .b = 1, .call = 3, .answered = 10},        \
+            {.kind = LINEAR_##KIND, .a = 0, .b = 1, .call = 4, .answered = 11}, {WRITE(EXISTS, 0, 12, 13)},  \
+        {                                                                                                    \
+            .kind = LINEAR_EXISTS, .a = 1, .value = 1, .call = 12, .answered = 13                            \
+        }                                                                                                    \
+    }
+    struct linear_op moves[] = TWO(MOVE), renames[] = TWO(RENAME);
+    struct linear_op nothing[] = {{.kind = LINEAR_MOVE, .a = 0, .b = 1, .call = 1, .answered = 2}};
+    struct linear_op refused[] = {{WRITE(CREATE, 0, 1, 2)},
+                                  {.kind = LINEAR_MOVE, .a = 1, .call = 3, .answered = 4, .refused = true}};
+
+    assert_int_equal(check(moves, COUNT(moves)), LINEAR_YES);
+    assert_int_equal(check(renames, COUNT(renames)), LINEAR_NO);
+    assert_int_equal(check(nothing, COUNT(nothing)), LINEAR_NO);
+    assert_int_equal(check(refused, COUNT(refused)), LINEAR_YES);
+}
+
 static void an_open_write_may_take_effect_later_once_or_never(void **state)
 {
     struct linear_op never[] = {
@@ -186,6 +224,8 @@ int main(void)
         cmocka_unit_test(refuses_two_exclusive_creations),
         cmocka_unit_test(refuses_a_refusal_without_a_reason),
         cmocka_unit_test(a_rename_moves_and_leaves_nothing),
+        cmocka_unit_test(a_name_is_there_or_not),
+        cmocka_unit_test(a_move_may_find_it_moved_already),
         cmocka_unit_test(an_open_write_may_take_effect_later_once_or_never),
     };
 
