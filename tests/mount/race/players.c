@@ -56,7 +56,8 @@ enum outcome outcome_of(struct player *p, const char *what, const char *path, in
     if (err == harmless)
         return OUTCOME_REFUSED;
     race->unknown++;
-    if (err == EIO && race->faults)
+    race->stale += err == ESTALE && race->faults;
+    if ((err == EIO || err == ESTALE) && race->faults)
         return OUTCOME_UNKNOWN;
     if (err != EROFS || !race->faults)
         violation(FAULT_OTHER, "player %u: %s %s: %s", p->n, what, path, strerror(err));

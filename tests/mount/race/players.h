@@ -83,9 +83,11 @@ struct race {
     _Atomic unsigned long counts[REGISTERS][HOWS]; /* answered */
     _Atomic unsigned long appended, logs_read, created_once, unknown, statics;
     _Atomic uint32_t written[REGISTERS]; /* a futex: writes that were acknowledged */
-    _Atomic unsigned long zeros;         /* read in place of the last records, without a lease */
-    _Atomic unsigned long chased;        /* looked at again just when somebody had written */
-    _Atomic unsigned values[REGISTERS];  /* the last that was given to a writer */
+    /* In rounds with faults: zeros were read in place of records, records of before the open were missing at
+     * first, calls ended in ESTALE. */
+    _Atomic unsigned long zeros, old, stale;
+    _Atomic unsigned long chased;       /* looked at again just when somebody had written */
+    _Atomic unsigned values[REGISTERS]; /* the last that was given to a writer */
     struct notes registers[REGISTERS];
     struct counter counters[COUNTERS];
     _Atomic unsigned records[PLAYERS];          /* appended, or perhaps, in this round */
