@@ -62,6 +62,7 @@ enum opt {
     OPT_SIZE,
     OPT_KEYS,
     OPT_OUTSTANDING,
+    OPT_OP,
     OPT_RATE,
     OPT_SET_BACK,
     OPT_YES,

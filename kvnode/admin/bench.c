@@ -14,6 +14,7 @@
 #include "kvnode/admin/verbs.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
+#include "sync/wire/txn.h"
 
 /* Names that end so keep no history (the setting no_history), unless somebody wants it. */
 #define FOLDER "kvnode-bench~"
@@ -26,6 +27,8 @@ struct bench {
     uint64_t seconds, size, keys;
     unsigned windows[8];
     size_t n_windows;
+    bool txn;       /* transactions are measured, in the place of sets and gets */
+    bool warm;      /* the keys are there */
     uint8_t *value; /* owned */
     double floor_per_s, floor_p50;
     size_t n_voters;
@@ -60,6 +63,33 @@ static void queue_set(struct bench *b, struct flight *f, uint64_t number)
     body_encode_request(out, MESSAGE_WRITE, NULL);
     command_encode(out, &cmd);
     command_body_encode(out, COMMAND_SET, &body);
+    client_queue_end(b->l.client);
+}
+
+/* Sets two keys if a third is there. */
+static void queue_txn(struct bench *b, struct flight *f, uint64_t number)
+{
+    static const uint8_t kinds[] = {TXN_IF_EXISTS, TXN_SET, TXN_SET};
+    const struct command cmd = {.op = COMMAND_TXN,
+                                .flags = b->l.node.trusted ? COMMAND_TRUSTED : 0,
+                                .session = b->l.session,
+                                .seq = f->first_seq + number,
+                                .acked_below = f->first_seq + f->oldest,
+                                .node = ""};
+    struct buffer *out = client_queue(b->l.client, MESSAGE_WRITE, f->first_id + number);
+    body_encode_request(out, MESSAGE_WRITE, NULL);
+    command_encode(out, &cmd);
+    memcpy(b->value, &number, b->size < sizeof number ? b->size : sizeof number);
+    for (size_t i = 0; i < 3; i++) {
+        char path[64];
+        int len =
+            snprintf(path, sizeof path, FOLDER "/%08llu~", (unsigned long long)((3 * number + i) % b->keys));
+        txn_encode(out, &(struct txn_item){.kind = kinds[i],
+                                           .path = (const uint8_t *)path,
+                                           .path_len = (size_t)len,
+                                           .value = b->value,
+                                           .value_len = b->size});
+    }
     client_queue_end(b->l.client);
 }
 
@@ -105,7 +135,9 @@ static int fly(struct bench *b, bool write, unsigned window, uint64_t limit, uin
         uint64_t now = clock_boot_ns();
         bool stop = interrupted != 0 || (limit != 0 ? f->next >= limit : now >= end_ns);
         for (; !stop && f->next - f->oldest < window; stop = limit != 0 && f->next >= limit) {
-            if (write)
+            if (write && b->txn && b->warm)
+                queue_txn(b, f, f->next);
+            else if (write)
                 queue_set(b, f, f->next);
             else
                 queue_get(b, f, f->next);
@@ -165,7 +197,7 @@ static int measure(struct bench *b, bool write, unsigned window)
     int rc = fly(b, write, window, 0, begin, end, &s);
     s.elapsed_ns = clock_boot_ns() - begin;
     if (rc == 0)
-        print_samples(b, write ? "set" : "get", window, &s);
+        print_samples(b, !write ? "get" : b->txn ? "txn" : "set", window, &s);
     samples_deinit(&s);
     return rc;
 }
@@ -232,6 +264,12 @@ static int read_options(struct admin *a, struct bench *b)
                                admin_options[numbers[i].opt].name, text, (unsigned long long)numbers[i].min,
                                (unsigned long long)numbers[i].max);
     }
+    if (a->opt[OPT_OP] != NULL && strcmp(a->opt[OPT_OP], "txn") != 0)
+        return admin_usage(a, "--op %s: only txn is to be named; sets and gets are measured without it",
+                           a->opt[OPT_OP]);
+    b->txn = a->opt[OPT_OP] != NULL;
+    if (b->txn && b->keys < 3)
+        return admin_usage(a, "--op txn takes three keys at least");
     return read_windows(a, b);
 }
 
@@ -248,7 +286,8 @@ static int run(struct bench *b)
         rc = measure_floor(b);
     if (rc == 0)
         rc = fly(b, true, 64, b->keys, 0, 0, NULL);
-    for (int write = 1; write >= 0; write--)
+    b->warm = rc == 0;
+    for (int write = 1; write >= (b->txn ? 1 : 0); write--)
         for (size_t i = 0; rc == 0 && i < b->n_windows; i++)
             rc = measure(b, write != 0, b->windows[i]);
     if (rc == 0 && b->a->opt[OPT_JSON] == NULL)

@@ -45,6 +45,7 @@ const struct admin_option admin_options[OPT_COUNT] = {
     [OPT_SECONDS] = {0, "seconds", "N", "length of each measurement (3)"},
     [OPT_SIZE] = {0, "size", "N", "bytes a value (100)"},
     [OPT_KEYS] = {0, "keys", "N", "number of keys (1000)"},
+    [OPT_OP] = {0, "op", "OP", "txn: transactions of a comparison and two sets"},
     [OPT_OUTSTANDING] = {0, "outstanding", "LIST", "requests in flight (1,64)"},
     [OPT_SET_BACK] = {0, "set-back", NULL, "set the cluster's time back to the nodes' clocks"},
     [OPT_YES] = {'y', "yes", NULL, "do not ask"},
@@ -171,8 +172,8 @@ const struct verb admin_verbs[] = {
      "a cluster on this machine to try things with", TRY, BIT(OPT_TIMEOUT) | BIT(OPT_JSON), 1, 2, verb_dev,
      "WHO is a node's name, leader, follower or all. The cluster lives in $KVNODE_DEV_DIR (./run)."},
     {"bench", "", "measure get and set against the disk below them", TRY,
-     CLIENT | BIT(OPT_SECONDS) | BIT(OPT_SIZE) | BIT(OPT_KEYS) | BIT(OPT_OUTSTANDING), 0, 0, verb_bench,
-     NULL},
+     CLIENT | BIT(OPT_SECONDS) | BIT(OPT_SIZE) | BIT(OPT_KEYS) | BIT(OPT_OUTSTANDING) | BIT(OPT_OP), 0, 0,
+     verb_bench, NULL},
     {"bridge", "", "", NULL, BIT(OPT_BRIDGE_PEER) | BIT(OPT_SOCKET), 0, 0, verb_bridge, NULL},
 };
 const size_t admin_n_verbs = sizeof admin_verbs / sizeof admin_verbs[0];

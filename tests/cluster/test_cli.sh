@@ -219,6 +219,9 @@ if command -v scdoc >/dev/null; then
 fi
 
 say "bench"
+expect 0 kvnode bench --json --seconds 1 --keys 100 --op txn --outstanding 8
+has "$out" '"op":"txn"'
+expect 2 kvnode bench --op set
 expect 0 kvnode bench --json --seconds 1 --keys 100 --outstanding 1,8
 python3 - "$out" <<'END' || die "bench: $out"
 import json, sys

@@ -146,7 +146,10 @@ static void learn(struct client *c, const struct op *op, const struct answer *a)
     if (op->object >= N_PLAIN || op->kind == OP_EXPIRE || op->kind == OP_CLOCK)
         return;
     k->sure = true;
-    if (op->kind == OP_GET) {
+    if (op_is_txn(op)) { /* tells nothing of the key */
+        k->sure = false;
+        k->ino = 0;
+    } else if (op->kind == OP_GET) {
         k->content = a->content;
         k->version = a->attr.version;
         k->ino = a->attr.ino;

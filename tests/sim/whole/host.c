@@ -20,6 +20,7 @@
 #include "kvnode/web/web.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
+#include "sync/wire/txn.h"
 #include "tests/sim/whole/whole.h"
 
 struct events {
@@ -233,10 +234,41 @@ void __wrap_store_skip(struct store *s, uint64_t index);
 void __real_writes_applied(struct writes *w, const struct command *cmd, const struct command_result *result);
 void __wrap_writes_applied(struct writes *w, const struct command *cmd, const struct command_result *result);
 
+/* Up to its third line. */
+static size_t half_txn(const void *bytes, size_t len)
+{
+    struct command cmd;
+    struct txn_item item;
+    struct cursor c;
+
+    if (command_decode(bytes, len, &cmd) != KV_OK || cmd.op != COMMAND_TXN ||
+        (cmd.flags & COMMAND_PARTS) != 0)
+        return len;
+    c = cursor_of(cmd.body, cmd.body_len);
+    for (int i = 0; i < 2; i++)
+        txn_next(&c, &item);
+    return len - c.len;
+}
+
+size_t __real_store_expired(struct store *s, uint64_t now_ms, size_t max, uint32_t round, struct buffer *list,
+                            uint64_t *next_ms_out);
+size_t __wrap_store_expired(struct store *s, uint64_t now_ms, size_t max, uint32_t round, struct buffer *list,
+                            uint64_t *next_ms_out);
+
+size_t __wrap_store_expired(struct store *s, uint64_t now_ms, size_t max, uint32_t round, struct buffer *list,
+                            uint64_t *next_ms_out)
+{
+    if (options.plant != PLANT_NO_EXPIRY)
+        return __real_store_expired(s, now_ms, max, round, list, next_ms_out);
+    *next_ms_out = UINT64_MAX;
+    return 0;
+}
+
 int __wrap_store_apply(struct store *s, uint64_t index, const void *bytes, size_t len,
                        struct command_result *result_out)
 {
     struct host *h = world.current;
+    size_t used = len;
     uint8_t *copy = NULL;
     int rv;
 
@@ -250,7 +282,9 @@ int __wrap_store_apply(struct store *s, uint64_t index, const void *bytes, size_
         else
             truth_forget_number(index, copy, len);
     }
-    rv = __real_store_apply(s, index, copy != NULL ? copy : bytes, len, result_out);
+    if (options.plant == PLANT_HALF_TXN)
+        used = half_txn(bytes, len);
+    rv = __real_store_apply(s, index, copy != NULL ? copy : bytes, used, result_out);
     free(copy);
     truth_applied(h, index, bytes, len);
     return rv;

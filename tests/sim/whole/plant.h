@@ -18,6 +18,8 @@ enum plant {
     PLANT_DOOR_OPEN,   /* a node that has gone back takes part, one that lost its log founds again */
     PLANT_ANY_CLOCK,   /* the leader sets the time back to its own clock, whatever the others say */
     PLANT_NO_WAIT,     /* a read under a lease does not wait for what is under way and changes it */
+    PLANT_HALF_TXN,    /* of a transaction only a part is done */
+    PLANT_NO_EXPIRY,   /* leaders propose nothing of what is over */
     PLANT_STILL_CLOCK, /* read leases, and machines whose clock stands still while others' run */
     PLANT_COUNT
 };

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "sync/base/error.h"
+#include "sync/wire/txn.h"
 #include "tests/sim/whole/linear.h"
 #include "tests/sim/whole/whole.h"
 
@@ -88,15 +89,52 @@ static void put_value(const struct op *op, struct buffer *b)
         buffer_put_u8(b, stuffing(op->id, i));
 }
 
-void op_body(const struct op *op, struct buffer *body, uint8_t *command_out)
+bool op_is_txn(const struct op *op)
+{
+    return op->kind == OP_SET && op->txn;
+}
+
+uint64_t op_ttl_ms(const struct op *op)
+{
+    return 500 + op->id * 7919 % 6000;
+}
+
+void live_path(const struct op *op, char path_out[32])
+{
+    snprintf(path_out, 32, "live/%lu", op->id % N_LIVE);
+}
+
+static void put_item(struct buffer *b, const char *path, uint64_t ttl_ms, const void *value, size_t len)
+{
+    txn_encode(b, &(struct txn_item){.kind = TXN_SET,
+                                     .path = (const uint8_t *)path,
+                                     .path_len = strlen(path),
+                                     .ttl_ms = ttl_ms,
+                                     .value = value,
+                                     .value_len = len});
+}
+
+static void put_txn(const struct op *op, const char *path, const struct buffer *value, struct buffer *b)
+{
+    char live[32];
+
+    live_path(op, live);
+    put_item(b, path, 0, value->data, value->len);
+    put_item(b, PAIR_ONE, 0, &op->id, sizeof op->id);
+    put_item(b, PAIR_TWO, 0, &op->id, sizeof op->id);
+    put_item(b, live, op_ttl_ms(op), &op->id, sizeof op->id);
+}
+
+void op_body(struct op *op, struct buffer *body, uint8_t *command_out)
 {
     struct command_body f = {.mode = 0644};
-    struct buffer value = BUFFER_INIT, edits = BUFFER_INIT;
+    struct buffer value = BUFFER_INIT, edits = BUFFER_INIT, items = BUFFER_INIT;
     char path[32], other[32];
 
     op_path(op, op->a, path);
     op_path(op, op->b, other);
     put_value(op, &value);
+    op->txn = op->id % 4 == 0 && truth_has_transactions();
     switch (op->kind) {
     case OP_SET:
     case OP_CAS:
@@ -107,6 +145,12 @@ void op_body(const struct op *op, struct buffer *body, uint8_t *command_out)
         f.version = op->expect_number;
         f.value = value.data;
         f.value_len = value.len;
+        if (!op_is_txn(op))
+            break;
+        *command_out = COMMAND_TXN;
+        put_txn(op, path, &value, &items);
+        f.items = items.data;
+        f.items_len = items.len;
         break;
     case OP_APPEND:
     case OP_OVERWRITE:
@@ -153,6 +197,7 @@ void op_body(const struct op *op, struct buffer *body, uint8_t *command_out)
     command_body_encode(body, *command_out, &f);
     buffer_deinit(&value);
     buffer_deinit(&edits);
+    buffer_deinit(&items);
 }
 
 void op_read(struct host *h, const struct op *op, uint64_t *content_out, struct attr *attr_out)

@@ -34,8 +34,14 @@ static struct {
     uint64_t revision, digest, n;
 } events[MAX_HOSTS + 1];
 
+/* What has a time to live, and until when. */
+static uint64_t live_until[N_LIVE];
+static bool has_transactions;
+
 void truth_reset(void)
 {
+    memset(live_until, 0, sizeof live_until);
+    has_transactions = false;
     for (size_t i = 1; i <= n_log; i++)
         free(history[i].bytes);
     n_log = 0;
@@ -108,6 +114,62 @@ static void check_set_back(uint64_t index, const struct command *cmd)
                   cmd->wall_ns, agree, world.n);
 }
 
+bool truth_has_transactions(void)
+{
+    return has_transactions;
+}
+
+static uint64_t number_in(const struct store *s, const char *path)
+{
+    struct buffer b = BUFFER_INIT;
+    const uint8_t *name;
+    struct attr attr;
+    uint64_t parent, number = 0;
+    size_t len;
+
+    if (store_resolve(s, NULL, path, strlen(path), &attr, &parent, &name, &len) == KV_OK &&
+        store_read(s, attr.ino, 0, sizeof number, &b) == KV_OK && b.len == sizeof number)
+        memcpy(&number, b.data, sizeof number);
+    buffer_deinit(&b);
+    return number;
+}
+
+/* All of a transaction, or nothing. */
+static void check_pair(const struct host *h, uint64_t index)
+{
+    const struct store *s = h->node.group->store;
+    uint64_t one = number_in(s, PAIR_ONE), two = number_in(s, PAIR_TWO);
+
+    if (one != two)
+        violation("n%d has at %lu of two keys that are set together one of op %lu and one of op %lu", h->id,
+                  index, one, two);
+}
+
+#define LATE_MS 15000
+
+/* Neither before its time nor long after it. */
+static void check_live(const struct host *h, uint64_t index)
+{
+    const struct store *s = h->node.group->store;
+    uint64_t now = store_elapsed_ms(s);
+
+    for (uint64_t k = 0; k < N_LIVE; k++) {
+        char path[32];
+        bool there;
+
+        if (live_until[k] == 0)
+            continue;
+        live_path(&(struct op){.id = k}, path);
+        there = number_in(s, path) != 0;
+        if (!there && now < live_until[k])
+            violation("%lu takes %s away, %lu ms too early", index, path, live_until[k] - now);
+        if (there && now > live_until[k] + LATE_MS)
+            violation("%s is there at %lu, %lu ms after its time", path, index, now - live_until[k]);
+        if (!there)
+            live_until[k] = 0;
+    }
+}
+
 static void note_execution(struct host *h, uint64_t index, const void *bytes, size_t len)
 {
     struct command_result result;
@@ -127,6 +189,8 @@ static void note_execution(struct host *h, uint64_t index, const void *bytes, si
         op->executed_at = index;
         op->truth = result;
     }
+    if (cmd.op == COMMAND_TXN && op->truth.code == KV_OK)
+        live_until[op->id % N_LIVE] = store_elapsed_ms(h->node.group->store) + op_ttl_ms(op);
     trace("%lu: op %lu of client %d is executed: %s", index, op->id, op->client, op_text(op));
     if (op->kind == OP_CLOCK && op->truth.code == KV_OK)
         check_set_back(index, &cmd);
@@ -180,6 +244,8 @@ static void add(struct host *h, uint64_t index, const void *bytes, size_t len)
     check_majority(h, index, r->term);
     if (bytes != NULL)
         note_execution(h, index, bytes, len);
+    has_transactions = store_level(h->node.group->store) >= 2;
+    check_live(h, index);
 }
 
 void truth_event(struct host *h, uint64_t revision, const void *bytes, size_t len)
@@ -220,6 +286,8 @@ void truth_applied(struct host *h, uint64_t index, const void *bytes, size_t len
     if ((bytes == NULL) != (r->bytes == NULL) ||
         (bytes != NULL && (len != r->len || memcmp(bytes, r->bytes, len) != 0)))
         violation("n%d applies another entry at %lu than the first that did", h->id, index);
+    if (len > COMMAND_OP_AT && r->bytes[COMMAND_OP_AT] == COMMAND_TXN)
+        check_pair(h, index);
     if (store_digest(h->node.group->store) != r->digest)
         violation("n%d has digest %016lx at %lu, the first that applied it %016lx", h->id,
                   store_digest(h->node.group->store), index, r->digest);
@@ -308,6 +376,18 @@ void truth_check_answer(struct op *op, const struct command_result *result)
     if (!same(result, &op->truth))
         violation("op %lu of revision %lu is answered with the result of revision %lu: code %u, it was %u",
                   op->id, op->truth.revision, result->revision, result->code, op->truth.code);
+}
+
+bool truth_is_level(void)
+{
+    for (int i = 1; i <= world.n; i++) {
+        const struct host *h = &world.hosts[i];
+
+        if (!h->up || !host_serves(h) ||
+            store_applied(h->node.group->store) != store_applied(world.hosts[1].node.group->store))
+            return false;
+    }
+    return true;
 }
 
 void truth_check_end(void)

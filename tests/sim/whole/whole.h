@@ -225,7 +225,7 @@ struct op {
     uint64_t expect_number; /* its version */
     uint64_t ino;           /* APPEND, OVERWRITE */
     uint32_t len;           /* bytes of the value */
-    bool in_parts, sessionless;
+    bool in_parts, sessionless, txn;
     int64_t call, answered;
     enum outcome outcome;
     int code;
@@ -247,6 +247,17 @@ size_t op_count(void);
 struct op *op_at(size_t i);
 const char *op_text(const struct op *op); /* static */
 
+/* Some SETs are the first line of a transaction, which sets two more keys to the operation's number, and one
+ * that has a time to live: once nodes have the level for it. */
+#define PAIR_ONE "pair/one"
+#define PAIR_TWO "pair/two"
+#define N_LIVE 5
+bool op_is_txn(const struct op *op);
+uint64_t op_ttl_ms(const struct op *op);
+void live_path(const struct op *op, char path_out[32]);
+bool truth_has_transactions(void);
+bool truth_is_level(void); /* all nodes serve, and have applied the same */
+
 /* request.c */
 #define N_PLAIN 6  /* objects of one name */
 #define N_GROUPS 2 /* objects of three names, among which is renamed */
@@ -258,7 +269,7 @@ struct known { /* what a client knows of an object of one name */
 void op_choose(struct op *op, const struct known *known /* one an object */);
 void op_path(const struct op *op, int name, char path_out[32]);
 /* The body of op's command. */
-void op_body(const struct op *op, struct buffer *body, uint8_t *command_out);
+void op_body(struct op *op, struct buffer *body, uint8_t *command_out);
 /* Reads op's key as it is in the store. */
 void op_read(struct host *h, const struct op *op, uint64_t *content_out, struct attr *attr_out);
 
