@@ -107,6 +107,27 @@ static void guess(struct linear_op *ops, size_t n)
                 ops[i].hint = ops[j].hint - 1;
 }
 
+/* Whether another value was written, from beginning to end, behind the one that it has read, and that long
+ * before it began. */
+static bool is_superseded(const struct notes *notes, const struct note *read, int64_t slack_ns)
+{
+    const struct note *writer = NULL;
+
+    for (int i = 0; i < length(notes); i++)
+        if (notes->of[i].kind == LINEAR_SET && history_content(notes->of[i].value) == read->value)
+            writer = &notes->of[i];
+    if (writer == NULL || writer->outcome != OUTCOME_OK)
+        return false;
+    for (int i = 0; i < length(notes); i++) {
+        const struct note *other = &notes->of[i];
+
+        if (other->kind == LINEAR_SET && other->outcome == OUTCOME_OK && other->call > writer->answered &&
+            other->answered < read->call - slack_ns)
+            return true;
+    }
+    return false;
+}
+
 enum linear_result notes_check(const struct notes *notes, enum how how, enum answers answers,
                                int64_t slack_ns, const char *print)
 {
@@ -122,6 +143,16 @@ enum linear_result notes_check(const struct notes *notes, enum how how, enum ans
 
         if (!counts(note, how, answers))
             continue;
+        if (slack_ns > 0 && (note->how == HOW_DESCRIPTOR || note->how == HOW_MAP)) {
+            if (!is_superseded(notes, note, slack_ns))
+                continue;
+            if (print != NULL) {
+                fprintf(stderr, "# %s: what this has read was replaced long before:\n", print);
+                print_note(note, true);
+            }
+            free(ops);
+            return LINEAR_NO;
+        }
         *op = (struct linear_op){.kind = note->kind,
                                  .a = note->a,
                                  .b = note->b,
@@ -130,8 +161,6 @@ enum linear_result notes_check(const struct notes *notes, enum how how, enum ans
                                  .answered = note->answered,
                                  .open = note->outcome == OUTCOME_UNKNOWN,
                                  .refused = note->outcome == OUTCOME_REFUSED};
-        if (note->how == HOW_DESCRIPTOR || note->how == HOW_MAP)
-            op->call -= slack_ns;
         op->hint = op->open ? INT64_MAX : op->call / 2 + op->answered / 2;
         n++;
     }

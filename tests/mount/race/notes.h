@@ -53,8 +53,9 @@ struct note *notes_call(struct notes *notes, enum linear_kind kind, enum how how
                         uint64_t value);
 /* Behind the call. value: of a read, as linear.h has it. */
 void notes_answer(struct note *note, enum outcome outcome, int code, uint64_t value);
-/* When nobody plays any more. slack_ns: reads by descriptors and mappings may be older than their call by
- * that. how: HOWS for all reads. print: what does not fit goes to stderr, under that name; NULL: nothing. */
+/* When nobody plays any more. how: HOWS for all reads. slack_ns: not 0: reads by descriptors and mappings
+ * only must not be older than that. print: what does not fit goes to stderr, under that name; NULL: nothing.
+ */
 enum linear_result notes_check(const struct notes *notes, enum how how, enum answers answers,
                                int64_t slack_ns, const char *print);
 const char *how_name(enum how how);

@@ -79,6 +79,8 @@ static const char *const register_names[REGISTERS] = {"replaced", "size",  "mtim
  * each answer then, and can be read for as long as that takes. */
 static int64_t slack_ns(void)
 {
+    if (race->quiet)
+        return 0;
     return race->faults || watch_longest(watch)->longest_ms >= LATE_MS ? SLACK_NS : 0;
 }
 
