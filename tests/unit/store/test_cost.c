@@ -11,6 +11,7 @@
 
 #include "kvnode/loop/turn_malloc.h"
 #include "kvnode/state/store_internal.h"
+#include "sync/wire/txn.h"
 #include "tests/unit/store/world.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -319,6 +320,41 @@ static void what_has_expired(void **state)
     (void)state;
 }
 
+/* As many lines as there may be, five levels down: all make a key, all write to one, all remove one. */
+static void a_transaction_of_1024_lines(void **state)
+{
+    struct world w;
+    struct cost c = {0};
+    static const uint8_t kinds[] = {TXN_SET, TXN_SET, TXN_DEL};
+
+    world_init(&w, true);
+    assert_int_equal(world_set(&w, "a/b/c/d/first", ""), KV_OK);
+    for (size_t round = 0; round < sizeof kinds; round++) {
+        struct buffer b = BUFFER_INIT;
+        struct command_body body = {0};
+
+        for (int i = 0; i < TXN_ITEMS_MAX; i++) {
+            char path[32];
+            struct txn_item item = {.kind = kinds[round], .path = (const uint8_t *)path};
+
+            item.path_len = (size_t)snprintf(path, sizeof path, "a/b/c/d/%d", i);
+            item.value = (const uint8_t *)(round == 0 ? "one" : "two");
+            item.value_len = 3;
+            txn_encode(&b, &item);
+        }
+        body.items = b.data;
+        body.items_len = b.len;
+        begin(&c);
+        assert_int_equal(world_command(&w, COMMAND_TXN, &body), KV_OK);
+        end(&c, "txn");
+        buffer_deinit(&b);
+    }
+    seal(&w);
+    check(&c);
+    world_deinit(&w);
+    (void)state;
+}
+
 int main(void)
 {
     turn_tune_malloc();
@@ -328,6 +364,7 @@ int main(void)
         cmocka_unit_test(a_large_value),
         cmocka_unit_test(a_file_of_1000_names),
         cmocka_unit_test(what_has_expired),
+        cmocka_unit_test(a_transaction_of_1024_lines),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
