@@ -353,6 +353,11 @@ static int report(const struct parse *p, struct request_link *l, int rc, const s
                           "%s: it cannot be done, or a line before it has changed the same name or file; "
                           "nothing was done",
                           line->what);
+    if (rc == KV_E_FBIG)
+        return admin_fail(
+            a, EXIT_REFUSED, subject,
+            "the value is larger than value_limit, or all lines together change more than 1,536 "
+            "names, or take away more than 256 MiB; nothing was done");
     return cluster_fail(l, subject, rc, true);
 }
 
