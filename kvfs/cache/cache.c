@@ -7,6 +7,7 @@ void cache_init(struct cache *cache, struct hub *hub, const struct cache_owner *
     cache->owner = owner;
     names_init(&cache->names);
     submounts_init(&cache->submounts);
+    known_init(&cache->known);
     notifier_init(cache);
 }
 
@@ -15,4 +16,5 @@ void cache_deinit(struct cache *cache)
     kernel_inode_free_all(cache);
     submounts_deinit(&cache->submounts);
     names_deinit(&cache->names);
+    known_deinit(&cache->known);
 }

@@ -3,6 +3,7 @@
 #define KVFS_KVFS_CACHE_CACHE_H
 
 #include "kvfs/cache/kernel_inode.h"
+#include "kvfs/cache/known.h"
 #include "kvfs/cache/lease.h"
 #include "kvfs/cache/names.h"
 #include "kvfs/cache/notifier.h"
@@ -17,6 +18,12 @@ struct cache_owner {
     /* The kernel has forgotten the inode: frees its file, and then it, if nothing else needs them. */
     void (*put_file)(struct cache *cache, struct kernel_inode *inode);
     void (*free_file)(struct cache *cache, struct kernel_inode *inode);
+    /* It may be removed, or changed, soon, as an INVAL tells that is not answered yet. */
+    void (*on_touched)(struct cache *cache, struct kernel_inode *inode);
+    /* The same of all inodes. */
+    void (*on_all_touched)(struct cache *cache);
+    /* Whether it is open. */
+    bool (*is_open)(const struct kernel_inode *inode);
     /* The kernel has dropped what it had of it. */
     void (*on_dropped)(struct cache *cache, struct kernel_inode *inode);
 };
@@ -31,6 +38,7 @@ struct cache {
     struct submounts submounts;
     struct notifier notifier;
     struct lease lease;
+    struct known known;
 };
 
 /* In memory that is all zeros. */

@@ -31,6 +31,7 @@ struct kernel_inode *kernel_inode_get(struct cache *cache, uint64_t ino)
     if (inode == NULL)
         return NULL;
     inode->ino = ino;
+    inode->names_changed = cache->known.numbers; /* of what was before nobody has told */
     HASH_ADD(hh, cache->inodes.by_ino, ino, sizeof inode->ino, inode);
     if (!HASH_ADDED(hh, inode)) {
         free(inode);

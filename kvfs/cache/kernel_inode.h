@@ -1,7 +1,7 @@
 /* The inodes that the kernel knows or that have something open or staged.
  *
- * No attributes, names or content are cached here: the kernel does that. What is
- * kept is what kvfs must know to tell the kernel when its cache is wrong. */
+ * No content is cached here: the kernel does that. What is kept is what kvfs must know to tell the
+ * kernel when its cache is wrong, and attributes, for as long as they are known to be right (known.h). */
 #ifndef KVFS_KVFS_CACHE_KERNEL_INODE_H
 #define KVFS_KVFS_CACHE_KERNEL_INODE_H
 
@@ -51,6 +51,10 @@ struct kernel_inode {
     uint64_t told_revision, told_notice, last_notice;
     bool told_attr, told_data; /* attributes, or pages, were given since they were last dropped */
     bool negatives;            /* directory: told that a name in it is missing */
+
+    struct attr known;      /* as the node told it */
+    uint64_t known_number;  /* known.h; 0: it is not known */
+    uint64_t names_changed; /* directory: likewise, the last change of its names */
 };
 
 struct kernel_inode_table {

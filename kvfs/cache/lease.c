@@ -23,6 +23,7 @@ void lease_begin(struct cache *cache)
     l->number = l->answered = 0;
     l->n = 0;
     l->all_until = 0;
+    known_forget_all(cache);
 }
 
 /* ---- what is pending ---- */
@@ -100,14 +101,23 @@ void lease_inval(struct cache *cache, const struct inval *inval)
         kept.of[i].what &= (uint8_t)~INVAL_DATA;
     pend(&cache->lease, &kept);
     lease_applied(cache, 0);
-    if (inval->all)
+    if (inval->all) {
+        cache->owner->on_all_touched(cache);
         notifier_drop_all(cache);
-    else if (drops_names(cache, &kept) && cache->entry_timeout > 0)
+    } else if (drops_names(cache, &kept) && cache->entry_timeout > 0) {
         names_all_wrong(cache);
+    }
     for (unsigned i = 0; i < kept.n; i++) {
         struct kernel_inode *inode = kernel_inode_find(cache, kept.of[i].ino);
 
-        if (inode != NULL && (kept.of[i].what & (INVAL_ATTR | INVAL_DATA)) != 0)
+        if (inode == NULL)
+            continue;
+        if ((kept.of[i].what & INVAL_NAMES) != 0)
+            known_forget_names(cache, inode);
+        if (inode->file != NULL)
+            cache->owner->on_touched(cache, inode);
+        known_forget_attr(inode);
+        if ((kept.of[i].what & (INVAL_ATTR | INVAL_DATA)) != 0)
             notifier_inval(cache, inode, (kept.of[i].what & INVAL_DATA) != 0);
     }
     cache->lease.number = inval->number;
@@ -119,6 +129,8 @@ void lease_beat(struct cache *cache, const struct beat *beat)
     struct lease *l = &cache->lease;
 
     lease_applied(cache, beat->applied);
+    if (clock_boot_ms() >= l->until_ms) /* of what changed since it did nobody has told */
+        known_forget_all(cache);
     if (beat->until_ms > l->until_ms)
         l->until_ms = beat->until_ms;
 }
@@ -179,12 +191,50 @@ void lease_given(struct cache *cache, uint64_t asked_ms)
         notifier_drop_all(cache);
 }
 
-void lease_tick(struct cache *cache, uint64_t now_ms)
+bool lease_runs(const struct cache *cache)
 {
-    if (!cache->lease.held || !is_strict(cache) || now_ms < cache->lease.until_ms)
-        return;
+    return clock_boot_ms() + MARGIN_MS < cache->lease.until_ms;
+}
+
+bool lease_may_keep_attr(struct cache *cache, uint64_t ino)
+{
+    return is_strict(cache) && lease_runs(cache) && lease_attr_s(cache, ino) > 0;
+}
+
+bool lease_may_keep_names(struct cache *cache, uint64_t directory)
+{
+    return is_strict(cache) && lease_runs(cache) && !is_pending(&cache->lease, directory, INVAL_NAMES);
+}
+
+/* Names and attributes the kernel forgets by itself then. Of what is not open the pages stay: an open asks,
+ * and is answered behind the events that tell of a change. */
+static void time_is_over(struct cache *cache)
+{
+    struct kernel_inode *inode, *next;
+
     cache->lease.held = false;
-    notifier_drop_all(cache);
+    cache->owner->on_all_touched(cache);
+    HASH_ITER(hh, cache->inodes.by_ino, inode, next)
+    {
+        if (inode->told_data && inode->file != NULL && cache->owner->is_open(inode))
+            notifier_inval(cache, inode, true);
+    }
+}
+
+void lease_wait(struct cache *cache, unsigned *wait_ms_out)
+{
+    struct lease *l = &cache->lease;
+    uint64_t now;
+
+    if (!l->held || !is_strict(cache))
+        return;
+    now = clock_boot_ms();
+    if (now + MARGIN_MS >= l->until_ms) {
+        time_is_over(cache);
+        *wait_ms_out = 0;
+    } else if (l->until_ms - MARGIN_MS - now < *wait_ms_out) {
+        *wait_ms_out = (unsigned)(l->until_ms - MARGIN_MS - now);
+    }
 }
 
 bool lease_keeps_data(struct cache *cache)

@@ -32,7 +32,7 @@ struct lease {
     struct inval pending[LEASE_PENDING_MAX]; /* not applied yet; in the order of the log */
     unsigned n;
     uint64_t all_until;            /* everything is pending up to this index */
-    bool held;                     /* something was kept since all was dropped */
+    bool held;                     /* something was kept, or opened here alone, since all was dropped */
     uint64_t misses[LEASE_MISSES]; /* hashes of names that were looked for and not there */
 };
 
@@ -51,12 +51,19 @@ double lease_miss_s(struct cache *cache, struct kernel_inode *directory, const c
 /* The kernel has been given what may be kept, as of then: drops it if that took so long that it may be kept
  * no more. */
 void lease_given(struct cache *cache, uint64_t asked_ms);
+/* Whether what the node has told now is right until it tells otherwise (known.h); and whether the time for
+ * which it would tell is not over. */
+bool lease_may_keep_attr(struct cache *cache, uint64_t ino);
+bool lease_may_keep_names(struct cache *cache, uint64_t directory);
+bool lease_runs(const struct cache *cache);
+
 /* Content that was read may be that of before a pending change. */
 bool lease_data_is_pending(const struct cache *cache, uint64_t ino);
 /* Whether the kernel may keep content that it is given now, as far as the lease goes. */
 bool lease_keeps_data(struct cache *cache);
-/* Drops what is kept when the time is over. */
-void lease_tick(struct cache *cache, uint64_t now_ms);
+/* Drops what the kernel does not drop by itself when the time is over; not later than in *wait_ms_out it is
+ * to be called again. Notifier thread. */
+void lease_wait(struct cache *cache, unsigned *wait_ms_out);
 /* What is to be answered to the node when all notifications up to now are done; 0: nothing. */
 uint64_t lease_unanswered(const struct cache *cache);
 

@@ -52,6 +52,7 @@ static void enqueue(struct cache *cache, struct kernel_inode *inode, unsigned de
 
 void notifier_inval(struct cache *cache, struct kernel_inode *inode, bool data)
 {
+    known_forget_attr(inode);
     /* What the kernel does not have it need not drop. */
     if (!inode->told_attr && !(data && inode->told_data) && !notifier_is_pending(inode))
         return;
@@ -115,6 +116,7 @@ void notifier_drop_all(struct cache *cache)
 {
     struct kernel_inode *inode, *next;
 
+    known_forget_all(cache);
     HASH_ITER(hh, cache->inodes.by_ino, inode, next)
     notifier_inval(cache, inode, true);
     names_all_wrong(cache);
@@ -253,6 +255,7 @@ static void *run(void *arg)
             continue;
         }
         inode = next_inode(cache, &wait_ms);
+        lease_wait(cache, &wait_ms);
         if (number != 0 && (inode == NULL || inode->inval_number > n->ticket)) {
             if (connection == cache->hub->uplink.connections) {
                 cache->lease.answered = number;
@@ -263,7 +266,7 @@ static void *run(void *arg)
         }
         if (inode != NULL)
             notify_inode(cache, inode);
-        else
+        else if (wait_ms > 0)
             wait_for_work(cache, wait_ms);
     }
     pthread_mutex_unlock(&cache->hub->lock);

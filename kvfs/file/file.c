@@ -155,6 +155,7 @@ void file_close(struct files *files, struct handle *h)
         f->held_open = true;
     else if (h->pinned)
         uplink_close_inode(files->hub, inode->ino);
+    files->n_lazy -= h->lazy;
     free(h);
     if (f->n_writable == 0)
         publish_released(files, f);
@@ -195,6 +196,12 @@ void file_hold_open(struct files *files, struct file *f)
     open_on_node(files, f->inode, OPEN_WRITE, f->uid, on_held);
 }
 
+/* If it is gone already, its event comes, or has come: the node keeps such files for a while. */
+static void on_pinned(struct call *call, int code, const union answer_body *answer)
+{
+    call_end(call);
+}
+
 static void on_reopened(struct call *call, int code, const union answer_body *answer)
 {
     struct files *files = call->hub->files;
@@ -208,6 +215,38 @@ static void on_reopened(struct call *call, int code, const union answer_body *an
                  (unsigned long long)f->inode->ino);
         f->life = FILE_LOST;
         publish_removed(files, f->inode);
+    }
+}
+
+void file_pin(struct files *files, struct kernel_inode *inode)
+{
+    struct file *f = inode->file;
+    struct handle *h;
+
+    if (files->n_lazy == 0 || f->life == FILE_ORPHAN || f->life == FILE_LOST)
+        return;
+    TAILQ_FOREACH (h, &f->handles, link) {
+        if (!h->lazy)
+            continue;
+        h->lazy = false;
+        files->n_lazy--;
+        if (files->hub->uplink.client == NULL) /* file_reopen_all() does it */
+            continue;
+        h->pinned = true;
+        open_on_node(files, inode, file_flags_access(h->flags), h->uid, on_pinned);
+    }
+}
+
+void file_pin_all(struct files *files)
+{
+    struct kernel_inode *inode, *next;
+
+    if (files->n_lazy == 0)
+        return;
+    HASH_ITER(hh, files->cache->inodes.by_ino, inode, next)
+    {
+        if (inode->file != NULL)
+            file_pin(files, inode);
     }
 }
 
@@ -226,6 +265,8 @@ void file_reopen_all(struct files *files)
         TAILQ_FOREACH (h, &f->handles, link) {
             open_on_node(files, inode, file_flags_access(h->flags), h->uid, on_reopened);
             h->pinned = true;
+            files->n_lazy -= h->lazy;
+            h->lazy = false;
         }
         if (f->held_open || f->publication != NULL) {
             f->held_open = true;

@@ -33,6 +33,7 @@ struct handle {
     uint32_t uid; /* who opened it */
     pid_t opener; /* process; 0: unknown */
     bool pinned;  /* opened on the present connection */
+    bool lazy;    /* not opened on the node yet: before anything changes it will be (file_pin()) */
     bool fenced;  /* its process has lost a lock: what it writes fails */
 };
 
@@ -115,6 +116,10 @@ uint8_t file_flags_access(int flags);
 void file_close(struct files *files, struct handle *h);
 /* Before a publication: nodes take it of those only who have the file open for writing. */
 void file_hold_open(struct files *files, struct file *f);
+/* Opens on the node what was opened here alone: the file may be removed soon, and its value shall outlive its
+ * name. All of them; that of files that the node has told. */
+void file_pin(struct files *files, struct kernel_inode *inode);
+void file_pin_all(struct files *files);
 /* After a new connection: opens everything there. */
 void file_reopen_all(struct files *files);
 

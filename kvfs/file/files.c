@@ -50,5 +50,24 @@ static void on_dropped(struct cache *cache, struct kernel_inode *inode)
     call_wake_all(&inode->file->invalidated, 0);
 }
 
-const struct cache_owner files_cache_owner = {
-    .put_file = put_file, .free_file = free_file, .on_dropped = on_dropped};
+static void on_touched(struct cache *cache, struct kernel_inode *inode)
+{
+    file_pin(cache->hub->files, inode);
+}
+
+static void on_all_touched(struct cache *cache)
+{
+    file_pin_all(cache->hub->files);
+}
+
+static bool is_open(const struct kernel_inode *inode)
+{
+    return inode->file->n_handles > 0;
+}
+
+const struct cache_owner files_cache_owner = {.put_file = put_file,
+                                              .free_file = free_file,
+                                              .on_touched = on_touched,
+                                              .on_all_touched = on_all_touched,
+                                              .is_open = is_open,
+                                              .on_dropped = on_dropped};

@@ -18,6 +18,7 @@ struct files {
     struct removed kept;
     struct file_list list;  /* those with something staged or being published */
     unsigned n_lost;        /* files with file.lost */
+    unsigned n_lazy;        /* handles with handle.lazy */
     struct file *uploading; /* the one whose publication is in parts; one at a time */
     uint32_t uploaded_uid;  /* whose the last one is */
     struct room room;

@@ -82,6 +82,7 @@ void statx_reply(const struct call *call, const struct attr *attr, double timeou
     struct sx_out out = {.attr_valid = (uint64_t)timeout};
     struct stat st;
 
+    out.attr_valid_nsec = (uint32_t)((timeout - (double)out.attr_valid) * 1e9);
     stat_of(call->hub->options, attr, &st);
     out.stat = (struct sx_stat){
         .mask = STATX_BASIC_STATS | STATX_BTIME,

@@ -59,7 +59,6 @@ static void on_tick(struct hub *hub, uint64_t now_ms)
     room_tick(hub->files, now_ms);
     retry_tick(hub, now_ms);
     removed_tick(hub->files, now_ms);
-    lease_tick(hub->cache, now_ms);
 }
 
 static const struct hub_owner hub_owner = {

@@ -43,10 +43,26 @@ static void on_attr(struct call *call, int code, const union answer_body *answer
     reply_attr(call, &attr, trust);
 }
 
+/* The same of what is known here. */
+static bool answer_known(struct call *call)
+{
+    const struct attr *known =
+        call->kind == CALL_PLAIN
+            ? known_attr(call->hub->cache, kernel_inode_find(call->hub->cache, call->ino))
+            : NULL;
+    struct attr attr;
+
+    if (known == NULL)
+        return false;
+    attr = *known;
+    reply_attr(call, &attr, REPLY_CHECKED);
+    return true;
+}
+
 /* Answers the call with the inode's attributes. */
 static void send_attr(struct call *call)
 {
-    if (!answer_removed(call))
+    if (!answer_removed(call) && !answer_known(call))
         uplink_ask_inode(call, MESSAGE_GETATTR, call->ino, on_attr);
 }
 

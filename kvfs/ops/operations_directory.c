@@ -8,6 +8,7 @@
 #include "kvfs/link/stat.h"
 #include "kvfs/ops/operations.h"
 #include "kvfs/reply/reply.h"
+#include "sync/base/clock.h"
 #include "sync/base/error.h"
 
 #define FIRST 3
@@ -21,13 +22,15 @@ struct listing {
     char *data;
     size_t len, size;
     bool plus;
+    uint64_t begun_ms;
     uint64_t *counted; /* plus: inodes whose references were counted */
     size_t n_counted;
 };
 
 static bool listing_init(struct listing *l, struct call *call)
 {
-    *l = (struct listing){.call = call, .size = call->readdir.size, .plus = call->readdir.plus};
+    *l = (struct listing){
+        .call = call, .size = call->readdir.size, .plus = call->readdir.plus, .begun_ms = clock_boot_ms()};
     l->data = malloc(call->readdir.size > 0 ? call->readdir.size : 1);
     if (l->data != NULL && l->plus)
         l->counted = calloc(call->readdir.size / PLUS_SIZE + 1, sizeof *l->counted);
@@ -41,6 +44,8 @@ static void listing_reply(struct fs *fs, struct listing *l)
     if (fuse_reply_buf(l->call->fuse, l->data, l->len) != 0) {
         for (i = 0; i < l->n_counted; i++)
             kernel_inode_forget(&fs->cache, l->counted[i], 1);
+    } else if (l->n_counted > 0) {
+        lease_given(&fs->cache, l->begun_ms);
     }
     call_end(l->call);
     free(l->data);

@@ -165,6 +165,25 @@ static void on_lookup(struct call *call, int code, const union answer_body *answ
     uplink_open_inode(call, attr.ino, OPEN_READ, true, on_held);
 }
 
+/* Whether it is known here what the name stands for; the call is answered then. */
+static bool answer_known(struct call *call)
+{
+    struct kernel_inode *inode;
+    struct attr attr;
+
+    if (!known_name(call->hub->cache, call->parent, call->name, &inode))
+        return false;
+    if (answer_as_before(call, inode != NULL ? inode->ino : 0))
+        return true;
+    if (inode == NULL) {
+        reply_missing(call);
+        return true;
+    }
+    attr = *known_attr(call->hub->cache, inode);
+    reply_entry(call, &attr, REPLY_CHECKED);
+    return true;
+}
+
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct fs *fs;
@@ -186,7 +205,7 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
             virtual_lookup(call, parent);
         } else if (code != 0) {
             fail_lookup(call, code);
-        } else {
+        } else if (retry_is(&fs->hub, call->caller.pid) || !answer_known(call)) {
             call->lookup.confirmed =
                 retry_is(&fs->hub, call->caller.pid) || uplink_read_at(&fs->hub) == READ_LINEARIZABLE;
             retry_asks(&fs->hub, call->caller.pid);

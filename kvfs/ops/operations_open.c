@@ -19,6 +19,7 @@
 #include "kvfs/link/stat.h"
 #include "kvfs/ops/operations.h"
 #include "kvfs/reply/reply.h"
+#include "sync/base/clock.h"
 #include "sync/base/error.h"
 
 static void reply_open(struct call *call, bool keep_cache)
@@ -86,8 +87,8 @@ static void on_invalidated(struct call *call, int code, const union answer_body 
     call_fail(call, code);
 }
 
-/* attr: what the node said when it opened the file; NULL: it was not asked. */
-static void finish_open(struct call *call, struct kernel_inode *inode, const struct attr *attr)
+/* attr: what the node said when it opened the file, or, if `lazy`, before; NULL: it was not asked. */
+static void finish_open(struct call *call, struct kernel_inode *inode, const struct attr *attr, bool lazy)
 {
     struct fs *fs = call->hub->fs;
     struct handle *h = file_open(&fs->files, inode, call->open.fi.flags, call->caller.uid, call->process);
@@ -95,12 +96,14 @@ static void finish_open(struct call *call, struct kernel_inode *inode, const str
     int lost;
 
     if (h == NULL) {
-        if (attr != NULL)
+        if (attr != NULL && !lazy)
             uplink_close_inode(call->hub, inode->ino);
         call_error(call, ENOMEM);
         return;
     }
-    h->pinned = attr != NULL;
+    h->pinned = attr != NULL && !lazy;
+    h->lazy = lazy;
+    fs->files.n_lazy += lazy;
     if (attr != NULL) {
         file_learn(f, attr);
         /* Removed between the second walk's lookup and this open. */
@@ -145,7 +148,7 @@ static void on_open(struct call *call, int code, const union answer_body *answer
     if (code == KV_E_STALE || code == KV_E_NOENT) {
         /* Who comes here twice comes by no name (/proc/self/fd/N), or by one that was right when it began. */
         if (again && file_is_removed(inode))
-            finish_open(call, inode, NULL);
+            finish_open(call, inode, NULL, false);
         else
             walk_again(call);
         return;
@@ -166,7 +169,7 @@ static void on_open(struct call *call, int code, const union answer_body *answer
         walk_again(call);
         return;
     }
-    finish_open(call, inode, &answer->open);
+    finish_open(call, inode, &answer->open, false);
 }
 
 /* Removed, and kept by those who have it open: only /proc/PID/fd leads to it, and
@@ -180,7 +183,27 @@ static void open_orphan(struct call *call, struct kernel_inode *inode)
     }
     retry_end(call->hub, call->caller.pid);
     call->open.second_walk = true;
-    finish_open(call, inode, NULL);
+    finish_open(call, inode, NULL, false);
+}
+
+/* Under the lease of a node that trusts this mount nothing is missing to open a file for reading: what the
+ * kernel has of it is what there is. Only who shows other owners than the node knows has it look at
+ * permissions. */
+static bool open_known(struct call *call, struct kernel_inode *inode)
+{
+    const struct options *o = call->hub->options;
+    const struct attr *known = known_attr(call->hub->cache, inode);
+    struct attr attr;
+
+    if (known == NULL || known->type != INODE_FILE || known->nlink == 0 || o->has_uid || o->has_gid ||
+        o->umask != 0 || (call->open.fi.flags & (O_ACCMODE | O_TRUNC)) != O_RDONLY ||
+        retry_is(call->hub, call->caller.pid) || file_is_removed(inode) || notifier_is_pending(inode) ||
+        !kernel_inode_size_is_known(inode, known->content_revision) ||
+        kernel_inode_path_is_stale(call->hub->cache, inode, call->began.moves))
+        return false;
+    attr = *known;
+    finish_open(call, inode, &attr, true);
+    return true;
 }
 
 void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
@@ -201,7 +224,7 @@ void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
             virtual_open(call, node);
         } else if (file_is_removed(inode) && (inode->file->life == FILE_ORPHAN || inode->file->kept)) {
             open_orphan(call, inode);
-        } else {
+        } else if (!open_known(call, inode)) {
             retry_asks(&fs->hub, call->caller.pid);
             /* The first walk's open was the barrier. */
             uplink_open_inode(call, call->ino, file_flags_access(fi->flags),
@@ -294,6 +317,7 @@ static int take_existing(struct call *call, struct handle *h, const struct attr 
 static void created(struct call *call, struct attr *attr, bool is_new)
 {
     struct fs *fs = call->hub->fs;
+    uint64_t now = clock_boot_ms();
     struct fuse_entry_param e;
     struct kernel_inode *inode;
     struct handle *h;
@@ -339,6 +363,8 @@ static void created(struct call *call, struct attr *attr, bool is_new)
         file_close(&fs->files, h);
         kernel_inode_forget(&fs->cache, attr->ino, 1);
     }
+    if (e.entry_timeout > 0)
+        lease_given(&fs->cache, now);
     call_end(call);
 }
 

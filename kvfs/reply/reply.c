@@ -27,6 +27,8 @@ static struct kernel_inode *fill_entry(const struct call *call, struct attr *att
     inode->nlookup++;
     if (inode->file != NULL)
         file_learn(inode->file, attr);
+    if (trust == REPLY_CHECKED)
+        known_tell_attr(cache, inode, attr);
     file_view(inode->file, attr);
     e_out->ino = hub_node(call->hub, attr->ino);
     e_out->generation = 1;
@@ -45,6 +47,8 @@ struct kernel_inode *reply_fill_entry(const struct call *call, struct attr *attr
 
     if (inode == NULL)
         return NULL;
+    if (trust == REPLY_CHECKED)
+        known_tell_name(call->hub->cache, parent, name, name_len, attr->ino);
     kernel_inode_set_place(call->hub->cache, inode, attr, parent, name, name_len);
     kernel_inode_told_name(call->hub->cache, inode);
     submounts_found(call->hub->cache, attr->ino);
@@ -97,6 +101,7 @@ void reply_missing(struct call *call)
         return;
     }
     e.entry_timeout = lease_miss_s(cache, parent, call->name);
+    known_tell_name(cache, call->parent, call->name, strlen(call->name), 0);
     retry_miss(call->hub, call->caller.pid); /* if it was walking again, it has got nowhere */
     fuse_reply_entry(call->fuse, &e);
     lease_given(cache, now);
@@ -128,6 +133,8 @@ void reply_attr(struct call *call, struct attr *attr, enum reply_trust trust)
     if (inode != NULL) {
         if (inode->file != NULL)
             file_learn(inode->file, attr);
+        if (trust == REPLY_CHECKED)
+            known_tell_attr(cache, inode, attr);
         file_view(inode->file, attr);
         timeout = attr_timeout(cache, inode, trust);
         inode->told_attr = true;

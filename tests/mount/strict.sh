@@ -19,7 +19,7 @@ succeeds "nodes that are read from hold leases" within 20 is_leased
 cat >"$BASE/strict.py" <<'END'
 import os, sys, threading
 x, y, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
-wrong = {"size": 0, "missing": 0, "there": 0, "listed": 0, "moved": 0, "content": 0}
+wrong = {"size": 0, "missing": 0, "there": 0, "listed": 0, "gone": 0, "moved": 0, "content": 0, "descriptor": 0}
 
 def there(path):
     try:
@@ -32,10 +32,11 @@ stop = False
 def looks():  # so that both kernels know as much as they may
     while not stop:
         for d in (x, y):
-            there(d + "/a"); there(d + "/b"); there(d + "/r"); os.listdir(d + "/d")
+            there(d + "/a"); there(d + "/b"); there(d + "/r"); [there(e.path) for e in os.scandir(d + "/d")]
 
 os.mkdir(x + "/d")
 open(x + "/r", "w").close()
+fds = {d: os.open(d + "/r", os.O_RDONLY) for d in (x, y)}
 looker = threading.Thread(target=looks)
 looker.start()
 for i in range(rounds):
@@ -44,6 +45,7 @@ for i in range(rounds):
     with open(a + "/r", "w") as f:
         f.write("%d " % i * (i % 50 + 1))
     wrong["size"] += os.stat(b + "/r").st_size != len("%d " % i) * (i % 50 + 1)
+    wrong["descriptor"] += os.pread(fds[b], 9999, 0) != b"%d " % i * (i % 50 + 1)
     wrong["content"] += open(b + "/r").read() != "%d " % i * (i % 50 + 1)
     there(b + "/a"), there(b + "/a")
     open(a + "/a", "w").close()
@@ -54,11 +56,14 @@ for i in range(rounds):
     wrong["there"] += there(b + "/b")
     open(a + "/d/%d" % i, "w").close()
     wrong["listed"] += str(i) not in os.listdir(b + "/d")
+    if i % 2 == 1:
+        os.unlink(a + "/d/%d" % i)
+        wrong["gone"] += there(b + "/d/%d" % i) or str(i) in os.listdir(b + "/d")
 stop = True
 looker.join()
 print(" ".join("%s:%d" % kv for kv in wrong.items()))
 END
-is "nothing is shown that is not so any more" "size:0 missing:0 there:0 listed:0 moved:0 content:0" \
+is "nothing is shown that is not so any more" "size:0 missing:0 there:0 listed:0 gone:0 moved:0 content:0 descriptor:0" \
     "$(python3 "$BASE/strict.py" "$X" "$Y" 100 2>&1 | tail -n 1)"
 
 # Without leases a majority is asked each time.
@@ -66,7 +71,7 @@ has_none() { [ "$("$KVNODE" status --json | grep -c '"lease":true')" = 0 ]; }
 succeeds "no leases any more" "$KVNODE" config --cluster lease=0
 succeeds "and none is left" within 10 has_none
 rm -r "$X/d" "$X/r"
-is "nothing is shown then either that is not so any more" "size:0 missing:0 there:0 listed:0 moved:0 content:0" \
+is "nothing is shown then either that is not so any more" "size:0 missing:0 there:0 listed:0 gone:0 moved:0 content:0 descriptor:0" \
     "$(python3 "$BASE/strict.py" "$X" "$Y" 30 2>&1 | tail -n 1)"
 succeeds "leases again" "$KVNODE" config --cluster lease=1
 succeeds "are held" within 20 is_leased

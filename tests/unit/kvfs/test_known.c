@@ -1,0 +1,199 @@
+/* What is known here is answered without the node: until when. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "kvfs/ops/fs.h"
+#include "sync/base/clock.h"
+
+#define DIRECTORY 5
+#define INO 7
+
+struct fixture {
+    struct options options;
+    struct fs fs;
+    struct kernel_inode *directory, *inode;
+    uint64_t index;
+};
+
+static void know(struct fixture *f)
+{
+    const struct attr attr = {.ino = INO, .type = INODE_FILE, .nlink = 1, .size = 3};
+    struct cache *cache = &f->fs.cache;
+
+    kernel_inode_set_place(cache, f->inode, &attr, DIRECTORY, "name", 4);
+    known_tell_attr(cache, f->inode, &attr);
+    known_tell_name(cache, DIRECTORY, "name", 4, INO);
+    known_tell_name(cache, DIRECTORY, "none", 4, 0);
+}
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+
+    assert_non_null(f);
+    f->options.timeout_ms = 5000;
+    f->options.read_strict = true;
+    assert_int_equal(fs_init(&f->fs, &f->options), 0);
+    f->fs.hub.uplink.node.trusted = true;
+    f->fs.cache.lease.until_ms = clock_boot_ms() + 60000;
+    f->directory = kernel_inode_get(&f->fs.cache, DIRECTORY);
+    f->inode = kernel_inode_get(&f->fs.cache, INO);
+    assert_true(f->directory != NULL && f->inode != NULL);
+    know(f);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+
+    fs_deinit(&f->fs);
+    free(f);
+    return 0;
+}
+
+static void inval(struct fixture *f, uint64_t ino, uint8_t what)
+{
+    struct inval i = {.number = f->index + 1, .index = ++f->index, .n = ino != 0, .all = ino == 0};
+
+    i.of[0].ino = ino;
+    i.of[0].what = what;
+    lease_inval(&f->fs.cache, &i);
+}
+
+static bool knows_attr(struct fixture *f)
+{
+    return known_attr(&f->fs.cache, f->inode) != NULL;
+}
+
+static bool knows_name(struct fixture *f, const char *name)
+{
+    struct kernel_inode *inode;
+
+    return known_name(&f->fs.cache, DIRECTORY, name, &inode);
+}
+
+static bool knows_nothing(struct fixture *f)
+{
+    return !knows_attr(f) && !knows_name(f, "name") && !knows_name(f, "none");
+}
+
+static void is_what_was_told(void **state)
+{
+    struct fixture *f = *state;
+    struct kernel_inode *inode = NULL;
+
+    assert_int_equal(known_attr(&f->fs.cache, f->inode)->size, 3);
+    assert_true(known_name(&f->fs.cache, DIRECTORY, "name", &inode));
+    assert_ptr_equal(inode, f->inode);
+    assert_true(known_name(&f->fs.cache, DIRECTORY, "none", &inode));
+    assert_null(inode);
+    assert_false(knows_name(f, "other"));
+    assert_false(known_name(&f->fs.cache, INO, "name", &inode));
+    assert_false(known_name(&f->fs.cache, 99, "name", &inode)); /* not even the directory */
+}
+
+static void ends_with_an_inval_of_it_and_begins_when_that_is_applied(void **state)
+{
+    struct fixture *f = *state;
+
+    inval(f, 99, INVAL_ATTR | INVAL_DATA | INVAL_NAMES);
+    assert_true(knows_attr(f) && knows_name(f, "name") && knows_name(f, "none"));
+    inval(f, DIRECTORY, INVAL_NAMES);
+    assert_true(knows_attr(f) && !knows_name(f, "name") && !knows_name(f, "none"));
+    know(f); /* an answer of before */
+    assert_true(!knows_name(f, "name") && !knows_name(f, "none"));
+    lease_applied(&f->fs.cache, f->index);
+    assert_true(!knows_name(f, "name") && !knows_name(f, "none"));
+    know(f);
+    assert_true(knows_attr(f) && knows_name(f, "name") && knows_name(f, "none"));
+    inval(f, INO, INVAL_ATTR);
+    assert_true(!knows_attr(f) && !knows_name(f, "name") && knows_name(f, "none"));
+    know(f);
+    assert_false(knows_attr(f));
+    lease_applied(&f->fs.cache, f->index);
+    know(f);
+    assert_true(knows_attr(f) && knows_name(f, "name"));
+    inval(f, 0, 0);
+    assert_true(knows_nothing(f));
+}
+
+static void ends_with_the_lease(void **state)
+{
+    struct fixture *f = *state;
+    struct lease *l = &f->fs.cache.lease;
+    uint64_t later = clock_boot_ms() + 60000;
+
+    l->until_ms = clock_boot_ms();
+    assert_true(knows_nothing(f));
+    know(f);
+    assert_true(knows_nothing(f));
+    /* There is another one: of what changed in between nobody has told. */
+    lease_beat(&f->fs.cache, &(struct beat){.until_ms = later, .in_force = 1});
+    assert_true(knows_nothing(f));
+    know(f);
+    assert_true(knows_attr(f) && knows_name(f, "name") && knows_name(f, "none"));
+    lease_beat(&f->fs.cache, &(struct beat){.until_ms = later + 1, .in_force = 1}); /* the same goes on */
+    assert_true(knows_attr(f) && knows_name(f, "name") && knows_name(f, "none"));
+    lease_begin(&f->fs.cache);
+    assert_true(knows_nothing(f));
+}
+
+static void ends_with_a_notification_and_with_the_inode(void **state)
+{
+    struct fixture *f = *state;
+
+    notifier_inval(&f->fs.cache, f->inode, false);
+    assert_false(knows_attr(f));
+    know(f);
+    notifier_drop_all(&f->fs.cache);
+    assert_true(knows_nothing(f));
+    know(f);
+    assert_true(knows_name(f, "none"));
+    f->directory->nlookup = 1;
+    kernel_inode_forget(&f->fs.cache, DIRECTORY, 1);
+    f->directory = kernel_inode_get(&f->fs.cache, DIRECTORY);
+    assert_false(knows_name(f, "none"));
+}
+
+static void is_not_kept_where_the_node_looks_at_permissions(void **state)
+{
+    struct fixture *f = *state;
+
+    f->fs.hub.uplink.node.trusted = false;
+    assert_true(knows_nothing(f));
+    know(f);
+    f->fs.hub.uplink.node.trusted = true;
+    f->options.read_strict = false;
+    assert_true(knows_nothing(f));
+}
+
+static void a_name_has_moved(void **state)
+{
+    struct fixture *f = *state;
+    const struct attr attr = {.ino = INO, .type = INODE_FILE, .nlink = 1};
+
+    kernel_inode_set_place(&f->fs.cache, f->inode, &attr, DIRECTORY, "moved", 5);
+    assert_false(knows_name(f, "name"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(is_what_was_told, setup, teardown),
+        cmocka_unit_test_setup_teardown(ends_with_an_inval_of_it_and_begins_when_that_is_applied, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(ends_with_the_lease, setup, teardown),
+        cmocka_unit_test_setup_teardown(ends_with_a_notification_and_with_the_inode, setup, teardown),
+        cmocka_unit_test_setup_teardown(is_not_kept_where_the_node_looks_at_permissions, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_name_has_moved, setup, teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
