@@ -386,13 +386,15 @@ void submounts_moved(struct cache *cache, struct kernel_inode *directory, uint64
     wake(s);
 }
 
-enum submount_answer submounts_moving(struct cache *cache, const struct call *call, uint64_t *ino_out)
+enum submount_answer submounts_moving(struct cache *cache, const struct call *call, uint64_t found,
+                                      uint64_t *ino_out)
 {
     struct submounts *s = &cache->submounts;
+    bool own = call->caller.pid == s->tid;
     const struct submount_move *m;
 
     *ino_out = 0;
-    if (TAILQ_EMPTY(&s->moves) || !s->inside || call->caller.pid == s->tid)
+    if (TAILQ_EMPTY(&s->moves) || !s->inside || (own && found != 0))
         return SUBMOUNT_NONE;
     drop_done(cache);
     TAILQ_FOREACH (m, &s->moves, link) {
@@ -401,6 +403,10 @@ enum submount_answer submounts_moving(struct cache *cache, const struct call *ca
         if (m->done_at != 0 && call->serial > m->done_at)
             continue;
         *ino_out = m->ino;
+        /* It has moved on since this thread looked where it is: that the name is missing would unmount what
+         * the kernel has moved there. */
+        if (own)
+            return SUBMOUNT_UNKNOWN;
         return m->found_at != 0 && call->serial > m->found_at ? SUBMOUNT_UNKNOWN : SUBMOUNT_BEFORE;
     }
     return SUBMOUNT_NONE;
@@ -552,12 +558,17 @@ static bool move_next(struct cache *cache)
     }
     done = !s->inside;
     /* Twice: what the kernel has asked before the second time is being answered then. */
-    if (!done && path_of(cache, m->ino, path))
+    if (!done && path_of(cache, m->ino, path)) {
+        uint64_t hash = XXH3_64bits(path, strlen(path));
+
+        m->tries = hash == m->tried ? m->tries : 0; /* what moves on and on is followed while it does */
+        m->tried = hash;
         done = look_up(cache, path) && look_up(cache, path);
-    else if (!done && m->path != NULL)
+    } else if (!done && m->path != NULL) {
         done = look_up(cache, m->path) && look_up(cache, m->path);
-    else if (!done)
+    } else if (!done) {
         ask_for_path(cache, m);
+    }
     if (!done && (m->asking != NULL || ++m->tries < MOVE_TRIES))
         return false;
     if (!done)

@@ -51,10 +51,11 @@ struct submount_move {
     TAILQ_ENTRY(submount_move) link;
     uint64_t ino, revision;
     uint64_t found_at, done_at; /* the last call before that; 0: not yet */
-    unsigned tries;
-    struct name *old;    /* owned */
-    struct call *asking; /* for its path, which this mount does not know; NULL: not under way */
-    char *path;          /* owned; below the root of this mount; NULL: not asked for */
+    unsigned tries;             /* at the path that it had last */
+    uint64_t tried;             /* hash of that; 0: none yet */
+    struct name *old;           /* owned */
+    struct call *asking;        /* for its path, which this mount does not know; NULL: not under way */
+    char *path;                 /* owned; below the root of this mount; NULL: not asked for */
 };
 
 TAILQ_HEAD(submount_moves, submount_move);
@@ -105,8 +106,9 @@ void submounts_moved(struct cache *cache, struct kernel_inode *directory, uint64
                      const void *name, size_t len);
 /* What a name is to be found as, instead of what the cluster has, for the call that asks for it. */
 enum submount_answer { SUBMOUNT_NONE, SUBMOUNT_BEFORE, SUBMOUNT_UNKNOWN };
-/* BEFORE: as *ino_out, which it was. */
-enum submount_answer submounts_moving(struct cache *cache, const struct call *call, uint64_t *ino_out);
+/* found: the inode that the cluster has by that name, or 0. BEFORE: as *ino_out, which it was. */
+enum submount_answer submounts_moving(struct cache *cache, const struct call *call, uint64_t found,
+                                      uint64_t *ino_out);
 /* The kernel is told of the inode by its present name. */
 void submounts_found(struct cache *cache, uint64_t ino);
 /* Whether there are any that are not done: then the call can wait for them, call_wait(call, list, …). */

@@ -107,7 +107,7 @@ static void on_before(struct call *call, int code, const union answer_body *answ
 static bool answer_as_before(struct call *call, uint64_t found)
 {
     uint64_t ino;
-    enum submount_answer answer = submounts_moving(call->hub->cache, call, &ino);
+    enum submount_answer answer = submounts_moving(call->hub->cache, call, found, &ino);
 
     if (answer == SUBMOUNT_NONE || ino == found)
         return false;
