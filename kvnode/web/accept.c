@@ -18,7 +18,10 @@
 
 #define ACCEPTS_PER_TURN 32
 #define LOOKUPS_MAX 64
+#define LOOKUPS_SHARE 8
 #define SAY_EVERY_MS 1000
+#define UNREAD_READS 16 /* of a request that is refused unread; whoever goes on sending is cut off */
+#define LISTEN_AGAIN_MS 1000
 
 struct web_user *web_user_enter(struct web *w, uint32_t uid)
 {
@@ -51,7 +54,8 @@ void web_user_leave(struct web *w, struct web_user *u)
 
 static void refuse(struct web *w, int fd, unsigned status, const char *reason, const char *why)
 {
-    char text[600], body[300];
+    char text[600], body[300], unread[4096];
+    unsigned i;
     int n = snprintf(body, sizeof body, "{\"error\":\"%s\"}\n", why);
     uint64_t now = clock_boot_ms();
 
@@ -63,13 +67,32 @@ static void refuse(struct web *w, int fd, unsigned status, const char *reason, c
     /* Without this, closing with its request unread would reset the connection and take the answer with it.
      */
     shutdown(fd, SHUT_WR);
-    while (recv(fd, text, sizeof text, MSG_DONTWAIT) > 0)
+    for (i = 0; i < UNREAD_READS && recv(fd, unread, sizeof unread, MSG_DONTWAIT) > 0; i++)
         ;
     close(fd);
     if (now < w->say_ms)
         return;
     log_warn("a client was refused over HTTP: %s", why);
     w->say_ms = now + SAY_EVERY_MS;
+}
+
+/* Whether the modes of the node's sockets would let him in: TCP is no way around them. */
+static bool may_enter(const struct web *w, const struct web_conn *c)
+{
+    const struct config *config = w->owner.self->config;
+    struct stat st;
+    uint32_t i;
+
+    if (!c->tcp || c->user->trusted || (config->socket_mode & 0006) == 0006)
+        return true;
+    if ((config->socket_mode & 0060) != 0060 || stat(config->http_socket, &st) != 0)
+        return false;
+    if (c->who.gid == st.st_gid)
+        return true;
+    for (i = 0; i < c->who.n_groups; i++)
+        if (c->who.groups[i] == st.st_gid)
+            return true;
+    return false;
 }
 
 /* The descriptor and the connection are taken over. */
@@ -95,6 +118,14 @@ static void enter(struct web *w, struct web_conn *c)
         free(c);
         return;
     }
+    if (!may_enter(w, c)) {
+        web_user_leave(w, c->user);
+        refuse(
+            w, fd, 403, "Forbidden",
+            "this user may not connect to the node: see socket_mode and socket_group in its configuration");
+        free(c);
+        return;
+    }
     LIST_INSERT_HEAD(&w->conns, c, link);
     w->n_connections++;
     w->entering = c;
@@ -115,6 +146,7 @@ static void enter(struct web *w, struct web_conn *c)
 struct lookup {
     uv_work_t work;
     struct web_conn *conn; /* owned */
+    struct web_user *user; /* whose share it is of */
 };
 
 static void look_up(uv_work_t *work)
@@ -128,6 +160,8 @@ static void on_looked_up(uv_work_t *work, int status)
     struct web_conn *c = l->conn;
 
     c->web->lookups.n--;
+    l->user->lookups--;
+    web_user_leave(c->web, l->user);
     if (status != 0 || c->web->stopped) {
         close(c->fd);
         free(c);
@@ -140,6 +174,7 @@ static void on_looked_up(uv_work_t *work, int status)
 /* Whose account it is may have to be asked for over a network. */
 static void find_groups(struct web *w, struct web_conn *c)
 {
+    struct web_user *u;
     struct lookup *l;
 
     if (peer_groups_known(c->who.uid)) {
@@ -147,17 +182,22 @@ static void find_groups(struct web *w, struct web_conn *c)
         enter(w, c);
         return;
     }
-    l = w->lookups.n < LOOKUPS_MAX ? calloc(1, sizeof *l) : NULL;
+    u = web_user_enter(w, c->who.uid);
+    l = u != NULL && u->lookups < LOOKUPS_SHARE && w->lookups.n < LOOKUPS_MAX ? calloc(1, sizeof *l) : NULL;
     if (l != NULL) {
         l->conn = c;
+        l->user = u;
         l->work.data = l;
     }
     if (l == NULL || uv_queue_work(w->owner.self->loop, &l->work, look_up, on_looked_up) != 0) {
         refuse(w, c->fd, 503, "Service Unavailable", "this node is looking up too many accounts");
+        if (u != NULL)
+            web_user_leave(w, u);
         free(l);
         free(c);
         return;
     }
+    u->lookups++;
     w->lookups.n++;
 }
 
@@ -224,9 +264,20 @@ static void listen_on(struct web_listener *l, bool on)
         uv_poll_stop(&l->poll);
 }
 
-void web_listen_again(struct web *w)
+static int listen_tcp(struct web *w, char *why);
+
+void web_listen_again(struct web *w, uint64_t now_ms)
 {
+    char why[512] = "";
     unsigned i;
+    int rv;
+
+    if (w->port_again_ms != 0 && now_ms >= w->port_again_ms) {
+        rv = listen_tcp(w, why);
+        w->port_again_ms = rv == 0 ? 0 : now_ms + LISTEN_AGAIN_MS;
+        if (rv == 0)
+            log_info("serves HTTP over TCP now: the port is free");
+    }
 
     for (i = 0; i < w->n_listeners; i++)
         listen_on(&w->listeners[i], true);
@@ -315,11 +366,18 @@ static int listen_tcp(struct web *w, char *why)
     return rv;
 }
 
+/* Anybody can have that port when a node starts; it is needed for that all the same. */
 int web_listen(struct web *w, char *why)
 {
     int rv = listen_unix(w, why);
 
-    return rv != 0 ? rv : listen_tcp(w, why);
+    if (rv == 0)
+        rv = listen_tcp(w, why);
+    if (rv != -EADDRINUSE || w->n_listeners == 0)
+        return rv;
+    log_warn("%s: somebody else has that port; it is tried again until it is free", why);
+    w->port_again_ms = clock_boot_ms() + LISTEN_AGAIN_MS;
+    return 0;
 }
 
 void web_unlisten(struct web *w)

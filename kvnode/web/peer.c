@@ -10,6 +10,7 @@
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pwd.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -30,6 +31,12 @@ void peer_of_unix(int fd, struct web_who *who_out)
     len = sizeof who_out->groups;
     if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, who_out->groups, &len) == 0)
         who_out->n_groups = (uint32_t)(len / sizeof who_out->groups[0]);
+}
+
+/* Of those the process has the socket still, whatever it has shut down of it. */
+static bool is_connected(uint8_t state)
+{
+    return state == TCP_ESTABLISHED || state == TCP_FIN_WAIT1 || state == TCP_FIN_WAIT2;
 }
 
 /* The connection as its other end has it. */
@@ -102,6 +109,8 @@ int peer_of_loopback(int fd, uint32_t *uid_out)
 {
     struct inet_diag_req_v2 req = {0};
     struct inet_diag_msg msg = {0};
+    struct sockaddr_storage other;
+    socklen_t other_len = sizeof other;
     int netlink, rv = fill_id(fd, &req);
 
     if (rv != 0)
@@ -115,7 +124,10 @@ int peer_of_loopback(int fd, uint32_t *uid_out)
         return -EACCES;
     if (rv != 0)
         return rv < 0 ? rv : -EPROTO;
-    if (msg.idiag_inode == 0 || msg.id.idiag_sport != req.id.idiag_sport ||
+    /* Ours is there still, so nobody else can have had those addresses and ports meanwhile. */
+    if (getpeername(fd, (struct sockaddr *)&other, &other_len) != 0)
+        return -EACCES;
+    if (msg.idiag_inode == 0 || !is_connected(msg.idiag_state) || msg.id.idiag_sport != req.id.idiag_sport ||
         msg.id.idiag_dport != req.id.idiag_dport ||
         memcmp(msg.id.idiag_src, req.id.idiag_src, sizeof req.id.idiag_src) != 0 ||
         memcmp(msg.id.idiag_dst, req.id.idiag_dst, sizeof req.id.idiag_dst) != 0)

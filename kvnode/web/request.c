@@ -11,6 +11,7 @@
 
 #include "kvnode/config/config.h"
 #include "kvnode/group/group.h"
+#include "kvnode/loop/turn.h"
 #include "kvnode/peer/self.h"
 #include "kvnode/web/web_internal.h"
 #include "sync/base/clock.h"
@@ -81,8 +82,17 @@ static void release_upload(struct web_request *r)
     r->reserved = 0;
 }
 
+static void unpark(struct web_request *r)
+{
+    if (!r->parked)
+        return;
+    r->parked = false;
+    TAILQ_REMOVE(&r->web->parked, r, park_link);
+}
+
 static void free_request(struct web_request *r)
 {
+    unpark(r);
     metrics_count(r->web, r);
     if (r->route != NULL && r->route->cancel != NULL)
         r->route->cancel(r);
@@ -269,6 +279,35 @@ static enum MHD_Result queue(struct web_request *r)
     return rv;
 }
 
+/* So many requests begin in a turn, and as many more as there is time for. The others wait for the next, in
+ * the order in which they came. */
+static bool park(struct web_request *r)
+{
+    struct web *w = r->web;
+
+    if (++w->begun <= WEB_BEGIN_MIN || !turn_time_is_up(w->begin_until_ns))
+        return false;
+    r->unread = true;
+    r->parked = true;
+    TAILQ_INSERT_TAIL(&w->parked, r, park_link);
+    web_suspend(r);
+    return true;
+}
+
+void requests_turn(struct web *w)
+{
+    struct web_request *r;
+    unsigned n;
+
+    w->begun = 0;
+    w->begin_until_ns = clock_boot_ns() + WEB_BEGIN_NS;
+    for (n = 0; n < WEB_BEGIN_MIN && (r = TAILQ_FIRST(&w->parked)) != NULL; n++) {
+        unpark(r);
+        w->begun++;
+        web_resume(r);
+    }
+}
+
 enum MHD_Result web_on_request(void *arg, struct MHD_Connection *mhd, const char *url, const char *method,
                                const char *version, const char *upload, size_t *upload_len, void **state)
 {
@@ -283,14 +322,20 @@ enum MHD_Result web_on_request(void *arg, struct MHD_Connection *mhd, const char
             return MHD_NO;
         if (r->conn->raw == NULL)
             return MHD_NO;
+        if (park(r))
+            return MHD_YES;
+        r->unread = true;
+    }
+    if (r->dead)
+        return MHD_NO;
+    if (r->unread) {
+        r->unread = false;
         if (check_head(r, r->conn->raw, method) && r->route->head != NULL)
             r->route->head(r);
         if (r->response == NULL && check_length(r))
             return MHD_YES;
         return queue(r);
     }
-    if (r->dead)
-        return MHD_NO;
     if (*upload_len > 0) {
         take_body(r, upload, *upload_len);
         if (r->response != NULL && (r->discarded += *upload_len) > DISCARD_MAX)
@@ -304,6 +349,8 @@ enum MHD_Result web_on_request(void *arg, struct MHD_Connection *mhd, const char
     }
     if (r->response != NULL)
         return queue(r);
+    if (r->dead)
+        return MHD_NO;
     web_suspend(r);
     return MHD_YES;
 }

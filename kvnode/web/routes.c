@@ -126,7 +126,9 @@ bool route_refuse_old(struct web_request *r, const char *raw)
     raw_param(query, "ttl", ttl, sizeof ttl);
     if (key[0] == '\0' || !is_plain(key))
         snprintf(key, sizeof key, "KEY");
-    if (value[0] == '\0' || !is_plain(value) || strchr(value, '%') != NULL)
+    /* curl reads a file if the value begins with an @. */
+    if (value[0] == '\0' || value[0] == '@' || value[0] == '-' || !is_plain(value) ||
+        strchr(value, '%') != NULL)
         snprintf(value, sizeof value, "VALUE");
     if (!is_plain(ttl))
         ttl[0] = '\0';

@@ -48,6 +48,10 @@ static const char *decode(struct url *url, const char *in, const char *stop, cha
 {
     size_t n = 0;
 
+    if (size == 0) { /* the values before this one have used it up */
+        refuse(url, 414, "the address is longer than this node takes");
+        return NULL;
+    }
     for (; *in != '\0' && strchr(stop, *in) == NULL; in++) {
         unsigned char c = (unsigned char)*in;
 

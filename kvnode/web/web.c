@@ -121,6 +121,7 @@ int web_start(const struct web_owner *owner, struct web **out, char *why)
     w->owner = *owner;
     LIST_INIT(&w->conns);
     LIST_INIT(&w->suspended);
+    TAILQ_INIT(&w->parked);
     LIST_INIT(&w->events);
     gates_init(&w->gates, owner->serve, owner->group);
     w->daemon = MHD_start_daemon(
@@ -145,7 +146,7 @@ int web_start(const struct web_owner *owner, struct web **out, char *why)
     }
     if (rv == 0)
         rv = web_listen(w, why);
-    if (rv == 0)
+    if (rv == 0 && w->port_again_ms == 0)
         log_info("serves HTTP at http://%s%s%s:%u", strchr(config->http_host, ':') != NULL ? "[" : "",
                  config->http_host, strchr(config->http_host, ':') != NULL ? "]" : "", config->http_port);
     return rv;
@@ -179,8 +180,11 @@ static void run(struct web *w)
 
 void web_turn_begin(struct web *w)
 {
-    if (w != NULL && !w->stopped && w->run)
-        run(w);
+    if (w != NULL && !w->stopped) {
+        requests_turn(w);
+        if (w->run)
+            run(w);
+    }
     if (w != NULL)
         w->gates.asked = false; /* the streams' output follows */
 }
@@ -196,7 +200,7 @@ void web_turn_end(struct web *w)
         run(w);
     if (w->n_shed > 0 && !buffer_shed(&w->shed[w->n_shed - 1], SHED_STEP))
         w->n_shed--;
-    again |= w->run || w->gates.asked || w->n_shed > 0;
+    again |= w->run || w->gates.asked || w->n_shed > 0 || !TAILQ_EMPTY(&w->parked);
     if (again)
         uv_idle_start(&w->again, on_again);
     else
@@ -207,7 +211,7 @@ void web_beat(struct web *w, uint64_t now_ms)
 {
     if (w == NULL || w->stopped)
         return;
-    web_listen_again(w);
+    web_listen_again(w, now_ms);
     metrics_beat(w);
     events_beat(w, now_ms);
 }

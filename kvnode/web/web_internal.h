@@ -17,13 +17,16 @@
 #define WEB_UPLOAD_MAX (256UL * 1024 * 1024) /* bytes of bodies that are coming in */
 #define WEB_UPLOAD_SHARE (128UL * 1024 * 1024)
 #define WEB_IDLE_S 60
+#define WEB_BEGIN_MIN 16 /* requests that begin in a turn whatever the time */
+#define WEB_BEGIN_NS 2000000
 #define WEB_PIECE (256 * 1024) /* of a long value on its way out */
 
 /* What one user has of it. */
 struct web_user {
     uint32_t uid;
     bool trusted;
-    unsigned connections;
+    unsigned connections; /* and lookups */
+    unsigned lookups;     /* of his account, under way */
     size_t upload;
     UT_hash_handle hh;
 };
@@ -86,6 +89,8 @@ struct web_request {
     const char *key; /* in url */
     size_t key_len;
     bool directory;
+    bool unread; /* nobody has looked at its headers yet */
+    bool parked; /* suspended until there is time for it */
     bool begun, suspended, dead;
     bool takes_body;
     struct buffer body; /* what has come in, behind what the route put there */
@@ -101,12 +106,14 @@ struct web_request {
     void *state; /* the route's own; freed with free() */
     uint64_t since_ns;
     LIST_ENTRY(web_request) link; /* in web->suspended */
+    TAILQ_ENTRY(web_request) park_link;
 };
 
 struct web {
     struct web_owner owner;
     struct web_listener listeners[2];
     unsigned n_listeners;
+    uint64_t port_again_ms; /* somebody else has the TCP port; 0: nobody */
     struct MHD_Daemon *daemon;
     uv_poll_t poll; /* MHD's epoll descriptor */
     uv_timer_t timer;
@@ -120,6 +127,9 @@ struct web {
     struct web_conn *entering; /* on its way into MHD */
     LIST_HEAD(, web_conn) conns;
     LIST_HEAD(, web_request) suspended;
+    TAILQ_HEAD(, web_request) parked;
+    unsigned begun; /* requests, in this turn */
+    uint64_t begin_until_ns;
     LIST_HEAD(, stream_out) events;
     uint64_t heartbeat_ms;  /* when they get the next one */
     struct buffer shed[64]; /* large buffers, given back step by step */
@@ -133,9 +143,10 @@ struct web {
 };
 
 /* ---- accept.c ---- */
+/* A TCP port that somebody else has is tried again at each beat. */
 int web_listen(struct web *w, char *why);
 void web_unlisten(struct web *w);
-void web_listen_again(struct web *w);
+void web_listen_again(struct web *w, uint64_t now_ms);
 struct web_user *web_user_enter(struct web *w, uint32_t uid);
 void web_user_leave(struct web *w, struct web_user *u);
 
@@ -148,6 +159,8 @@ const char *web_header(const struct web_request *r, const char *name);
 /* The request's gate; NULL: it has been replied to. */
 struct gate *web_gate(struct web_request *r);
 void web_ask(struct web_request *r, uint8_t type, const union request_body *body, gate_done *done);
+/* At the beginning of a turn. */
+void requests_turn(struct web *w);
 void web_resume(struct web_request *r);
 void web_suspend(struct web_request *r);
 void web_shed(struct web *w, struct buffer *b);

@@ -334,12 +334,18 @@ if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
     mkdir -p "$work/nobody"
     chmod 777 "$work/nobody"
     as_other() { (cd "$work/nobody" && setpriv --reuid 12345 --regid 12345 --clear-groups "$@"); }
+    [ "$(as_other curl -sS -m 10 -o /dev/null -w '%{http_code}' "$u1/kv/private/key")" = 403 ] ||
+        die "TCP is a way around socket_mode"
+    sed -i '/^\[node\]/a socket_mode = 0666' "$work/run/conf/n1.conf"
+    { kvnode dev kill n1 && kvnode dev start n1; } >"$work/again" 2>&1 || die "n1: $(cat "$work/again")"
+    serves() { [ "$(curl -sS -m 10 -o /dev/null -w '%{http_code}' "$u1/kv/private/key" 2>/dev/null)" = 200 ]; }
+    until_true 20 serves || die "n1 does not serve over HTTP"
     [ "$(as_other curl -sS -m 10 "$u1/kv/private/key")" = secret ] || die "others cannot read what is 0644"
     [ "$(as_other curl -sS -m 10 -o /dev/null -w '%{http_code}' -X PUT --data-binary x "$u1/kv/private/key")" = 403 ] ||
         die "another user writes root's key over TCP"
     [ "$(as_other curl -sS -m 10 -o /dev/null -w '%{http_code}' -X DELETE "$u1/kv/private/key")" = 403 ] ||
         die "another user deletes root's key over TCP"
-    [ "$(as_other curl -sS -m 10 -o /dev/null -w '%{http_code}' --unix-socket "$work/run/sock/n1.http" http://x/kv/lock 2>/dev/null)" = 000 ] ||
+    [ "$(as_other curl -sS -m 10 -o /dev/null -w '%{http_code}' --unix-socket "$work/run/sock/n2.http" http://x/kv/lock 2>/dev/null)" = 000 ] ||
         die "a socket of mode 0600 was open to others"
     expect 0 kvnode get private/key
     [ "$out" = secret ] || die "private/key is $out"

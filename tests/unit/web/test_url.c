@@ -3,6 +3,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -94,6 +95,30 @@ static void refuses_what_is_too_long(void **state)
     assert_int_equal(url_parse(raw, &url), 414);
 }
 
+/* Values that use up all the room, one that is empty behind them, and more. */
+static void has_no_room_behind_the_last_value(void **state)
+{
+    size_t room = sizeof((struct url *)NULL)->values, first;
+
+    (void)state;
+    for (first = room - 3; first <= room; first++) {
+        struct url *u = malloc(sizeof *u);
+        char *raw = malloc(room + 3000);
+        size_t n = (size_t)sprintf(raw, "/livez?prefix=");
+
+        assert_non_null(u);
+        memset(raw + n, 'a', first);
+        n += first;
+        n += (size_t)sprintf(raw + n, "&since=&after=");
+        memset(raw + n, 'b', 2000);
+        raw[n + 2000] = '\0';
+        assert_int_equal(url_parse(raw, u), 414);
+        assert_true(u->used <= room);
+        free(raw);
+        free(u);
+    }
+}
+
 static void knows_its_hosts(void **state)
 {
     static const char *const ours[] = {"localhost",  "LOCALHOST:7080", "127.0.0.1:7080",  "127.9.9.9",
@@ -181,6 +206,7 @@ int main(void)
         cmocka_unit_test(reads_parameters),
         cmocka_unit_test(refuses_parameters_that_nobody_knows),
         cmocka_unit_test(refuses_what_is_too_long),
+        cmocka_unit_test(has_no_room_behind_the_last_value),
         cmocka_unit_test(knows_its_hosts),
         cmocka_unit_test(knows_its_own_pages),
         cmocka_unit_test(reads_entity_tags),
