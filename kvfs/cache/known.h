@@ -1,7 +1,7 @@
 /* What the node has told of names and attributes and what is right until an INVAL says otherwise: while the
  * lease runs it is answered here, without a question to the node. So the kernel may ask again every 80 ms.
  *
- *   answer of the node, nothing pending touches it ──► known ──INVAL, notification, lease over──► not known
+ *   answer of the node, nothing pending touches it ──► known ──INVAL, event, lease over──► not known
  *
  * Attributes are kept in the kernel_inode; names in a table of fixed size, in which a newer one takes the
  * place of an older. Each has a number, and is known if that is higher than that of the last change of its

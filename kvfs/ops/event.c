@@ -18,6 +18,18 @@ static void directory_changed(struct fs *fs, uint64_t ino)
         notifier_inval(&fs->cache, directory, false);
 }
 
+/* What was asked for while there was no lease may be told when there is one, as it was before a change of
+ * which no INVAL has told, or will. Of changes of this mount, too. */
+static void names_changed(struct fs *fs, uint64_t ino)
+{
+    struct kernel_inode *directory = kernel_inode_find(&fs->cache, ino);
+
+    if (directory == NULL)
+        return;
+    known_forget_names(&fs->cache, directory);
+    known_forget_attr(directory);
+}
+
 /* What this mount may not see comes without names and attributes. */
 static bool is_told(const struct event *e)
 {
@@ -129,14 +141,20 @@ void event_handle(struct fs *fs, const struct event *e)
     bool own = e->session != 0 && e->session == fs->hub.uplink.session;
 
     stamp_learn(&fs->hub.stamp, e->wall_ns, clock_boot_ns());
+    if (inode != NULL)
+        known_forget_attr(inode);
     switch (e->kind) {
     case EVENT_CREATE:
+        names_changed(fs, e->parent);
         on_create(fs, e, inode, own);
         break;
     case EVENT_REMOVE:
+        names_changed(fs, e->parent);
         on_remove(fs, e, inode, own);
         break;
     case EVENT_RENAME:
+        names_changed(fs, e->parent);
+        names_changed(fs, e->new_parent);
         on_rename(fs, e, inode, own);
         break;
     case EVENT_CONTENT:

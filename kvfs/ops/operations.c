@@ -9,7 +9,7 @@ static void on_init(void *userdata, struct fuse_conn_info *conn)
 {
     static const unsigned wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_READDIRPLUS |
                                    FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_PARALLEL_DIROPS |
-                                   FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA;
+                                   FUSE_CAP_CACHE_SYMLINKS;
     struct fs *fs = userdata;
 
     /* Not wanted: splicing (slower here), the writeback cache (others could not

@@ -99,7 +99,7 @@ static void on_before(struct call *call, int code, const union answer_body *answ
         return;
     }
     attr = answer->getattr;
-    reply_entry_before(call, &attr);
+    reply_entry_once(call, &attr);
 }
 
 /* A directory was renamed elsewhere, and something may be mounted below it: until the kernel has followed,
@@ -133,7 +133,7 @@ static void on_held(struct call *call, int code, const union answer_body *answer
     attr = answer->open;
     retry_answered(call->hub, call->caller.pid);
     retry_hold(call->hub, call->caller.pid, attr.ino);
-    reply_entry(call, &attr, REPLY_CHECKED);
+    reply_entry_once(call, &attr); /* the name was LOOKUP's answer, and this is OPEN's */
 }
 
 static void on_lookup(struct call *call, int code, const union answer_body *answer)
@@ -179,7 +179,7 @@ static bool answer_known(struct call *call)
         reply_missing(call);
         return true;
     }
-    attr = *known_attr(call->hub->cache, inode);
+    attr = inode->known; /* even if the lease has run out since */
     reply_entry(call, &attr, REPLY_CHECKED);
     return true;
 }

@@ -14,8 +14,8 @@ static double attr_timeout(struct cache *cache, const struct kernel_inode *inode
     return trust == REPLY_UNCHECKED || file_is_dirty(inode->file) ? 0 : lease_attr_s(cache, inode->ino);
 }
 
-/* All but its place. */
-static struct kernel_inode *fill_entry(const struct call *call, struct attr *attr, enum reply_trust trust,
+/* All but its place, and how long the kernel may believe it. */
+static struct kernel_inode *fill_entry(const struct call *call, struct attr *attr,
                                        struct fuse_entry_param *e_out)
 {
     struct cache *cache = call->hub->cache;
@@ -27,12 +27,9 @@ static struct kernel_inode *fill_entry(const struct call *call, struct attr *att
     inode->nlookup++;
     if (inode->file != NULL)
         file_learn(inode->file, attr);
-    if (trust == REPLY_CHECKED)
-        known_tell_attr(cache, inode, attr);
     file_view(inode->file, attr);
     e_out->ino = hub_node(call->hub, attr->ino);
     e_out->generation = 1;
-    e_out->attr_timeout = attr_timeout(cache, inode, trust);
     stat_of(call->hub->options, attr, &e_out->attr);
     inode->told_attr = true;
     kernel_inode_told_attr(inode, attr->content_revision, call->began.notices);
@@ -43,17 +40,22 @@ struct kernel_inode *reply_fill_entry(const struct call *call, struct attr *attr
                                       const void *name, size_t name_len, enum reply_trust trust,
                                       struct fuse_entry_param *e_out)
 {
-    struct kernel_inode *inode = fill_entry(call, attr, trust, e_out);
+    const struct attr told = *attr; /* without the edits of this mount */
+    struct cache *cache = call->hub->cache;
+    struct kernel_inode *inode = fill_entry(call, attr, e_out);
 
     if (inode == NULL)
         return NULL;
-    if (trust == REPLY_CHECKED)
-        known_tell_name(call->hub->cache, parent, name, name_len, attr->ino);
-    kernel_inode_set_place(call->hub->cache, inode, attr, parent, name, name_len);
-    kernel_inode_told_name(call->hub->cache, inode);
-    submounts_found(call->hub->cache, attr->ino);
-    e_out->entry_timeout = lease_names_s(call->hub->cache, parent);
-    e_out->attr_timeout = attr_timeout(call->hub->cache, inode, trust); /* hangs on its place, too */
+    kernel_inode_set_place(cache, inode, attr, parent, name, name_len);
+    kernel_inode_told_name(cache, inode);
+    submounts_found(cache, attr->ino);
+    /* How long attributes are right hangs on the place, too. */
+    if (trust == REPLY_CHECKED) {
+        known_tell_name(cache, parent, name, name_len, attr->ino);
+        known_tell_attr(cache, inode, &told);
+    }
+    e_out->entry_timeout = lease_names_s(cache, parent);
+    e_out->attr_timeout = attr_timeout(cache, inode, trust);
     return inode;
 }
 
@@ -80,12 +82,16 @@ void reply_entry(struct call *call, struct attr *attr, enum reply_trust trust)
     send_entry(call, inode, &e);
 }
 
-void reply_entry_before(struct call *call, struct attr *attr)
+void reply_entry_once(struct call *call, struct attr *attr)
 {
+    struct cache *cache = call->hub->cache;
     struct fuse_entry_param e;
-    struct kernel_inode *inode = fill_entry(call, attr, REPLY_CHECKED, &e);
+    struct kernel_inode *inode = fill_entry(call, attr, &e);
 
-    e.entry_timeout = 0;
+    if (inode != NULL && inode->parent == 0)
+        kernel_inode_set_place(cache, inode, attr, call->parent, call->name, strlen(call->name));
+    if (inode != NULL)
+        e.attr_timeout = attr_timeout(cache, inode, REPLY_CHECKED);
     send_entry(call, inode, &e);
 }
 

@@ -17,8 +17,9 @@ struct kernel_inode *reply_fill_entry(const struct call *call, struct attr *attr
                                       struct fuse_entry_param *e_out);
 /* LOOKUP, MKDIR, SYMLINK, MKNOD; the name is call->name in call->parent. */
 void reply_entry(struct call *call, struct attr *attr, enum reply_trust trust);
-/* LOOKUP of a name by which attr's inode is found for the last time: what is known of its place stays. */
-void reply_entry_before(struct call *call, struct attr *attr);
+/* LOOKUP of a name that may lead elsewhere by now: who asked finds attr's inode by it, once; nothing is known
+ * of it afterwards, and a place that is known stays. */
+void reply_entry_once(struct call *call, struct attr *attr);
 /* LOOKUP of a missing name. */
 void reply_missing(struct call *call);
 /* GETATTR, SETATTR, FUSE_STATX: exactly these; timeout in seconds. */

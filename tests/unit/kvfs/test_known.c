@@ -7,7 +7,9 @@
 
 #include <cmocka.h>
 
+#include "kvfs/ops/event.h"
 #include "kvfs/ops/fs.h"
+#include "kvfs/reply/reply.h"
 #include "sync/base/clock.h"
 
 #define DIRECTORY 5
@@ -162,6 +164,69 @@ static void ends_with_a_notification_and_with_the_inode(void **state)
     assert_false(knows_name(f, "none"));
 }
 
+static void event(struct fixture *f, enum event_kind kind, uint64_t parent, uint64_t new_parent, bool own)
+{
+    const struct event e = {.revision = ++f->index,
+                            .kind = (uint8_t)kind,
+                            .ino = 99,
+                            .parent = parent,
+                            .new_parent = new_parent,
+                            .name = (const uint8_t *)"none",
+                            .name_len = 4,
+                            .new_name = (const uint8_t *)"none",
+                            .new_name_len = new_parent != 0 ? 4 : 0,
+                            .session = own ? f->fs.hub.uplink.session : 0};
+
+    event_handle(&f->fs, &e);
+}
+
+/* What was asked for while there was no lease may be told late, and then no INVAL comes. */
+static void ends_with_an_event_of_it_own_or_not(void **state)
+{
+    static const struct {
+        enum event_kind kind;
+        uint64_t parent, new_parent;
+    } changes[] = {{EVENT_CREATE, DIRECTORY, 0},
+                   {EVENT_REMOVE, DIRECTORY, 0},
+                   {EVENT_RENAME, DIRECTORY, 98},
+                   {EVENT_RENAME, 98, DIRECTORY}};
+    struct fixture *f = *state;
+
+    f->fs.hub.uplink.session = 4;
+    for (int own = 0; own < 2; own++) {
+        for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+            event(f, changes[i].kind, 98, changes[i].new_parent != 0 ? 97 : 0, own == 1);
+            assert_true(knows_attr(f) && knows_name(f, "name") && knows_name(f, "none"));
+            event(f, changes[i].kind, changes[i].parent, changes[i].new_parent, own == 1);
+            assert_true(knows_attr(f) && !knows_name(f, "name") && !knows_name(f, "none"));
+            know(f);
+        }
+        event_handle(&f->fs, &(struct event){.kind = EVENT_ATTR, .ino = INO, .session = own == 1 ? 4 : 0});
+        assert_false(knows_attr(f));
+        know(f);
+    }
+}
+
+/* Of an inode that was not known before, too. */
+static void is_not_kept_in_a_directory_whose_names_may_change(void **state)
+{
+    struct fixture *f = *state;
+    struct cache *cache = &f->fs.cache;
+    const struct call call = {.hub = &f->fs.hub};
+    struct attr attr = {.ino = 8, .type = INODE_FILE, .nlink = 1};
+    struct fuse_entry_param e;
+
+    inval(f, DIRECTORY, INVAL_NAMES);
+    assert_non_null(reply_fill_entry(&call, &attr, DIRECTORY, "new", 3, REPLY_CHECKED, &e));
+    assert_true(e.attr_timeout == 0 && e.entry_timeout == 0);
+    assert_null(known_attr(cache, kernel_inode_find(cache, 8)));
+    lease_applied(cache, f->index);
+    assert_non_null(reply_fill_entry(&call, &attr, DIRECTORY, "new", 3, REPLY_CHECKED, &e));
+    assert_true(e.attr_timeout > 0);
+    assert_non_null(known_attr(cache, kernel_inode_find(cache, 8)));
+    assert_true(knows_name(f, "new"));
+}
+
 static void is_not_kept_where_the_node_looks_at_permissions(void **state)
 {
     struct fixture *f = *state;
@@ -191,6 +256,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(ends_with_the_lease, setup, teardown),
         cmocka_unit_test_setup_teardown(ends_with_a_notification_and_with_the_inode, setup, teardown),
+        cmocka_unit_test_setup_teardown(ends_with_an_event_of_it_own_or_not, setup, teardown),
+        cmocka_unit_test_setup_teardown(is_not_kept_in_a_directory_whose_names_may_change, setup, teardown),
         cmocka_unit_test_setup_teardown(is_not_kept_where_the_node_looks_at_permissions, setup, teardown),
         cmocka_unit_test_setup_teardown(a_name_has_moved, setup, teardown),
     };
