@@ -93,7 +93,11 @@ bool dev_wait_gone(pid_t pid, unsigned timeout_ms)
         uint64_t now = clock_boot_ms();
         struct pollfd p = {.fd = fd, .events = POLLIN};
         (void)waitpid(pid, NULL, WNOHANG); /* if it is our own child */
-        gone = !read_stat(pid, &state, &start) || state == 'Z' || state == 'X';
+        /* A zombie may have threads yet that wait for a disk and hold its ports; the pidfd waits for them. */
+        if (fd >= 0)
+            gone = poll(&p, 1, 0) > 0;
+        else
+            gone = !read_stat(pid, &state, &start) || state == 'Z' || state == 'X';
         if (gone || now >= deadline)
             break;
         /* Without pidfd (an old kernel) this is a poll every 20 ms. */
