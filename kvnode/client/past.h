@@ -7,6 +7,9 @@
 /* Bytes that a row may take in an answer. */
 #define PAST_ROW_MAX 16384
 
+#include <stdint.h>
+
+struct bytes;
 struct client_conn;
 struct frame;
 struct group;
@@ -22,6 +25,9 @@ int past_request(struct past *p, struct client_conn *conn, const struct frame *f
                  const union request_body *body);
 /* The write-behind has got on. */
 void past_flushed(struct past *p);
+/* Of the cursor of an answer to LOG without `more`: the revision up to which that has told all. 0: of none.
+ */
+uint64_t past_covered(const struct bytes *cursor);
 /* state.db is another file now. */
 void past_reopen(struct past *p);
 

@@ -1,5 +1,6 @@
 /* The answer to a question about the past: what was read, with paths as of now, and without what the client
  * may not see. */
+#include "kvnode/client/past.h"
 #include "kvnode/client/past_question.h"
 #include "sync/base/error.h"
 
@@ -122,6 +123,14 @@ static void put_log(struct question *q, struct buffer *out)
     out->failed |= rows.failed | cursor.failed;
     buffer_deinit(&rows);
     buffer_deinit(&cursor);
+}
+
+uint64_t past_covered(const struct bytes *cursor)
+{
+    struct cursor c = cursor_of(cursor->data, cursor->len);
+    struct place place;
+
+    return layout_decode(&c, &place_layout, &place) && place.directory == WHOLE ? place.revision : 0;
 }
 
 /* Names as the directory has them now; one that is gone by now with its history is left out. */

@@ -326,7 +326,10 @@ static bool write_output(struct stream *s, uint64_t until_ns)
             s->taking = true; /* nothing is appended to what is being read */
             s->out_at += s->take(s->callbacks.arg, s->out.data + s->out_at, len);
             s->taking = false;
-            break; /* what it has left is half a frame */
+            if (s->out.len == s->out_at)
+                break;
+            mark_dirty(s); /* it has no time for more */
+            return true;
         }
         n = write(s->out_fd, s->out.data + s->out_at, len < WRITE_SIZE ? len : WRITE_SIZE);
         if (n < 0 && errno == EINTR)

@@ -47,8 +47,9 @@ void streams_deinit(struct streams *all); /* all streams are gone */
 int stream_open(struct streams *all, int in, int out, const struct stream_callbacks *callbacks,
                 size_t pause_at, struct stream **stream_out);
 /* A stream without descriptors, for who speaks the protocol in this process. What is written is handed to
- * take(callbacks->arg, …) at the end of the turn, whole frames; it returns how many bytes it has had, which
- * are all but in the case of half a frame. on_closed is called as of any stream. 0 or -ENOMEM. */
+ * take(callbacks->arg, …) at the end of the turn, whole frames; it returns how many bytes it has had, whole
+ * frames too: what it has no time for comes again in the next turn. on_closed is called as of any stream. 0
+ * or -ENOMEM. */
 typedef size_t stream_taker(void *arg, const uint8_t *data, size_t len);
 int stream_open_local(struct streams *all, const struct stream_callbacks *callbacks, stream_taker *take,
                       struct stream **stream_out);

@@ -160,6 +160,8 @@ int store_session_result(const struct store *s, uint64_t session, uint64_t seq,
 /* Who registered the session: his uid, 0 for root and whom nodes trust like him,
  * COMMAND_UID_NODE for a node itself. KV_OK or KV_E_SESSION. */
 int store_session_owner(const struct store *s, uint64_t session, uint32_t *uid_out);
+/* The nonce that it was registered with, which no client is told. KV_OK or KV_E_SESSION. */
+int store_session_nonce(const struct store *s, uint64_t session, uint8_t nonce_out[16]);
 /* He cannot register a session under this nonce now; why_out: which bound he has met and
  * who holds what is under it (a sentence). A node always can. */
 bool store_register_refused(const struct store *s, uint32_t owner, const uint8_t nonce[16], char *why_out,

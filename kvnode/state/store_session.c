@@ -29,6 +29,16 @@ int store_session_owner(const struct store *s, uint64_t session, uint32_t *uid_o
     return KV_OK;
 }
 
+int store_session_nonce(const struct store *s, uint64_t session, uint8_t nonce_out[16])
+{
+    const struct session *ss = session_find(s, session);
+
+    if (ss == NULL)
+        return KV_E_SESSION;
+    memcpy(nonce_out, ss->nonce, sizeof ss->nonce);
+    return KV_OK;
+}
+
 void session_row(const struct session *ss, struct session_row *row_out)
 {
     *row_out = (struct session_row){

@@ -12,6 +12,7 @@
 #include "sync/base/error.h"
 
 #define EVENTS_BUFFER (32 * 1024)
+#define EVENTS_PAGE (256 * 1024) /* what a page may make of that; it has less but for the oddest of keys */
 #define EVENTS_BLOCK 4096
 
 /* One stream; the response's, which may outlive the request, or the other way round. */
@@ -68,38 +69,44 @@ static bool begins(const char *prefix, const uint8_t *key, size_t len)
     return len >= n && memcmp(key, prefix, n) == 0;
 }
 
-static bool on_ready(void *arg)
+static bool on_ready(void *arg, bool amid)
 {
     const struct stream_out *s = arg;
 
-    return waiting(s) < EVENTS_BUFFER;
+    return waiting(s) < (amid ? EVENTS_PAGE : EVENTS_BUFFER);
 }
 
-static void on_row(void *arg, const struct log_row *row, bool last)
+static void make_event(struct buffer *out, const struct log_row *row, bool last)
+{
+    json_t *o = row_json(row);
+    char *text = json_dumps(o, JSON_COMPACT); /* one line: control characters are escaped */
+    char head[60] = "event: change\n";
+
+    json_decref(o);
+    if (text == NULL)
+        return;
+    /* Whoever comes back with an id has had all up to it. */
+    if (last)
+        snprintf(head, sizeof head, "event: change\nid: 0-%" PRIu64 "\n", row->row.revision);
+    buffer_put_bytes(out, head, strlen(head));
+    buffer_put_bytes(out, "data: ", strlen("data: "));
+    buffer_put_bytes(out, text, strlen(text));
+    buffer_put_bytes(out, "\n\n", 2);
+    free(text);
+}
+
+static void on_row(void *arg, const struct log_row *row, bool last, struct buffer *text)
 {
     struct stream_out *s = arg;
-    char id[40];
-    char *text;
-    json_t *o;
 
     if (!begins(s->prefix, row->key, row->key_len) && !begins(s->prefix, row->from, row->from_len))
         return;
-    o = row_json(row);
-    text = json_dumps(o, JSON_COMPACT); /* one line: control characters are escaped */
-    json_decref(o);
-    if (text == NULL) {
+    if (text->len == 0)
+        make_event(text, row, last);
+    if (text->len == 0 || text->failed)
         s->ended = true;
-        return;
-    }
-    /* Whoever comes back with an id has had all up to it. */
-    snprintf(id, sizeof id, "id: 0-%" PRIu64 "\n", row->row.revision);
-    put_text(s, "event: change\n");
-    if (last)
-        put_text(s, id);
-    put_text(s, "data: ");
-    put_text(s, text);
-    put_text(s, "\n\n");
-    free(text);
+    else
+        buffer_put_bytes(&s->out, text->data, text->len);
 }
 
 static void on_gap(void *arg, uint64_t after, uint64_t until)
@@ -148,6 +155,9 @@ static ssize_t on_read(void *arg, uint64_t pos, char *out, size_t max)
             if (s->out.cap > EVENTS_BLOCK)
                 buffer_deinit(&s->out); /* 1,000 who are idle hold nothing */
             buffer_clear(&s->out);
+        } else if (s->at >= EVENTS_BLOCK && s->at >= s->out.len / 2) {
+            buffer_consume(&s->out, s->at); /* there may always be something waiting */
+            s->at = 0;
         }
         return (ssize_t)n;
     }
@@ -309,7 +319,7 @@ void info_log(struct web_request *r)
     uint64_t limit, after = 0;
     const char *text;
 
-    if (!url_number(r->url, PARAM_LIMIT, 100, 1, 1000, &limit)) {
+    if (!url_number(r->url, PARAM_LIMIT, 100, 1, WEB_ROWS_MAX, &limit)) {
         web_fail(r, 400, "%s", r->url->why);
         return;
     }

@@ -15,12 +15,15 @@ struct follower {
     struct feed *feed; /* NULL: it follows none */
     struct gate_call call;
     uint64_t after;       /* the revision up to which all has been told */
+    uint64_t asked;       /* where the feed was when a page was asked for */
     struct buffer cursor; /* of the log, behind that; empty: by `after` */
     bool from_now, joined;
-    bool held;                /* it was not ready: feed_more() goes on */
-    bool (*ready)(void *arg); /* takes one more page */
-    /* last: no other row of its revision follows. */
-    void (*row)(void *arg, const struct log_row *row, bool last);
+    bool held; /* it was not ready: feed_more() goes on */
+    /* Takes one more page; amid: takes one more row of a page that it has begun with. */
+    bool (*ready)(void *arg, bool amid);
+    /* last: no other row of its revision follows. text: what it was made into for a follower before, or
+     * empty: the first one puts it there. */
+    void (*row)(void *arg, const struct log_row *row, bool last, struct buffer *text);
     /* Of what follows, some of revisions above the first and up to the second are no longer kept. */
     void (*gap)(void *arg, uint64_t after, uint64_t until);
     void (*flush)(void *arg); /* a page has ended */
@@ -38,6 +41,9 @@ void feed_more(struct follower *f);
 
 /* From gate.c: something has changed. */
 void feed_wake(struct feed *d);
+/* The same: it hands on what it has read, to one follower at least, as far as there is time. True: there is
+ * more. */
+bool feed_turn(struct feed *d, uint64_t until_ns);
 /* The same: its gate serves nobody any more. */
 void feed_end(struct feed *d);
 

@@ -8,10 +8,15 @@
 #include "kvnode/client/serve.h"
 #include "kvnode/group/group.h"
 #include "kvnode/loop/stream.h"
+#include "kvnode/loop/turn.h"
 #include "kvnode/web/feed.h"
 #include "kvnode/web/gate_internal.h"
+#include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
+
+/* What one turn spends on one gate's answers, and on what feeds hand on. */
+#define ANSWERS_NS 1000000
 
 void gates_init(struct gates *all, struct serve *serve, const struct group *group)
 {
@@ -38,6 +43,20 @@ static void free_if_unused(struct gate *g)
     free(g);
 }
 
+static void take_out(struct gate_call *call)
+{
+    if (call->lost)
+        LIST_REMOVE(call, link);
+    else
+        HASH_DEL(call->gate->calls, call);
+    call->gate = NULL;
+}
+
+static bool has_calls(const struct gate *g)
+{
+    return g->calls != NULL || !LIST_EMPTY(&g->lost);
+}
+
 static void answer(struct gate *g, const struct frame *frame)
 {
     struct cursor c = cursor_of(frame->payload, frame->len);
@@ -58,18 +77,19 @@ static void answer(struct gate *g, const struct frame *frame)
         if (text != NULL)
             memcpy(detail, text, len);
     }
-    HASH_DEL(g->calls, call);
-    call->gate = NULL;
+    take_out(call);
     call->done(call->arg, code, code == KV_OK ? &body : NULL, detail);
 }
 
+/* At least one; what there is no time for comes again in the next turn. */
 static size_t on_output(void *arg, const uint8_t *data, size_t len)
 {
+    uint64_t until_ns = clock_boot_ns() + ANSWERS_NS;
     struct gate *g = arg;
     size_t at = 0;
 
     g->in_answers = true;
-    while (at < len) {
+    while (at < len && (at == 0 || !turn_time_is_up(until_ns))) {
         struct frame frame;
         long used = frame_parse(data + at, len - at, &frame);
 
@@ -82,7 +102,7 @@ static size_t on_output(void *arg, const uint8_t *data, size_t len)
             feed_wake(g->feed);
     }
     g->in_answers = false;
-    if (g->refs == 0 && g->stream != NULL)
+    if (g->refs == 0 && !g->listed && g->stream != NULL)
         stream_close(g->stream);
     return at;
 }
@@ -91,14 +111,27 @@ static size_t on_output(void *arg, const uint8_t *data, size_t len)
 static void fail_calls(struct gate *g)
 {
     uint64_t last = g->last_id;
+    struct gate_call *call;
 
-    while (g->calls != NULL && g->calls->id <= last) {
-        struct gate_call *call = g->calls; /* the oldest */
-
-        HASH_DEL(g->calls, call);
-        call->gate = NULL;
+    while (has_calls(g)) {
+        call = g->calls != NULL && g->calls->id <= last ? g->calls : LIST_FIRST(&g->lost); /* the oldest */
+        if (call == NULL || call->id > last)
+            break;
+        take_out(call);
         call->done(call->arg, -ECONNRESET, NULL, "");
     }
+}
+
+/* From where the last turn has ended. */
+static void hand_on(struct gates *all)
+{
+    uint64_t until_ns = clock_boot_ns() + ANSWERS_NS;
+    struct gate *g;
+
+    all->feeding = false;
+    LIST_FOREACH (g, &all->all, link)
+        if (g->feed != NULL && feed_turn(g->feed, until_ns))
+            all->feeding = true;
 }
 
 bool gates_turn(struct gates *all)
@@ -106,21 +139,51 @@ bool gates_turn(struct gates *all)
     struct gate *g, *next;
     bool more = false;
 
+    if (all->feeding)
+        hand_on(all);
     if (!all->orphans)
-        return false;
+        return all->feeding;
     all->orphans = false;
     LIST_FOREACH_SAFE(g, &all->all, link, next)
     {
-        if (g->stream != NULL || g->calls == NULL)
+        if (g->stream != NULL || !has_calls(g))
             continue;
         g->in_answers = true;
         fail_calls(g);
         g->in_answers = false;
-        more |= g->calls != NULL;
+        more |= has_calls(g);
         free_if_unused(g);
     }
-    all->orphans = more;
-    return more;
+    all->orphans |= more;
+    return all->orphans || all->feeding;
+}
+
+/* He is not used, and who asks for one of his user gets a new one. */
+static void retire(struct gate *g)
+{
+    g->listed = false;
+    g->all->n_idle--;
+    g->refs++;
+    gate_session_end(g);
+    gate_put(g);
+}
+
+static struct gate *longest_idle(const struct gates *all)
+{
+    struct gate *g, *oldest = NULL;
+
+    LIST_FOREACH (g, &all->all, link)
+        if (g->refs == 0 && g->listed && (oldest == NULL || g->idle_ms < oldest->idle_ms))
+            oldest = g;
+    return oldest;
+}
+
+void gates_beat(struct gates *all, uint64_t now_ms)
+{
+    struct gate *g;
+
+    while (all->n_idle > 0 && (g = longest_idle(all)) != NULL && now_ms - g->idle_ms >= GATE_IDLE_MS)
+        retire(g);
 }
 
 /* All that was asked is answered: nobody knows how it went. */
@@ -129,6 +192,8 @@ static void on_closed(void *arg)
     struct gate *g = arg;
 
     g->stream = NULL;
+    if (g->refs == 0 && g->listed)
+        g->all->n_idle--;
     g->listed = false; /* the next one who asks has a new one */
     g->in_answers = true;
     fail_calls(g);
@@ -165,13 +230,15 @@ struct gate *gate_get(struct gates *all, const struct web_who *who, const char *
     *why_out = NULL;
     LIST_FOREACH (g, &all->all, link) {
         if (g->listed && same(&g->who, who)) {
-            g->refs++;
+            if (g->refs++ == 0)
+                all->n_idle--;
             return g;
         }
     }
     g = calloc(1, sizeof *g);
     if (g == NULL)
         return NULL;
+    LIST_INIT(&g->lost);
     g->all = all;
     g->who = *who;
     g->refs = 1;
@@ -198,11 +265,16 @@ void gate_put(struct gate *g)
 {
     if (g == NULL || --g->refs > 0)
         return;
-    g->listed = false;
-    if (g->stream == NULL)
+    if (g->stream == NULL) {
         free_if_unused(g);
-    else if (!g->in_answers)
-        stream_close(g->stream); /* on_closed() frees it */
+    } else if (!g->listed) {
+        if (!g->in_answers)
+            stream_close(g->stream); /* on_closed() frees it */
+    } else {
+        g->idle_ms = clock_boot_ms();
+        if (++g->all->n_idle > GATES_IDLE_MAX)
+            retire(longest_idle(g->all));
+    }
 }
 
 void gates_deinit(struct gates *all)
@@ -216,6 +288,24 @@ bool gate_ended(const struct gate *g)
     return !g->listed;
 }
 
+/* Without memory for it the connection ends, which answers all that is under way. */
+static void add_call(struct gate *g, struct gate_call *call)
+{
+    call->lost = false;
+    call->hh.tbl = NULL;
+    HASH_ADD(hh, g->calls, id, sizeof call->id, call);
+    if (HASH_ADDED(hh, call))
+        return;
+    call->lost = true;
+    LIST_INSERT_HEAD(&g->lost, call, link);
+    if (g->refs > 0)
+        g->listed = false; /* the next one who asks has a new one */
+    if (g->stream != NULL)
+        stream_close(g->stream);
+    else
+        g->all->orphans = true;
+}
+
 static void enter(struct gate *g, struct gate_call *call, uint8_t type, gate_done *done, void *arg)
 {
     call->gate = g;
@@ -223,7 +313,7 @@ static void enter(struct gate *g, struct gate_call *call, uint8_t type, gate_don
     call->type = type;
     call->done = done;
     call->arg = arg;
-    HASH_ADD(hh, g->calls, id, sizeof call->id, call);
+    add_call(g, call);
 }
 
 /* A stream that ends answers by on_closed(); one that has ended, by gates_turn(). */
@@ -268,8 +358,15 @@ void gate_ask_write(struct gate *g, struct gate_call *call, const struct command
 
 void gate_cancel(struct gate_call *call)
 {
-    if (call->gate == NULL)
-        return;
-    HASH_DEL(call->gate->calls, call);
-    call->gate = NULL;
+    if (call->gate != NULL)
+        take_out(call);
+}
+
+void gate_call_move(struct gate_call *from, struct gate_call *to, gate_done *done, void *arg)
+{
+    struct gate *g = from->gate;
+
+    take_out(from);
+    *to = (struct gate_call){.gate = g, .id = from->id, .type = from->type, .done = done, .arg = arg};
+    add_call(g, to);
 }

@@ -11,6 +11,11 @@
 #include "sync/base/hash.h"
 #include "sync/wire/body.h"
 
+/* A gate that nobody uses is kept for so long, and so many of them: its session serves the next connection of
+ * its user, as the cluster has a bound of sessions. */
+#define GATE_IDLE_MS 60000
+#define GATES_IDLE_MAX 32
+
 struct gate;
 struct group;
 struct serve;
@@ -28,16 +33,19 @@ struct gate_call {
     uint8_t type;
     gate_done *done;
     void *arg;
+    bool lost;                  /* there was no memory for it: it is in the gate's list of such */
+    LIST_ENTRY(gate_call) link; /* in that */
     UT_hash_handle hh;
 };
 
 struct gate_session {
-    uint64_t id; /* 0: asked for */
+    uint64_t id;       /* 0: asked for */
+    uint8_t nonce[16]; /* of its registration; nobody but the nodes is told it */
     uint64_t next_seq;
     bool retired;  /* a write's outcome is not known: it is asked for under this session, so nothing new is */
     uint64_t keep; /* the number whose result has to be kept, 0: none */
     unsigned refs;
-    struct gate *gate;                /* borrowed; while it is asked for */
+    struct gate *gate; /* a reference, as the session has one to itself; while it is asked for */
     TAILQ_HEAD(, gate_write) writes;  /* under way, by number */
     TAILQ_HEAD(, gate_write) waiting; /* for it to be registered */
     struct gate_call call;            /* the registration's */
@@ -49,6 +57,7 @@ struct gate_write {
     struct gate *gate;            /* NULL: not under way */
     struct gate_session *session; /* a reference; NULL: it goes under a number of an earlier try */
     uint64_t session_id, seq;     /* under which it goes; 0: not yet */
+    uint64_t tag;                 /* what who asks for its result has to know as well */
     enum command_op op;
     uint16_t flags;     /* further ones of the command */
     struct buffer body; /* owned */
@@ -66,10 +75,16 @@ struct gates {
     struct serve *serve;       /* borrowed */
     const struct group *group; /* borrowed */
     LIST_HEAD(, gate) all;
-    unsigned n;
+    unsigned n, n_idle;
     bool
         asked; /* something, since its owner reset this: the loop must not sleep before the streams' output */
     bool orphans; /* some have calls that nobody answers */
+    bool feeding; /* some feeds have more to hand on */
+};
+
+/* An earlier try, as its 504 has named it. */
+struct gate_key {
+    uint64_t session, seq, tag; /* session 0: none */
 };
 
 void gates_init(struct gates *all, struct serve *serve, const struct group *group);
@@ -80,8 +95,11 @@ void gate_put(struct gate *g);         /* NULL is ignored */
 /* After the loop has closed their streams. */
 void gates_deinit(struct gates *all);
 
-/* End of a turn: answers what was asked of a connection that had ended. True: once more. */
+/* End of a turn: answers what was asked of a connection that had ended, and goes on with what feeds have to
+ * hand on. True: once more. */
 bool gates_turn(struct gates *all);
+/* Closes those that nobody has used for GATE_IDLE_MS. */
+void gates_beat(struct gates *all, uint64_t now_ms);
 /* It serves nobody any more: a new request takes a new one. */
 bool gate_ended(const struct gate *g);
 void gate_ask(struct gate *g, struct gate_call *call, uint8_t type, const union request_body *body,
@@ -90,10 +108,10 @@ void gate_ask(struct gate *g, struct gate_call *call, uint8_t type, const union 
 void gate_cancel(struct gate_call *call);
 
 /* Takes the body over; flags: COMMAND_*, besides those that are said here. done is never called from inside
- * this. session_id, seq: 0, or those of an earlier try.
+ * this. key: NULL, or of an earlier try, whose result comes if it was executed.
  */
 void gate_write(struct gate *g, struct gate_write *w, enum command_op op, uint16_t flags, struct buffer *body,
-                uint64_t session_id, uint64_t seq,
+                const struct gate_key *key,
                 void (*done)(void *arg, int code, const struct command_result *result, const char *detail),
                 void *arg);
 /* Nobody waits for it any more. If its command is on its way it may still be executed. */

@@ -7,6 +7,7 @@
  *
  * A long value has a session of its own, which ends with it: its parts take their time, and meanwhile the
  * results of all others would have to be kept. */
+#include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 
 #include "kvnode/group/group.h"
 #include "kvnode/web/gate_internal.h"
+#include "sync/base/digest.h"
 #include "sync/base/error.h"
 
 #define TRIES_MAX 5
@@ -22,10 +24,8 @@ static void send_next(struct gate_write *w);
 
 void gate_session_put(struct gate_session *s)
 {
-    if (s == NULL || --s->refs > 0)
-        return;
-    gate_cancel(&s->call);
-    free(s);
+    if (s != NULL && --s->refs == 0)
+        free(s);
 }
 
 /* Leaves its session. */
@@ -67,6 +67,7 @@ static struct command command_of(const struct gate *g, enum command_op op, uint6
 struct end {
     struct gate_call call;
     struct gate *gate; /* a reference */
+    uint64_t session, seq;
 };
 
 static void on_ended(void *arg, int code, const union answer_body *answer, const char *detail)
@@ -80,17 +81,66 @@ static void on_ended(void *arg, int code, const union answer_body *answer, const
     free(e);
 }
 
-/* A session that was for one value. If this fails it ends by itself. */
+static void ask_end(struct end *e)
+{
+    struct command cmd = command_of(e->gate, COMMAND_END, e->session, e->seq);
+
+    gate_ask_write(e->gate, &e->call, &cmd, on_ended, e);
+}
+
+/* NULL: it cannot be asked for; the session ends by itself, when it has been silent for long enough. */
+static struct end *end_new(struct gate *g, uint64_t session, uint64_t seq)
+{
+    struct end *e = g->stream != NULL ? calloc(1, sizeof *e) : NULL;
+
+    if (e == NULL)
+        return NULL;
+    e->gate = gate_ref(g);
+    e->session = session;
+    e->seq = seq;
+    return e;
+}
+
 static void end_session(struct gate *g, uint64_t session, uint64_t seq)
 {
-    struct command cmd = command_of(g, COMMAND_END, session, seq);
-    struct end *e = calloc(1, sizeof *e);
+    struct end *e = end_new(g, session, seq);
+
+    if (e != NULL)
+        ask_end(e);
+}
+
+void gate_session_end(struct gate *g)
+{
+    struct gate_session *s = g->session;
+
+    if (s != NULL && s->id != 0 && !s->retired && TAILQ_EMPTY(&s->writes))
+        end_session(g, s->id, s->next_seq);
+}
+
+/* The answer to a command for which nobody waits any more. */
+static void on_unwanted(void *arg, int code, const union answer_body *answer, const char *detail)
+{
+    struct end *e = arg;
+
+    (void)answer;
+    (void)detail;
+    if (code == -ECONNRESET)
+        on_ended(e, code, NULL, "");
+    else
+        ask_end(e);
+}
+
+/* Nobody waits for the one write of the session, and nobody has been told how to ask for its result. */
+static void end_cancelled(struct gate_write *w)
+{
+    struct end *e = end_new(w->gate, w->session_id, w->seq + 1);
 
     if (e == NULL)
         return;
-    e->gate = g;
-    g->refs++;
-    gate_ask_write(g, &e->call, &cmd, on_ended, e);
+    if (w->sent && w->call.gate != NULL)
+        gate_call_move(&w->call, &e->call, on_unwanted, e);
+    else
+        ask_end(e);
 }
 
 static void finish(struct gate_write *w, int code, const struct command_result *result, const char *detail)
@@ -174,10 +224,24 @@ static void send_next(struct gate_write *w)
     buffer_deinit(&b);
 }
 
+/* Numbers of sessions and of their writes are easy to guess, and whoever sends a command under one that is
+ * yet to come has its result told as that of another. The nonce of a session is known to the nodes alone. */
+static uint64_t tag_of(const uint8_t nonce[16], uint64_t seq)
+{
+    struct {
+        uint8_t nonce[16];
+        uint64_t seq;
+    } of = {.seq = htobe64(seq)};
+
+    memcpy(of.nonce, nonce, sizeof of.nonce);
+    return digest64(digest64(0, &of, sizeof of), nonce, sizeof of.nonce);
+}
+
 static void begin(struct gate_write *w)
 {
     w->session_id = w->session->id;
     w->seq = w->session->next_seq++;
+    w->tag = tag_of(w->session->nonce, w->seq);
     TAILQ_INSERT_TAIL(&w->session->writes, w, link);
     send_next(w);
 }
@@ -185,10 +249,11 @@ static void begin(struct gate_write *w)
 static void on_registered(void *arg, int code, const union answer_body *answer, const char *detail)
 {
     struct gate_session *s = arg;
+    struct gate *g = s->gate;
     struct gate_write *w;
     char why[256];
 
-    s->refs++;
+    s->gate = NULL;
     if (code == KV_OK)
         code = answer->write.code;
     if (code == KV_OK)
@@ -206,7 +271,10 @@ static void on_registered(void *arg, int code, const union answer_body *answer, 
             finish(w, code, NULL, why);
         }
     }
+    if (s->refs == 1 && s->id != 0 && s->next_seq == 1) /* who asked for it has gone */
+        end_session(g, s->id, 1);
     gate_session_put(s);
+    gate_put(g);
 }
 
 /* A reference. NULL: out of memory. */
@@ -215,15 +283,15 @@ static struct gate_session *session_new(struct gate *g)
     struct gate_session *s = calloc(1, sizeof *s);
     struct command cmd = command_of(g, COMMAND_REGISTER, 0, 0);
     struct buffer b = BUFFER_INIT;
-    uint8_t nonce[16];
-    const struct command_body body = {
-        .nonce = nonce, .name = (const uint8_t *)"http", .name_len = strlen("http")};
+    struct command_body body = {.name = (const uint8_t *)"http", .name_len = strlen("http")};
 
-    if (s == NULL || getrandom(nonce, sizeof nonce, 0) != (ssize_t)sizeof nonce) {
+    if (s == NULL || getrandom(s->nonce, sizeof s->nonce, 0) != (ssize_t)sizeof s->nonce) {
         free(s);
         return NULL;
     }
-    s->refs = 1;
+    body.nonce = s->nonce;
+    s->refs = 2; /* one is the registration's */
+    s->gate = gate_ref(g);
     s->next_seq = 1;
     TAILQ_INIT(&s->writes);
     TAILQ_INIT(&s->waiting);
@@ -257,8 +325,33 @@ static void on_no_memory(void *arg, int code, const union answer_body *answer, c
     finish(arg, KV_E_BUSY, NULL, "out of memory");
 }
 
+/* This node has all by now that was told to anybody: it knows the session, if it still is. */
+static void on_repetition(void *arg, int code, const union answer_body *answer, const char *detail)
+{
+    struct gate_write *w = arg;
+    const struct store *store = w->gate->all->group->store;
+    uint8_t nonce[16];
+    uint32_t owner;
+
+    (void)answer;
+    if (code == KV_OK)
+        code = store_session_nonce(store, w->session_id, nonce);
+    if (code == KV_OK)
+        code = store_session_owner(store, w->session_id, &owner);
+    if (code == KV_OK &&
+        (owner != (w->gate->trusted ? 0 : w->gate->who.uid) || w->tag != tag_of(nonce, w->seq)))
+        code = KV_E_SESSION;
+    if (code == KV_OK) {
+        send_next(w);
+        return;
+    }
+    if (code == -ECONNRESET)
+        code = KV_E_UNAVAILABLE;
+    finish(w, code, NULL, detail);
+}
+
 void gate_write(struct gate *g, struct gate_write *w, enum command_op op, uint16_t flags, struct buffer *body,
-                uint64_t session_id, uint64_t seq,
+                const struct gate_key *key,
                 void (*done)(void *arg, int code, const struct command_result *result, const char *detail),
                 void *arg)
 {
@@ -268,15 +361,16 @@ void gate_write(struct gate *g, struct gate_write *w, enum command_op op, uint16
                              .op = op,
                              .flags = flags,
                              .body = *body,
-                             .session_id = session_id,
-                             .seq = seq,
+                             .session_id = key != NULL ? key->session : 0,
+                             .seq = key != NULL ? key->seq : 0,
+                             .tag = key != NULL ? key->tag : 0,
                              .alone = body->len > COMMAND_PART_SIZE,
                              .done = done,
                              .arg = arg};
     *body = (struct buffer)BUFFER_INIT;
     g->refs++;
-    if (session_id != 0) {
-        send_next(w);
+    if (w->session_id != 0) {
+        gate_ask(g, &w->call, MESSAGE_BARRIER, NULL, on_repetition, w);
         return;
     }
     s = w->alone ? session_new(g) : session_of(g);
@@ -298,6 +392,9 @@ void gate_write(struct gate *g, struct gate_write *w, enum command_op op, uint16
 
 void gate_write_cancel(struct gate_write *w)
 {
-    if (w->gate != NULL)
-        forget_write(w);
+    if (w->gate == NULL)
+        return;
+    if (w->alone && w->session != NULL && w->seq != 0)
+        end_cancelled(w);
+    forget_write(w);
 }

@@ -55,6 +55,43 @@ bool web_base64_decode(const char *text, size_t len, struct buffer *out)
     return !out->failed;
 }
 
+/* How many bytes a character of well-formed UTF-8 has (RFC 3629 §4); 0: it is none. */
+static size_t utf8_len(const uint8_t *p)
+{
+    uint8_t low = 0x80, high = 0xbf;
+    size_t len = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
+    size_t i;
+
+    if (p[0] == 0xe0)
+        low = 0xa0;
+    else if (p[0] == 0xed)
+        high = 0x9f;
+    else if (p[0] == 0xf0)
+        low = 0x90;
+    else if (p[0] == 0xf4)
+        high = 0x8f;
+    for (i = 1; i < len; i++) {
+        if (p[i] < low || p[i] > high)
+            return 0;
+        low = 0x80;
+        high = 0xbf;
+    }
+    return len;
+}
+
+void web_json_clean(char *text)
+{
+    uint8_t *p = (uint8_t *)text;
+
+    while (*p != '\0') {
+        size_t len = utf8_len(p);
+
+        if (len == 0)
+            *p = '?';
+        p += len > 0 ? len : 1;
+    }
+}
+
 void web_json_set(json_t *object, const char *name, const void *data, size_t len)
 {
     json_t *text = json_stringn(data != NULL ? data : "", len);

@@ -19,7 +19,7 @@ struct opening {
 /* r->state, of PATCH. */
 struct appending {
     struct opening *opening;
-    uint64_t session, seq;
+    struct gate_key key; /* of an Idempotency-Key */
 };
 
 static void on_closed(void *arg, int code, const union answer_body *answer, const char *detail)
@@ -48,10 +48,22 @@ static void on_appended(void *arg, int code, const struct command_result *result
     struct web_request *r = arg;
     struct appending *a = r->state;
 
-    drop(a->opening);
+    if (a->opening != NULL)
+        drop(a->opening);
     a->opening = NULL;
     if (code == KV_OK)
         kv_reply_written(r, result);
+    else
+        web_fail_code(r, code, detail, true);
+}
+
+/* It cannot be appended to any more, or not by him. If the first try of it was executed, that is told. */
+static void refuse(struct web_request *r, int code, const char *detail)
+{
+    const struct appending *a = r->state;
+
+    if (a->key.session != 0 && web_status_of(code) < 500)
+        kv_ask_kept(r, &a->key, on_appended);
     else
         web_fail_code(r, code, detail, true);
 }
@@ -67,7 +79,7 @@ static void on_opened(void *arg, int code, const union answer_body *answer, cons
     if (code != KV_OK) {
         if (r != NULL) {
             a->opening = NULL;
-            web_fail_code(r, code, detail, true);
+            refuse(r, code, detail);
         }
         gate_put(o->gate);
         free(o);
@@ -79,7 +91,7 @@ static void on_opened(void *arg, int code, const union answer_body *answer, cons
     }
     buffer_set_u64(&r->body, 0, o->ino);
     buffer_set_u32(&r->body, r->body_at - 4, (uint32_t)(r->body.len - r->body_at));
-    gate_write(r->gate, &r->write, COMMAND_PUBLISH, 0, &r->body, a->session, a->seq, on_appended, r);
+    gate_write(r->gate, &r->write, COMMAND_PUBLISH, 0, &r->body, &a->key, on_appended, r);
 }
 
 static void on_resolved(void *arg, int code, const union answer_body *answer, const char *detail)
@@ -93,7 +105,7 @@ static void on_resolved(void *arg, int code, const union answer_body *answer, co
     if (code == KV_OK && (a->opening = calloc(1, sizeof *a->opening)) == NULL)
         code = KV_E_BUSY;
     if (code != KV_OK) {
-        web_fail_code(r, code, detail, true);
+        refuse(r, code, detail);
         return;
     }
     a->opening->gate = gate_ref(r->gate);
@@ -106,7 +118,6 @@ static void on_resolved(void *arg, int code, const union answer_body *answer, co
 void kv_append_head(struct web_request *r)
 {
     struct appending *a = calloc(1, sizeof *a);
-    const char *key = web_header(r, "Idempotency-Key");
     const struct edit edit = {.kind = EDIT_APPEND};
     struct command_body body = {0};
     struct buffer edits = BUFFER_INIT;
@@ -119,8 +130,8 @@ void kv_append_head(struct web_request *r)
     command_body_encode(&r->body, COMMAND_PUBLISH, &body);
     if (a == NULL || edits.failed || r->body.failed)
         web_fail_code(r, KV_E_BUSY, "out of memory", true);
-    else if (key != NULL && !idempotency_parse(key, &a->session, &a->seq))
-        web_fail(r, 400, "an Idempotency-Key is what the answer 504 has said; nothing was written");
+    else if (!kv_idempotency_key(r, &a->key))
+        ; /* it has been replied */
     else if (r->directory)
         web_fail(r, 400, "a key does not end in a slash; nothing was written");
     else if (r->url->given != 0)

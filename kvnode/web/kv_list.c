@@ -186,7 +186,7 @@ void kv_list(struct web_request *r)
         return;
     }
     l->recursive = url_has(r->url, PARAM_RECURSIVE);
-    if (!url_number(r->url, PARAM_LIMIT, 1000, 1, WEB_ROWS_MAX, &l->limit) ||
+    if (!url_number(r->url, PARAM_LIMIT, WEB_ROWS_MAX, 1, WEB_ROWS_MAX, &l->limit) ||
         !url_number(r->url, PARAM_AFTER, 0, 0, UINT64_MAX, &l->after)) {
         web_fail(r, 400, "%s", r->url->why);
     } else if (l->recursive && l->after != 0) {

@@ -10,14 +10,57 @@
 #include "sync/wire/ttl.h"
 
 /* JSON is parsed in one go, on the loop. */
-#define POST_MAX (256 * 1024)
+#define POST_MAX (32 * 1024)
+/* A condition that no key ever meets. */
+#define VERSION_IMPOSSIBLE UINT64_MAX
 
 /* r->state, of a write. */
 struct putting {
     struct etags match;
     struct command_body body;
-    uint64_t session, seq; /* of an Idempotency-Key */
+    struct gate_key key; /* of an Idempotency-Key */
 };
+
+bool kv_idempotency_key(struct web_request *r, struct gate_key *out)
+{
+    const char *text = web_header(r, "Idempotency-Key");
+    const char *tag = text != NULL ? strrchr(text, '-') : NULL;
+    char head[48], *end;
+
+    *out = (struct gate_key){0};
+    if (text == NULL)
+        return true;
+    if (tag != NULL && (size_t)(tag - text) < sizeof head && strlen(tag + 1) == 16 &&
+        strspn(tag + 1, "0123456789abcdef") == 16) {
+        memcpy(head, text, (size_t)(tag - text));
+        head[tag - text] = '\0';
+        out->tag = strtoull(tag + 1, &end, 16);
+        if (idempotency_parse(head, &out->session, &out->seq))
+            return true;
+    }
+    *out = (struct gate_key){0};
+    web_fail(r, 400, "an Idempotency-Key is what the answer 504 has said; nothing was written");
+    return false;
+}
+
+void kv_ask_kept(struct web_request *r, const struct gate_key *key,
+                 void (*done)(void *arg, int code, const struct command_result *result, const char *detail))
+{
+    const struct command_body body = {.path = (const uint8_t *)r->key,
+                                      .path_len = r->key_len,
+                                      .flags = SET_IF_VERSION | SET_MUST_EXIST,
+                                      .version = VERSION_IMPOSSIBLE};
+    struct buffer command = BUFFER_INIT;
+    struct gate *g = web_gate(r);
+
+    if (g == NULL)
+        return;
+    web_shed(r->web, &r->body);
+    r->body = (struct buffer)BUFFER_INIT;
+    r->body_at = 0;
+    command_body_encode(&command, COMMAND_SET, &body);
+    gate_write(g, &r->write, COMMAND_SET, 0, &command, key, done, r);
+}
 
 void kv_reply_written(struct web_request *r, const struct command_result *result)
 {
@@ -43,13 +86,15 @@ static void on_written(void *arg, int code, const struct command_result *result,
 
     if (code == KV_OK) {
         kv_reply_written(r, result);
-    } else if (code == KV_E_VERSION && p->match.kind != ETAG_NONE && p->body.version == 0) {
+    } else if (code == KV_E_VERSION && (p->body.flags & SET_IF_VERSION) != 0 && p->body.version == 0) {
         web_fail_code(r, code, "the key exists", true);
+    } else if (code == KV_E_VERSION && p->body.version == VERSION_IMPOSSIBLE) {
+        web_fail_code(r, code, "If-Match does not name what it is", true);
     } else if (code == KV_E_VERSION && result != NULL) {
         snprintf(text, sizeof text, "it is version %" PRIu64 ", not %" PRIu64, result->base_version,
                  p->body.version);
         web_fail_code(r, code, text, true);
-    } else if (code == KV_E_NOENT && (p->body.flags & SET_MUST_EXIST) != 0) {
+    } else if (code == KV_E_NOENT && p->match.kind != ETAG_NONE) {
         web_fail(r, 412, "no such key, and If-Match asks for one; nothing was written");
     } else {
         web_fail_code(r, code, detail, true);
@@ -78,7 +123,7 @@ static void send_write(struct web_request *r)
 
     if (g != NULL)
         gate_write(g, &r->write, delete ? COMMAND_DEL : COMMAND_SET,
-                   (p->body.flags & SET_TTL) != 0 && !delete ? COMMAND_TTL : 0, &r->body, p->session, p->seq,
+                   (p->body.flags & SET_TTL) != 0 && !delete ? COMMAND_TTL : 0, &r->body, &p->key,
                    delete ? on_deleted : on_written, r);
 }
 
@@ -88,6 +133,16 @@ static void on_resolved(void *arg, int code, const union answer_body *answer, co
     struct putting *p = r->state;
     struct buffer head = BUFFER_INIT;
 
+    /* The first try may have been what changed it: its result is asked for. If there is none, nothing is
+     * written. */
+    if (p->key.session != 0 && web_status_of(code) < 500 &&
+        (code != KV_OK || !etags_have(&p->match, answer->resolve.attr.content_revision) ||
+         answer->resolve.attr.version == 0)) {
+        p->body.flags |= SET_IF_VERSION;
+        p->body.version = VERSION_IMPOSSIBLE;
+        kv_ask_kept(r, &p->key, on_written);
+        return;
+    }
     if (code == KV_E_NOENT) {
         web_fail(r, 412, "no such key, and If-Match asks for one; nothing was written");
         return;
@@ -207,7 +262,6 @@ void kv_write_head(struct web_request *r)
 {
     bool delete = strcmp(r->method, "DELETE") == 0;
     struct putting *p = calloc(1, sizeof *p);
-    const char *key = web_header(r, "Idempotency-Key");
     struct store_usage usage;
 
     r->state = p;
@@ -215,10 +269,8 @@ void kv_write_head(struct web_request *r)
         web_fail_code(r, KV_E_BUSY, "out of memory", true);
         return;
     }
-    if (key != NULL && !idempotency_parse(key, &p->session, &p->seq)) {
-        web_fail(r, 400, "an Idempotency-Key is what the answer 504 has said; nothing was written");
+    if (!kv_idempotency_key(r, &p->key))
         return;
-    }
     if (r->directory && !delete) {
         web_fail(r, 400, "a key does not end in a slash; nothing was written");
         return;

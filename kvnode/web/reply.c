@@ -89,21 +89,26 @@ void web_reply_text(struct web_request *r, unsigned status, const char *type, co
     web_reply(r, status, response);
 }
 
-static void fail(struct web_request *r, unsigned status, const char *text, int retry_s)
+/* It is a write that was tried before: "nothing was written" would be said of that try as well. */
+static bool is_repetition(const struct web_request *r)
+{
+    return web_header(r, "Idempotency-Key") != NULL;
+}
+
+static void fail(struct web_request *r, unsigned status, char *text, int retry_s)
 {
     json_t *o = json_object();
     struct MHD_Response *response;
 
-    /* A text with bytes that are no UTF-8 is not put. */
-    if (json_object_set_new(o, "error", json_string(text)) != 0)
-        json_object_set_new(o, "error", json_string(error_text(KV_E_INVAL)));
+    web_json_clean(text);
+    json_object_set_new(o, "error", json_string(text));
     json_object_set_new(o, "status", json_integer((json_int_t)status));
     response = web_json(o);
     if (response != NULL && retry_s > 0)
         web_header_add(response, "Retry-After", "%d", retry_s);
     if (response != NULL && status == 504 && r->write.session_id != 0)
-        web_header_add(response, "Idempotency-Key", "%" PRIu64 "-%" PRIu64, r->write.session_id,
-                       r->write.seq);
+        web_header_add(response, "Idempotency-Key", "%" PRIu64 "-%" PRIu64 "-%016" PRIx64,
+                       r->write.session_id, r->write.seq, r->write.tag);
     web_reply(r, status, response);
 }
 
@@ -201,10 +206,12 @@ static void name_useless(const struct web_request *r, char *out, size_t size)
     }
 }
 
-static const char *outcome(unsigned status, int code, bool written)
+static const char *outcome(const struct web_request *r, unsigned status, int code, bool written)
 {
     if (!written)
         return "";
+    if (status >= 500 && is_repetition(r))
+        return "; whether the first try was written is not known here";
     if (code == KV_E_SESSION || code == KV_E_DUPLICATE)
         return "; whether it was written is not known here any more";
     if (status == 504)
@@ -212,8 +219,10 @@ static const char *outcome(unsigned status, int code, bool written)
     return status == 500 ? "" : "; nothing was written";
 }
 
-static const char *advice(unsigned status, int code)
+static const char *advice(const struct web_request *r, unsigned status, int code, bool written)
 {
+    if (written && status >= 500 && is_repetition(r))
+        return ". Repeat it with the same Idempotency-Key, at any node";
     if (code == KV_E_NOSPC)
         return ". Try: kvnode status";
     if (code == KV_E_ISDIR)
@@ -241,6 +250,7 @@ void web_fail_code(struct web_request *r, int code, const char *detail, bool wri
     if (detail == NULL || detail[0] == '\0')
         detail = missing;
     snprintf(text + at, sizeof text - at, "%s%s%s%s%s%s", what, detail[0] != '\0' ? " (" : "", detail,
-             detail[0] != '\0' ? ")" : "", outcome(status, code, written), advice(status, code));
+             detail[0] != '\0' ? ")" : "", outcome(r, status, code, written),
+             advice(r, status, code, written));
     fail(r, status, text, status == 503 ? 1 : 0);
 }

@@ -184,7 +184,7 @@ void web_header_add(struct MHD_Response *response, const char *name, const char 
 void web_headers_of(struct MHD_Response *response, const struct attr *attr);
 
 /* ---- json.c: as the command line's --json has it ---- */
-#define WEB_ROWS_MAX 2000 /* in one answer: making it is part of a turn */
+#define WEB_ROWS_MAX 300 /* in one answer: making it is part of a turn */
 /* NAME, or NAME_base64 of what is no UTF-8. */
 void web_json_set(json_t *object, const char *name, const void *data, size_t len);
 void web_json_set_base64(json_t *object, const char *name, const void *data, size_t len);
@@ -192,6 +192,8 @@ json_t *web_json_token(uint64_t revision); /* "0-123" */
 json_t *web_json_time(int64_t ns);         /* "2026-01-31T12:00:00.000Z" */
 json_t *web_json_row(const struct version_row *row);
 const char *web_type_name(uint8_t type);
+/* In its place: bytes that are no UTF-8, such as of a character that was cut, become question marks. */
+void web_json_clean(char *text);
 /* False: it is none. The bytes are owned by the caller. */
 bool web_base64_decode(const char *text, size_t len, struct buffer *out);
 
@@ -241,6 +243,12 @@ void kv_cancel(struct web_request *r);
 void kv_get(struct web_request *r);
 void kv_write_head(struct web_request *r);
 void kv_write(struct web_request *r);
+/* Of the header, if there is one. False: it has been replied. */
+bool kv_idempotency_key(struct web_request *r, struct gate_key *out);
+/* What came of an earlier try of a write that cannot be repeated: a command under its number that is never
+ * executed. */
+void kv_ask_kept(struct web_request *r, const struct gate_key *key,
+                 void (*done)(void *arg, int code, const struct command_result *result, const char *detail));
 void kv_reply_written(struct web_request *r, const struct command_result *result);
 
 #endif

@@ -71,6 +71,7 @@ has "$out" "nothing was written"
 say "conditions"
 http 201 -X PUT -H 'If-None-Match: *' --data-binary 1 "$u1/kv/lock"
 http 412 -X PUT -H 'If-None-Match: *' --data-binary 2 "$u2/kv/lock"
+has "$out" "the key exists"
 has "$out" "nothing was written"
 http 200 "$u1/kv/lock"
 old=$(header ETag)
@@ -183,10 +184,14 @@ if command -v promtool >/dev/null; then
     [ ! -s "$work/promtool" ] || die "promtool: $(cat "$work/promtool")"
 fi
 http 405 -X PUT --data-binary x "$u1/v1/status"
+sessions() { curl -sS -m 10 "$u1/metrics" | sed -n 's/^kvnode_sessions //p'; }
+before=$(sessions)
+for i in {1..40}; do curl -sSf -m 10 -o /dev/null -X PUT --data-binary "$i" "$u1/kv/brief-connections" || die "put $i"; done
+[ "$(sessions)" -le $((before + 2)) ] || die "40 connections left sessions: $before are now $(sessions)"
 
 say "changes as they come: in order, none missed, and those who do not read hold up nobody"
 python3 - "$u1" "$u2" "$u3" <<'PY' || die "events"
-import http.client, json, socket, sys, threading, urllib.parse, urllib.request
+import http.client, json, select, socket, subprocess, sys, threading, time, urllib.parse, urllib.request
 
 nodes = [urllib.parse.urlparse(u).netloc for u in sys.argv[1:]]
 
@@ -248,6 +253,34 @@ while len(seen) < 300:
     assert kind == "change", (kind, row)
     seen.append(row["key"])
 assert seen == want, seen[:5]
+# Nobody asks while nothing happens, though the last revisions are of no key.
+def cpu():
+    text = urllib.request.urlopen("http://%s/metrics" % nodes[2]).read().decode()
+    return float([l for l in text.splitlines() if l.startswith("process_cpu_seconds_total ")][0].split()[1])
+settle = put(nodes[0], "ev/settle", "1")
+subprocess.run(["kvnode", "config", "--cluster", "value_limit=63MiB"], check=True, stdout=subprocess.DEVNULL)
+idle = Events(nodes[2], "?prefix=ev/&since=" + settle)
+before = cpu()
+until = time.monotonic() + 1.5
+while (left := until - time.monotonic()) > 0:
+    if select.select([idle.r.fp], [], [], left)[0]:
+        assert idle.r.readline().strip() in (b":", b"")
+used = cpu() - before
+assert used < 0.5, "%.2f s of CPU while nothing happened" % used
+put(nodes[0], "ev/settled", "1")
+assert idle.next()[1]["key"] == "ev/settled"
+subprocess.run(["kvnode", "config", "--cluster", "value_limit=64MiB"], check=True, stdout=subprocess.DEVNULL)
+# Many at once have each row.
+many = [Events(nodes[0], "?prefix=fan/") for i in range(60)]
+want = ["fan/k%d" % i for i in range(20)]
+for i, key in enumerate(want):
+    put(nodes[i % 3], key, str(i))
+for stream in many:
+    got = []
+    while len(got) < 20:
+        row = stream.next()[1]
+        got += [row["key"]] if row["key"] != "fan" else []
+    assert got == want, got
 # A place that nobody has been at yet.
 e = Events(nodes[0], "?since=0-99999999")
 assert e.next()[0] == "reset"
@@ -285,6 +318,9 @@ has "$out" "there are: version"
 http 409 "$u1/kv/app"
 has "$out" "slash at the end"
 http 404 "$u1/nothing"
+# A text that is cut inside of a character.
+http 404 "$u1/kv/aa$(printf '%%C3%%A9%.0s' {1..120})/$(printf '%%C3%%A9%.0s' {1..60})"
+has "$out" "no such key"
 http 201 -X PUT --data-binary "" "$u1/kv/empty"
 http 200 "$u1/kv/empty"
 [ -z "$out" ] || die "an empty value is $out"
@@ -396,12 +432,21 @@ PY
 for i in 0 49; do http 404 "$u1/kv/half$i"; done
 
 say "without a majority: 503 or 504, never 200; what a 504 says can be asked again, and is executed once"
+for x in "$u1" "$u2" "$u3"; do http 200 -X PUT --data-binary 3 "$x/kv/lock"; done # each has a session
 expect 0 kvnode dev pause follower
 paused=${out%% *}
 expect 0 kvnode dev kill follower
 killed=${out%% *}
 for n in n1 n2 n3; do [ "$n" = "$paused" ] || [ "$n" = "$killed" ] || left=$n; done
 u=$(url_of "$left")
+# What is on its way when the majority is lost.
+got=$(curl -sS -m 30 -o "$work/body" -D "$work/head" -w '%{http_code}' -X PUT --data-binary lost "$u/kv/once")
+case $got in
+503) has "$(cat "$work/body")" "nothing was written" ;;
+504) has "$(cat "$work/body")" "may or may not have been written" ;;
+*) die "a write without a majority: $got $(cat "$work/body")" ;;
+esac
+key=$(tr -d '\r' <"$work/head" | sed -n 's/^Idempotency-Key: //Ip')
 # Until its read lease has run out it may answer: nothing can be written meanwhile.
 unserved() { [ "$(curl -sS -m 30 -o /dev/null -w '%{http_code}' "$u/kv/lock")" = 503 ]; }
 until_true 30 unserved || die "it goes on answering without a majority"
@@ -409,24 +454,50 @@ http 503 "$u/readyz"
 http 200 "$u/livez"
 http 503 "$u/kv/lock"
 [ -n "$(header Retry-After)" ] || die "503 without Retry-After: $head"
-got=$(curl -sS -m 30 -o "$work/body" -D "$work/head" -w '%{http_code}' -X PUT --data-binary lost "$u/kv/once")
-case $got in
-503) has "$(cat "$work/body")" "nothing was written" ;;
-504) has "$(cat "$work/body")" "may or may not have been written" ;;
-*) die "a write without a majority: $got $(cat "$work/body")" ;;
-esac
+http 503 -X PUT --data-binary lost "$u/kv/never"
+has "$out" "nothing was written"
+if [ "$got" = 504 ]; then
+    http 503 -X PUT -H "Idempotency-Key: $key" --data-binary lost "$u/kv/once"
+    has "$out" "whether the first try was written is not known"
+fi
 expect 0 kvnode dev resume all
 expect 0 kvnode dev start all
 until_true 20 curl -sSf -m 10 -o /dev/null "$u/kv/lock" || die "does not serve again"
+say "the answer was $got"
 if [ "$got" = 504 ]; then
-    head=$(tr -d '\r' <"$work/head")
-    key=$(header Idempotency-Key)
     for x in "$u1" "$u2" "$u3" "$u1"; do
         curl -sSf -m 30 -X PUT -H "Idempotency-Key: $key" --data-binary lost "$x/kv/once" >"$work/body" ||
             die "the repetition at $x: $(cat "$work/body")"
         has "$(cat "$work/body")" '"version":1,'
     done
+    # Also when the key is not any more what the condition names, or is no more.
+    http 201 -X PUT -H "Idempotency-Key: $key" -H 'If-Match: "0-1"' --data-binary lost "$u2/kv/once"
+    has "$out" '"version":1,'
+    http 200 -X DELETE "$u1/kv/once"
+    http 201 -X PUT -H "Idempotency-Key: $key" -H 'If-Match: "0-1"' --data-binary lost "$u2/kv/once"
+    has "$out" '"version":1,'
+    http 201 -X PATCH -H "Idempotency-Key: $key" --data-binary lost "$u3/kv/once"
+    has "$out" '"version":1,'
+    http 404 "$u3/kv/once"
+    http 404 "$u3/kv/never"
+    other=${key%-*}-0123456789abcdef
+    http 409 -X PUT -H "Idempotency-Key: $other" --data-binary lost "$u2/kv/once"
 fi
 http 400 -X PUT -H 'Idempotency-Key: mine' --data-binary x "$u1/kv/once"
+# Nobody takes the number of a write that is yet to come, by guessing it.
+python3 - "${u1##*:}" <<'PY' || die "a guessed Idempotency-Key"
+import http.client, json, sys
+c = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=20)
+def ask(method, path, body=None, headers={}):
+    c.request(method, path, body, headers)
+    r = c.getresponse()
+    return r.status, r.read()
+first = int(json.loads(ask("PUT", "/kv/guess", "0")[1])["revision"][2:])
+for session in range(first - 9, first):
+    for tag in ("", "-0123456789abcdef"):
+        status, text = ask("PUT", "/kv/guess", "evil", {"Idempotency-Key": "%d-2%s" % (session, tag)})
+        assert status in (400, 409), (session, status, text)
+assert ask("PUT", "/kv/guess", "real")[0] == 200 and ask("GET", "/kv/guess")[1] == b"real"
+PY
 
 equal_digests 3
