@@ -9,7 +9,7 @@
 
 #include "kvnode/state/store_internal.h"
 
-#define NAMES_MAX 8
+#define NAMES_MAX 16
 /* Files of an EXPIRE that are named one by one: each is two of TOUCH_MAX. */
 #define EXPIRED_MAX 3
 
@@ -24,11 +24,14 @@ struct record {
     struct touches touches;
     unsigned n_names;
     struct key names[NAMES_MAX];
-    bool any_name; /* more names than there is room for: it meets everything with a name */
-    bool path;     /* found by a path */
-    bool short_of; /* which ended before its last name */
-    bool moves;    /* it gives a name to what has one already: RENAME, LINK */
-    bool unborn;   /* it names a directory by a number that nothing has yet: a guess, and it may come true */
+    unsigned changed_from; /* names[] from there on may come, go, or get another inode by it */
+    bool any_name;         /* more names than there is room for: it meets everything with a name */
+    bool path;             /* found by a path */
+    bool short_of;         /* which ended before its last name */
+    bool moves;            /* it gives a name to what has one already: RENAME, LINK */
+    bool unborn; /* it names a directory by a number that nothing has yet: a guess, and it may come true */
+    bool walks;  /* it changes everything because of what is before it on its path: until that is applied */
+    bool met;    /* and that moves nothing */
 };
 
 struct touch_list {
@@ -89,12 +92,21 @@ static void add_all(struct record *r)
     r->touches.n = 0;
 }
 
+/* Names that nobody has looked for, too. */
+static void add_all_names(struct record *r)
+{
+    add_all(r);
+    r->any_name = true;
+}
+
+/* The last one is always there. */
 static void add_name(struct record *r, uint64_t parent, const void *name, size_t len)
 {
     if (r->n_names == NAMES_MAX)
         r->any_name = true;
     else
-        r->names[r->n_names++] = (struct key){parent, XXH3_64bits(name, len)};
+        r->n_names++;
+    r->names[r->n_names - 1] = (struct key){parent, XXH3_64bits(name, len)};
 }
 
 static const struct inode *child(const struct store *s, uint64_t parent, const void *name, size_t len)
@@ -141,6 +153,7 @@ static const struct inode *touch_path(struct record *r, const struct store *s, c
         path = slash + 1;
     }
     r->short_of = path < end;
+    r->changed_from = r->n_names;
     return path >= end ? in : NULL; /* what is below a file changes nothing */
 }
 
@@ -149,10 +162,12 @@ static void touch_set(struct record *r, const struct store *s, const uint8_t *pa
     uint64_t parent;
     const struct inode *in = touch_path(r, s, path, len, &parent);
 
-    if (in != NULL)
+    if (in != NULL) {
         add(r, in->ino, TOUCH_ATTR | TOUCH_DATA);
-    else if (parent != 0)
+    } else if (parent != 0) {
+        r->changed_from = r->n_names - 1;
         add(r, parent, TOUCH_NAMES | TOUCH_ATTR);
+    }
 }
 
 static void touch_del(struct record *r, const struct store *s, const struct command_body *body)
@@ -162,6 +177,7 @@ static void touch_del(struct record *r, const struct store *s, const struct comm
 
     if (parent == 0)
         return;
+    r->changed_from = r->n_names - 1;
     if (in == NULL) { /* it may come */
         add(r, parent, TOUCH_NAMES | TOUCH_ATTR);
         return;
@@ -185,7 +201,7 @@ static void touch_expire(struct record *r, const struct store *s, const struct c
         command_expired(body, i, &ino, &revision);
         in = inode_live(s, ino);
         if (i == EXPIRED_MAX || (in != NULL && in->n_names > 1))
-            add_all(r);
+            add_all_names(r);
         else if (in != NULL && in->names != NULL)
             touch_name(r, s, in->names->dir->inode->ino, in->names->name, in->names->name_len);
     }
@@ -229,7 +245,7 @@ static void touch_body(struct record *r, const struct store *s, uint8_t op, cons
         break;
     case COMMAND_TXN:
     case COMMAND_PRUNE:
-        add_all(r);
+        add_all_names(r);
         break;
     default: /* sessions, settings, clocks: nothing that is kept */
         break;
@@ -262,7 +278,7 @@ static void touch_parts(struct record *r, const struct store *s, const struct co
     if (path != NULL)
         touch_set(r, s, path, len);
     else
-        add_all(r);
+        add_all_names(r);
 }
 
 static void resolve(struct record *r, const struct store *s)
@@ -271,8 +287,8 @@ static void resolve(struct record *r, const struct store *s)
     struct command cmd;
 
     r->touches = (struct touches){0};
-    r->n_names = 0;
-    r->any_name = r->path = r->short_of = r->unborn = false;
+    r->n_names = r->changed_from = 0;
+    r->any_name = r->path = r->short_of = r->unborn = r->walks = r->met = false;
     if (command_decode(r->bytes, r->len, &cmd) != KV_OK)
         return;
     r->moves = cmd.op == COMMAND_RENAME || cmd.op == COMMAND_LINK;
@@ -295,15 +311,42 @@ static bool share_a_name(const struct record *a, const struct record *b)
     return false;
 }
 
-/* It walks over a name that is about to be moved there or away, or ends at a directory that is not there yet,
- * below which something may be moved before its turn comes: what it will find, and below what, is not to be
- * seen yet. */
-static bool walks_into_a_move(const struct touch_list *l, const struct record *r)
+/* Whether b may change one of the names of a. */
+static bool is_changed_by(const struct record *a, const struct record *b)
 {
-    for (size_t i = 0; r->path && i < l->n; i++)
-        if ((at(l, i)->moves || at(l, i)->touches.all) && (r->short_of || share_a_name(at(l, i), r)))
-            return true;
+    if (a->any_name && b->changed_from < b->n_names)
+        return true;
+    for (unsigned i = 0; i < a->n_names; i++)
+        for (unsigned k = b->changed_from; k < b->n_names; k++)
+            if (a->names[i].parent == b->names[k].parent && a->names[i].hash == b->names[k].hash)
+                return true;
     return false;
+}
+
+/* What a path will find, when those before it have been applied, and below what, is not to be seen yet if
+ *   - it goes over a name that is about to be moved there or away, or ends at a directory that is not there
+ *     yet, below which something may be moved before its turn comes;
+ *   - it goes over a name that is about to come or go. What it changes then is another inode than now, and
+ *     mounts are told of a command once.
+ * Such a command is taken to change everything. n: how many are before it. */
+static void walk_into_others(const struct touch_list *l, size_t n, struct record *r)
+{
+    for (size_t i = 0; r->path && i < n; i++) {
+        const struct record *o = at(l, i);
+
+        if ((o->moves || (o->touches.all && !o->met)) && (r->short_of || share_a_name(o, r))) {
+            r->walks = true;
+            r->met = false;
+            add_all(r);
+            return;
+        }
+        r->met = r->met || is_changed_by(r, o);
+    }
+    r->met = r->met && !r->touches.all;
+    if (r->met) {
+        r->walks = true;
+        add_all(r);
+    }
 }
 
 int touch_add(struct touch_list *l, const struct store *s, uint64_t index, const void *bytes, size_t len,
@@ -313,8 +356,7 @@ int touch_add(struct touch_list *l, const struct store *s, uint64_t index, const
     int rv;
 
     resolve(&r, s);
-    if (walks_into_a_move(l, &r))
-        add_all(&r);
+    walk_into_others(l, l->n, &r);
     *touches_out = r.touches;
     /* With a name it may find something when those before it have been applied. */
     if (!r.touches.all && r.touches.n == 0 && r.n_names == 0)
@@ -326,6 +368,14 @@ int touch_add(struct touch_list *l, const struct store *s, uint64_t index, const
     return 0;
 }
 
+/* Of what changes everything nobody knows which names it has changed. */
+static bool may_find_another(const struct record *r, const struct record *done)
+{
+    if (r->touches.all && !r->walks)
+        return false; /* whatever it finds */
+    return done->touches.all || (done->n_names > 0 && (r->unborn || share_a_name(done, r)));
+}
+
 void touch_applied(struct touch_list *l, const struct store *s, uint64_t index)
 {
     while (l->n > 0 && at(l, 0)->index <= index) {
@@ -333,10 +383,14 @@ void touch_applied(struct touch_list *l, const struct store *s, uint64_t index)
 
         l->head = (l->head + 1) & (l->cap - 1);
         l->n--;
-        for (size_t i = 0; done.n_names > 0 && i < l->n; i++)
-            if (!at(l, i)->touches.all && at(l, i)->index > index &&
-                (at(l, i)->unborn || share_a_name(&done, at(l, i))))
-                resolve(at(l, i), s);
+        for (size_t i = 0; i < l->n; i++) {
+            struct record *r = at(l, i);
+
+            if (r->index <= index || !may_find_another(r, &done))
+                continue;
+            resolve(r, s);
+            walk_into_others(l, i, r);
+        }
     }
 }
 

@@ -10,7 +10,9 @@
  * it may change is found in the state as it is now, and once more when one before it that shares a name with
  * it has been applied. That suffices for commands that name a directory by its number, since what they come
  * to find there was changed by the one before, too. It does not for one that walks a path on which something
- * is about to be moved, or linked: that one is taken to change everything.
+ * is about to be moved or linked, or to come or go: that one is taken to change everything, until those
+ * before it have been applied. So is what nobody looks into: transactions, what is pruned, what expires in
+ * numbers.
  *
  * Pure, as store.h is; loop thread only. */
 #ifndef KVFS_KVNODE_STATE_TOUCH_H

@@ -12,6 +12,7 @@
 #include "kvnode/state/store_internal.h"
 #include "kvnode/state/touch.h"
 #include "sync/wire/ttl.h"
+#include "sync/wire/txn.h"
 #include "tests/unit/store/world.h"
 
 #define INODES 512
@@ -31,7 +32,8 @@ struct kept {
 
 struct waiting {
     uint64_t index;
-    uint8_t *bytes; /* owned */
+    struct touches told; /* to mounts, when it came */
+    uint8_t *bytes;      /* owned */
     size_t len;
 };
 
@@ -42,6 +44,7 @@ struct cache {
     unsigned n_waiting;
     uint64_t next; /* index in the log */
     struct kept kept[INODES];
+    struct kept mount[INODES]; /* of one who knows of what is under way only what he was told */
     unsigned seed;
     unsigned long checked, refilled;
 };
@@ -122,6 +125,40 @@ static uint64_t name_now(struct cache *c, unsigned ino, unsigned name)
 
 /* ---- keeping ---- */
 
+static bool was_told(const struct cache *c, uint64_t ino, uint8_t what)
+{
+    for (unsigned i = 0; i < c->n_waiting; i++) {
+        const struct touches *t = &c->waiting[i].told;
+
+        if (t->all)
+            return true;
+        for (unsigned k = 0; k < t->n; k++)
+            if (t->of[k].ino == ino && (t->of[k].what & what) != 0)
+                return true;
+    }
+    return false;
+}
+
+/* Attributes a mount keeps by the directory, too (lease_attr_s()): not here. */
+static void fill_mount(struct cache *c)
+{
+    unsigned ino = 1 + roll(c, 40), name = roll(c, NAMES);
+    struct kept *k = &c->mount[ino];
+    struct attr a;
+
+    if (attr_now(c, ino, &a) != KV_OK)
+        return;
+    if (!was_told(c, ino, TOUCH_DATA)) {
+        k->data = true;
+        k->data_of = data_now(c, ino);
+    }
+    if (!was_told(c, ino, TOUCH_NAMES)) {
+        k->listing = k->name[name] = true;
+        k->listing_of = listing_now(c, ino);
+        k->name_of[name] = name_now(c, ino, name);
+    }
+}
+
 static void fill_one(struct cache *c)
 {
     unsigned ino = 1 + roll(c, 40), name = roll(c, NAMES);
@@ -160,14 +197,14 @@ static void fill_one(struct cache *c)
     c->refilled += c->n_waiting > 0;
 }
 
-static void forget(struct cache *c, const struct touches *t)
+static void forget(struct kept *all, const struct touches *t)
 {
     if (t->all) {
-        memset(c->kept, 0, sizeof c->kept);
+        memset(all, 0, INODES * sizeof *all);
         return;
     }
     for (unsigned i = 0; i < t->n; i++) {
-        struct kept *k = &c->kept[place(t->of[i].ino)];
+        struct kept *k = &all[place(t->of[i].ino)];
 
         if ((t->of[i].what & TOUCH_ATTR) != 0)
             k->attr = false;
@@ -180,10 +217,10 @@ static void forget(struct cache *c, const struct touches *t)
     }
 }
 
-static void check(struct cache *c)
+static void check(struct cache *c, const struct kept *all)
 {
     for (unsigned ino = 1; ino < INODES; ino++) {
-        const struct kept *k = &c->kept[ino];
+        const struct kept *k = &all[ino];
         struct attr a;
         int code = attr_now(c, ino, &a);
 
@@ -212,13 +249,13 @@ static void on_logged(void *arg, const void *bytes, size_t len)
 {
     struct cache *c = arg;
     struct waiting *w = &c->waiting[c->n_waiting++];
-    struct touches t;
 
     *w = (struct waiting){.index = c->next++, .bytes = malloc(len), .len = len};
     assert_non_null(w->bytes);
     memcpy(w->bytes, bytes, len);
-    assert_int_equal(touch_add(c->list, c->w.s, w->index, w->bytes, w->len, &t), 0);
-    forget(c, &t);
+    assert_int_equal(touch_add(c->list, c->w.s, w->index, w->bytes, w->len, &w->told), 0);
+    forget(c->kept, &w->told);
+    forget(c->mount, &w->told);
 }
 
 static void apply_oldest(struct cache *c)
@@ -231,7 +268,8 @@ static void apply_oldest(struct cache *c)
     world_apply(&c->w, w.bytes, w.len);
     touch_applied(c->list, c->w.s, w.index);
     free(w.bytes);
-    check(c);
+    check(c, c->kept);
+    check(c, c->mount);
 }
 
 static void cut_newest(struct cache *c)
@@ -256,15 +294,43 @@ static const char *random_path(struct cache *c)
     return path;
 }
 
+static void world_txn(struct world *w, uint8_t kind, const char *path, const char *to)
+{
+    struct txn_item item = {.kind = kind, .path = (const uint8_t *)path, .path_len = strlen(path)};
+    struct command_body body = {0};
+    struct buffer b = BUFFER_INIT;
+
+    if (kind == TXN_MOVE) {
+        item.to = (const uint8_t *)to;
+        item.to_len = strlen(to);
+    } else if (kind == TXN_SET) {
+        item.value = (const uint8_t *)to;
+        item.value_len = strlen(to);
+    }
+    txn_encode(&b, &item);
+    body.items = b.data;
+    body.items_len = b.len;
+    world_command(w, COMMAND_TXN, &body);
+    buffer_deinit(&b);
+}
+
+static void world_prune(struct world *w, const char *path)
+{
+    const struct command_body body = {.path = (const uint8_t *)path, .path_len = strlen(path)};
+
+    world_command(w, COMMAND_PRUNE, &body);
+}
+
 static void log_one(struct cache *c)
 {
     struct world *w = &c->w;
     uint64_t parent = 1 + roll(c, 40), other = 1 + roll(c, 40);
     const char *name = names[roll(c, NAMES)], *new_name = names[roll(c, NAMES)];
+    char from[64];
 
     w->instead = on_logged;
     w->instead_arg = c;
-    switch (roll(c, 22)) {
+    switch (roll(c, 24)) {
     case 0:
         world_create(w, parent, name);
         break;
@@ -321,6 +387,15 @@ static void log_one(struct cache *c)
     case 19:
         world_expire(w);
         break;
+    case 20:
+        snprintf(from, sizeof from, "%s", random_path(c));
+        if (roll(c, 40) == 0)
+            world_prune(w, from);
+        else if (roll(c, 2) == 0)
+            world_txn(w, (uint8_t)(TXN_SET + roll(c, 2)), from, new_name);
+        else
+            world_txn(w, TXN_MOVE, from, random_path(c));
+        break;
     default:
         world_set_bytes(w, random_path(c), name, 1 + roll(c, 1), SET_PARENTS, 0);
         break;
@@ -357,7 +432,7 @@ static void run(unsigned seed)
         else if (what == 6 && c.n_waiting > 0 && roll(&c, 8) == 0)
             cut_newest(&c);
         else
-            fill_one(&c);
+            (what == 9 ? fill_mount : fill_one)(&c);
     }
     while (c.n_waiting > 0)
         apply_oldest(&c);
@@ -456,6 +531,190 @@ static void a_move_is_found_by_what_is_below_it(void **state)
     world_deinit(&c.w);
 }
 
+/* d/n with "old", which both keep, and nothing under way. */
+static uint64_t begin(struct cache *c)
+{
+    uint64_t n;
+
+    memset(c, 0, sizeof *c);
+    world_init(&c->w, false);
+    c->list = touch_list_new();
+    assert_non_null(c->list);
+    assert_int_equal(world_set_ttl(&c->w, "d/n", "old", 10), KV_OK);
+    assert_int_equal(world_set_bytes(&c->w, "e/x", "x", 1, SET_PARENTS, 0), KV_OK);
+    for (int i = 0; i < 6; i++) {
+        char path[16];
+
+        snprintf(path, sizeof path, "d/more%d", i);
+        assert_int_equal(world_set_ttl(&c->w, path, "v", 5), KV_OK);
+    }
+    n = world_ino(&c->w, "d/n");
+    c->next = c->w.index + 1;
+    c->w.instead = on_logged;
+    c->w.instead_arg = c;
+    return n;
+}
+
+/* The last one of what is under way is of d/n. What is before it is applied, and d/n is another file, or
+ * none: whoever looks it up waits for the last, and a mount was told of it. */
+static void last_is_seen(struct cache *c, uint64_t n)
+{
+    uint64_t d = world_ino(&c->w, "d"), last = c->next - 1, now;
+
+    assert_true(c->waiting[c->n_waiting - 1].told.all);
+    while (c->n_waiting > 1)
+        apply_oldest(c);
+    now = world_ino(&c->w, "d/n");
+    assert_int_not_equal(now, n);
+    assert_int_equal(touch_on_entry(c->list, c->w.s, d, "n", 1, UINT64_MAX), last);
+    assert_int_equal(touch_on_path(c->list, c->w.s, "d/n", 3, UINT64_MAX), last);
+    if (now != 0)
+        assert_int_equal(touch_on(c->list, now, TOUCH_DATA, UINT64_MAX), last);
+    apply_oldest(c);
+    assert_string_equal(world_get(&c->w, "d/n"), "new");
+    assert_int_equal(touch_count(c->list), 0);
+    touch_list_free(c->list);
+    world_deinit(&c->w);
+}
+
+static void set_n(struct cache *c)
+{
+    world_set_bytes(&c->w, "d/n", "new", 3, 0, 0);
+}
+
+static void a_path_behind_a_transaction_is_found_again(void **state)
+{
+    static struct cache c;
+    uint64_t n = begin(&c);
+
+    world_txn(&c.w, TXN_DEL, "d/n", NULL);
+    set_n(&c);
+    last_is_seen(&c, n);
+    n = begin(&c);
+    world_txn(&c.w, TXN_MOVE, "e/x", "d/n");
+    set_n(&c);
+    last_is_seen(&c, n);
+}
+
+static void a_path_behind_what_is_pruned_is_found_again(void **state)
+{
+    static struct cache c;
+    uint64_t n = begin(&c);
+
+    world_prune(&c.w, "d");
+    world_mkdir(&c.w, 1, "d"); /* refused if it is there still */
+    set_n(&c);
+    while (c.n_waiting > 1)
+        apply_oldest(&c);
+    last_is_seen(&c, n);
+}
+
+static void a_path_behind_what_expires_is_found_again(void **state)
+{
+    static struct cache c;
+    uint64_t n = begin(&c);
+
+    c.w.elapsed_ms += 1000;
+    world_expire(&c.w); /* seven: not named one by one */
+    set_n(&c);
+    last_is_seen(&c, n);
+    n = begin(&c);
+    world_unlink(&c.w, world_ino(&c.w, "d"), "more0");
+    while (c.n_waiting > 0)
+        apply_oldest(&c);
+    c.w.instead = NULL;
+    for (int i = 1; i < 6; i++) {
+        char path[16];
+
+        snprintf(path, sizeof path, "d/more%d", i);
+        assert_int_equal(world_del(&c.w, path, false), KV_OK);
+    }
+    c.next = c.w.index + 1;
+    c.w.instead = on_logged;
+    c.w.elapsed_ms += 1000;
+    world_expire(&c.w); /* one */
+    assert_false(c.waiting[0].told.all);
+    set_n(&c);
+    last_is_seen(&c, n);
+}
+
+/* Mounts are told once, when it comes. */
+static void a_path_behind_what_takes_or_gives_its_name_may_change_everything(void **state)
+{
+    static struct cache c;
+    uint64_t n = begin(&c), d = world_ino(&c.w, "d");
+
+    world_unlink(&c.w, d, "n");
+    assert_false(c.waiting[0].told.all);
+    set_n(&c);
+    last_is_seen(&c, n);
+    n = begin(&c);
+    world_del(&c.w, "d/n", false);
+    set_n(&c);
+    last_is_seen(&c, n);
+    /* What comes, as well: the second writes to it, and what follows below it. */
+    n = begin(&c);
+    world_set_bytes(&c.w, "p/q", "1", 1, SET_PARENTS, 0);
+    world_set_bytes(&c.w, "p/q", "2", 1, SET_PARENTS, 0);
+    world_set_bytes(&c.w, "p/r", "3", 1, SET_PARENTS, 0);
+    assert_false(c.waiting[0].told.all);
+    assert_true(c.waiting[1].told.all && c.waiting[2].told.all);
+    while (c.n_waiting > 0)
+        apply_oldest(&c);
+    touch_list_free(c.list);
+    world_deinit(&c.w);
+}
+
+/* It changes everything as long as one of those that it meets is not applied. */
+static void a_path_behind_two_is_looked_at_after_each(void **state)
+{
+    static struct cache c;
+    uint64_t n = begin(&c);
+
+    world_txn(&c.w, TXN_SET, "e/y", "v");
+    world_txn(&c.w, TXN_SET, "e/z", "v");
+    set_n(&c);
+    apply_oldest(&c);
+    assert_int_equal(touch_on(c.list, world_ino(&c.w, "e"), TOUCH_ANY, c.next - 1), c.next - 1);
+    apply_oldest(&c);
+    assert_int_equal(touch_on(c.list, world_ino(&c.w, "e"), TOUCH_ANY, c.next - 1), 0);
+    assert_int_equal(touch_on(c.list, n, TOUCH_DATA, c.next - 1), c.next - 1);
+    apply_oldest(&c);
+    touch_list_free(c.list);
+    world_deinit(&c.w);
+}
+
+/* New names side by side, and the same key again and again, say what they change, behind a transaction that
+ * was applied, too. */
+static void paths_side_by_side_stay_apart(void **state)
+{
+    static struct cache c;
+    uint64_t d;
+
+    begin(&c);
+    d = world_ino(&c.w, "d");
+    world_txn(&c.w, TXN_SET, "e/y", "v");
+    set_n(&c);
+    assert_true(c.waiting[0].told.all && c.waiting[1].told.all);
+    apply_oldest(&c);
+    c.w.instead = on_logged;
+    assert_int_equal(touch_on(c.list, d, TOUCH_ANY, UINT64_MAX), 0);
+    set_n(&c);
+    world_set_bytes(&c.w, "d/one", "v", 1, 0, 0);
+    world_set_bytes(&c.w, "d/two", "v", 1, 0, 0);
+    world_create(&c.w, d, "three");
+    world_del(&c.w, "d/more1", false);
+    world_set_bytes(&c.w, "d/more2", "v", 1, 0, 0);
+    for (unsigned i = 1; i < c.n_waiting; i++)
+        assert_false(c.waiting[i].told.all);
+    world_set_bytes(&c.w, "d/two", "w", 1, 0, 0);
+    assert_true(c.waiting[c.n_waiting - 1].told.all);
+    while (c.n_waiting > 0)
+        apply_oldest(&c);
+    touch_list_free(c.list);
+    world_deinit(&c.w);
+}
+
 static void whoever_keeps_answers_by_it_never_has_a_wrong_one(void **state)
 {
     const char *seeds = getenv("KVFS_TOUCH_SEEDS");
@@ -473,6 +732,12 @@ int main(void)
         cmocka_unit_test(a_path_below_what_is_not_there_yet_may_change_everything),
         cmocka_unit_test(a_path_to_what_is_being_linked_may_change_everything),
         cmocka_unit_test(a_move_is_found_by_what_is_below_it),
+        cmocka_unit_test(a_path_behind_a_transaction_is_found_again),
+        cmocka_unit_test(a_path_behind_what_is_pruned_is_found_again),
+        cmocka_unit_test(a_path_behind_what_expires_is_found_again),
+        cmocka_unit_test(a_path_behind_what_takes_or_gives_its_name_may_change_everything),
+        cmocka_unit_test(a_path_behind_two_is_looked_at_after_each),
+        cmocka_unit_test(paths_side_by_side_stay_apart),
         cmocka_unit_test(whoever_keeps_answers_by_it_never_has_a_wrong_one),
     };
 
