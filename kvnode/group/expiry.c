@@ -53,7 +53,8 @@ void expiry_beat(struct group *g)
     if (g->expiring == 0) /* what was under way has gone, or has to be named again */
         g->expiry_round = g->expiry_round % 0xffffff + 1;
     n = store_expired(g->store, now, BATCH, g->expiry_round, &body, &next);
-    g->expiry_again_ms = n == BATCH ? clock_boot_ms() + BATCH_MS : 0;
+    /* A batch ends at a number of names, or at one of chunks: the next look tells whether it was the last. */
+    g->expiry_again_ms = n > 0 ? clock_boot_ms() + BATCH_MS : 0;
     if (!body.failed && (n > 0 || (g->expiring == 0 && clock_is_behind(g, now, next)))) {
         cmd.body = body.data;
         cmd.body_len = body.len;

@@ -185,7 +185,7 @@ void store_locks(const struct store *s, uint64_t from_ino, void *arg,
 /* What is to be expired at elapsed time now_ms (COMMAND_EXPIRE): appends (u64 ino, u64 revision) of such
  * files to list, until they have max names or more. Each once a round, which is a number from 1 on of 24
  * bits: what is under way is not named again. next_ms_out: when the next one is due; UINT64_MAX: no file has
- * a time to live. Returns how many, at most COMMAND_EXPIRE_MAX. */
+ * a time to live. Returns how many, at most COMMAND_EXPIRE_MAX, and not many more chunks than 4096. */
 size_t store_expired(struct store *s, uint64_t now_ms, size_t max, uint32_t round, struct buffer *list,
                      uint64_t *next_ms_out);
 

@@ -5,6 +5,8 @@
 
 /* What there are bits for: more than KV_TTL_MAX_MS. */
 #define TTL_MASK ((UINT64_C(1) << 40) - 1)
+/* Of the content of what one command removes: so many are freed in one turn. */
+#define EXPIRED_CHUNKS_MAX 4096
 
 const struct ttl *ttl_of(const struct ttls *t, const struct inode *in)
 {
@@ -93,13 +95,13 @@ size_t store_expired(struct store *s, uint64_t now_ms, size_t max, uint32_t roun
 {
     const struct ttls *t = &s->ttls;
     uint32_t path[64], depth = 0;
-    size_t n = 0, names = 0;
+    size_t n = 0, names = 0, chunks = 0;
 
     *next_ms_out = t->files > 0 ? t->heap[0].expires_ms : UINT64_MAX;
     if (t->files == 0)
         return 0;
     path[depth++] = 0;
-    while (depth > 0 && n < COMMAND_EXPIRE_MAX && names < max) {
+    while (depth > 0 && n < COMMAND_EXPIRE_MAX && names < max && chunks < EXPIRED_CHUNKS_MAX) {
         uint32_t i = path[--depth];
 
         if (i >= t->n || t->heap[i].expires_ms > now_ms)
@@ -109,6 +111,7 @@ size_t store_expired(struct store *s, uint64_t now_ms, size_t max, uint32_t roun
             buffer_put_u64(list, t->heap[i].in->ino);
             buffer_put_u64(list, t->heap[i].in->revision);
             names += t->heap[i].in->n_names;
+            chunks += value_chunks(t->heap[i].in->size);
             n++;
         }
         path[depth++] = 2 * i + 2;

@@ -256,6 +256,24 @@ static void what_changed_since_it_was_proposed_stays(void **state)
     buffer_deinit(&list);
 }
 
+/* What one command removes is freed in one turn. */
+static void few_large_files_go_at_once(void **state)
+{
+    struct world *w = &((struct place *)*state)->w;
+    const uint64_t size = (uint64_t)1000 * KV_CHUNK_SIZE;
+    char name[8];
+
+    for (int i = 0; i < 7; i++) {
+        snprintf(name, sizeof name, "k%d", i);
+        assert_int_equal(world_set(w, name, ""), KV_OK);
+        assert_int_equal(world_truncate(w, world_ino(w, name), size), KV_OK);
+        assert_int_equal(give(w, name, "1m"), KV_OK);
+    }
+    assert_int_equal(pass(w, MINUTE + 100), 5);
+    assert_int_equal(world_expire(w), 2);
+    assert_string_equal(world_list(w, ""), "");
+}
+
 static void all_names_of_a_file_go(void **state)
 {
     struct place *p = *state;
@@ -370,6 +388,7 @@ int main(void)
         TEST(touching_renews_and_setting_a_date_does_not),
         TEST(a_wall_clock_takes_nothing),
         TEST(what_changed_since_it_was_proposed_stays),
+        TEST(few_large_files_go_at_once),
         TEST(all_names_of_a_file_go),
         TEST(thousands_go_in_short_commands),
         TEST(it_is_there_after_a_restart),
