@@ -170,8 +170,8 @@ int apply_txn(struct apply *ap)
 
     for (; txn_next(&c, &item) == 1 && txn_is_comparison(item.kind); n++) {
         rv = compare(ap, &item);
-        if (rv != KV_OK && result->removed == 0)
-            result->removed = n;
+        if (rv != KV_OK && (result->removed == 0 || rv != KV_E_VERSION))
+            result->removed = n; /* the first that does not hold, or the one that cannot be asked */
         if (rv != KV_OK && rv != KV_E_VERSION)
             return rv;
         at = c;

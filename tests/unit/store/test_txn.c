@@ -160,6 +160,10 @@ static void permissions_are_those_of_each_line(void **state)
     assert_int_equal(TXN(w, SET("mine", "m"), DEL("roots")), KV_E_PERM);
     assert_int_equal(TXN(w, SET("mine", "m"), MOVE("roots", "x")), KV_E_PERM);
     assert_int_equal(TXN(w, IF_VALUE("secret", "s"), SET("mine", "m")), KV_E_ACCES);
+    assert_int_equal(w->result.removed, 1);
+    /* The place is of the line that is refused, not of one that does not hold. */
+    assert_int_equal(TXN(w, IF_MISSING("roots"), IF_EXISTS("roots"), IF_VALUE("secret", "s")), KV_E_ACCES);
+    assert_int_equal(w->result.removed, 3);
     assert_int_equal(TXN(w, IF_VALUE("roots", "r"), SET("mine", "m"), SET("dir/own", "x")), KV_OK);
     assert_int_equal(TXN(w, MOVE("mine", "dir/mine"), DEL("dir/own")), KV_OK);
     assert_string_equal(world_list(w, "dir"), "mine");
