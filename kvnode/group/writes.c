@@ -260,6 +260,24 @@ static void forwarded_out(struct writes *w, const struct fair_item *item)
     pending->bytes -= item->entry->len;
 }
 
+/* A part that comes before the one in front of it is refused (KV_E_PART): if that was turned away, both go at
+ * the next beat. */
+static bool is_behind_a_waiting_part(struct writes *w, const struct write *x, const struct command *cmd)
+{
+    struct write_key before = x->key;
+    const struct write *part;
+    struct cursor piece;
+    uint64_t ino;
+    uint32_t n_parts;
+
+    if (x->key.part > 0)
+        before.part--;
+    else if ((cmd->flags & COMMAND_PARTS) != 0 && command_last_piece(cmd, &n_parts, &ino, &piece))
+        before.part = n_parts;
+    part = before.part > 0 ? find(w, &before) : NULL;
+    return part != NULL && part->state == WRITE_WAITING;
+}
+
 /* Ours into the queue. What was sent before may be in the log, in use: it stays as it is. */
 static void enqueue(struct writes *w, struct write *x)
 {
@@ -268,7 +286,8 @@ static void enqueue(struct writes *w, struct write *x)
     struct command cmd;
 
     if (command_decode(x->entry->data, x->entry->len, &cmd) != KV_OK ||
-        (consensus_is_leader(c) ? level_awaited(w->group, &cmd) : consensus_disk_full(c)))
+        (consensus_is_leader(c) ? level_awaited(w->group, &cmd) : consensus_disk_full(c)) ||
+        is_behind_a_waiting_part(w, x, &cmd))
         return; /* tried again at the next beat; on a full disk its result would not be seen here */
     e = x->batch > 0 ? entry_new(ENTRY_COMMAND, x->entry->data, x->entry->len) : entry_ref(x->entry);
     if (e != NULL && command_decode(e->data, e->len, &cmd) == KV_OK)
