@@ -83,6 +83,8 @@ struct writes {
      * when the term began. */
     struct stamps stamps;
     uint64_t stamps_from;
+
+    uint64_t found; /* the log's end when this node began; UINT64_MAX: it is not open yet */
 };
 
 static own_session_start start_own;
@@ -95,6 +97,7 @@ struct writes *writes_new(struct group *group)
     if (w == NULL)
         return NULL;
     w->group = group;
+    w->found = UINT64_MAX;
     TAILQ_INIT(&w->all);
     fair_queue_init(&w->queue);
     large_room_init(&w->room);
@@ -571,6 +574,16 @@ static int start_own(void *owner, struct command *cmd, uint64_t deadline_ms, wri
 
 /* ---- the client's side ---- */
 
+/* What raises the level may be on its way: in the log that this node came with, too, of which it does not
+ * know yet how much is committed. */
+static bool level_may_rise(const struct writes *w)
+{
+    const struct consensus *c = w->group->consensus;
+    uint64_t applied = applied_here(w->group), last = consensus_last(c);
+
+    return applied < consensus_commit(c) || applied < (last < w->found ? last : w->found);
+}
+
 int writes_start(struct writes *w, const struct command *cmd, writes_done *done, void *arg)
 {
     struct command copy = *cmd;
@@ -582,10 +595,8 @@ int writes_start(struct writes *w, const struct command *cmd, writes_done *done,
         return KV_E_ROFS;
     if (group_disk_full(w->group))
         return KV_E_NOSPC;
-    /* What raises the level may be on its way. */
     if (!level_has(w->group->store, cmd))
-        return applied_here(w->group) < consensus_commit(w->group->consensus) ? KV_E_UNAVAILABLE
-                                                                              : KV_E_NOTSUP;
+        return level_may_rise(w) ? KV_E_UNAVAILABLE : KV_E_NOTSUP;
     if (w->n + w->own.n >= PENDING_MAX || w->bytes + w->own.bytes >= PENDING_BYTES_MAX)
         return KV_E_BUSY;
     if (cmd->op == COMMAND_REGISTER) {
@@ -740,6 +751,8 @@ void writes_beat(struct writes *w, uint64_t now_ms)
     bool minority = group_in_minority(g);
     struct write *x;
 
+    if (w->found == UINT64_MAX && consensus_started(g->consensus))
+        w->found = consensus_last(g->consensus);
     /* Time counts only while a majority confirms this leader. */
     if (!consensus_is_leader(g->consensus)) {
         w->term = 0;
