@@ -135,6 +135,7 @@ static const char *const upgrades[STATE_DB_USER_VERSION] = {
     "ALTER TABLE inode ADD COLUMN ttl INTEGER; ALTER TABLE inode ADD COLUMN expires INTEGER;"
     "ALTER TABLE version ADD COLUMN xattr_size INTEGER;"
     "ALTER TABLE version ADD COLUMN xattr_digest INTEGER;",
+    [8] = "",
 };
 
 static int upgrade(sqlite3 *db, int64_t from)

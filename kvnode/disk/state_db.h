@@ -39,7 +39,7 @@ struct store;
  * history was dropped. An older one is brought up to this when it is opened for writing, as a node
  * does first (state_db.c: upgrades); a newer one, and one before OLDEST, is refused with -EPROTO. A state
  * file goes to other nodes, too: one of an older build refuses it, and waits until it is upgraded. */
-#define STATE_DB_USER_VERSION 8
+#define STATE_DB_USER_VERSION 9
 #define STATE_DB_OLDEST_VERSION 5
 
 /* Completes or discards a half-done install in dir, and copies a file that is

@@ -14,7 +14,7 @@ unsigned feature_level_of(const struct command *cmd)
         return 2;
 #ifdef KVFS_NEXT_LEVEL
     case COMMAND_NEXT:
-        return 3;
+        return 4;
 #endif
     case COMMAND_LOCK:
     case COMMAND_UNLOCK:

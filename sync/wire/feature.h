@@ -23,6 +23,7 @@
  *      (COMMAND_LINK, INODE_NAMES_MAX), FIFOs and sockets, attributes of the user's (with the limits of
  *      xattr.h), times to live (ttl.h; COMMAND_EXPIRE, COMMAND_TTL, EXPIRE_NAMES_MAX),
  *      transactions (txn.h; COMMAND_TXN, TXN_NAMES_MAX, TXN_CHUNKS_MAX).
+ *   3
  *
  * Built with -DKVFS_NEXT_LEVEL (tests only) a program knows one level more, with an operation. */
 #ifndef KVFS_SYNC_WIRE_FEATURE_H
@@ -31,9 +32,9 @@
 #include "sync/wire/command.h"
 
 #ifdef KVFS_NEXT_LEVEL
-#define FEATURE_LEVEL 3
+#define FEATURE_LEVEL 4
 #else
-#define FEATURE_LEVEL 2
+#define FEATURE_LEVEL 3
 #endif
 
 /* The level that a cluster must be at for this command. */

@@ -15,7 +15,7 @@ knows() { # NODE LEVEL: what the cluster has heard of it
 upgrade() { # NODE
     kvnode dev kill "$1" >/dev/null || die "kill $1"
     "${KVNODE_NEXT_BIN:?}" dev start "$1" >"$work/start" 2>&1 || die "start $1: $(cat "$work/start")"
-    until_true 20 knows "$1" 3 || die "nobody heard that $1 knows level 3"
+    until_true 20 knows "$1" 4 || die "nobody heard that $1 knows level 4"
 }
 write_on() {
     local i=0
@@ -26,13 +26,13 @@ write_on() {
 }
 acked() { [ "$(wc -l <"$work/acked")" -gt "$1" ]; }
 
-at_two() { kvnode config --cluster | grep -q '^feature_level = 2 '; }
+at_three() { kvnode config --cluster | grep -q '^feature_level = 3 '; }
 say "who writes at once to a new cluster does not leave it at level 1"
 kvnode dev up 3 >"$work/up" 2>&1 &
 born=$!
 written() { kvnode set born/first yes >/dev/null 2>&1; }
 until_true 20 written || die "nothing could be written"
-at_two || die "$(kvnode config --cluster)"
+at_three || die "$(kvnode config --cluster)"
 wait $born || die "$(cat "$work/up")"
 touch "$work/acked"
 write_on &
@@ -41,12 +41,12 @@ children+=("$writer")
 until_true 20 acked 20 || die "nothing is written"
 
 say "all of one build"
-expect 6 kvnode config --cluster feature_level=3
+expect 6 kvnode config --cluster feature_level=4
 has "$err" "n1 (version"
-has "$err" "knows 2"
+has "$err" "knows 3"
 expect 6 kvnode config --cluster feature_level=default
 [ "$(next_write n1 max_keys 500)" = 23 ] || die "an operation that nobody knows was not refused"
-kvnode config --cluster | grep -q '^feature_level = 2 ' || die "$(kvnode config --cluster)"
+kvnode config --cluster | grep -q '^feature_level = 3 ' || die "$(kvnode config --cluster)"
 
 say "one has been upgraded, then two: the new operation is refused by each, also by those who know it"
 for node in n3 n2; do
@@ -54,7 +54,7 @@ for node in n3 n2; do
     for at in n1 n2 n3; do
         [ "$(next_write $at max_keys 500)" = 23 ] || die "not refused at $at"
     done
-    expect 6 kvnode config --cluster feature_level=3
+    expect 6 kvnode config --cluster feature_level=4
     has "$err" "n1 (version"
 done
 case $err in *"n2 (version"*) die "n2 is named: $err" ;; esac
@@ -63,14 +63,14 @@ say "all have been: it is offered, and comes into force when somebody says so"
 upgrade n1
 [ "$(next_write n1 max_keys 500)" = 23 ] || die "in force before anybody said so"
 expect 0 kvnode status
-has "$out$err" "kvnode config --cluster feature_level=3"
+has "$out$err" "kvnode config --cluster feature_level=4"
 "$KVNODE_NEXT_BIN" dev kill n2 >/dev/null || die "kill n2"
-expect 6 kvnode config --cluster feature_level=3
+expect 6 kvnode config --cluster feature_level=4
 has "$err" "n2 is not heard"
 "$KVNODE_NEXT_BIN" dev start n2 >/dev/null 2>&1 || die "start n2"
-until_true 20 knows n2 3 || die "n2 is not heard"
-expect 0 kvnode config --cluster feature_level=3
-expect 6 kvnode config --cluster feature_level=2
+until_true 20 knows n2 4 || die "n2 is not heard"
+expect 0 kvnode config --cluster feature_level=4
+expect 6 kvnode config --cluster feature_level=3
 has "$err" "can only rise"
 for at in n1 n2 n3; do
     [ "$(next_write $at max_keys 50$at)" = 8 ] || die "nonsense through the new operation at $at"
@@ -103,5 +103,5 @@ say "a new cluster of the new build begins at its level"
 mkdir "$work/fresh"
 export KVNODE_DEV_DIR=$work/fresh/run KVNODE_SOCKET_DIR=$work/fresh/run/sock
 "$KVNODE_NEXT_BIN" dev up 3 >"$work/start" 2>&1 || die "$(cat "$work/start")"
-at_three() { kvnode config --cluster | grep -q '^feature_level = 3 '; }
-at_three || die "not when it is up: $(kvnode config --cluster)"
+at_four() { kvnode config --cluster | grep -q '^feature_level = 4 '; }
+at_four || die "not when it is up: $(kvnode config --cluster)"

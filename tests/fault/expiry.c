@@ -17,6 +17,7 @@
 
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
+#include "sync/wire/feature.h"
 #include "tests/fault/lib/caller.h"
 #include "tests/fault/lib/clocks.h"
 
@@ -38,12 +39,13 @@ static struct caller writer;
 /* A new cluster rises by itself, if nothing was written before. */
 static bool is_at_its_level(void *arg)
 {
-    char out[8192];
+    char out[8192], level[32];
 
     (void)arg;
+    snprintf(level, sizeof level, "feature_level = %d", FEATURE_LEVEL);
     return run_kvnode(cluster, 0, 2000, out, sizeof out,
                       (const char *const[]){"config", "--cluster", NULL}) == 0 &&
-           strstr(out, "feature_level = 2") != NULL;
+           strstr(out, level) != NULL;
 }
 
 static int setup(void **state)

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "sync/base/error.h"
+#include "sync/wire/feature.h"
 #include "tests/fault/lib/caller.h"
 #include "tests/fault/lib/needed.h"
 
@@ -191,12 +192,13 @@ static uint64_t ino_of(const char *path)
 /* A new cluster rises by itself, if nothing was written before. */
 static bool is_at_its_level(void *arg)
 {
-    char out[8192];
+    char out[8192], level[32];
 
     (void)arg;
+    snprintf(level, sizeof level, "feature_level = %d", FEATURE_LEVEL);
     return run_kvnode(cluster, 0, 2000, out, sizeof out,
                       (const char *const[]){"config", "--cluster", NULL}) == 0 &&
-           strstr(out, "feature_level = 2") != NULL;
+           strstr(out, level) != NULL;
 }
 
 static int setup(void **state)

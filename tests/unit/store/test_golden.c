@@ -158,7 +158,7 @@ static void the_same_commands_give_the_same_state(void **state)
     for (int i = 0; i < 20000; i++)
         note(&r, step(&r));
     print_message("# state %" PRIx64 ", answers %" PRIx64 "\n", store_digest(r.w.s), r.answers);
-    assert_int_equal(FEATURE_LEVEL, 2);
+    assert_int_equal(FEATURE_LEVEL, 3);
     assert_true(world_digest_is_right(&r.w));
     assert_true(store_digest(r.w.s) == GOLDEN_STATE);
     assert_true(r.answers == GOLDEN_ANSWERS);
@@ -421,7 +421,7 @@ static void a_level_that_is_not_known_ends_it(void **state)
 {
     struct command_body body = {.name = (const uint8_t *)"feature_level",
                                 .name_len = 13,
-                                .value = (const uint8_t *)"3",
+                                .value = (const uint8_t *)"4",
                                 .value_len = 1};
     struct command_result result;
     struct buffer b = BUFFER_INIT;

@@ -424,12 +424,13 @@ static int load_with(const char *path, const char *sql, uint64_t *digest_out, ch
     return rv;
 }
 
-/* What format 8 has added. */
+/* What format 9 has added; and format 8. */
+#define BEFORE_9 ""
 #define BEFORE_8                                                                                             \
-    "ALTER TABLE inode DROP COLUMN ttl; ALTER TABLE inode DROP COLUMN expires;"                              \
-    "ALTER TABLE inode DROP COLUMN xattr_size; ALTER TABLE inode DROP COLUMN xattr_digest;"                  \
-    "ALTER TABLE version DROP COLUMN xattr_size; ALTER TABLE version DROP COLUMN xattr_digest;"              \
-    "DROP TABLE lock;"
+    BEFORE_9 "ALTER TABLE inode DROP COLUMN ttl; ALTER TABLE inode DROP COLUMN expires;"                     \
+             "ALTER TABLE inode DROP COLUMN xattr_size; ALTER TABLE inode DROP COLUMN xattr_digest;"         \
+             "ALTER TABLE version DROP COLUMN xattr_size; ALTER TABLE version DROP COLUMN xattr_digest;"     \
+             "DROP TABLE lock;"
 
 static void older_formats_are_brought_up_and_newer_ones_refused(void **state)
 {
@@ -447,6 +448,8 @@ static void older_formats_are_brought_up_and_newer_ones_refused(void **state)
                                &digest, error),
                      0);
     assert_int_equal(digest, store_digest(p->w.s));
+    assert_int_equal(load_with(path, BEFORE_9 "PRAGMA user_version=8", &digest, error), 0);
+    assert_int_equal(digest, store_digest(p->w.s));
     assert_int_equal(load_with(path, BEFORE_8 "PRAGMA user_version=7", &digest, error), 0);
     assert_int_equal(digest, store_digest(p->w.s));
     assert_int_equal(load_with(path, BEFORE_8 "DROP TABLE owner; PRAGMA user_version=5", &digest, error), 0);
@@ -456,12 +459,12 @@ static void older_formats_are_brought_up_and_newer_ones_refused(void **state)
     assert_int_equal(load_with(path, "PRAGMA user_version=4", &digest, error), -EPROTO);
     assert_non_null(strstr(error, "format 4"));
     assert_int_equal(
-        load_with(path, "PRAGMA user_version=9; UPDATE owner SET program='9.8.7'", &digest, error), -EPROTO);
-    assert_non_null(strstr(error, "format 9, written by kvnode 9.8.7"));
-    assert_int_equal(load_with(path, "PRAGMA user_version=8", &digest, error), 0);
-    assert_int_equal(load_with(path, "INSERT INTO setting VALUES('feature_level', '3')", &digest, error),
+        load_with(path, "PRAGMA user_version=10; UPDATE owner SET program='9.8.7'", &digest, error), -EPROTO);
+    assert_non_null(strstr(error, "format 10, written by kvnode 9.8.7"));
+    assert_int_equal(load_with(path, "PRAGMA user_version=9", &digest, error), 0);
+    assert_int_equal(load_with(path, "INSERT INTO setting VALUES('feature_level', '4')", &digest, error),
                      -EPROTO);
-    assert_non_null(strstr(error, "feature level 3"));
+    assert_non_null(strstr(error, "feature level 4"));
 }
 
 static void a_snapshot_is_the_state_of_its_index(void **state)
