@@ -102,6 +102,31 @@ struct session_locks *session_locks_get(struct store *s, struct session *ss);
 struct lock_holder *lock_holder_get(struct locked_file *f, uint8_t kind, const struct lock_who *who);
 struct lock_wait *lock_wait_new(struct store *s, struct locked_file *f, uint8_t kind,
                                 const struct lock_who *who, uint64_t id);
+/* Frees them if there is nothing in them any more. */
+void locked_file_put(struct lock_table *t, struct locked_file *f);
+void session_locks_put(struct store *s, struct session *ss);
+bool lock_same_owner(const struct lock_who *a, const struct lock_who *b);
+/* NULL: he has none there. */
+struct lock_holder *lock_holder_find(const struct lock_side *side, const struct lock_who *who);
+void lock_holder_put(struct lock_holder *h);
+/* Memory only. */
+void lock_wait_free(struct store *s, struct lock_wait *w);
+/* lock_wait_free(), and its row. */
+void lock_wait_end(struct store *s, struct lock_wait *w);
+void lock_row_comes(struct store *s, const struct lock_row *row);
+/* 0 or -ENOMEM. h may have no range afterwards: lock_holder_put(). */
+int lock_holder_set(struct store *s, struct lock_holder *h, uint64_t start, uint64_t end,
+                    enum lock_mode mode);
+
+/* lock_wait.c. Whether one of those for whom it would wait waits, by others or not, for who himself. */
+bool lock_is_deadlock(struct lock_table *t, const struct lock_side *side, const struct lock_who *who,
+                      uint64_t start, uint64_t end, enum lock_mode mode);
+bool lock_waits_elsewhere(struct lock_table *t, const struct lock_who *who);
+/* An owner with several threads has got something here, and waits elsewhere. 0 or -ENOMEM. */
+int lock_end_deadlocks(struct store *s, struct lock_side *side);
+/* Something became free there. 0 or -ENOMEM. */
+int lock_wake(struct store *s, struct locked_file *f, uint8_t kind);
+
 /* Counts a range more, or fewer. */
 void lock_count(struct store *s, struct session_locks *of, struct locked_file *f, int ranges, int waits);
 
