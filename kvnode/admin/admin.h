@@ -41,6 +41,7 @@ enum opt {
     OPT_LOCAL,
     OPT_IF_VERSION,
     OPT_TTL,
+    OPT_FENCE,
     OPT_RECURSIVE,
     OPT_LONG,
     OPT_RAW,

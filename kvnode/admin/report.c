@@ -108,6 +108,7 @@ int admin_exit_of(int code, bool written)
     case KV_E_ROFS:
         return EXIT_UNAVAILABLE;
     case KV_E_VERSION:
+    case KV_E_FENCE:
         return EXIT_VERSION;
     case KV_E_UNKNOWN:
     case KV_E_SESSION:

@@ -33,16 +33,15 @@ static int read_input(struct buffer *b, uint64_t limit)
 }
 
 static int send_value(struct request_link *l, const char *key, const struct buffer *value, uint8_t flags,
-                      uint64_t if_version, uint64_t ttl_ms, struct command_result *result_out)
+                      const struct command_body *how, struct command_result *result_out)
 {
-    const struct command_body body = {.path = (const uint8_t *)key,
-                                      .path_len = strlen(key),
-                                      .flags = flags,
-                                      .version = if_version,
-                                      .ttl_ms = ttl_ms,
-                                      .mode = 0644,
-                                      .value = value->data,
-                                      .value_len = value->len};
+    struct command_body body = *how;
+    body.path = (const uint8_t *)key;
+    body.path_len = strlen(key);
+    body.flags = flags;
+    body.mode = 0644;
+    body.value = value->data;
+    body.value_len = value->len;
     bool big = value->len + body.path_len + 64 > l->node.part_size;
     int rc = big ? request_register(l, "kvnode set") : 0;
     if (rc == 0)
@@ -71,21 +70,26 @@ int verb_set(struct admin *a)
     const char *key = a->args[0];
     const char *given = a->n_args > 1 ? a->args[1] : NULL;
     uint8_t flags = strcmp(a->verb->name, "upd") == 0 ? SET_MUST_EXIST : SET_PARENTS;
-    uint64_t if_version = 0;
-    uint64_t ttl_ms = 0;
+    struct command_body how = {0};
     if (a->opt[OPT_TTL] != NULL) {
-        if (!ttl_parse(a->opt[OPT_TTL], strlen(a->opt[OPT_TTL]), &ttl_ms))
+        if (!ttl_parse(a->opt[OPT_TTL], strlen(a->opt[OPT_TTL]), &how.ttl_ms))
             return admin_usage(
                 a, "--ttl %s: use a time such as 500ms, 90s, 10m, 36h or 7d, of ten years at most",
                 a->opt[OPT_TTL]);
         flags |= SET_TTL;
     }
     if (a->opt[OPT_IF_VERSION] != NULL) {
-        if (!admin_parse_number(a->opt[OPT_IF_VERSION], 0, UINT64_MAX, &if_version))
+        if (!admin_parse_number(a->opt[OPT_IF_VERSION], 0, UINT64_MAX, &how.version))
             return admin_usage(a,
                                "--if-version %s: use a version's number, or 0 for a key that must not exist",
                                a->opt[OPT_IF_VERSION]);
         flags |= SET_IF_VERSION;
+    }
+    if (a->opt[OPT_FENCE] != NULL) {
+        if (!admin_parse_number(a->opt[OPT_FENCE], 1, UINT64_MAX, &how.fence))
+            return admin_usage(a, "--fence %s: use the number that kvnode hold gives as KVNODE_FENCE",
+                               a->opt[OPT_FENCE]);
+        flags |= SET_FENCE;
     }
     int exit = admin_key(a, key, false, true);
     if (exit != EXIT_OK)
@@ -110,10 +114,15 @@ int verb_set(struct admin *a)
     } else {
         struct command_result result;
         request_restart_clock(&l); /* typing takes its time */
-        rc = send_value(&l, key, &value, flags, if_version, ttl_ms, &result);
+        rc = send_value(&l, key, &value, flags, &how, &result);
         if (rc == KV_E_VERSION && l.detail[0] == '\0')
             snprintf(l.detail, sizeof l.detail, "it is %llu, not %llu",
-                     (unsigned long long)result.base_version, (unsigned long long)if_version);
+                     (unsigned long long)result.base_version, (unsigned long long)how.version);
+        if (rc == KV_E_FENCE && result.base_revision != 0)
+            snprintf(l.detail, sizeof l.detail, "it is at %llu", (unsigned long long)result.base_revision);
+        else if (rc == KV_E_FENCE)
+            snprintf(l.detail, sizeof l.detail,
+                     "this key's lock has none: it was made anew, or nobody held it");
         exit = rc == 0 ? report(a, &result) : cluster_fail(&l, key, rc, true);
     }
     buffer_deinit(&value);

@@ -168,18 +168,18 @@ static bool is_word(const struct bytes *w, const char *text)
     return w->len == strlen(text) && memcmp(w->data, text, w->len) == 0;
 }
 
-static bool take_number(struct parse *p, uint64_t *out)
+static bool take_number(struct parse *p, const char *what, const char *expected, uint64_t *out)
 {
     struct bytes w;
     char text[32];
     skip_blanks(p);
     const char *at = p->at;
-    if (!take_word(p, "a version's number", &w))
+    if (!take_word(p, what, &w))
         return false;
     snprintf(text, sizeof text, "%.*s", (int)(w.len < sizeof text ? w.len : sizeof text - 1),
              (const char *)w.data);
     return (w.len < sizeof text && admin_parse_number(text, 0, UINT64_MAX, out)) ||
-           fail_at(p, at, "a version's number, or 0 for a key that must not exist, is what comes here");
+           fail_at(p, at, "%s is what comes here", expected);
 }
 
 static bool parse_if(struct parse *p, struct txn_item *item, struct bytes *key, struct bytes *value)
@@ -189,11 +189,16 @@ static bool parse_if(struct parse *p, struct txn_item *item, struct bytes *key, 
         return false;
     skip_blanks(p);
     const char *at = p->at;
-    if (!take_word(p, "version N, missing, exists or value V", &how))
+    if (!take_word(p, "version N, fence N, missing, exists or value V", &how))
         return false;
     if (is_word(&how, "version")) {
         item->kind = TXN_IF_VERSION;
-        return take_number(p, &item->version);
+        return take_number(p, "a version's number", "a version's number, or 0 for a key that must not exist,",
+                           &item->version);
+    }
+    if (is_word(&how, "fence")) {
+        item->kind = TXN_IF_FENCE;
+        return take_number(p, "a fence", "the number that kvnode hold gives as KVNODE_FENCE", &item->fence);
     }
     if (is_word(&how, "value")) {
         item->kind = TXN_IF_VALUE;
@@ -201,7 +206,7 @@ static bool parse_if(struct parse *p, struct txn_item *item, struct bytes *key, 
     }
     item->kind = is_word(&how, "missing") ? TXN_IF_MISSING : TXN_IF_EXISTS;
     return item->kind == TXN_IF_MISSING || is_word(&how, "exists") ||
-           fail_at(p, at, "version N, missing, exists or value V is what comes here");
+           fail_at(p, at, "version N, fence N, missing, exists or value V is what comes here");
 }
 
 static bool parse_set(struct parse *p, struct txn_item *item, struct bytes *key, struct bytes *value)

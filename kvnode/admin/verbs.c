@@ -25,6 +25,8 @@ const struct admin_option admin_options[OPT_COUNT] = {
     [OPT_IF_VERSION] = {0, "if-version", "N",
                         "only if the current version is N (0: no such key); else exit 5"},
     [OPT_TTL] = {0, "ttl", "TIME", "the key goes when it was not written for so long (90s, 10m, 7d)"},
+    [OPT_FENCE] = {0, "fence", "N",
+                   "only if nobody got the key's lock since it had this KVNODE_FENCE; else exit 5"},
     [OPT_RECURSIVE] = {'r', "recursive", NULL, "directories with all that is in them"},
     [OPT_LONG] = {'l', "long", NULL, "mode, owner, size, time, version"},
     [OPT_RAW] = {0, "raw", NULL, "names byte for byte, on a terminal too"},
@@ -74,7 +76,7 @@ const struct verb admin_verbs[] = {
      "With --version N an earlier version. --json gives value, or value_base64 when it is not UTF-8, and "
      "ttl and expires of what has a time to live."},
     {"set", "KEY [VALUE|-]", "write a value; missing directories are made", KEYS,
-     CLIENT | BIT(OPT_IF_VERSION) | BIT(OPT_TTL), 1, 2, verb_set,
+     CLIENT | BIT(OPT_IF_VERSION) | BIT(OPT_TTL) | BIT(OPT_FENCE), 1, 2, verb_set,
      "Without VALUE, or with -, the value is read from standard input. The exit status is 0 only when a "
      "majority of the nodes has the value on disk. With --ttl the key is deleted when it was neither written "
      "nor touched for so long; time in which the cluster could not be written to does not count, and no "
@@ -86,7 +88,8 @@ const struct verb admin_verbs[] = {
      1, verb_txn,
      "A line each, from FILE or standard input: first what must hold, \"if KEY version N\" (0: it is "
      "missing), "
-     "\"if KEY missing\", \"if KEY exists\", \"if KEY value V\"; then what is done, \"set KEY V\", \"set KEY "
+     "\"if KEY fence N\" (as set --fence), \"if KEY missing\", \"if KEY exists\", \"if KEY value V\"; then "
+     "what is done, \"set KEY V\", \"set KEY "
      "@FILE\", \"del KEY\", \"move KEY KEY\", \"mkdir KEY\"; and behind a line \"else\" what is done if "
      "something does not hold. V is the rest of the line; it and keys may stand in double quotes, with \\\" "
      "\\\\ \\n \\t in them. A # begins a comment. At most 1,024 lines and 64 MiB of values; no key, and no "

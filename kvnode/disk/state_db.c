@@ -40,10 +40,10 @@ static const char schema[] =
     "CREATE INDEX version_of_inode ON version(ino);"
     "CREATE TABLE chunk(id INTEGER PRIMARY KEY, checksum INTEGER, data BLOB);"
     "CREATE TABLE session(id INTEGER PRIMARY KEY, nonce BLOB, client TEXT, owner INTEGER, seen INTEGER,"
-    " acked_below INTEGER);"
+    " acked_below INTEGER, lease INTEGER);"
     "CREATE TABLE result(session INTEGER, seq INTEGER, result BLOB, PRIMARY KEY(session, seq)) WITHOUT ROWID;"
     "CREATE TABLE part(session INTEGER, seq INTEGER, number INTEGER, data BLOB,"
-    " PRIMARY KEY(session, seq, number));" LOCK_TABLE DROPPED_TABLE;
+    " PRIMARY KEY(session, seq, number));" LOCK_TABLE FENCE_TABLE DROPPED_TABLE;
 
 int state_db_fail(sqlite3 *db, int code, const char *path, const char *what, char error[STATE_DB_ERROR_MAX])
 {
@@ -135,7 +135,7 @@ static const char *const upgrades[STATE_DB_USER_VERSION] = {
     "ALTER TABLE inode ADD COLUMN ttl INTEGER; ALTER TABLE inode ADD COLUMN expires INTEGER;"
     "ALTER TABLE version ADD COLUMN xattr_size INTEGER;"
     "ALTER TABLE version ADD COLUMN xattr_digest INTEGER;",
-    [8] = "",
+    [8] = FENCE_TABLE "ALTER TABLE session ADD COLUMN lease INTEGER;",
 };
 
 static int upgrade(sqlite3 *db, int64_t from)

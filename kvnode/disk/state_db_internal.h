@@ -32,7 +32,10 @@
     "CREATE TABLE lock(ino INTEGER, kind INTEGER, session INTEGER, owner INTEGER, start INTEGER, end "       \
     "INTEGER, exclusive INTEGER, wait INTEGER, ticket INTEGER, pid INTEGER, node TEXT,"                      \
     " PRIMARY KEY(ino, kind, session, owner, start, wait)) WITHOUT ROWID;"
-#define SESSION_COLUMNS "id, nonce, client, owner, seen, acked_below"
+#define FENCE_COLUMNS "ino, revision, wall, exclusive"
+#define FENCE_TABLE                                                                                          \
+    "CREATE TABLE fence(ino INTEGER PRIMARY KEY, revision INTEGER, wall INTEGER, exclusive INTEGER);"
+#define SESSION_COLUMNS "id, nonce, client, owner, seen, acked_below, lease"
 
 /* What is wrong, in `error`; returns the errno for an SQLite code. */
 int state_db_fail(sqlite3 *db, int code, const char *path, const char *what, char error[STATE_DB_ERROR_MAX]);
@@ -97,6 +100,8 @@ bool session_row_read(sqlite3_stmt *st, struct session_row *row_out);
 int session_row_bind(sqlite3_stmt *st, const struct session_row *row);
 bool lock_row_read(sqlite3_stmt *st, struct lock_row *row_out);
 int lock_row_bind(sqlite3_stmt *st, const struct lock_row *row);
+bool fence_row_read(sqlite3_stmt *st, struct fence_row *row_out);
+int fence_row_bind(sqlite3_stmt *st, const struct fence_row *row);
 
 /* The newest revision of which a row of history was dropped with its name, up to where the operation
  * log may have gaps; no row: none was. It is not part of the digest. Of what was dropped before there
@@ -118,6 +123,7 @@ enum state_table {
     STATE_RESULT,
     STATE_PART,
     STATE_LOCK,
+    STATE_FENCE,
     STATE_DROPPED
 };
 #define STATE_TABLES (STATE_DROPPED + 1)
@@ -142,6 +148,7 @@ struct state_row {
             size_t len;
         } part;
         struct lock_row lock;
+        struct fence_row fence;
     } u;
     uint64_t number;    /* what tells it from others, in messages; DROPPED: the revision */
     struct id_list ids; /* INODE: of its value; owned */

@@ -359,6 +359,16 @@ static int load_lock(struct load *l, const struct state_row *row)
     return rv == 0 ? 0 : damaged(l, "a lock of inode", row->u.lock.ino);
 }
 
+/* fence_load() adds it to the digest. */
+static int load_fence(struct load *l, const struct state_row *row)
+{
+    int rv = fence_load(l->s, &row->u.fence);
+
+    if (rv == -ENOMEM)
+        return no_memory(l);
+    return rv == 0 ? 0 : damaged(l, "the fence of inode", row->u.fence.ino);
+}
+
 /* The chunks of one inode: whether a row of history has them. ids: of a row; NULL: none has. */
 static void mark_chunks(struct inode *in, const struct id_list *ids)
 {
@@ -423,7 +433,7 @@ static int load_row(void *arg, enum state_table t, const struct state_row *row)
     static int (*const loads[STATE_TABLES])(struct load * l, const struct state_row *row) = {
         [STATE_SETTING] = load_setting, [STATE_INODE] = load_inode,   [STATE_ENTRY] = load_entry,
         [STATE_SESSION] = load_session, [STATE_RESULT] = load_result, [STATE_PART] = load_part,
-        [STATE_LOCK] = load_lock,
+        [STATE_LOCK] = load_lock,       [STATE_FENCE] = load_fence,
     };
 
     return loads[t](arg, row);

@@ -393,7 +393,8 @@ bool session_row_read(sqlite3_stmt *st, struct session_row *row_out)
     row_out->owner = (uint32_t)get_number(&c);
     row_out->seen_ms = get_number(&c);
     row_out->acked_below = get_number(&c);
-    return good;
+    row_out->lease_ms = (uint32_t)get_number(&c);
+    return good && row_out->lease_ms <= LOCK_LEASE_MAX_MS;
 }
 
 int session_row_bind(sqlite3_stmt *st, const struct session_row *row)
@@ -406,6 +407,31 @@ int session_row_bind(sqlite3_stmt *st, const struct session_row *row)
     put_number(&c, row->owner);
     put_number(&c, row->seen_ms);
     put_number(&c, row->acked_below);
+    put_optional(&c, row->lease_ms);
+    return c.code;
+}
+
+bool fence_row_read(sqlite3_stmt *st, struct fence_row *row_out)
+{
+    struct columns c = {.st = st};
+    uint64_t exclusive;
+
+    row_out->ino = get_number(&c);
+    row_out->revision = get_number(&c);
+    row_out->wall_ns = get_number(&c);
+    exclusive = get_number(&c);
+    row_out->exclusive = exclusive != 0;
+    return exclusive <= 1;
+}
+
+int fence_row_bind(sqlite3_stmt *st, const struct fence_row *row)
+{
+    struct columns c = {.st = st, .at = 1};
+
+    put_number(&c, row->ino);
+    put_number(&c, row->revision);
+    put_number(&c, row->wall_ns);
+    put_number(&c, row->exclusive);
     return c.code;
 }
 

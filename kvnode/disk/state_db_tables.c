@@ -103,6 +103,19 @@ static uint64_t lock_digest(const struct state_row *row)
     return lock_row_digest(&row->u.lock);
 }
 
+static bool fence_read(sqlite3_stmt *st, struct state_row *row)
+{
+    bool good = fence_row_read(st, &row->u.fence);
+
+    row->number = row->u.fence.ino;
+    return good;
+}
+
+static uint64_t fence_digest(const struct state_row *row)
+{
+    return fence_row_digest(&row->u.fence);
+}
+
 static bool dropped_read(sqlite3_stmt *st, struct state_row *row)
 {
     return dropped_row_read(st, &row->number);
@@ -125,6 +138,7 @@ static const struct {
                     part_read, part_digest},
     [STATE_LOCK] = {"lock", "a lock of inode", LOCK_COLUMNS, "ino, kind, session, owner, start, wait",
                     lock_read, lock_digest},
+    [STATE_FENCE] = {"fence", "the fence of inode", FENCE_COLUMNS, "ino", fence_read, fence_digest},
     [STATE_DROPPED] = {"dropped", "history dropped up to revision", DROPPED_COLUMNS, "id", dropped_read,
                        NULL},
 };

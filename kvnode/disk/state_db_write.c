@@ -39,6 +39,8 @@ enum statement {
     ST_SETTING_GONE,
     ST_LOCK,
     ST_LOCK_GONE,
+    ST_FENCE,
+    ST_FENCE_GONE,
     ST_META,
     ST_TOUCH,
     ST_COUNT
@@ -66,7 +68,7 @@ static const char *const texts[ST_COUNT] = {
                        " AND chunks IS NOT NULL",
     [ST_INODE_CHUNKS] =
         "SELECT chunks FROM inode WHERE ino=?1 UNION ALL SELECT chunks FROM version WHERE ino=?1",
-    [ST_SESSION] = "REPLACE INTO session(" SESSION_COLUMNS ") VALUES(?,?,?,?,?,?)",
+    [ST_SESSION] = "REPLACE INTO session(" SESSION_COLUMNS ") VALUES(?,?,?,?,?,?,?)",
     [ST_SESSION_GONE] = "DELETE FROM session WHERE id=?",
     [ST_SESSION_RESULTS_GONE] = "DELETE FROM result WHERE session=?",
     [ST_SESSION_PARTS_GONE] = "DELETE FROM part WHERE session=?",
@@ -79,6 +81,8 @@ static const char *const texts[ST_COUNT] = {
     [ST_LOCK] = "REPLACE INTO lock(" LOCK_COLUMNS ") VALUES(?,?,?,?,?,?,?,?,?,?,?)",
     [ST_LOCK_GONE] =
         "DELETE FROM lock WHERE ino=? AND kind=? AND session=? AND owner=? AND start=? AND wait=?",
+    [ST_FENCE] = "REPLACE INTO fence(" FENCE_COLUMNS ") VALUES(?,?,?,?)",
+    [ST_FENCE_GONE] = "DELETE FROM fence WHERE ino=?",
     [ST_META] = "REPLACE INTO meta(id, shard, applied, digest, wall, elapsed, next_ino, next_number)"
                 " VALUES(1,?,?,?,?,?,?,?)",
     [ST_TOUCH] = "UPDATE meta SET applied=~applied",
@@ -455,6 +459,17 @@ static int write_lock_gone(struct state_writer *w, struct cursor *c)
     return run(st);
 }
 
+static int write_fence(struct state_writer *w, struct cursor *c)
+{
+    struct fence_row row;
+
+    row.ino = cursor_u64(c);
+    row.revision = cursor_u64(c);
+    row.wall_ns = cursor_u64(c);
+    row.exclusive = cursor_u8(c) != 0;
+    return run_bound(w->st[ST_FENCE], fence_row_bind(w->st[ST_FENCE], &row));
+}
+
 static int write_meta(struct state_writer *w, struct cursor *c, const struct batch *b)
 {
     sqlite3_stmt *st = w->st[ST_META];
@@ -512,6 +527,10 @@ static int write_record(struct state_writer *w, struct cursor *c, const struct b
         return write_lock(w, c);
     case RECORD_LOCK_GONE:
         return write_lock_gone(w, c);
+    case RECORD_FENCE:
+        return write_fence(w, c);
+    case RECORD_FENCE_GONE:
+        return run_number(w, ST_FENCE_GONE, cursor_u64(c));
     case RECORD_META:
         return write_meta(w, c, b);
     default:

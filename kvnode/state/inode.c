@@ -206,6 +206,7 @@ void inode_remove(struct store *s, struct inode *in)
 
     inode_begin(s, in);
     ttl_drop(s, in);
+    fence_drop(s, in->ino);
     journal_inode_gone(s->journal, in);
     journal_chunks_gone(s->journal, &v, &none);
     if (in->xattrs != NULL)

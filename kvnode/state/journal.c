@@ -334,6 +334,25 @@ void journal_lock_gone(struct journal *j, const struct lock_row *row)
     buffer_put_u64(&j->records, row->wait);
 }
 
+void journal_fence(struct journal *j, const struct fence_row *row)
+{
+    if (j == NULL)
+        return;
+    put_kind(j, RECORD_FENCE);
+    buffer_put_u64(&j->records, row->ino);
+    buffer_put_u64(&j->records, row->revision);
+    buffer_put_u64(&j->records, row->wall_ns);
+    buffer_put_u8(&j->records, row->exclusive);
+}
+
+void journal_fence_gone(struct journal *j, uint64_t ino)
+{
+    if (j == NULL)
+        return;
+    put_kind(j, RECORD_FENCE_GONE);
+    buffer_put_u64(&j->records, ino);
+}
+
 void journal_chunk_gone(struct journal *j, struct chunk *c)
 {
     if (j == NULL || c == NULL || c->history || c->queued == 0)

@@ -35,6 +35,8 @@ void journal_history_drop(struct journal *j, uint64_t directory, const uint8_t *
 void journal_setting(struct journal *j, const char *name, const char *value); /* NULL: the default */
 void journal_lock(struct journal *j, const struct lock_row *row);
 void journal_lock_gone(struct journal *j, const struct lock_row *row);
+void journal_fence(struct journal *j, const struct fence_row *row);
+void journal_fence_gone(struct journal *j, uint64_t ino);
 /* What no history uses, and nothing else any more, is not needed. */
 void journal_chunk_gone(struct journal *j, struct chunk *c);
 /* Chunks of old that are not in now, and that no history uses, are not needed any more. */

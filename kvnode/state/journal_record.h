@@ -30,6 +30,8 @@ enum record_kind {
                                  that only they used; behind all rows that tell which chunks are used */
     RECORD_LOCK = 24,         /* lock_row */
     RECORD_LOCK_GONE = 25,    /* u64 ino, u8 kind, u64 session, u64 owner, u64 start, u64 wait */
+    RECORD_FENCE = 26,        /* u64 ino, u64 revision, u64 wall_ns, u8 exclusive */
+    RECORD_FENCE_GONE = 27,   /* u64 ino */
     RECORD_META = 16, /* u64 wall_ns, u64 elapsed_ms, u64 next_ino, u64 next_number; always the last */
 };
 

@@ -118,6 +118,35 @@ static struct lock_wait *find_wait(const struct session *ss, uint64_t ino, uint6
     return NULL;
 }
 
+/* Of flock(2). */
+static bool has_it(const struct lock_side *side, const struct lock_who *who, enum lock_mode mode)
+{
+    const struct lock_holder *h = lock_holder_find(side, who);
+
+    return h != NULL && h->ranges.n == 1 && h->ranges.at[0].mode == mode;
+}
+
+/* It has got the lock, or waits for it. */
+static int fence_lock(struct apply *ap, struct session *ss, bool is_new)
+{
+    const struct command_body *body = ap->body;
+    bool wants = (body->flags & LOCK_FLAG_FENCE) != 0;
+    const struct fence_row *f;
+
+    if (body->kind != LOCK_OF_FLOCK)
+        return KV_OK;
+    if (wants && fence_make(ap->s, body->ino) < 0)
+        return -ENOMEM;
+    if (is_new)
+        fence_granted(ap->s, body->ino, (body->flags & LOCK_FLAG_EXCLUSIVE) != 0);
+    if (!wants)
+        return KV_OK;
+    session_set_lease(ap->s, ss, body->lease_ms);
+    f = fence_find(ap->s, body->ino);
+    ap->result->base_revision = f != NULL ? f->revision : 0;
+    return KV_OK;
+}
+
 static int lock(struct apply *ap, struct locked_file *f, const struct lock_who *who)
 {
     const struct command_body *body = ap->body;
@@ -145,10 +174,13 @@ int apply_lock(struct apply *ap)
     struct session_locks *of;
     struct locked_file *f;
     struct lock_who who;
+    bool had;
     int rv;
 
     if ((ap->body->flags & LOCK_FLAG_WAIT) != 0 && ap->body->ticket == 0)
         return KV_E_INVAL;
+    if ((ap->body->flags & LOCK_FLAG_FENCE) != 0 && inode_live(s, ap->body->ino) == NULL)
+        return KV_E_STALE;
     if ((ap->body->flags & LOCK_FLAG_WAIT) != 0 && find_wait(ss, ap->body->ino, ap->body->ticket) != NULL)
         return KV_OK;
     of = session_locks_get(s, ss);
@@ -156,7 +188,11 @@ int apply_lock(struct apply *ap)
     if (f == NULL)
         return -ENOMEM;
     who = who_of(ap, of);
+    had = has_it(&f->sides[ap->body->kind], &who,
+                 (ap->body->flags & LOCK_FLAG_EXCLUSIVE) != 0 ? LOCK_EXCLUSIVE : LOCK_SHARED);
     rv = lock(ap, f, &who);
+    if (rv == KV_OK)
+        rv = fence_lock(ap, ss, ap->result->created != 0 && !had);
     locked_file_put(s->locks, f);
     session_locks_put(s, ss);
     return rv;

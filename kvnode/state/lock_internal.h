@@ -65,14 +65,16 @@ RB_HEAD(locked_files, locked_file);
 RB_PROTOTYPE(locked_files, locked_file, tree, locked_file_compare)
 
 struct session_locks {
-    TAILQ_ENTRY(session_locks) order; /* lock_table.leases, by seen_ms, id */
-    struct session *session;          /* borrowed: it owns this */
-    struct lock_holders holders;      /* by file, kind and owner */
-    struct lock_waits waits;          /* by id */
-    uint32_t n;                       /* ranges and waits */
+    RB_ENTRY(session_locks) order; /* lock_table.leases, by until_ms, id */
+    uint64_t until_ms;             /* when it ends if it is silent */
+    struct session *session;       /* borrowed: it owns this */
+    struct lock_holders holders;   /* by file, kind and owner */
+    struct lock_waits waits;       /* by id */
+    uint32_t n;                    /* ranges and waits */
 };
 
-TAILQ_HEAD(session_leases, session_locks);
+RB_HEAD(session_leases, session_locks);
+RB_PROTOTYPE(session_leases, session_locks, order, session_locks_compare)
 
 /* A wait that has ended with the command that is being applied. */
 struct ended_wait {
@@ -88,6 +90,10 @@ struct lock_table {
     struct ended_wait *ended; /* owned */
     size_t n_ended, cap_ended;
 };
+
+/* lock_lease.c */
+void session_locks_enter(struct lock_table *t, struct session_locks *of);
+void session_locks_leave(struct lock_table *t, struct session_locks *of);
 
 struct locked_file *locked_file_find(const struct lock_table *t, uint64_t ino);
 void lock_holder_row(const struct lock_holder *h, size_t i, struct lock_row *row_out);

@@ -18,7 +18,7 @@ struct lock_table *lock_table_new(void)
     struct lock_table *t = calloc(1, sizeof *t);
 
     if (t != NULL)
-        TAILQ_INIT(&t->leases);
+        RB_INIT(&t->leases);
     return t;
 }
 
@@ -73,22 +73,6 @@ void locked_file_put(struct lock_table *t, struct locked_file *f)
     free(f);
 }
 
-/* Those of one moment by the session's id. */
-static void put_in_order(struct lock_table *t, struct session_locks *of)
-{
-    struct session_locks *x;
-
-    TAILQ_FOREACH_REVERSE(x, &t->leases, session_leases, order)
-    {
-        if (x->session->seen_ms < of->session->seen_ms ||
-            (x->session->seen_ms == of->session->seen_ms && x->session->id < of->session->id)) {
-            TAILQ_INSERT_AFTER(&t->leases, x, of, order);
-            return;
-        }
-    }
-    TAILQ_INSERT_HEAD(&t->leases, of, order);
-}
-
 struct session_locks *session_locks_get(struct store *s, struct session *ss)
 {
     struct session_locks *of = ss->locks;
@@ -102,7 +86,7 @@ struct session_locks *session_locks_get(struct store *s, struct session *ss)
     TAILQ_INIT(&of->holders);
     TAILQ_INIT(&of->waits);
     ss->locks = of;
-    put_in_order(s->locks, of);
+    session_locks_enter(s->locks, of);
     return of;
 }
 
@@ -112,24 +96,9 @@ void session_locks_put(struct store *s, struct session *ss)
 
     if (of == NULL || !TAILQ_EMPTY(&of->holders) || !TAILQ_EMPTY(&of->waits))
         return;
-    TAILQ_REMOVE(&s->locks->leases, of, order);
+    session_locks_leave(s->locks, of);
     ss->locks = NULL;
     free(of);
-}
-
-void session_renew_locks(struct store *s, struct session *ss)
-{
-    if (ss->locks == NULL)
-        return;
-    TAILQ_REMOVE(&s->locks->leases, ss->locks, order);
-    put_in_order(s->locks, ss->locks);
-}
-
-struct session *session_first_with_locks(const struct store *s)
-{
-    const struct session_locks *of = TAILQ_FIRST(&s->locks->leases);
-
-    return of != NULL ? of->session : NULL;
 }
 
 bool lock_same_owner(const struct lock_who *a, const struct lock_who *b)

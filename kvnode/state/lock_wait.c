@@ -155,6 +155,8 @@ static int grant(struct store *s, struct lock_wait *w, bool *freed_out)
     *freed_out =
         w->mode == LOCK_SHARED && lock_ranges_conflict(&h->ranges, w->start, w->end, LOCK_SHARED) != NULL;
     rv = note_ended(s->locks, w, KV_OK);
+    if (rv == 0 && !ranges)
+        fence_granted(s, w->file->ino, w->mode == LOCK_EXCLUSIVE);
     if (rv == 0)
         rv = lock_holder_set(s, h, w->start, w->end, w->mode);
     if (rv < 0)

@@ -67,6 +67,7 @@ void store_free(struct store *s)
     store_unprepare(s);
     session_drop_all(s);
     lock_table_free(s->locks);
+    fences_free(s);
     STORE_EACH(s->dentries, d, next_d)
     dentry_destroy(s, d);
     STORE_EACH(s->inodes, in, next_in)

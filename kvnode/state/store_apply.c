@@ -8,6 +8,7 @@
 #include "kvnode/state/journal_note.h"
 #include "kvnode/state/store_internal.h"
 #include "sync/wire/feature.h"
+#include "sync/wire/txn.h"
 
 /* What a signed time in nanoseconds can hold, less the steps of a very long life. */
 #define WALL_MAX ((uint64_t)INT64_MAX / 2)
@@ -105,6 +106,22 @@ static int (*const operations[COMMAND_OP_COUNT])(struct apply *ap) = {
 #endif
 };
 
+/* What a body says that has a flag in the header is as before there was such a flag without it, and with it
+ * of the level that the flag asks for. rv: what decoding the body gave. */
+static int check_flags(const struct command *cmd, const struct command_body *body, int rv)
+{
+    int plain;
+
+    if (cmd->op == COMMAND_TXN && (cmd->flags & COMMAND_FENCE) == 0) {
+        plain = txn_check_plain(body->items, body->items_len);
+        return plain != KV_OK ? plain : rv;
+    }
+    if ((cmd->op == COMMAND_SET && ((body->flags & SET_TTL) != 0) != ((cmd->flags & COMMAND_TTL) != 0)) ||
+        ((command_body_flags(cmd->op, body) ^ cmd->flags) & COMMAND_FENCE) != 0)
+        return KV_E_PROTOCOL;
+    return rv;
+}
+
 /* Joins the parts, decodes the body, runs the operation. */
 static int execute(struct apply *ap, struct session *ss)
 {
@@ -121,9 +138,7 @@ static int execute(struct apply *ap, struct session *ss)
     }
     rv = command_body_decode(cmd->op, bytes, len, &body);
     ap->body = &body;
-    /* As before there was such a flag, and with the level that the header's asks for. */
-    if (cmd->op == COMMAND_SET && ((body.flags & SET_TTL) != 0) != ((cmd->flags & COMMAND_TTL) != 0))
-        rv = KV_E_PROTOCOL;
+    rv = check_flags(cmd, &body, rv);
     if (rv == KV_OK)
         rv = operations[cmd->op](ap);
     if ((cmd->flags & COMMAND_PARTS) != 0)
@@ -224,6 +239,7 @@ int store_apply(struct store *s, uint64_t index, const void *bytes, size_t len,
     int rv;
 
     *result_out = (struct command_result){.revision = index};
+    s->applying = index;
     rv = command_decode(bytes, len, &cmd);
     if (rv == KV_OK)
         rv = apply_command(&ap);

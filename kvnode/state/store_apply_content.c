@@ -425,6 +425,16 @@ static int check_set_new(const struct apply *ap, const struct walked *at)
     return check_size(s, 0, ap->body->value_len);
 }
 
+static int check_fence(struct apply *ap, const struct inode *in)
+{
+    const struct fence_row *f = in != NULL ? fence_find(ap->s, in->ino) : NULL;
+
+    if ((ap->body->flags & SET_FENCE) == 0 || (in != NULL && fence_permits(ap->s, in->ino, ap->body->fence)))
+        return KV_OK;
+    ap->result->base_revision = f != NULL ? f->revision : 0;
+    return KV_E_FENCE;
+}
+
 int apply_set(struct apply *ap)
 {
     const struct command_body *body = ap->body;
@@ -434,6 +444,8 @@ int apply_set(struct apply *ap)
 
     if (rv == KV_E_NOENT) {
         rv = check_set_new(ap, &at);
+        if (rv == KV_OK)
+            rv = check_fence(ap, NULL);
         if (rv == KV_OK)
             rv = set_new(ap, &at, &at.entry);
     } else if (rv == KV_OK) {
@@ -450,6 +462,9 @@ int apply_set(struct apply *ap)
         if ((body->flags & SET_IF_VERSION) != 0 &&
             (body->version == 0 || body->version != dentry_version(at.entry)))
             return KV_E_VERSION;
+        rv = check_fence(ap, in);
+        if (rv != KV_OK)
+            return rv;
         rv = set_existing(ap, in);
     }
     if (rv == KV_OK)

@@ -37,6 +37,8 @@ static int compare(const struct apply *ap, const struct txn_item *item)
         return there ? KV_E_VERSION : KV_OK;
     case TXN_IF_EXISTS:
         return there ? KV_OK : KV_E_VERSION;
+    case TXN_IF_FENCE:
+        return there && fence_permits(ap->s, at.inode->ino, item->fence) ? KV_OK : KV_E_VERSION;
     default:
         break;
     }

@@ -217,6 +217,7 @@ struct session {
     struct session_locks *locks; /* owned; NULL: it has none and waits for none */
     struct owner *owner;
     uint64_t trimmed_below; /* journal: results below it are known to be gone there */
+    uint32_t lease_ms;      /* of its locks; 0: LOCK_LEASE_MS */
     uint32_t dirty;         /* journal */
     uint8_t client_len;
     uint8_t client[];
@@ -224,11 +225,18 @@ struct session {
 
 TAILQ_HEAD(session_queue, session);
 
+/* fence.c */
+struct fence {
+    UT_hash_handle hh; /* store.fences, by row.ino */
+    struct fence_row row;
+};
+
 struct store {
     uint16_t group;
     struct journal *journal; /* borrowed; may be NULL */
     struct store_events events;
     uint64_t applied, wall_ns, elapsed_ms;
+    uint64_t applying; /* the command that is being applied */
     uint64_t next_ino, next_number;
     uint64_t next_chunk; /* this node's own */
     uint64_t digest;     /* of all rows but meta */
@@ -252,6 +260,7 @@ struct store {
     struct spent *spent; /* owned; store_spent.c */
     struct settings settings;
     struct lock_table *locks; /* owned */
+    struct fence *fences;     /* owned */
     struct ttls ttls;
     struct pin *pins;
     struct prepared *prepared; /* owned; store_prepare.c */
@@ -461,6 +470,7 @@ void session_touch(struct store *s, struct session *ss, uint64_t acked_below);
 const struct command_result *session_kept(const struct session *ss, uint64_t seq);
 int session_keep(struct store *s, struct session *ss, uint64_t seq, const struct command_result *result);
 void session_row(const struct session *ss, struct session_row *row_out);
+void session_set_lease(struct store *s, struct session *ss, uint32_t lease_ms);
 struct session *session_new(struct store *s, const struct session_row *row); /* in all tables */
 int session_add_result(struct session *ss, uint64_t seq, const struct command_result *result, bool queued);
 bool session_results_full(const struct session *ss);
@@ -487,14 +497,28 @@ int apply_unwait(struct apply *ap);
 /* The session ends: what it has is free, and those who wait for that get it. Returns how much it had. */
 uint32_t session_unlock(struct store *s, struct session *ss);
 void session_forget_locks(struct store *s, struct session *ss); /* memory only */
-/* It was heard of: seen_ms is new. */
+/* lock_lease.c. It was heard of: seen_ms is new; or lease_ms is. */
 void session_renew_locks(struct store *s, struct session *ss);
-/* The one that has locks, or waits, and was silent for longest; NULL: none has. */
+/* The one that has locks, or waits, and ends first if it is silent; NULL: none has. */
 struct session *session_first_with_locks(const struct store *s);
+/* When it does, by the elapsed clock. */
+uint64_t session_locks_until(const struct session *ss);
 /* The events of waits that have ended with this command. */
 void emit_waits(struct apply *ap);
 /* A row of state.db. 0; -EUCLEAN: it does not go with the others; -ENOMEM. */
 int lock_load(struct store *s, const struct lock_row *row);
+
+/* fence.c: see COMMAND_FENCE. */
+const struct fence_row *fence_find(const struct store *s, uint64_t ino); /* NULL: it has none */
+/* There is to be one of this file, which is there. 0 or -ENOMEM. */
+int fence_make(struct store *s, uint64_t ino);
+/* Its lock was granted to somebody who did not have it like this. */
+void fence_granted(struct store *s, uint64_t ino, bool exclusive);
+void fence_drop(struct store *s, uint64_t ino);
+bool fence_permits(const struct store *s, uint64_t ino, uint64_t fence);
+/* A row of state.db. 0; -EUCLEAN: it does not go with the others; -ENOMEM. */
+int fence_load(struct store *s, const struct fence_row *row);
+void fences_free(struct store *s);
 
 /* The cluster's wall clock: later than that of every earlier command. */
 static inline int64_t now_ns(const struct store *s)

@@ -1,6 +1,7 @@
 /* A row's digest is XXH3 over its fields as little-endian 64-bit words, seeded
  * with the table's number; strings stand as their own digests. What has no extended attributes
- * and no time to live has the digest that it had before there were any. */
+ * and no time to live has the digest that it had before there were any; so has a session without a lock time
+ * of its own. */
 #include "kvnode/state/store_rows.h"
 
 #include <endian.h>
@@ -18,6 +19,7 @@ enum row_table {
     TABLE_SETTING = 7,
     TABLE_META = 8,
     TABLE_LOCK = 12,
+    TABLE_FENCE = 13,
 };
 
 static uint64_t words_digest(enum row_table table, uint64_t *words, size_t n)
@@ -127,9 +129,10 @@ uint64_t session_row_digest(const struct session_row *r)
                         bytes_digest(r->client, r->client_len),
                         r->owner,
                         r->seen_ms,
-                        r->acked_below};
+                        r->acked_below,
+                        r->lease_ms};
 
-    return WORDS_DIGEST(TABLE_SESSION, words);
+    return words_digest(TABLE_SESSION, words, sizeof words / sizeof words[0] - (r->lease_ms > 0 ? 0 : 1));
 }
 
 uint64_t result_row_digest(uint64_t session, uint64_t seq, const struct command_result *result)
@@ -191,6 +194,13 @@ uint64_t lock_row_digest(const struct lock_row *r)
                         bytes_digest(r->node, r->node_len)};
 
     return WORDS_DIGEST(TABLE_LOCK, words);
+}
+
+uint64_t fence_row_digest(const struct fence_row *r)
+{
+    uint64_t words[] = {r->ino, r->revision, r->wall_ns, r->exclusive};
+
+    return WORDS_DIGEST(TABLE_FENCE, words);
 }
 
 uint64_t meta_row_digest(const struct meta_row *r)
@@ -339,6 +349,7 @@ void session_row_encode(struct buffer *b, const struct session_row *r)
     buffer_put_u32(b, r->owner);
     buffer_put_u64(b, r->seen_ms);
     buffer_put_u64(b, r->acked_below);
+    buffer_put_u32(b, r->lease_ms);
 }
 
 void session_row_decode(struct cursor *c, struct session_row *r_out)
@@ -353,4 +364,5 @@ void session_row_decode(struct cursor *c, struct session_row *r_out)
     r_out->owner = cursor_u32(c);
     r_out->seen_ms = cursor_u64(c);
     r_out->acked_below = cursor_u64(c);
+    r_out->lease_ms = cursor_u32(c);
 }

@@ -77,6 +77,15 @@ struct session_row {
     uint32_t owner;   /* uid; 0: root, and whom nodes trust as root */
     uint64_t seen_ms; /* elapsed clock */
     uint64_t acked_below;
+    uint32_t lease_ms; /* of its locks; 0: the usual one */
+};
+
+/* Of a file whose lock was asked for with LOCK_FLAG_FENCE (command.h). */
+struct fence_row {
+    uint64_t ino;
+    uint64_t revision; /* where it is */
+    uint64_t wall_ns;  /* when it came there */
+    bool exclusive;    /* by such a lock */
 };
 
 struct meta_row {
@@ -92,6 +101,7 @@ uint64_t result_row_digest(uint64_t session, uint64_t seq, const struct command_
 uint64_t part_row_digest(uint64_t session, uint64_t seq, uint32_t number, const void *bytes, size_t len);
 uint64_t setting_row_digest(const char *name, const char *value);
 uint64_t lock_row_digest(const struct lock_row *r);
+uint64_t fence_row_digest(const struct fence_row *r);
 uint64_t meta_row_digest(const struct meta_row *r);
 
 /* For the way to the writer. A decoded row borrows from the cursor's bytes. */

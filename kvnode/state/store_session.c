@@ -48,6 +48,7 @@ void session_row(const struct session *ss, struct session_row *row_out)
         .owner = ss->owner->uid,
         .seen_ms = ss->seen_ms,
         .acked_below = ss->acked_below,
+        .lease_ms = ss->lease_ms,
     };
     memcpy(row_out->nonce, ss->nonce, sizeof row_out->nonce);
 }
@@ -130,6 +131,7 @@ struct session *session_new(struct store *s, const struct session_row *row)
     memcpy(ss->nonce, row->nonce, sizeof ss->nonce);
     ss->seen_ms = row->seen_ms;
     ss->acked_below = ss->trimmed_below = row->acked_below;
+    ss->lease_ms = row->lease_ms;
     ss->client_len = row->client_len;
     if (row->client_len > 0)
         memcpy(ss->client, row->client, row->client_len);
@@ -210,10 +212,14 @@ void session_drop_all(struct store *s)
 static struct session *next_expired(const struct store *s)
 {
     struct session *ss = TAILQ_FIRST(&s->session_order), *locks = session_first_with_locks(s);
+    uint64_t timeout = s->settings.number[SETTING_SESSION_TIMEOUT];
 
-    if (ss != NULL && s->elapsed_ms - ss->seen_ms > s->settings.number[SETTING_SESSION_TIMEOUT])
+    /* The lock time that one has asked for counts, though it be longer. */
+    while (ss != NULL && s->elapsed_ms - ss->seen_ms > timeout && ss->lease_ms > timeout && ss->locks != NULL)
+        ss = TAILQ_NEXT(ss, order);
+    if (ss != NULL && s->elapsed_ms - ss->seen_ms > timeout)
         return ss;
-    return locks != NULL && s->elapsed_ms - locks->seen_ms > LOCK_LEASE_MS ? locks : NULL;
+    return locks != NULL && s->elapsed_ms > session_locks_until(locks) ? locks : NULL;
 }
 
 /* A few with each command, so that none is long when thousands end at once. */
@@ -251,6 +257,16 @@ void session_touch(struct store *s, struct session *ss, uint64_t acked_below)
                 session_drop_upload(s, ss, up);
         }
     }
+    session_end(s, ss);
+}
+
+void session_set_lease(struct store *s, struct session *ss, uint32_t lease_ms)
+{
+    if (ss->lease_ms == lease_ms)
+        return;
+    session_begin(s, ss);
+    ss->lease_ms = lease_ms;
+    session_renew_locks(s, ss);
     session_end(s, ss);
 }
 

@@ -166,6 +166,7 @@ unsigned web_status_of(int code)
     case KV_E_NOSPC:
         return 507;
     case KV_E_VERSION:
+    case KV_E_FENCE:
         return 412;
     case KV_E_UNKNOWN:
         return 504;

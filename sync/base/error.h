@@ -41,6 +41,8 @@ enum kv_error {
     KV_E_NOLCK = 30,     /* no room for more locks, or waits for them */
     KV_E_NOATTR = 31,    /* no such extended attribute */
     KV_E_MLINK = 32,     /* the file has as many names as one may have */
+    KV_E_FENCE =
+        33, /* the key's lock has moved on since that fence, or the key is another; nothing was written */
     KV_E_COUNT
 };
 

@@ -277,6 +277,8 @@ static void body_fields(struct walk *w, uint8_t op, struct command_body *body)
         walk_u16(w, &body->mode);
         if ((body->flags & SET_TTL) != 0)
             walk_u64(w, &body->ttl_ms);
+        if ((body->flags & SET_FENCE) != 0)
+            walk_u64(w, &body->fence);
         walk_rest(w, &body->value, &body->value_len);
         break;
     case COMMAND_EXPIRE:
@@ -313,6 +315,8 @@ static void body_fields(struct walk *w, uint8_t op, struct command_body *body)
         walk_u64(w, &body->end);
         walk_u64(w, &body->ticket);
         walk_u32(w, &body->pid);
+        if ((body->flags & LOCK_FLAG_FENCE) != 0)
+            walk_u32(w, &body->lease_ms);
         break;
     case COMMAND_UNLOCK:
         walk_u64(w, &body->ino);
@@ -340,7 +344,13 @@ void command_body_encode(struct buffer *b, uint8_t op, const struct command_body
 
 uint16_t command_body_flags(uint8_t op, const struct command_body *body)
 {
-    return op == COMMAND_SET && (body->flags & SET_TTL) != 0 ? COMMAND_TTL : 0;
+    unsigned flags = op == COMMAND_SET && (body->flags & SET_TTL) != 0 ? COMMAND_TTL : 0;
+
+    if ((op == COMMAND_SET && (body->flags & SET_FENCE) != 0) ||
+        (op == COMMAND_LOCK && (body->flags & LOCK_FLAG_FENCE) != 0) ||
+        (op == COMMAND_TXN && txn_has_fence(body->items, body->items_len)))
+        flags |= COMMAND_FENCE;
+    return (uint16_t)flags;
 }
 
 /* Every component of a path must be a good name; one leading slash is allowed. */
@@ -403,6 +413,10 @@ static int body_flags_check(uint8_t op, const struct command_body *body)
         return KV_E_PROTOCOL;
     if ((body->flags & SET_TTL) != 0 && op == COMMAND_SET &&
         (body->ttl_ms < KV_TTL_MIN_MS || body->ttl_ms > KV_TTL_MAX_MS))
+        return KV_E_INVAL;
+    if (op == COMMAND_LOCK && (body->flags & LOCK_FLAG_FENCE) != 0 &&
+        (body->kind != LOCK_OF_FLOCK || body->lease_ms < LOCK_LEASE_MIN_MS ||
+         body->lease_ms > LOCK_LEASE_MAX_MS))
         return KV_E_INVAL;
     if (op == COMMAND_MKNOD && body->type != INODE_FIFO && body->type != INODE_SOCKET)
         return KV_E_PROTOCOL;

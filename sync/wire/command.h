@@ -55,7 +55,7 @@ enum command_op {
                              SETATTR_ATIME: i64 atime_ns */
     COMMAND_PUBLISH = 12, /* u64 ino, u8 PUBLISH_*, u64 expect (0: nothing), edits */
     COMMAND_SET = 13,     /* string path, u8 flags, u64 if_version, u64 from_version, u16 mode, bytes value;
-                             with SET_TTL u64 ttl_ms before the value */
+                             with SET_TTL u64 ttl_ms before the value, and with SET_FENCE u64 fence */
     COMMAND_DEL = 14, /* string path, u8 recursive: KV_E_BUSY, as if not sent, with more than STORE_DEL_MAX
                          names below; the node that takes it sees to that (COMMAND_PRUNE) */
     COMMAND_SETTING = 15, /* string name, string value */
@@ -67,7 +67,8 @@ enum command_op {
     COMMAND_MKNOD = 19,   /* u64 parent, string name, u16 mode, u8 type: INODE_FIFO or INODE_SOCKET */
     COMMAND_LOCK =
         20, /* u64 ino, u8 LOCK_OF_*, u8 LOCK_*, u64 owner, u64 start, u64 end, u64 ticket, u32 pid:
-               the result's `created` says whether it has the lock or waits for it, see LOCK_WAIT */
+               the result's `created` says whether it has the lock or waits for it, see LOCK_WAIT. With
+               LOCK_FLAG_FENCE u32 lease_ms; the result's base_revision is the fence then */
     COMMAND_UNLOCK = 21,      /* u64 ino, u8 LOCK_OF_*, u64 owner, u64 start, u64 end */
     COMMAND_UNWAIT = 22,      /* u64 ino, u64 ticket: waits no longer; KV_E_NOENT: it does not wait */
     COMMAND_SETXATTR = 23,    /* u64 ino, string name, u8 XATTR_*, string value; XATTR_TTL: see ttl.h */
@@ -94,8 +95,17 @@ enum {
                                 not be reachable. PUBLISH in parts: u64 ino behind the number of parts; the
                                 client has that one open for writing, and permission was asked for then */
     COMMAND_TTL = 1 << 3,    /* SET: its body has SET_TTL. Level 2 */
-    COMMAND_FLAGS = 15
+    COMMAND_FENCE = 1 << 4,  /* its body has SET_FENCE, LOCK_FLAG_FENCE or TXN_IF_FENCE. Level 3 */
+    COMMAND_FLAGS = 31
 };
+
+/* A lock of flock(2) that was asked for with LOCK_FLAG_FENCE makes a fence of its file: a revision that moves
+ * to that of each grant, with the flag or not, after which nobody who held the lock before may go on: every
+ * exclusive one, and a shared one behind an exclusive one. Who has a number that is not below it may write:
+ * SET_FENCE, TXN_IF_FENCE. It goes with the file. And the session's locks are taken when nothing
+ * was heard of it for lease_ms, in the place of the usual time, from then on. */
+#define LOCK_LEASE_MIN_MS 1000
+#define LOCK_LEASE_MAX_MS 3600000
 
 #define COMMAND_EXPIRE_MAX 1000
 #define COMMAND_EXPIRE_SIZE 16 /* bytes of one */
@@ -137,7 +147,9 @@ enum {
     SET_IF_VERSION = 4, /* KV_E_VERSION unless the current version is if_version (0: must not exist) */
     SET_RESTORE = 8,    /* content of from_version: the operation log says `restore` */
     SET_TTL = 16,       /* u64 ttl_ms stands before the value, of ttl.h; the command has COMMAND_TTL */
-    SET_FLAGS = 31
+    SET_FENCE = 32,     /* u64 fence stands before the value: KV_E_FENCE if the key's is above it, or it has
+                           none; the command has COMMAND_FENCE */
+    SET_FLAGS = 63
 };
 
 /* Two tables for each file, which know nothing of each other: of flock(2), and of byte ranges, fcntl(2). */
@@ -150,7 +162,8 @@ enum {
      * again: it goes on waiting, at its place. Without this flag: KV_E_LOCKED. A ticket is
      * not 0 (KV_E_INVAL). */
     LOCK_FLAG_WAIT = 2,
-    LOCK_FLAGS = 3
+    LOCK_FLAG_FENCE = 4, /* of flock(2) only: see COMMAND_FENCE, which the command has */
+    LOCK_FLAGS = 7
 };
 
 /* Edits of a publication, applied in order to the then-current value. */
@@ -199,9 +212,9 @@ struct command_body {
     uint64_t wall_ns;
     uint64_t version; /* if_version, expect */
     uint64_t from_version;
-    uint64_t ttl_ms;
+    uint64_t ttl_ms, fence;
     uint64_t owner, start, end, ticket; /* locks; both start and end are in the range */
-    uint32_t pid;
+    uint32_t pid, lease_ms;
     uint8_t kind;         /* LOCK_OF_* */
     const uint8_t *edits; /* walk with edit_next() */
     size_t edits_len;
@@ -254,7 +267,7 @@ struct command_result {
     uint8_t created;   /* CREATE: the file was made by this command; SET: the key is new; LOCK: it has it */
     uint64_t revision; /* log index of the command that was executed */
     uint64_t base_version;  /* version before it (PUBLISH, SET) */
-    uint64_t base_revision; /* content_revision before it (PUBLISH, SET) */
+    uint64_t base_revision; /* content_revision before it (PUBLISH, SET); LOCK, and KV_E_FENCE: the fence */
     uint64_t session;       /* REGISTER: the session's id */
     uint64_t removed; /* inode that lost its last name (RENAME over, UNLINK, RMDIR), or 0; DEL: number of
                        * keys, with another code than KV_OK of those that were removed before */

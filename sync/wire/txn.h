@@ -29,14 +29,15 @@ enum txn_kind {
     TXN_DEL = 6,        /* string path: a key, or an empty directory */
     TXN_MOVE = 7,       /* string path, string path of the new name, which is replaced */
     TXN_MKDIR = 8,      /* string path */
-    TXN_ELSE = 9        /* nothing: once */
+    TXN_ELSE = 9,       /* nothing: once */
+    TXN_IF_FENCE = 10   /* string path, u64 fence: as SET_FENCE. The command has COMMAND_FENCE; level 3 */
 };
 
 struct txn_item {
     uint8_t kind;
     const uint8_t *path, *to, *value; /* borrowed */
     size_t path_len, to_len, value_len;
-    uint64_t version, ttl_ms;
+    uint64_t version, ttl_ms, fence;
 };
 
 void txn_encode(struct buffer *b, const struct txn_item *item);
@@ -44,11 +45,15 @@ void txn_encode(struct buffer *b, const struct txn_item *item);
 int txn_next(struct cursor *c, struct txn_item *item_out);
 static inline bool txn_is_comparison(uint8_t kind)
 {
-    return kind <= TXN_IF_VALUE;
+    return kind <= TXN_IF_VALUE || kind == TXN_IF_FENCE;
 }
+/* Has it such an item? */
+bool txn_has_fence(const void *bytes, size_t len);
 
 /* A whole body: kinds in their order, and the limits above. KV_OK; KV_E_PROTOCOL; KV_E_FBIG: over a limit;
  * KV_E_INVAL: a time to live out of its bounds. Paths are the caller's to check. */
 int txn_check(const void *bytes, size_t len);
+/* The same without COMMAND_FENCE: a fence is malformed, as before there was any. */
+int txn_check_plain(const void *bytes, size_t len);
 
 #endif

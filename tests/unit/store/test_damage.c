@@ -18,7 +18,7 @@
 #include "tests/unit/store/place.h"
 
 #define WHOLE "(whole)"
-#define DIGEST "the digest is not that of index 17"
+#define DIGEST "the digest is not that of index 19"
 
 struct damage {
     const char *sql;
@@ -51,9 +51,9 @@ static const struct damage damages[] = {
     {"UPDATE session SET nonce=x'00' WHERE id=(SELECT max(id) FROM session)", "session 10", "session 10",
      "a row of table session: 10"},
     {"UPDATE session SET owner=5 WHERE id=(SELECT max(id) FROM session)", DIGEST, DIGEST, DIGEST},
-    {"UPDATE result SET result=x'00' WHERE seq=(SELECT max(seq) FROM result)", "result 14", "result 14",
+    {"UPDATE result SET result=x'00' WHERE seq=(SELECT max(seq) FROM result)", "result 16", "result 16",
      "a row of table result: 1"},
-    {"UPDATE result SET session=12345 WHERE seq=(SELECT max(seq) FROM result)", "result 14", DIGEST, DIGEST},
+    {"UPDATE result SET session=12345 WHERE seq=(SELECT max(seq) FROM result)", "result 16", DIGEST, DIGEST},
     {"UPDATE result SET seq=1000 WHERE seq=(SELECT max(seq) FROM result)", DIGEST, DIGEST, DIGEST},
     {"UPDATE part SET number=2", "part of command 1", DIGEST, DIGEST},
     {"UPDATE part SET data=x'00'", DIGEST, DIGEST, DIGEST},
@@ -93,6 +93,14 @@ static const struct damage damages[] = {
     {"UPDATE lock SET wait=0 WHERE wait!=0", "a lock of inode 7", DIGEST, DIGEST},
     {"UPDATE lock SET wait=0, ticket=0 WHERE wait!=0", "a lock of inode 7", DIGEST, DIGEST},
     {"DELETE FROM lock WHERE wait!=0", DIGEST, DIGEST, DIGEST},
+    {"UPDATE fence SET ino=12345", "the fence of inode 12345", DIGEST, DIGEST},
+    {"UPDATE fence SET revision=revision+1", DIGEST, DIGEST, DIGEST},
+    {"UPDATE fence SET exclusive=2", "the fence of inode 8", "the fence of inode 8",
+     "a row of table fence: 8"},
+    {"DELETE FROM fence", DIGEST, DIGEST, DIGEST},
+    {"UPDATE session SET lease=NULL WHERE lease=5000", DIGEST, DIGEST, DIGEST},
+    {"UPDATE session SET lease=3600001 WHERE lease=5000", "session 1", "session 1",
+     "a row of table session: 1"},
     {"UPDATE inode SET xattr_size=70000 WHERE ino=8", "inode 8", "inode 8", "a row of table inode: 8"},
     {"UPDATE inode SET xattr_size=NULL WHERE ino=8", "size of inode 8", "a value of size 4", DIGEST},
     {"UPDATE inode SET xattr_size=xattr_size-1 WHERE ino=8", "extended attributes of inode 8",
@@ -116,7 +124,7 @@ static const struct damage damages[] = {
     {"DELETE FROM chunk WHERE id=(SELECT max(id) FROM chunk)", "no chunk 9", "missing chunk 9", "no chunk 9"},
     {"UPDATE meta SET digest=digest+1", DIGEST, DIGEST, DIGEST},
     {"UPDATE meta SET wall=wall+1", DIGEST, DIGEST, DIGEST},
-    {"DELETE FROM meta", "no meta row, inodes: 6", "no meta row, format 8", WHOLE},
+    {"DELETE FROM meta", "no meta row, inodes: 6", "no meta row, format 9", WHOLE},
 };
 
 /* Of a file with two names: d/a, which is the first, and b. */
@@ -169,7 +177,7 @@ static void fill(struct place *p)
     for (uint64_t owner = 1; owner <= 2; owner++) { /* one has it, the other waits */
         const struct command_body lock = {.ino = 7,
                                           .kind = LOCK_OF_RANGE,
-                                          .flags = LOCK_FLAGS,
+                                          .flags = LOCK_FLAG_EXCLUSIVE | LOCK_FLAG_WAIT,
                                           .owner = owner,
                                           .start = owner,
                                           .end = 9,
@@ -181,6 +189,13 @@ static void fill(struct place *p)
     assert_int_equal(world_setxattr(&p->w, world_ino(&p->w, "x"), "user.one", "1", 0), KV_OK);
     assert_int_equal(world_setxattr(&p->w, world_ino(&p->w, "x"), "user.two", "2", 0), KV_OK);
     assert_int_equal(world_setxattr(&p->w, world_ino(&p->w, "x"), XATTR_TTL, "1h", 0), KV_OK);
+    assert_int_equal(
+        world_command(
+            &p->w, COMMAND_LOCK,
+            &(struct command_body){.ino = world_ino(&p->w, "x"), .flags = LOCK_FLAG_FENCE, .lease_ms = 5000}),
+        KV_OK);
+    assert_int_equal(
+        world_command(&p->w, COMMAND_UNLOCK, &(struct command_body){.ino = world_ino(&p->w, "x")}), KV_OK);
     place_flush(p);
 }
 

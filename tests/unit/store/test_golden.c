@@ -35,6 +35,9 @@
 #define GOLDEN_TXN_ANSWERS UINT64_C(0x0a5568522cf7ddce)
 #define GOLDEN_TTL_STATE UINT64_C(0xbad5cbc536461a86)
 #define GOLDEN_TTL_ANSWERS UINT64_C(0x71ac030495e51db9)
+/* As of level 3. */
+#define GOLDEN_FENCE_STATE UINT64_C(0x65147b8dae3b34b2)
+#define GOLDEN_FENCE_ANSWERS UINT64_C(0x37d33dd070e1792f)
 
 struct run {
     struct world w;
@@ -326,6 +329,91 @@ static void the_same_transactions_give_the_same_state(void **state)
     world_deinit(&r.w);
 }
 
+/* A lock, its end, a write or a transaction under a fence. */
+static int fenced(struct run *r)
+{
+    struct world *w = &r->w;
+    const char *p = names[roll(r, 3)];
+    uint64_t number = w->index - roll(r, 200) / (1 + roll(r, 20));
+    struct command_body body = {.ino = world_ino(w, p),
+                                .flags = (uint8_t)roll(r, LOCK_FLAGS + 1),
+                                .owner = 1 + roll(r, 2),
+                                .end = INT64_MAX,
+                                .ticket = roll(r, 5),
+                                .lease_ms = 500 + roll(r, 20000)};
+    struct txn_item items[] = {{.kind = TXN_IF_FENCE, .fence = number}, {.kind = TXN_SET}};
+    struct buffer b = BUFFER_INIT;
+    unsigned what = roll(r, 8);
+    int rv;
+
+    if (what < 4)
+        return world_command(w, COMMAND_LOCK, &body);
+    if (what < 6)
+        return world_command(w, COMMAND_UNLOCK, &body);
+    if (what == 6) {
+        body = (struct command_body){.path = (const uint8_t *)p,
+                                     .path_len = strlen(p),
+                                     .flags = SET_PARENTS | SET_FENCE,
+                                     .fence = number,
+                                     .value = (const uint8_t *)"v",
+                                     .value_len = roll(r, 2)};
+        return world_command(w, COMMAND_SET, &body);
+    }
+    items[0].path = (const uint8_t *)p;
+    items[0].path_len = strlen(p);
+    items[1].path = (const uint8_t *)"other";
+    items[1].path_len = 5;
+    txn_encode(&b, &items[0]);
+    txn_encode(&b, &items[1]);
+    body.items = b.data;
+    body.items_len = b.len;
+    rv = world_command(w, COMMAND_TXN, &body);
+    buffer_deinit(&b);
+    return rv;
+}
+
+static void the_same_fences_give_the_same_state(void **state)
+{
+    struct run r = {.dice = 5};
+    uint64_t sessions[4];
+    char nonce[17];
+    unsigned granted = 0, refused = 0;
+    int rv;
+
+    (void)state;
+    world_init(&r.w, false);
+    for (unsigned i = 0; i < 20000; i++) {
+        struct world *w = &r.w;
+
+        if (i % 500 == 0) { /* those of before end by their silence */
+            w->elapsed_ms += roll(&r, 12000);
+            for (unsigned k = 0; k < 4; k++) {
+                snprintf(nonce, sizeof nonce, "n%06u%09u", k, i);
+                note(&r, world_register(w, nonce, &sessions[k]));
+            }
+        }
+        w->session = sessions[roll(&r, 4)];
+        w->elapsed_ms += roll(&r, 200);
+        if (roll(&r, 10) == 0) {
+            rv = roll(&r, 2) != 0 ? world_set(w, names[roll(&r, 3)], "")
+                                  : world_del(w, names[roll(&r, 3)], false);
+        } else {
+            rv = fenced(&r);
+            granted += rv == KV_OK && w->result.created != 0 && w->result.base_revision == w->index;
+            refused += rv == KV_E_FENCE;
+        }
+        note(&r, rv);
+    }
+    print_message("# %u grants, %u late: state %" PRIx64 ", answers %" PRIx64 "\n", granted, refused,
+                  store_digest(r.w.s), r.answers);
+    assert_in_range(granted, 200, 20000);
+    assert_in_range(refused, 200, 20000);
+    assert_true(world_digest_is_right(&r.w));
+    assert_true(store_digest(r.w.s) == GOLDEN_FENCE_STATE);
+    assert_true(r.answers == GOLDEN_FENCE_ANSWERS);
+    world_deinit(&r.w);
+}
+
 /* Where the bounds are that are no settings: sessions of one owner and of all, parts, answers
  * that are kept, the depth of directories that move, names below what is deleted at once. */
 static void the_same_bounds_hold(void **state)
@@ -451,6 +539,7 @@ int main(void)
         cmocka_unit_test(the_same_links_give_the_same_state),
         cmocka_unit_test(the_same_is_expired),
         cmocka_unit_test(the_same_transactions_give_the_same_state),
+        cmocka_unit_test(the_same_fences_give_the_same_state),
         cmocka_unit_test(the_same_bounds_hold),
         cmocka_unit_test(what_is_not_known_is_not_applied),
         cmocka_unit_test(a_level_that_is_not_known_ends_it),

@@ -112,7 +112,7 @@ int world_command(struct world *w, uint8_t op, const struct command_body *body)
     w->acked_below = w->seq;
     w->flags |= command_body_flags(op, body);
     rv = world_raw(w, op, w->session, w->seq, b.data, b.len);
-    w->flags &= (uint16_t)~COMMAND_TTL;
+    w->flags &= (uint16_t) ~(COMMAND_TTL | COMMAND_FENCE);
     buffer_deinit(&b);
     return rv;
 }
@@ -518,6 +518,8 @@ bool world_digest_is_right(const struct world *w)
         if (s->settings.text[i] != NULL)
             sum += setting_row_digest(setting_name((enum setting)i), s->settings.text[i]);
     store_locks(s, 0, &sum, any_file, add_lock);
+    for (const struct fence *f = s->fences; f != NULL; f = f->hh.next)
+        sum += fence_row_digest(&f->row);
     store_meta(s, &meta);
     return sum + meta_row_digest(&meta) == store_digest(s) && keys == s->keys && names == keys &&
            bytes == s->bytes && dead == s->n_dead;

@@ -149,7 +149,7 @@ static void bodies_come_back(void **state)
     assert_int_equal(out.value_len, 1);
     in = (struct command_body){.ino = 9,
                                .kind = LOCK_OF_RANGE,
-                               .flags = LOCK_FLAGS,
+                               .flags = LOCK_FLAG_EXCLUSIVE | LOCK_FLAG_WAIT,
                                .owner = UINT64_MAX,
                                .start = 5,
                                .end = INT64_MAX,
@@ -160,8 +160,20 @@ static void bodies_come_back(void **state)
     in.kind = LOCK_KINDS;
     assert_int_equal(round_trip(COMMAND_LOCK, &in, &out, &b), KV_E_PROTOCOL);
     in.kind = LOCK_OF_FLOCK;
-    in.flags = 4;
+    in.flags = LOCK_FLAGS + 1;
     assert_int_equal(round_trip(COMMAND_LOCK, &in, &out, &b), KV_E_PROTOCOL);
+    in.flags = LOCK_FLAGS;
+    assert_int_equal(command_body_flags(COMMAND_LOCK, &in), COMMAND_FENCE);
+    in.lease_ms = LOCK_LEASE_MIN_MS - 1;
+    assert_int_equal(round_trip(COMMAND_LOCK, &in, &out, &b), KV_E_INVAL);
+    in.lease_ms = LOCK_LEASE_MAX_MS + 1;
+    assert_int_equal(round_trip(COMMAND_LOCK, &in, &out, &b), KV_E_INVAL);
+    in.lease_ms = LOCK_LEASE_MAX_MS;
+    assert_int_equal(round_trip(COMMAND_LOCK, &in, &out, &b), KV_OK);
+    assert_memory_equal(&in, &out, sizeof in);
+    in.kind = LOCK_OF_RANGE;
+    assert_int_equal(round_trip(COMMAND_LOCK, &in, &out, &b), KV_E_INVAL);
+    in.kind = LOCK_OF_FLOCK;
     in.flags = 0;
     in.end = 4;
     assert_int_equal(round_trip(COMMAND_LOCK, &in, &out, &b), KV_E_INVAL);
