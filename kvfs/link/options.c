@@ -36,6 +36,7 @@ static const char usage_text[] =
     "                         local: whatever the node has (strict)\n"
     "  -o uid=N,gid=N,umask=M show this owner, take these mode bits away\n"
     "  -o allow_other         for all users; permissions are always checked\n"
+    "  -o author=NAME         what is written here bears this name, beside the user's and the node's\n"
     "  -o log=PATH            log to this file (the system's log, through /dev/log)\n"
     "  -o retry=TIME          how long to wait for a node and a majority at the start: 90, 5m, 1h; 0:\n"
     "                         not at all (60; with bg: for ever)\n"
@@ -64,7 +65,7 @@ struct parsed {
     char *positional[2]; /* borrowed from argv */
     unsigned n_positional;
     bool mount_helper, failed, help, version;
-    char *timeout, *commit, *versions, *read, *uid, *gid, *umask, *prefix, *log, *retry; /* owned */
+    char *timeout, *commit, *versions, *read, *uid, *gid, *umask, *prefix, *log, *retry, *author; /* owned */
 };
 
 #define TEXT(name, field)                                                                                    \
@@ -88,6 +89,7 @@ static const struct fuse_opt specs[] = {
     TEXT("umask=%s", umask),
     TEXT("prefix=%s", prefix),
     TEXT("log=%s", log),
+    TEXT("author=%s", author),
     TEXT("retry=%s", retry),
     KEY("bg", KEY_BACKGROUND),
     KEY("fg", KEY_DISCARD),
@@ -329,15 +331,23 @@ static bool parse_values(struct parsed *p)
         (p->umask != NULL && !parse_number("umask", p->umask, 8, 0777, &mask)))
         return false;
     o->umask = (mode_t)mask;
+    if (p->author != NULL && !command_label_check(p->author, strlen(p->author))) {
+        fprintf(
+            stderr,
+            "kvfs: author=: a name of up to %d bytes was expected: UTF-8 that can be seen, no space, no @\n",
+            COMMAND_LABEL_MAX);
+        return false;
+    }
+    o->author = p->author;
     o->prefix = p->prefix;
     /* The daemon's directory is another. */
     o->log_path = absolute(p->log);
     if (p->log != NULL && o->log_path == NULL) {
         fprintf(stderr, "kvfs: log=: %s\n", strerror(errno));
-        p->log = NULL;
+        p->log = p->author = NULL;
         return false;
     }
-    p->prefix = p->log = NULL; /* consumed */
+    p->prefix = p->log = p->author = NULL; /* consumed */
     return true;
 }
 
@@ -470,6 +480,7 @@ enum options_result options_parse(int argc, char **argv, struct options *out)
     free(p.prefix);
     free(p.log);
     free(p.retry);
+    free(p.author);
     return result;
 }
 
@@ -481,6 +492,7 @@ void options_free(struct options *o)
         free(o->nodes[i]);
     free(o->mountpoint);
     free(o->prefix);
+    free(o->author);
     free(o->log_path);
     fuse_opt_free_args(&o->fuse);
     *o = (struct options){0};

@@ -18,6 +18,7 @@ struct options {
     unsigned n_nodes;
     char *mountpoint; /* owned; as given until mountpoint_prepare() */
     char *prefix;     /* owned; NULL: the root */
+    char *author;     /* owned; the label of what is written here; NULL: none */
     char *log_path;   /* owned; absolute; NULL: syslog, or stderr in the foreground */
     unsigned timeout_ms, commit_ms;
     uint64_t retry_ms; /* how long a node and a majority are waited for; OPTIONS_FOREVER */

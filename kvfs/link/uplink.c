@@ -216,6 +216,11 @@ static void put_head(struct call *call, enum command_op op)
     command.acked_below = acked_below(u);
     if (trusted)
         command.flags |= COMMAND_TRUSTED;
+    if (hub->options->author != NULL && u->node.level >= COMMAND_LABEL_LEVEL) {
+        command.flags |= COMMAND_LABEL;
+        command.label = hub->options->author;
+        command.label_len = strlen(command.label);
+    }
     buffer_clear(&call->payload);
     body_encode_request(&call->payload, MESSAGE_WRITE, &request);
     command_encode(&call->payload, &command);

@@ -269,6 +269,9 @@ static void adopt(struct hub *hub, struct attempt *a)
     u->broken = u->rotate = u->want_write = u->session_lost = false;
     u->session = a->session;
     u->keepalive_ms = clock_boot_ms() + uplink_keepalive_ms(u);
+    if (hub->options->author != NULL && u->node.level < COMMAND_LABEL_LEVEL && u->connections == 1)
+        log_warn("author=%s is left out: the cluster is at feature level %u, names belong to level %d",
+                 hub->options->author, u->node.level, COMMAND_LABEL_LEVEL);
     if (u->seen == 0)
         u->seen = u->complete = a->complete;
     if (new_session && u->session != 0)

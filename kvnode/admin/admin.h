@@ -31,6 +31,7 @@ enum opt {
     OPT_CONFIG,
     OPT_SETTING,
     OPT_TIMEOUT,
+    OPT_AS,
     OPT_JSON,
     OPT_COLOR,
     OPT_QUIET,
@@ -49,6 +50,14 @@ enum opt {
     OPT_FOLLOW,
     OPT_LAST,
     OPT_SINCE,
+    OPT_INITIAL,
+    OPT_VALUES,
+    OPT_ONCE,
+    OPT_BY,
+    OPT_KEY,
+    OPT_OF_OP,
+    OPT_IN_STEPS,
+    OPT_DRY_RUN,
     OPT_NAME,
     OPT_ID,
     OPT_LISTEN,
@@ -103,7 +112,8 @@ struct admin {
     const char *settings[SETTINGS_MAX]; /* of -o */
     size_t n_settings;
     int n_args;
-    char **args; /* borrowed from argv */
+    char **args;    /* borrowed from argv */
+    char **command; /* what stands behind --, of a verb whose arguments say so; NULL: nothing does */
     unsigned timeout_ms;
     bool color;
     bool quote; /* names go to a terminal: those that could act on it are quoted */

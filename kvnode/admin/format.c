@@ -104,6 +104,16 @@ void format_author(uint32_t uid, const char *node, char *out, size_t size)
     snprintf(out, size, "%s@%s", user, node);
 }
 
+void format_row_author(const struct version_row *row, char *out, size_t size)
+{
+    char author[100];
+    format_author(row->author_uid, row->author_node, author, sizeof author);
+    if (row->label[0] != '\0')
+        snprintf(out, size, "%s(%s)", author, row->label);
+    else
+        snprintf(out, size, "%s", author);
+}
+
 const char *format_type(uint8_t type)
 {
     static const char *const types[] = {[INODE_FILE] = "file",
@@ -247,10 +257,13 @@ json_t *json_version_row(const struct version_row *row)
     format_revision(row->revision, revision, sizeof revision);
     format_time_utc(row->wall_ns, when, sizeof when);
     format_author(row->author_uid, row->author_node, author, sizeof author);
-    return json_pack("{s:I, s:s, s:s, s:s, s:I, s:s, s:s, s:I, s:b, s:b, s:b, s:s}", "version",
-                     (json_int_t)row->version, "revision", revision, "time", when, "author", author,
-                     "author_uid", (json_int_t)row->author_uid, "author_node", row->author_node, "type",
-                     format_type(row->type), "size", (json_int_t)row->size, "current", row->current != 0,
-                     "deleted", row->deleted != 0, "attributes_only", row->attributes_only != 0, "operation",
-                     version_row_op(row));
+    json_t *object = json_pack("{s:I, s:s, s:s, s:s, s:I, s:s, s:s, s:I, s:b, s:b, s:b, s:s}", "version",
+                               (json_int_t)row->version, "revision", revision, "time", when, "author", author,
+                               "author_uid", (json_int_t)row->author_uid, "author_node", row->author_node,
+                               "type", format_type(row->type), "size", (json_int_t)row->size, "current",
+                               row->current != 0, "deleted", row->deleted != 0, "attributes_only",
+                               row->attributes_only != 0, "operation", version_row_op(row));
+    if (object != NULL && row->label[0] != '\0')
+        json_object_set_new(object, "label", json_string(row->label));
+    return object;
 }

@@ -19,6 +19,8 @@ void format_size(uint64_t bytes, char *out, size_t size);
 void format_revision(uint64_t revision, char *out, size_t size);
 /* "root@n1"; a number where the uid has no name here. */
 void format_author(uint32_t uid, const char *node, char *out, size_t size);
+/* The same of a row, with the label that it bears: "root@n1(deploy)". */
+void format_row_author(const struct version_row *row, char *out, size_t size);
 /* Account and group names, or numbers. */
 void format_user(uint32_t uid, char *out, size_t size);
 void format_group(uint32_t gid, char *out, size_t size);

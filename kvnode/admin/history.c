@@ -13,7 +13,7 @@
 
 static void print_row(const struct admin *a, const struct version_row *row)
 {
-    char version[40], when[32], author[128], size[32];
+    char version[40], when[32], author[200], size[32];
     if (a->opt[OPT_JSON] != NULL) {
         json_t *object = json_version_row(row);
         json_set_bytes(object, "key", a->args[0], strlen(a->args[0]));
@@ -22,7 +22,7 @@ static void print_row(const struct admin *a, const struct version_row *row)
     }
     snprintf(version, sizeof version, "%" PRIu64 "%s", row->version, row->deleted ? ".deleted" : "");
     format_time(row->wall_ns, when, sizeof when);
-    format_author(row->author_uid, row->author_node, author, sizeof author);
+    format_row_author(row, author, sizeof author);
     format_size(row->size, size, sizeof size);
     if (row->type == INODE_FIFO || row->type == INODE_SOCKET)
         snprintf(size, sizeof size, "%s", format_type(row->type));
@@ -35,9 +35,11 @@ static bool print_page(const struct admin *a, const struct page_answer *page, ui
                        uint64_t *printed, bool *content_seen, uint64_t *before_out)
 {
     struct cursor rows = rows_cursor(&page->rows);
+    struct cursor labels = cursor_of(page->labels.data, page->labels.len);
     for (uint32_t i = 0; i<page->rows.count && * left> 0; i++) {
         struct version_row row;
         version_row_decode(&rows, &row);
+        labels_next(&labels, &row);
         *before_out = row.revision;
         row.current = !row.attributes_only && !row.deleted && !*content_seen;
         *content_seen = *content_seen || !row.attributes_only;

@@ -181,6 +181,19 @@ static int unknown_verb(const struct admin *a, const char *word)
     return admin_usage(a, "no such command: %s", word);
 }
 
+/* The command behind the first --, if the verb takes one. The number of words before it. */
+static int split_command(struct admin *a, int argc, char **argv)
+{
+    if (strstr(a->verb->args, "-- COMMAND") == NULL)
+        return argc;
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--") == 0 && i + 1 < argc) {
+            a->command = argv + i + 1;
+            return i;
+        }
+    return argc;
+}
+
 int admin_parse(struct admin *a, int argc, char **argv)
 {
     uint64_t before = admin_global_options | UINT64_C(1) << OPT_MAN | UINT64_C(1) << OPT_COMPLETION;
@@ -211,6 +224,7 @@ int admin_parse(struct admin *a, int argc, char **argv)
             return admin_usage(a, "takes no --%s", admin_options[o].name);
     argc -= optind;
     argv += optind;
+    argc = split_command(a, argc, argv);
     build(&t, ":", verb->options, admin_global_options);
     optind = 0;
     rc = parse_with(a, &t, argc, argv);

@@ -245,14 +245,47 @@ int request_reconnect(struct request_link *l)
     return reconnect(l);
 }
 
+/* What the writes bear: --as, or $KVNODE_AUTHOR. */
+static int take_label(struct request_link *l)
+{
+    const struct admin *a = l->admin;
+    const char *label = a->opt[OPT_AS] != NULL ? a->opt[OPT_AS] : getenv("KVNODE_AUTHOR");
+    if (label == NULL || label[0] == '\0')
+        return EXIT_OK;
+    if (!command_label_check(label, strlen(label)))
+        return admin_usage(
+            a, "%s: a name of up to %d bytes was expected: UTF-8 that can be seen, no space, no @",
+            a->opt[OPT_AS] != NULL ? "--as" : "$KVNODE_AUTHOR", COMMAND_LABEL_MAX);
+    l->label = label;
+    return EXIT_OK;
+}
+
+/* A cluster that does not know labels does without. */
+static bool has_label(struct request_link *l)
+{
+    if (l->label == NULL || l->node.level >= COMMAND_LABEL_LEVEL)
+        return l->label != NULL;
+    if (!l->label_told)
+        admin_say(
+            l->admin,
+            "kvnode: the author's name is left out: the cluster is at feature level %u, names belong to "
+            "level %d",
+            l->node.level, COMMAND_LABEL_LEVEL);
+    l->label_told = true;
+    return false;
+}
+
 int request_open(const struct admin *a, struct request_link *l_out)
 {
     *l_out = (struct request_link){.admin = a};
     request_restart_clock(l_out);
+    int exit = take_label(l_out);
+    if (exit != EXIT_OK)
+        return exit;
     int rc = reconnect(l_out);
     if (rc != 0) {
         const char *node = named_node(a), *subject = a->n_args > 0 ? a->args[0] : NULL;
-        int exit = rc > 0 ? admin_exit_of(rc, false) : EXIT_UNAVAILABLE;
+        exit = rc > 0 ? admin_exit_of(rc, false) : EXIT_UNAVAILABLE;
         if (l_out->denied[0] != '\0' && rc != -ENOTUNIQ)
             return admin_fail(
                 a, EXIT_REFUSED, subject,
@@ -445,10 +478,15 @@ static int write_command(struct request_link *l, enum command_op op, uint64_t se
     /* The node's own account may do what root may: its files are that account's anyway. */
     if (l->node.trusted)
         flags |= COMMAND_TRUSTED;
+    const char *label = has_label(l) ? l->label : NULL;
+    if (label != NULL)
+        flags |= COMMAND_LABEL;
     struct buffer b = BUFFER_INIT;
     union answer_body answer;
     const struct command cmd = {.op = (uint8_t)op,
                                 .flags = flags,
+                                .label = label,
+                                .label_len = label != NULL ? strlen(label) : 0,
                                 .session = l->session,
                                 .seq = seq,
                                 .acked_below = l->session != 0 ? l->seq : 0,

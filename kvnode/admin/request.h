@@ -20,6 +20,8 @@ struct request_link {
     uint64_t deadline_ms;      /* boot clock */
     uint64_t session;          /* 0: none; exactly-once writes */
     uint64_t seq;              /* of the session's last write */
+    const char *label;         /* of what it writes; borrowed; NULL: none */
+    bool label_told;           /* that the cluster does not know labels */
     bool told;                 /* that this takes long */
     bool no_repeat;            /* a lost connection is the caller's to replace */
     char denied[DETAIL_MAX];   /* why a socket may not be used, or "" */

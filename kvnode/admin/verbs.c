@@ -5,7 +5,7 @@
 #include <string.h>
 
 #define BIT(option) (UINT64_C(1) << (option))
-#define CLIENT (BIT(OPT_NODE) | BIT(OPT_TIMEOUT) | BIT(OPT_JSON))
+#define CLIENT (BIT(OPT_NODE) | BIT(OPT_TIMEOUT) | BIT(OPT_JSON) | BIT(OPT_AS))
 #define CONFIGURED (BIT(OPT_NODE) | BIT(OPT_CONFIG) | BIT(OPT_SETTING))
 
 const struct admin_option admin_options[OPT_COUNT] = {
@@ -13,6 +13,8 @@ const struct admin_option admin_options[OPT_COUNT] = {
     [OPT_CONFIG] = {'c', "config", "FILE", "configuration file ($KVNODE_CONFIG)"},
     [OPT_SETTING] = {'o', "option", "SETTING", "SECTION.NAME=VALUE over variables and file; may be repeated"},
     [OPT_TIMEOUT] = {0, "timeout", "TIME", "give up after this time: 500ms, 10s, 2m (10s)"},
+    [OPT_AS] = {0, "as", "NAME",
+                "the author's name of what is written, beside user and node ($KVNODE_AUTHOR)"},
     [OPT_JSON] = {0, "json", NULL, "one JSON object a line"},
     [OPT_COLOR] = {0, "color", "WHEN",
                    "auto, always or never; auto means on a terminal and without NO_COLOR"},
@@ -33,7 +35,16 @@ const struct admin_option admin_options[OPT_COUNT] = {
     [OPT_WATCH] = {0, "watch", NULL, "again every second, until interrupted"},
     [OPT_FOLLOW] = {0, "follow", NULL, "go on as operations come, until interrupted"},
     [OPT_LAST] = {0, "last", "N", "only the newest N (20)"},
-    [OPT_SINCE] = {0, "since", "REVISION", "what came after it: 0-123, as --json shows it"},
+    [OPT_SINCE] = {0, "since", "TOKEN",
+                   "what came after it: a token, or a revision such as 0-123, as --json shows it"},
+    [OPT_INITIAL] = {0, "initial", NULL, "what there is first, as lines with `exists`"},
+    [OPT_VALUES] = {0, "values", NULL, "the values, too, up to 1 MiB each"},
+    [OPT_ONCE] = {0, "once", NULL, "end after the first change"},
+    [OPT_BY] = {0, "by", "NAME", "only what this author wrote: a name, or user@node"},
+    [OPT_KEY] = {0, "key", "KEY", "only of this key and what is below it"},
+    [OPT_OF_OP] = {0, "op", "NAME", "only this operation: set, write, del, rename ..."},
+    [OPT_IN_STEPS] = {0, "in-steps", NULL, "several changes, if it is too much for one"},
+    [OPT_DRY_RUN] = {0, "dry-run", NULL, "say what would be done, and do nothing"},
     [OPT_NAME] = {0, "name", "NAME", "the node's name (n1)"},
     [OPT_ID] = {0, "id", "N", "the node's number, 1 to 65535 (1)"},
     [OPT_LISTEN] = {0, "listen", "HOST:PORT", "where the other nodes log in (127.0.0.1:7022)"},
@@ -103,14 +114,27 @@ const struct verb admin_verbs[] = {
      1, 1, verb_history, NULL},
     {"restore", "KEY VERSION", "make an earlier version the current one, as a new version", KEYS, CLIENT, 2,
      2, verb_restore, NULL},
-    {"watch", "[KEY]", "print changes of a key or below a directory as they come", KEYS,
-     CLIENT | BIT(OPT_SINCE) | BIT(OPT_LOCAL) | BIT(OPT_RAW), 0, 1, verb_watch,
+    {"watch", "[KEY] [-- COMMAND...]",
+     "print changes of a key or below a directory as they come, or run a command for them", KEYS,
+     CLIENT | BIT(OPT_SINCE) | BIT(OPT_INITIAL) | BIT(OPT_VALUES) | BIT(OPT_ONCE) | BIT(OPT_LOCAL) |
+         BIT(OPT_RAW),
+     0, 1, verb_watch,
      "Until it is interrupted: goes on at the next node when its own dies, and waits for one if there is "
-     "none. "
-     "With --timeout it ends (exit 4) when no node could be read for so long. " GAP},
+     "none. With --timeout it ends (exit 4) when no node could be read for so long. With --json every line "
+     "has a token, from which --since goes on, weeks later and at any node, without leaving anything out; "
+     "something may come twice. Every 10 s there is a line with heartbeat. What is older than what is kept "
+     "(max_dead_names, config --cluster) is told by the line reset, and exit 5: begin anew with --initial, "
+     "which shows what there is and then what changes. A token of another cluster is a usage error. COMMAND "
+     "is "
+     "run for each batch of changes, never twice at once, with their keys in KVNODE_KEYS, a line each (* if "
+     "they are more than 32 KiB, or one has a line break in it), and the token behind them in KVNODE_TOKEN; "
+     "changes while it runs are one more batch. TERM and INT end the command, and then watch. With --once "
+     "the "
+     "exit status is the command's. Names that keep no history (no_history) are not seen."},
     {"log", "", "list operations, oldest first", KEYS,
-     CLIENT | BIT(OPT_FOLLOW) | BIT(OPT_LAST) | BIT(OPT_SINCE) | BIT(OPT_LOCAL) | BIT(OPT_RAW), 0, 0,
-     verb_log,
+     CLIENT | BIT(OPT_FOLLOW) | BIT(OPT_LAST) | BIT(OPT_SINCE) | BIT(OPT_BY) | BIT(OPT_KEY) | BIT(OPT_OF_OP) |
+         BIT(OPT_LOCAL) | BIT(OPT_RAW),
+     0, 0, verb_log,
      "With --follow until it is interrupted: goes on at the next node when its own dies, and waits for one "
      "if "
      "there is none; with --timeout it ends (exit 4) when no node could be read for so long. " GAP},

@@ -48,6 +48,7 @@ static void question_free(struct question *q)
 {
     request_end(q->request);
     buffer_deinit(&q->rows);
+    buffer_deinit(&q->labels);
     free(q);
 }
 

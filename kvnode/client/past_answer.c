@@ -91,6 +91,8 @@ static uint32_t log_rows(struct question *q, struct buffer *out, struct place *l
         make_path(store, &entry.from, &from);
         row = (struct log_row){entry.row, key.data, key.len, from.data, from.len};
         log_row_encode(out, &row);
+        labels_put(&q->labels, &row.row);
+        q->labelled = q->labelled || row.row.label[0] != '\0';
         out->failed |= key.failed | from.failed;
         count++;
     }
@@ -118,9 +120,11 @@ static void put_log(struct question *q, struct buffer *out)
     answer.log.more = q->more;
     answer.log.rows.bytes = bytes_of(rows.data, rows.len);
     answer.log.cursor = bytes_of(cursor.data, cursor.len);
+    answer.log.has_labels = q->labelled;
+    answer.log.labels = bytes_of(q->labels.data, q->labels.len);
     find_gap(q, &answer.log);
     body_encode_answer(out, MESSAGE_LOG, &answer, MESSAGE_PROTOCOL);
-    out->failed |= rows.failed | cursor.failed;
+    out->failed |= rows.failed | cursor.failed | q->labels.failed;
     buffer_deinit(&rows);
     buffer_deinit(&cursor);
 }
@@ -183,8 +187,10 @@ static void put_version_xattrs(struct question *q, struct buffer *out)
 
 static void put_history(struct question *q, struct buffer *out)
 {
-    const union answer_body answer = {
-        .history = {.more = q->more, .rows = {q->count, bytes_of(q->rows.data, q->rows.len)}}};
+    const union answer_body answer = {.history = {.more = q->more,
+                                                  .rows = {q->count, bytes_of(q->rows.data, q->rows.len)},
+                                                  .has_labels = q->labelled,
+                                                  .labels = bytes_of(q->labels.data, q->labels.len)}};
 
     body_encode_answer(out, MESSAGE_HISTORY, &answer, MESSAGE_PROTOCOL);
 }

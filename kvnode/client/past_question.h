@@ -34,6 +34,8 @@ struct question {
     uint64_t dropped;             /* LOG: of history_log() */
     struct version_row row;       /* VERSION */
     struct history_guards guards; /* VERSION: whose permission it needs */
+    struct buffer labels;         /* HISTORY, LOG: labels_put() of each row */
+    bool labelled;                /* one has one */
     struct buffer rows; /* of the answer; LOG: struct history_entry, by question_entry; VERSION: the data */
     STAILQ_ENTRY(question) link;
 };

@@ -18,6 +18,7 @@ static const struct layout history_place_layout = LAYOUT(NULL, history_place, hi
 
 static const struct layout_field entry_fields[] = {
     {STRUCT(history_entry, row, &version_row_layout)},
+    {FIELD(history_entry, row.label)},
     {STRUCT(history_entry, key, &history_place_layout)},
     {STRUCT(history_entry, from, &history_place_layout)},
 };
@@ -25,7 +26,8 @@ const struct layout question_entry = LAYOUT(NULL, history_entry, entry_fields);
 
 static bool room(const struct question *q)
 {
-    return q->count < q->n && !q->rows.failed && q->rows.len < FRAME_PAYLOAD_MAX - PAST_ROW_MAX;
+    return q->count < q->n && !q->rows.failed &&
+           q->rows.len + q->labels.len < FRAME_PAYLOAD_MAX - PAST_ROW_MAX;
 }
 
 static bool emit_row(void *arg, const struct version_row *row)
@@ -37,6 +39,9 @@ static bool emit_row(void *arg, const struct version_row *row)
         return false;
     }
     version_row_encode(&q->rows, row);
+    labels_put(&q->labels, row);
+    q->labelled = q->labelled || row->label[0] != '\0';
+    q->rows.failed |= q->labels.failed;
     q->count++;
     return true;
 }

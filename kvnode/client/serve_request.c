@@ -196,6 +196,8 @@ static int on_subscribe(struct client_conn *c, const struct frame *frame, const 
         return -ENOMEM;
     if (!c->who.trusted && c->who.uid != 0)
         events_redact(c->subscriber, client_redact, c);
+    if (in->subscribe.sparse != 0)
+        events_sparse(c->subscriber);
     out = answer_begin(c, frame->id, &at);
     if (out == NULL)
         return 0;
@@ -272,6 +274,8 @@ static int on_invalidated(struct client_conn *c, const struct frame *frame, cons
 
 static int on_past(struct client_conn *c, const struct frame *frame, const union request_body *in)
 {
+    if (frame->type == MESSAGE_LOG)
+        events_asked(c->subscriber);
     return past_request(c->owner->past, c, frame, in);
 }
 

@@ -34,7 +34,9 @@ static const char schema[] =
     "INTEGER,"
     " mtime INTEGER, ino INTEGER, child INTEGER, author_uid INTEGER, author_node TEXT, restored INTEGER,"
     " from_directory INTEGER, from_name TEXT, to_directory INTEGER, to_name TEXT, content INTEGER, chunks,"
-    " checksum INTEGER, xattr_size INTEGER, xattr_digest INTEGER, PRIMARY KEY(revision, directory, name)) "
+    " checksum INTEGER, xattr_size INTEGER, xattr_digest INTEGER, label TEXT, PRIMARY KEY(revision, "
+    "directory, "
+    "name)) "
     "WITHOUT ROWID;"
     "CREATE INDEX version_of_name ON version(directory, name, revision);"
     "CREATE INDEX version_of_inode ON version(ino);"
@@ -135,7 +137,8 @@ static const char *const upgrades[STATE_DB_USER_VERSION] = {
     "ALTER TABLE inode ADD COLUMN ttl INTEGER; ALTER TABLE inode ADD COLUMN expires INTEGER;"
     "ALTER TABLE version ADD COLUMN xattr_size INTEGER;"
     "ALTER TABLE version ADD COLUMN xattr_digest INTEGER;",
-    [8] = FENCE_TABLE "ALTER TABLE session ADD COLUMN lease INTEGER;",
+    [8] = FENCE_TABLE "ALTER TABLE session ADD COLUMN lease INTEGER;"
+                      "ALTER TABLE version ADD COLUMN label TEXT;",
 };
 
 static int upgrade(sqlite3 *db, int64_t from)

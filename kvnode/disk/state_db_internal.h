@@ -24,7 +24,8 @@
 #define VERSION_COLUMNS                                                                                      \
     "directory, name, revision, version, op, wall, type, deleted, attributes_only, size, mode, uid, gid, "   \
     "mtime, "                                                                                                \
-    "ino, child, author_uid, author_node, restored, from_directory, from_name, to_directory, to_name, "      \
+    "ino, child, author_uid, author_node, label, restored, from_directory, from_name, to_directory, "        \
+    "to_name, "                                                                                              \
     "content, xattr_size, xattr_digest, "                                                                    \
     "chunks, checksum"
 #define LOCK_COLUMNS "ino, kind, session, owner, start, end, exclusive, wait, ticket, pid, node"

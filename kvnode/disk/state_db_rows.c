@@ -292,6 +292,20 @@ static uint64_t version_checksum(const struct history_row *row, const struct id_
                     ids->n * sizeof *ids->ids);
 }
 
+/* False: it is none that a command can have. */
+static bool get_label(struct columns *c, char label[COMMAND_LABEL_MAX + 1])
+{
+    const char *text = (const char *)sqlite3_column_text(c->st, c->at);
+    size_t len = (size_t)sqlite3_column_bytes(c->st, c->at++);
+
+    if (text == NULL)
+        return true;
+    if (!command_label_check(text, len))
+        return false;
+    memcpy(label, text, len);
+    return true;
+}
+
 bool history_row_read(sqlite3_stmt *st, struct history_row *row_out, struct id_list *ids_out)
 {
     struct columns c = {.st = st};
@@ -325,6 +339,7 @@ bool history_row_read(sqlite3_stmt *st, struct history_row *row_out, struct id_l
         good = false;
     else if (node != NULL)
         memcpy(v->author_node, node, node_len);
+    good = get_label(&c, v->label) && good;
     row_out->restored = get_number(&c);
     row_out->from_directory = get_number(&c);
     row_out->from_name = get_name(&c, &row_out->from_len, &good);
@@ -363,6 +378,9 @@ int history_row_bind(sqlite3_stmt *st, const struct history_row *row, const stru
     put_optional(&c, row->child);
     put_number(&c, v->author_uid);
     bound(&c, sqlite3_bind_text(st, c.at++, v->author_node, -1, SQLITE_TRANSIENT));
+    bound(&c, v->label[0] != '\0' ? sqlite3_bind_text(st, c.at, v->label, -1, SQLITE_TRANSIENT)
+                                  : sqlite3_bind_null(st, c.at));
+    c.at++;
     put_optional(&c, row->restored);
     put_optional(&c, row->from_directory);
     put_name(&c, row->from_name, row->from_len);

@@ -25,6 +25,7 @@ struct subscriber {
     /* Takes out what this one may not see; NULL: he may see all. */
     void (*redact)(void *arg, struct event *event);
     void *arg;
+    bool sparse, told; /* it has been told, and has not asked since */
     TAILQ_ENTRY(subscriber) link;
 };
 
@@ -74,9 +75,14 @@ void events_free(struct events *e)
 
 static void send_event(struct events *e, struct subscriber *s, const void *bytes, size_t len)
 {
-    struct buffer *out = stream_output(s->stream);
-    size_t frame = frame_begin(out, MESSAGE_EVENT, 0, s->request);
+    struct buffer *out;
+    size_t frame;
 
+    if (s->sparse && s->told)
+        return;
+    s->told = true;
+    out = stream_output(s->stream);
+    frame = frame_begin(out, MESSAGE_EVENT, 0, s->request);
     if (s->redact != NULL) {
         struct cursor c = cursor_of(bytes, len);
         struct event event;
@@ -178,6 +184,17 @@ void events_redact(struct subscriber *s, void (*redact)(void *arg, struct event 
 {
     s->redact = redact;
     s->arg = arg;
+}
+
+void events_sparse(struct subscriber *s)
+{
+    s->sparse = true;
+}
+
+void events_asked(struct subscriber *s)
+{
+    if (s != NULL)
+        s->told = false;
 }
 
 void events_unsubscribe(struct events *e, struct subscriber *s)

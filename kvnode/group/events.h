@@ -30,6 +30,10 @@ struct subscriber *events_subscribe(struct events *e, struct stream *stream, uin
                                     uint64_t request, uint64_t after, uint64_t applied, uint64_t *from_out);
 /* Before the first event: redact() takes out of each what this subscriber may not see. */
 void events_redact(struct subscriber *s, void (*redact)(void *arg, struct event *event), void *arg);
+/* It asks for what has happened (LOG) and only wants to know that something has: after an event it is sent no
+ * other before events_asked(). */
+void events_sparse(struct subscriber *s);
+void events_asked(struct subscriber *s); /* NULL is ignored */
 void events_replay(struct events *e, struct subscriber *s);
 void events_unsubscribe(struct events *e, struct subscriber *s); /* NULL is ignored */
 unsigned events_subscribers(const struct events *e);

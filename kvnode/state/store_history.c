@@ -54,6 +54,8 @@ bool history_note(struct apply *ap, struct dentry *d, struct inode *in, const st
     if ((d->flags & ENTRY_NO_HISTORY) != 0)
         return false;
     memcpy(row.row.author_node, ap->cmd->node, ap->cmd->node_len);
+    if (ap->cmd->label_len > 0)
+        memcpy(row.row.label, ap->cmd->label, ap->cmd->label_len);
     if (note->from != NULL) {
         row.from_directory = note->from->dir->history_id;
         row.from_name = note->from->name;

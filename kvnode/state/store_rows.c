@@ -119,7 +119,9 @@ uint64_t history_row_digest(const struct history_row *r)
         r->xattr_digest,
     };
 
-    return XATTRS_DIGEST(TABLE_VERSION, words, r->xattr_size);
+    uint64_t digest = XATTRS_DIGEST(TABLE_VERSION, words, r->xattr_size);
+
+    return v->label[0] != '\0' ? digest64(digest, v->label, strlen(v->label)) : digest;
 }
 
 uint64_t session_row_digest(const struct session_row *r)
@@ -310,6 +312,7 @@ void history_row_encode(struct buffer *b, const struct history_row *r)
     buffer_put_u64(b, r->directory);
     buffer_put_string(b, r->name, r->name_len);
     version_row_encode(b, &r->row);
+    buffer_put_string(b, r->row.label, strlen(r->row.label));
     buffer_put_u64(b, r->ino);
     buffer_put_u64(b, r->child);
     buffer_put_u64(b, (uint64_t)r->mtime_ns);
@@ -325,9 +328,15 @@ void history_row_encode(struct buffer *b, const struct history_row *r)
 
 void history_row_decode(struct cursor *c, struct history_row *r_out)
 {
+    const uint8_t *label;
+    size_t label_len;
+
     r_out->directory = cursor_u64(c);
     r_out->name = decode_name(c, &r_out->name_len);
     version_row_decode(c, &r_out->row);
+    label = cursor_string(c, COMMAND_LABEL_MAX, &label_len);
+    if (label != NULL)
+        memcpy(r_out->row.label, label, label_len);
     r_out->ino = cursor_u64(c);
     r_out->child = cursor_u64(c);
     r_out->mtime_ns = (int64_t)cursor_u64(c);

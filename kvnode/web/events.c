@@ -7,9 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kvnode/config/config.h"
+#include "kvnode/peer/self.h"
 #include "kvnode/web/feed.h"
 #include "kvnode/web/web_internal.h"
 #include "sync/base/error.h"
+#include "sync/wire/token.h"
 
 #define EVENTS_BUFFER (32 * 1024)
 #define EVENTS_PAGE (256 * 1024) /* what a page may make of that; it has less but for the oddest of keys */
@@ -22,6 +25,7 @@ struct stream_out {
     struct buffer out;
     size_t at;    /* of it that has been sent */
     char *prefix; /* owned */
+    uint64_t cluster;
     bool ended, reading;
     unsigned refs;
     LIST_ENTRY(stream_out) link; /* in web->events */
@@ -76,18 +80,20 @@ static bool on_ready(void *arg, bool amid)
     return waiting(s) < (amid ? EVENTS_PAGE : EVENTS_BUFFER);
 }
 
-static void make_event(struct buffer *out, const struct log_row *row, bool last)
+static void make_event(struct buffer *out, const struct log_row *row, bool last, uint64_t cluster)
 {
     json_t *o = row_json(row);
     char *text = json_dumps(o, JSON_COMPACT); /* one line: control characters are escaped */
-    char head[60] = "event: change\n";
+    char head[32 + PLACE_TOKEN_SIZE] = "event: change\n", token[PLACE_TOKEN_SIZE];
 
     json_decref(o);
     if (text == NULL)
         return;
     /* Whoever comes back with an id has had all up to it. */
-    if (last)
-        snprintf(head, sizeof head, "event: change\nid: 0-%" PRIu64 "\n", row->row.revision);
+    if (last) {
+        place_token_format(cluster, row->row.revision, token);
+        snprintf(head, sizeof head, "event: change\nid: %s\n", token);
+    }
     buffer_put_bytes(out, head, strlen(head));
     buffer_put_bytes(out, "data: ", strlen("data: "));
     buffer_put_bytes(out, text, strlen(text));
@@ -102,7 +108,7 @@ static void on_row(void *arg, const struct log_row *row, bool last, struct buffe
     if (!begins(s->prefix, row->key, row->key_len) && !begins(s->prefix, row->from, row->from_len))
         return;
     if (text->len == 0)
-        make_event(text, row, last);
+        make_event(text, row, last, s->cluster);
     if (text->len == 0 || text->failed)
         s->ended = true;
     else
@@ -190,14 +196,23 @@ void events_cancel(struct web_request *r)
 /* From where: Last-Event-ID, which a browser sends when it comes back, ?since, or now. False: replied. */
 static bool since(struct web_request *r, struct follower *f)
 {
+    uint64_t cluster = r->web->owner.self->config->cluster_id, named;
     const char *id = web_header(r, "Last-Event-ID");
 
     if (id == NULL || id[0] == '\0')
         id = url_has(r->url, PARAM_SINCE) ? r->url->value[PARAM_SINCE] : NULL;
     f->from_now = id == NULL;
-    if (id == NULL || token_parse(id, strlen(id), &f->after))
+    if (id == NULL)
         return true;
-    web_fail(r, 400, "`since` and Last-Event-ID are revisions, such as 0-18231");
+    if (place_token_parse(id, strlen(id), &named, &f->after) && (named == 0 || named == cluster))
+        return true;
+    if (named != 0)
+        web_fail(r, 400, "this token is of another cluster, %016" PRIx64 "; this one is %016" PRIx64, named,
+                 cluster);
+    else
+        web_fail(r, 400,
+                 "`since` and Last-Event-ID are tokens that were given here, or revisions, such as "
+                 "0-18231");
     return false;
 }
 
@@ -254,6 +269,7 @@ void events_start(struct web_request *r)
     }
     s->request = r;
     s->refs = 1;
+    s->cluster = r->web->owner.self->config->cluster_id;
     r->state = s;
     LIST_INSERT_HEAD(&r->web->events, s, link);
     s->follower.ready = on_ready;
@@ -287,7 +303,7 @@ static void on_log(void *arg, int code, const union answer_body *answer, const c
 {
     struct web_request *r = arg;
     struct log_row row;
-    struct cursor c;
+    struct cursor c, labels;
     json_t *o, *list;
     uint32_t i;
 
@@ -298,8 +314,10 @@ static void on_log(void *arg, int code, const union answer_body *answer, const c
     o = json_object();
     list = json_array();
     c = rows_cursor(&answer->log.rows);
+    labels = cursor_of(answer->log.labels.data, answer->log.labels.len);
     for (i = 0; i < answer->log.rows.count; i++) {
         log_row_decode(&c, &row);
+        labels_next(&labels, &row.row);
         json_array_append_new(list, row_json(&row));
     }
     json_object_set_new(o, "operations", list);

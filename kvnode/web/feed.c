@@ -119,7 +119,7 @@ static void ask_log(struct gate *g, struct gate_call *call, uint32_t n, uint64_t
 /* Decodes a page; p is empty. False: out of memory. */
 static bool page_take(struct page *p, const struct log_answer *answer)
 {
-    struct cursor c;
+    struct cursor c, labels;
     uint32_t i;
 
     buffer_put_bytes(&p->bytes, answer->rows.bytes.data, answer->rows.bytes.len);
@@ -133,8 +133,10 @@ static bool page_take(struct page *p, const struct log_answer *answer)
     p->gap_until = answer->gap_until;
     p->more = answer->more != 0;
     c = cursor_of(p->bytes.data, p->bytes.len);
+    labels = cursor_of(answer->labels.data, answer->labels.len);
     for (i = 0; i < p->n; i++) {
         log_row_decode(&c, &p->rows[i].row);
+        labels_next(&labels, &p->rows[i].row.row);
         if (i > 0)
             p->rows[i - 1].last = p->rows[i].row.row.revision != p->rows[i - 1].row.row.revision;
     }

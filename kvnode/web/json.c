@@ -146,10 +146,14 @@ const char *web_type_name(uint8_t type)
 
 json_t *web_json_row(const struct version_row *row)
 {
-    return json_pack("{s:I, s:o, s:o, s:I, s:s, s:s, s:I, s:b, s:b, s:b, s:s}", "version",
-                     (json_int_t)row->version, "revision", web_json_token(row->revision), "time",
-                     web_json_time((int64_t)row->wall_ns), "author_uid", (json_int_t)row->author_uid,
-                     "author_node", row->author_node, "type", web_type_name(row->type), "size",
-                     (json_int_t)row->size, "current", row->current != 0, "deleted", row->deleted != 0,
-                     "attributes_only", row->attributes_only != 0, "operation", version_row_op(row));
+    json_t *o = json_pack("{s:I, s:o, s:o, s:I, s:s, s:s, s:I, s:b, s:b, s:b, s:s}", "version",
+                          (json_int_t)row->version, "revision", web_json_token(row->revision), "time",
+                          web_json_time((int64_t)row->wall_ns), "author_uid", (json_int_t)row->author_uid,
+                          "author_node", row->author_node, "type", web_type_name(row->type), "size",
+                          (json_int_t)row->size, "current", row->current != 0, "deleted", row->deleted != 0,
+                          "attributes_only", row->attributes_only != 0, "operation", version_row_op(row));
+
+    if (o != NULL && row->label[0] != '\0')
+        json_object_set_new(o, "label", json_string(row->label));
+    return o;
 }

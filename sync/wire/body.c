@@ -143,6 +143,7 @@ static const struct layout history_request = LAYOUT(NULL, history_request, histo
 static const struct layout_field history_answer_fields[] = {
     {FIELD(page_answer, more)},
     {ROWS(page_answer, rows, &version_row_layout)},
+    {BYTES(page_answer, labels, FRAME_PAYLOAD_MAX), OPTIONAL_HAS(page_answer, labels)},
 };
 static const struct layout history_answer = LAYOUT(NULL, page_answer, history_answer_fields);
 
@@ -188,10 +189,14 @@ static const struct layout_field log_answer_fields[] = {
     {BYTES(log_answer, cursor, LOG_CURSOR_MAX)},
     {FIELD(log_answer, gap_after), OPTIONAL},
     {FIELD(log_answer, gap_until), OPTIONAL},
+    {BYTES(log_answer, labels, FRAME_PAYLOAD_MAX), OPTIONAL_HAS(log_answer, labels)},
 };
 static const struct layout log_answer = LAYOUT(NULL, log_answer, log_answer_fields);
 
-static const struct layout_field subscribe_request_fields[] = {{FIELD(subscribe_request, after)}};
+static const struct layout_field subscribe_request_fields[] = {
+    {FIELD(subscribe_request, after)},
+    {FIELD(subscribe_request, sparse), OPTIONAL_HAS(subscribe_request, sparse)},
+};
 static const struct layout subscribe_request = LAYOUT(NULL, subscribe_request, subscribe_request_fields);
 
 static const struct layout_field revision_answer_fields[] = {{FIELD(revision_answer, revision)}};

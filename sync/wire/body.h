@@ -131,6 +131,8 @@ struct locks_request {
 struct page_answer { /* HISTORY: struct version_row; NAMES: struct names_row; LOCKS: struct lock_row */
     uint8_t more;
     struct rows rows;
+    bool has_labels; /* HISTORY */
+    struct bytes labels;
 };
 
 struct version_request {
@@ -167,6 +169,8 @@ struct log_answer {
     struct rows rows; /* struct log_row */
     struct bytes cursor;
     uint64_t gap_after, gap_until;
+    bool has_labels;
+    struct bytes labels;
 };
 
 struct reserve_request {
@@ -183,6 +187,8 @@ struct close_request {
 
 struct subscribe_request {
     uint64_t after;
+    bool has_sparse;
+    uint8_t sparse;
 };
 
 struct revision_answer { /* BARRIER: applied; SUBSCRIBE: from */

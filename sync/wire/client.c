@@ -22,6 +22,7 @@ struct client {
     struct buffer out;
     size_t out_at; /* bytes of `out` that are written */
     size_t open_frame;
+    bool dropped; /* client_dropped() */
 };
 
 int client_socket_dir(char *path_out, size_t size)
@@ -279,6 +280,14 @@ int client_answer(const struct frame *frame, struct cursor *body_out, char *deta
     return code;
 }
 
+bool client_dropped(struct client *c)
+{
+    bool dropped = c->dropped;
+
+    c->dropped = false;
+    return dropped;
+}
+
 int client_call(struct client *c, uint64_t id, unsigned timeout_ms, struct cursor *body_out, char *detail_out,
                 size_t detail_size)
 {
@@ -293,5 +302,6 @@ int client_call(struct client *c, uint64_t id, unsigned timeout_ms, struct curso
             return rv;
         if (frame.type == MESSAGE_ANSWER && frame.id == id)
             return client_answer(&frame, body_out, detail_out, detail_size);
+        c->dropped = true;
     }
 }

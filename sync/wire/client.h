@@ -57,6 +57,9 @@ int client_wait(struct client *c, unsigned timeout_ms, struct frame *frame_out);
  * than 0, detail_out (may be NULL, size bytes) gets the node's text. */
 int client_answer(const struct frame *frame, struct cursor *body_out, char *detail_out, size_t size);
 
+/* Whether client_call() has dropped a frame since this was asked last: an event may have come with an answer.
+ */
+bool client_dropped(struct client *c);
 /* Sends the request that client_queue() began and client_queue_end() ended with
  * this id, and waits for its answer; other frames are dropped. Code or -errno. */
 int client_call(struct client *c, uint64_t id, unsigned timeout_ms, struct cursor *body_out, char *detail_out,

@@ -29,13 +29,16 @@ void command_encode(struct buffer *b, const struct command *cmd)
     buffer_put_u32(b, cmd->n_groups);
     buffer_put_bytes(b, cmd->groups, (size_t)cmd->n_groups * sizeof(uint32_t));
     buffer_put_string(b, cmd->node, cmd->node_len);
+    if ((cmd->flags & COMMAND_LABEL) != 0)
+        buffer_put_string(b, cmd->label, cmd->label_len);
     buffer_put_bytes(b, cmd->body, cmd->body_len);
 }
 
 size_t command_size(const struct command *cmd)
 {
     return COMMAND_ELAPSED_AT + sizeof cmd->elapsed_ms + 3 * sizeof(uint32_t) +
-           (size_t)cmd->n_groups * sizeof(uint32_t) + sizeof(uint32_t) + cmd->node_len + cmd->body_len;
+           (size_t)cmd->n_groups * sizeof(uint32_t) + sizeof(uint32_t) + cmd->node_len +
+           ((cmd->flags & COMMAND_LABEL) != 0 ? sizeof(uint32_t) + cmd->label_len : 0) + cmd->body_len;
 }
 
 void command_write(uint8_t *bytes, const struct command *cmd)
@@ -44,6 +47,39 @@ void command_write(uint8_t *bytes, const struct command *cmd)
 
     command_encode(&b, cmd);
     assert(b.data == bytes && b.len == b.cap);
+}
+
+/* Bytes of the character that s begins with, if it can be seen and is one of UTF-8 (RFC 3629); else 0. */
+static size_t visible(const uint8_t *s, size_t len)
+{
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    size_t n = s[0] < 0x80 ? 1 : s[0] >= 0xF0 ? 4 : s[0] >= 0xE0 ? 3 : s[0] >= 0xC2 ? 2 : 0;
+    uint32_t c = n == 1 ? s[0] : s[0] & (0x7Fu >> n);
+
+    if (n == 0 || n > len || s[0] > 0xF4)
+        return 0;
+    for (size_t i = 1; i < n; i++) {
+        if ((s[i] & 0xC0) != 0x80)
+            return 0;
+        c = c << 6 | (s[i] & 0x3F);
+    }
+    if (c < least[n] || c > 0x10FFFF || (c >= 0xD800 && c < 0xE000) || c <= 0x20 || (c >= 0x7F && c <= 0xA0))
+        return 0;
+    /* Spaces, and what turns the direction of writing or shows nothing. */
+    if (c == 0xAD || c == 0x1680 || (c >= 0x2000 && c <= 0x200F) || (c >= 0x2028 && c <= 0x202F) ||
+        (c >= 0x205F && c <= 0x206F) || c == 0x3000 || c == 0xFEFF)
+        return 0;
+    return n;
+}
+
+bool command_label_check(const char *label, size_t len)
+{
+    if (len == 0 || len > COMMAND_LABEL_MAX || memchr(label, '@', len) != NULL)
+        return false;
+    for (size_t i = 0, n; i < len; i += n)
+        if ((n = visible((const uint8_t *)label + i, len - i)) == 0)
+            return false;
+    return true;
 }
 
 int command_decode(const void *bytes, size_t len, struct command *cmd_out)
@@ -66,6 +102,11 @@ int command_decode(const void *bytes, size_t len, struct command *cmd_out)
         return KV_E_PROTOCOL;
     cmd_out->groups = cursor_bytes(&c, (size_t)cmd_out->n_groups * sizeof(uint32_t));
     cmd_out->node = (const char *)cursor_string(&c, COMMAND_NODE_MAX, &cmd_out->node_len);
+    if ((cmd_out->flags & COMMAND_LABEL) != 0) {
+        cmd_out->label = (const char *)cursor_string(&c, COMMAND_LABEL_MAX, &cmd_out->label_len);
+        if (c.failed || !command_label_check(cmd_out->label, cmd_out->label_len))
+            return KV_E_PROTOCOL;
+    }
     if (c.failed || format != COMMAND_FORMAT || cmd_out->op == 0)
         return KV_E_PROTOCOL;
     if (cmd_out->op >= COMMAND_OP_COUNT || (cmd_out->flags & ~COMMAND_FLAGS) != 0)

@@ -16,6 +16,7 @@
  *   u32 uid, u32 gid  the caller, stamped by the node that took the request
  *   u32 n_groups, n_groups × u32
  *   string node       name of that node (author = uid@node)
+ *   string label      with COMMAND_LABEL: what the author calls himself (command_label_check())
  *   body              up to the end; by op, see below
  *
  * Decoding checks every length and every enum; names and paths are checked for
@@ -31,6 +32,8 @@
 #define COMMAND_ELAPSED_AT 36
 #define COMMAND_GROUPS_MAX 1024
 #define COMMAND_NODE_MAX 32
+#define COMMAND_LABEL_MAX 64
+#define COMMAND_LABEL_LEVEL 3          /* of feature.h */
 #define COMMAND_PART_SIZE (256 * 1024) /* a longer body travels as several parts */
 /* The caller of a trusted REGISTER of a node for itself; no user has it. */
 #define COMMAND_UID_NODE UINT32_MAX
@@ -96,7 +99,8 @@ enum {
                                 client has that one open for writing, and permission was asked for then */
     COMMAND_TTL = 1 << 3,    /* SET: its body has SET_TTL. Level 2 */
     COMMAND_FENCE = 1 << 4,  /* its body has SET_FENCE, LOCK_FLAG_FENCE or TXN_IF_FENCE. Level 3 */
-    COMMAND_FLAGS = 31
+    COMMAND_LABEL = 1 << 5,  /* a label follows the node's name. Level 3 */
+    COMMAND_FLAGS = 63
 };
 
 /* A lock of flock(2) that was asked for with LOCK_FLAG_FENCE makes a fence of its file: a revision that moves
@@ -193,6 +197,8 @@ struct command {
     const uint8_t *groups; /* n_groups × u32, network byte order */
     const char *node;      /* not terminated */
     size_t node_len;
+    const char *label; /* not terminated; with COMMAND_LABEL */
+    size_t label_len;
     const uint8_t *body; /* undecoded; with COMMAND_PARTS only its last piece */
     size_t body_len;
 };
@@ -230,6 +236,10 @@ void command_encode(struct buffer *b, const struct command *cmd);
 /* How many bytes that are; and the same into memory that has so many. */
 size_t command_size(const struct command *cmd);
 void command_write(uint8_t *bytes, const struct command *cmd);
+/* Whether this can be a label: 1 to COMMAND_LABEL_MAX bytes of UTF-8, of characters that can be seen and
+ * are no space and no @. It stands beside uid@node and never in its place: anyone may call himself anything.
+ */
+bool command_label_check(const char *label, size_t len);
 /* 0 or KV_E_PROTOCOL; KV_E_NOTSUP: an operation or a flag that this program does not know.
  * Checks the header only. */
 int command_decode(const void *bytes, size_t len, struct command *cmd_out);

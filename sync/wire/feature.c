@@ -4,6 +4,8 @@ unsigned feature_level_of(const struct command *cmd)
 {
     if ((cmd->flags & COMMAND_FENCE) != 0)
         return 3;
+    if ((cmd->flags & COMMAND_LABEL) != 0)
+        return COMMAND_LABEL_LEVEL;
     if ((cmd->flags & COMMAND_TTL) != 0)
         return 2;
     switch (cmd->op) {

@@ -1,5 +1,7 @@
 #include "sync/wire/message.h"
 
+#include <string.h>
+
 #include "sync/base/error.h"
 #include "sync/wire/layout.h"
 
@@ -92,6 +94,26 @@ void version_row_encode(struct buffer *b, const struct version_row *r)
 void version_row_decode(struct cursor *c, struct version_row *r_out)
 {
     layout_decode(c, &version_row_layout, r_out);
+}
+
+void labels_put(struct buffer *labels, const struct version_row *row)
+{
+    buffer_put_bytes(labels, row->label, strlen(row->label) + 1);
+}
+
+void labels_next(struct cursor *labels, struct version_row *row)
+{
+    const uint8_t *end = labels->len > 0 ? memchr(labels->data, '\0', labels->len) : NULL;
+    size_t len = end != NULL ? (size_t)(end - labels->data) : 0;
+
+    row->label[0] = '\0';
+    if (end == NULL)
+        return;
+    if (command_label_check((const char *)labels->data, len)) {
+        memcpy(row->label, labels->data, len);
+        row->label[len] = '\0';
+    }
+    cursor_bytes(labels, len + 1);
 }
 
 void log_row_encode(struct buffer *b, const struct log_row *r)

@@ -37,7 +37,8 @@
  * GET       at, string path, u64 offset, u32 length, u64 content_revision (0: any; else KV_E_STALE if another)
  *           → attr, string data
  * HISTORY   u64 directory, string name, u64 before (revision; 0: newest), u32 n
- *           → u8 more, u32 count, count × version_row (newest first)
+ *           → u8 more, u32 count, count × version_row (newest first), optionally string labels (of the rows, each
+ *             with a NUL behind it; left out: none has one, or the node is older)
  * VERSION   u64 directory, string name, u64 version, u64 offset, u32 length
  *           → version_row, string data, u16 mode, u32 uid, u32 gid (what a reader needs: see PROTOCOL.md)
  * NAMES     u64 directory, string after, u32 n
@@ -47,8 +48,10 @@
  *           count)
  *           → u8 more, u32 count, count × log_row (oldest first), string cursor, optionally u64 gap_after,
  *             optionally u64 gap_until (of the rows behind the place asked from, some of revisions above the
- *             first, up to the second, are no longer kept; 0, 0: all are. Not from older nodes)
- * SUBSCRIBE u64 after (revision)
+ *             first, up to the second, are no longer kept; 0, 0: all are. Not from older nodes), optionally string
+ *             labels (as of HISTORY)
+ * SUBSCRIBE u64 after (revision), optionally u8 sparse (1: after an EVENT there is no other before the next LOG
+ *           of this connection; older nodes do not know it)
  *           → u64 revision (from which events follow; larger than asked + 1: a gap; drop all caches. Then EVENT
  *             frames with the request's id, for as long as the connection lives)
  * STATUS    → string json
@@ -226,11 +229,18 @@ struct version_row {
     uint64_t restored;       /* the version whose content a `restore` brought back, or 0 */
     uint32_t author_uid;
     char author_node[COMMAND_NODE_MAX + 1];
+    /* What the author calls himself, or "". It does not travel with the row, see labels_next(). */
+    char label[COMMAND_LABEL_MAX + 1];
 };
 
 extern const struct layout version_row_layout;
 void version_row_encode(struct buffer *b, const struct version_row *r);
 void version_row_decode(struct cursor *c, struct version_row *r_out);
+
+/* The labels of a page of rows: one of each, in their order, with a NUL behind it. Of pages that have none
+ * there is no such list. labels_next() fills row->label, "" at the end of the list; the cursor stays good. */
+void labels_put(struct buffer *labels, const struct version_row *row);
+void labels_next(struct cursor *labels, struct version_row *row);
 
 /* A row of the operation log. */
 struct log_row {

@@ -105,7 +105,7 @@ expect 0 kvnode log --since "$since"
 expect 1 kvnode log --since 0-99999999
 has "$err" "--since 0-99999999: the newest revision is 0-"
 expect 2 kvnode log --since new
-kvnode -n n1,n2,n3 watch f --since "$since" >"$work/away" 2>"$work/away.err" &
+kvnode -n n1,n2,n3 log --follow --since "$since" >"$work/away" 2>"$work/away.err" &
 away=$!
 kvnode -n n1 --json log --follow --since "$since" >"$work/json" 2>"$work/json.err" &
 children+=("$away" $!)
@@ -126,10 +126,10 @@ forgotten() { # with each command some of the names that were deleted first
 until_true 30 forgotten || die "a deleted name is not forgotten"
 expect 0 kvnode -n n2,n3 -q set f/after x
 kill -CONT "$away"
-until_true 30 seen f/after away || die "watch does not go on: $(cat "$work/away.err")"
+until_true 30 seen f/after away || die "log does not go on: $(cat "$work/away.err")"
 seen f/unseen away && die "what was to be forgotten is there: the test shows nothing"
-gap='^kvnode: watch: not all changes between revision 0-[0-9]* and 0-[0-9]* are kept any more$'
-[ "$(grep -c "$gap" "$work/away.err")" = 1 ] || die "watch does not tell of the gap once: $(cat "$work/away.err")"
+gap='^kvnode: log: not all changes between revision 0-[0-9]* and 0-[0-9]* are kept any more$'
+[ "$(grep -c "$gap" "$work/away.err")" = 1 ] || die "log does not tell of the gap once: $(cat "$work/away.err")"
 expect 0 kvnode dev start n1
 until_true 30 seen f/after json || die "log does not go on: $(cat "$work/json.err")"
 expect 0 kvnode -n n2 log --since "$since"

@@ -38,6 +38,9 @@
 /* As of level 3. */
 #define GOLDEN_FENCE_STATE UINT64_C(0x65147b8dae3b34b2)
 #define GOLDEN_FENCE_ANSWERS UINT64_C(0x37d33dd070e1792f)
+/* As of level 3, with labels of authors among the commands of level 1. */
+#define GOLDEN_LABEL_STATE UINT64_C(0xc89d3d5aae94ca63)
+#define GOLDEN_LABEL_ANSWERS UINT64_C(0x2b1deb6179ed8ef8)
 
 struct run {
     struct world w;
@@ -201,6 +204,25 @@ static void the_same_attributes_pipes_and_sockets_give_the_same_state(void **sta
     assert_true(world_digest_is_right(&r.w));
     assert_true(store_digest(r.w.s) == GOLDEN_XATTR_STATE);
     assert_true(r.answers == GOLDEN_XATTR_ANSWERS);
+    world_deinit(&r.w);
+}
+
+/* Who writes under a name leaves rows of history with it. */
+static void the_same_labels_give_the_same_state(void **state)
+{
+    static const char *const labels[] = {NULL, NULL, "deploy", "J\xc3\xb6rg", "x"};
+    struct run r = {.dice = 4};
+
+    (void)state;
+    world_init(&r.w, false);
+    for (int i = 0; i < 20000; i++) {
+        r.w.label = labels[roll(&r, 5)];
+        note(&r, step(&r));
+    }
+    print_message("# with labels: state %" PRIx64 ", answers %" PRIx64 "\n", store_digest(r.w.s), r.answers);
+    assert_true(world_digest_is_right(&r.w));
+    assert_true(store_digest(r.w.s) == GOLDEN_LABEL_STATE);
+    assert_true(r.answers == GOLDEN_LABEL_ANSWERS);
     world_deinit(&r.w);
 }
 
@@ -536,6 +558,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_same_commands_give_the_same_state),
         cmocka_unit_test(the_same_attributes_pipes_and_sockets_give_the_same_state),
+        cmocka_unit_test(the_same_labels_give_the_same_state),
         cmocka_unit_test(the_same_links_give_the_same_state),
         cmocka_unit_test(the_same_is_expired),
         cmocka_unit_test(the_same_transactions_give_the_same_state),

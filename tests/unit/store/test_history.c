@@ -269,6 +269,36 @@ static void pipes_and_sockets_have_a_history_and_survive_a_restart(void **state)
     buffer_deinit(&b);
 }
 
+static bool label_one(void *arg, const struct version_row *row)
+{
+    char *text = arg;
+    size_t at = strlen(text);
+
+    snprintf(text + at, 256 - at, "[%s]", row->label);
+    return true;
+}
+
+static void who_writes_under_a_name_is_known_by_it(void **state)
+{
+    char longest[COMMAND_LABEL_MAX + 1] = {0}, want[256], got[256] = "";
+    struct place *p = *state;
+    bool more;
+
+    memset(longest, 'x', COMMAND_LABEL_MAX);
+    snprintf(want, sizeof want, "[][%s][deploy]", longest);
+    p->w.label = "deploy";
+    assert_int_equal(world_set(&p->w, "f", "1"), KV_OK);
+    p->w.label = longest;
+    assert_int_equal(world_set(&p->w, "f", "2"), KV_OK);
+    p->w.label = NULL;
+    assert_int_equal(world_set(&p->w, "f", "3"), KV_OK);
+    assert_true(place_verifies(p));
+    place_restart(p);
+    assert_int_equal(history_list(place_history(p), KV_ROOT_INO, "f", 1, 0, 10, got, label_one, &more),
+                     KV_OK);
+    assert_string_equal(got, want);
+}
+
 static void a_replaced_link_is_the_next_version(void **state)
 {
     struct place *p = *state;
@@ -563,6 +593,7 @@ int main(void)
         TEST(a_renamed_directory_takes_its_history_along),
         TEST(a_name_keeps_counting_when_it_was_a_directory_between),
         TEST(pipes_and_sockets_have_a_history_and_survive_a_restart),
+        TEST(who_writes_under_a_name_is_known_by_it),
         TEST(a_replaced_link_is_the_next_version),
         TEST(history_is_read_in_pages),
         TEST(the_state_at_a_time_is_found),

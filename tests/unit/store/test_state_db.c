@@ -425,7 +425,8 @@ static int load_with(const char *path, const char *sql, uint64_t *digest_out, ch
 }
 
 /* What format 9 has added; and format 8. */
-#define BEFORE_9 "DROP TABLE fence; ALTER TABLE session DROP COLUMN lease;"
+#define BEFORE_9                                                                                             \
+    "DROP TABLE fence; ALTER TABLE session DROP COLUMN lease; ALTER TABLE version DROP COLUMN label;"
 #define BEFORE_8                                                                                             \
     BEFORE_9 "ALTER TABLE inode DROP COLUMN ttl; ALTER TABLE inode DROP COLUMN expires;"                     \
              "ALTER TABLE inode DROP COLUMN xattr_size; ALTER TABLE inode DROP COLUMN xattr_digest;"         \

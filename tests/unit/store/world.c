@@ -75,7 +75,9 @@ int world_raw(struct world *w, uint8_t op, uint64_t session, uint64_t seq, const
     uint32_t groups[4];
     struct command cmd = {
         .op = op,
-        .flags = w->flags,
+        .flags = (uint16_t)(w->flags | (w->label != NULL ? COMMAND_LABEL : 0)),
+        .label = w->label,
+        .label_len = w->label != NULL ? strlen(w->label) : 0,
         .session = session,
         .seq = seq,
         .acked_below = session == w->session ? w->acked_below : 0,

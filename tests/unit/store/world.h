@@ -25,6 +25,7 @@ struct world {
     uint32_t round; /* of world_expire() */
     uint32_t uid, gid;
     uint16_t flags;
+    const char *label;  /* of the author; NULL: none */
     uint32_t groups[4]; /* host order */
     uint32_t n_groups;
     struct buffer bytes; /* the last command, encoded */

@@ -52,6 +52,62 @@ static void header_comes_back(void **state)
     buffer_deinit(&b);
 }
 
+static void a_label_travels_in_the_header(void **state)
+{
+    struct command out, cmd = {.op = COMMAND_TICK,
+                               .flags = COMMAND_LABEL,
+                               .node = "n1",
+                               .node_len = 2,
+                               .label = "pipeline-7",
+                               .label_len = 10,
+                               .body = (const uint8_t *)"xyz",
+                               .body_len = 3};
+    struct buffer b = BUFFER_INIT;
+    uint8_t bytes[128];
+
+    command_encode(&b, &cmd);
+    assert_int_equal(command_size(&cmd), b.len);
+    command_write(bytes, &cmd);
+    assert_memory_equal(bytes, b.data, b.len);
+    assert_int_equal(command_decode(b.data, b.len, &out), KV_OK);
+    assert_int_equal(out.label_len, 10);
+    assert_memory_equal(out.label, "pipeline-7", 10);
+    assert_int_equal(out.body_len, 3);
+    assert_memory_equal(out.body, "xyz", 3);
+    for (size_t n = 0; n < b.len - 3; n++)
+        assert_int_equal(command_decode(b.data, n, &out), KV_E_PROTOCOL);
+    b.data[b.len - 4] = ' ';
+    assert_int_equal(command_decode(b.data, b.len, &out), KV_E_PROTOCOL);
+    buffer_deinit(&b);
+}
+
+static void a_label_can_be_seen(void **state)
+{
+    static const char *const good[] = {"a", "deploy-7", "Jörg", "\xe6\x97\xa5", "\xf0\x9f\x9a\x80", "a/b(c)"};
+    static const char *const bad[] = {"",
+                                      "a b",
+                                      "a@b",
+                                      "a\n",
+                                      "\x7f",
+                                      "\xc2\xa0",     /* a space that does not break */
+                                      "\xe2\x80\xae", /* turns the direction of writing */
+                                      "\xe2\x80\x8b", /* of no width */
+                                      "\xc3",
+                                      "\xc0\xaf",
+                                      "\xed\xa0\x80",
+                                      "\xf4\x90\x80\x80"};
+    char longest[COMMAND_LABEL_MAX + 2];
+
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        assert_true(command_label_check(good[i], strlen(good[i])));
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_false(command_label_check(bad[i], strlen(bad[i])));
+    memset(longest, 'x', sizeof longest);
+    assert_true(command_label_check(longest, COMMAND_LABEL_MAX));
+    assert_false(command_label_check(longest, COMMAND_LABEL_MAX + 1));
+    assert_false(command_label_check("a\0b", 3));
+}
+
 static void header_is_refused_at_every_truncation(void **state)
 {
     struct command out, cmd = {.op = COMMAND_TICK, .node = "n1", .node_len = 2};
@@ -447,6 +503,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(header_comes_back),
         cmocka_unit_test(header_is_refused_at_every_truncation),
+        cmocka_unit_test(a_label_travels_in_the_header),
+        cmocka_unit_test(a_label_can_be_seen),
         cmocka_unit_test(unknown_operations_and_flags_are_refused),
         cmocka_unit_test(bodies_come_back),
         cmocka_unit_test(attributes_come_back_and_are_judged),
