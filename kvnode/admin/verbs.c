@@ -29,6 +29,11 @@ const struct admin_option admin_options[OPT_COUNT] = {
     [OPT_TTL] = {0, "ttl", "TIME", "the key goes when it was not written for so long (90s, 10m, 7d)"},
     [OPT_FENCE] = {0, "fence", "N",
                    "only if nobody got the key's lock since it had this KVNODE_FENCE; else exit 5"},
+    [OPT_LEASE] = {0, "ttl", "TIME",
+                   "the lock is taken when nothing was heard of this for so long (10s; 1s to 1h)"},
+    [OPT_WAIT] = {0, "wait", "TIME", "how long to wait for the lock; 0: not at all"},
+    [OPT_SHARED] = {0, "shared", NULL, "together with others who share it"},
+    [OPT_ELECT] = {0, "elect", NULL, "write into the key who holds it, and empty it at the end"},
     [OPT_RECURSIVE] = {'r', "recursive", NULL, "directories with all that is in them"},
     [OPT_LONG] = {'l', "long", NULL, "mode, owner, size, time, version"},
     [OPT_RAW] = {0, "raw", NULL, "names byte for byte, on a terminal too"},
@@ -138,6 +143,24 @@ const struct verb admin_verbs[] = {
      "With --follow until it is interrupted: goes on at the next node when its own dies, and waits for one "
      "if "
      "there is none; with --timeout it ends (exit 4) when no node could be read for so long. " GAP},
+    {"hold", "KEY [--] COMMAND...", "run a command under a lock of the whole cluster", KEYS,
+     BIT(OPT_NODE) | BIT(OPT_TIMEOUT) | BIT(OPT_LEASE) | BIT(OPT_WAIT) | BIT(OPT_SHARED) | BIT(OPT_ELECT), 2,
+     1000, verb_hold,
+     "The lock is that of flock(2) on a mount: one holds the key, whichever way. KEY is made if it is "
+     "missing. The "
+     "command has KVNODE_KEY and KVNODE_FENCE, a number that grows with each holder: what it writes with set "
+     "--fence $KVNODE_FENCE is refused as soon as somebody else has held the lock. When the lock may be "
+     "lost, "
+     "because no node answers for 3/5 of --ttl or the key is gone, the command and everything that it has "
+     "started gets TERM, and KILL at 4/5, before anybody else can have the lock; exit status 7. So it is "
+     "when kvnode hold "
+     "or its guard is killed or stopped; only when both are stopped (or the machine is), the command may run "
+     "on "
+     "when another one does, and the fence is what keeps it from harm. What the command leaves running is "
+     "ended, "
+     "too. The exit status is the command's, 128 and the signal's number if one killed it; 6: somebody else "
+     "has "
+     "the lock. TERM, INT, HUP and QUIT go to the command."},
     {"locks", "[KEY]", "files that are locked, by whom, and who waits", CLUSTER, CLIENT | BIT(OPT_LOCAL), 0,
      1, verb_locks,
      "Of one file, or of all. A line for each lock: what (flock, or bytes of fcntl), whose (process, node, "
