@@ -67,6 +67,7 @@ static void emit_health(const struct serve_owner *owner, json_t *o, const struct
                         h->leader != 0 ? json_string(config_member_name(owner->self->config, h->leader))
                                        : json_null());
     json_object_set_new(o, "hears", links(owner, h));
+    json_object_set_new(o, "http", h->http[0] != '\0' ? json_string(h->http) : json_null());
 }
 
 static json_t *member(const struct serve_owner *owner, const struct member *m)

@@ -22,6 +22,7 @@
 #include "kvnode/group/consensus.h"
 #include "kvnode/group/digest_ring.h"
 #include "kvnode/group/heal.h"
+#include "kvnode/group/meter.h"
 #include "kvnode/group/peer_handlers.h"
 #include "kvnode/group/peer_links.h"
 #include "kvnode/group/reserve.h"
@@ -98,6 +99,7 @@ struct group {
     struct verify *verify;
     struct writes *writes;
     struct clock_lead clock;
+    struct meter meter;
 
     uint64_t minority_since_ms;   /* 0: a majority is linked */
     uint64_t leaderless_since_ms; /* 0: a leader is known */

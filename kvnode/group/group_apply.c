@@ -39,8 +39,10 @@ static void apply_command(struct group *g, uint64_t index, const struct entry *e
                   "): start this node with the version that the other nodes have. Nothing is lost");
     if (rv != 0)
         group_die("out of memory while applying");
-    if (command_decode(e->data, e->len, &cmd) == KV_OK)
+    if (command_decode(e->data, e->len, &cmd) == KV_OK) {
+        meter_executed(&g->meter, cmd.op);
         writes_applied(g->writes, &cmd, &result);
+    }
 }
 
 /* For names in reports; commands that do not decode are short. */

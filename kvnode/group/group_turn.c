@@ -39,7 +39,11 @@ bool group_disk_full(const struct group *g)
 
 static void on_committed(void *arg)
 {
-    group_apply(arg);
+    struct group *g = arg;
+
+    meter_committed(&g->meter, consensus_term(g->consensus), consensus_applied(g->consensus),
+                    clock_boot_ns());
+    group_apply(g);
 }
 
 static void on_leadership(void *arg)
@@ -253,4 +257,5 @@ void group_beat(struct group *g, uint64_t now_ms)
     reads_beat(g->reads, now_ms);
     leases_beat(g->leases, now_ms);
     scrub_beat(g->scrub, now_ms);
+    meter_beat(&g->meter, now_ms);
 }

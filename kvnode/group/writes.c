@@ -426,6 +426,8 @@ static bool propose(struct writes *w, uint64_t now)
     }
     if (k == 0)
         return false;
+    meter_proposed(&g->meter, consensus_term(g->consensus), consensus_last(g->consensus) + k, (unsigned)k,
+                   clock_boot_ns());
     rv = consensus_submit(g->consensus, batch, k); /* may answer, and so end, any of ours */
     if (rv == 0)
         large_room_proposed(&w->room, consensus_last(g->consensus), large, now);

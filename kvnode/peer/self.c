@@ -72,6 +72,13 @@ static void look_at_health(const struct self *s, struct health *out)
                            .level = FEATURE_LEVEL,
                            .election_ms = s->config->election_ms,
                            .leader = consensus_leader(s->group->consensus)};
+    if (consensus_is_leader(s->group->consensus)) {
+        out->commit_p50_us = s->group->meter.p50_us;
+        out->commit_p99_us = s->group->meter.p99_us;
+    }
+    if (s->config->http_host != NULL && s->config->http_host[0] != '\0')
+        snprintf(out->http, sizeof out->http, strchr(s->config->http_host, ':') != NULL ? "[%s]:%u" : "%s:%u",
+                 s->config->http_host, s->config->http_port);
     snprintf(out->version, sizeof out->version, "%s", KVFS_VERSION);
     peers_each(s->peers, out, add_link);
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Makes C of files: embed.py OUT ADDRESS=TYPE=FILE... (kvnode/web/static.h)."""
+"""Makes C of files: embed.py OUT 'ADDRESS|TYPE|FILE'... (kvnode/web/static.h)."""
 import sys
 
-out, files = sys.argv[1], [a.split('=', 2) for a in sys.argv[2:]]
+out, files = sys.argv[1], [a.split('|', 2) for a in sys.argv[2:]]
 with open(out, 'w', encoding='ascii') as f:
     f.write('#include "kvnode/web/static.h"\n\n')
     for i, (_, _, path) in enumerate(files):

@@ -53,6 +53,17 @@ void info_status(struct web_request *r)
     web_ask(r, MESSAGE_STATUS, NULL, on_status);
 }
 
+/* The page; who asks for JSON gets what /v1/status has. */
+void info_dashboard(struct web_request *r)
+{
+    const char *accept = web_header(r, "Accept");
+
+    if (accept != NULL && strstr(accept, "application/json") != NULL && strstr(accept, "text/html") == NULL)
+        info_status(r);
+    else
+        static_start(r);
+}
+
 static void on_members(void *arg, int code, const union answer_body *answer, const char *detail)
 {
     struct web_request *r = arg;

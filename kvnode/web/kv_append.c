@@ -20,7 +20,12 @@ struct opening {
 struct appending {
     struct opening *opening;
     struct gate_key key; /* of an Idempotency-Key */
+    struct etags match;
 };
+
+/* In the command, behind the inode. */
+#define FLAGS_AT 8
+#define EXPECT_AT 9
 
 static void on_closed(void *arg, int code, const union answer_body *answer, const char *detail)
 {
@@ -102,6 +107,18 @@ static void on_resolved(void *arg, int code, const union answer_body *answer, co
 
     if (code == KV_OK && answer->resolve.attr.type != INODE_FILE)
         code = answer->resolve.attr.type == INODE_DIRECTORY ? KV_E_ISDIR : KV_E_INVAL;
+    if (code == KV_E_NOENT && a->match.kind != ETAG_NONE) {
+        refuse(r, KV_E_VERSION, "no such key, and If-Match asks for one");
+        return;
+    }
+    if (code == KV_OK && a->match.kind == ETAG_LIST) {
+        if (!etags_have(&a->match, answer->resolve.attr.content_revision)) {
+            refuse(r, KV_E_VERSION, "If-Match does not name what it is");
+            return;
+        }
+        r->body.data[FLAGS_AT] = PUBLISH_IF_REVISION;
+        buffer_set_u64(&r->body, EXPECT_AT, answer->resolve.attr.content_revision);
+    }
     if (code == KV_OK && (a->opening = calloc(1, sizeof *a->opening)) == NULL)
         code = KV_E_BUSY;
     if (code != KV_OK) {
@@ -136,8 +153,14 @@ void kv_append_head(struct web_request *r)
         web_fail(r, 400, "a key does not end in a slash; nothing was written");
     else if (r->url->given != 0)
         web_fail(r, 400, "PATCH knows no parameters; nothing was written");
-    else if (web_header(r, "If-Match") != NULL || web_header(r, "If-None-Match") != NULL)
-        web_fail(r, 501, "PATCH knows no conditions: it appends wherever the end is; nothing was written");
+    else if (web_header(r, "If-None-Match") != NULL)
+        web_fail(r, 400,
+                 "If-None-Match asks for a key that is missing, and PATCH for one that is there; "
+                 "nothing was written");
+    else
+        etags_parse(web_header(r, "If-Match"), &a->match);
+    if (a != NULL && a->match.kind == ETAG_MALFORMED && r->response == NULL)
+        web_fail(r, 400, "an entity tag is what ETag has said, with its quotes; nothing was written");
     buffer_deinit(&edits);
     store_usage(r->web->owner.group->store, &usage);
     r->body_at = r->body.len;

@@ -8,6 +8,7 @@
 #include "kvnode/web/web_internal.h"
 #include "sync/base/error.h"
 #include "sync/wire/ttl.h"
+#include "sync/wire/txn.h"
 
 /* JSON is parsed in one go, on the loop. */
 #define POST_MAX (32 * 1024)
@@ -78,6 +79,11 @@ void kv_reply_written(struct web_request *r, const struct command_result *result
     web_reply(r, result->created != 0 ? 201 : 200, response);
 }
 
+static bool is_delete(const struct web_request *r)
+{
+    return strcmp(r->method, "DELETE") == 0;
+}
+
 static void on_written(void *arg, int code, const struct command_result *result, const char *detail)
 {
     struct web_request *r = arg;
@@ -104,27 +110,59 @@ static void on_written(void *arg, int code, const struct command_result *result,
 static void on_deleted(void *arg, int code, const struct command_result *result, const char *detail)
 {
     struct web_request *r = arg;
+    const struct putting *p = r->state;
     char revision[40];
 
+    if (code == KV_E_VERSION || (code == KV_E_NOENT && p->match.kind != ETAG_NONE)) {
+        web_fail_code(r, KV_E_VERSION, "If-Match does not name what it is", true);
+        return;
+    }
     if (code != KV_OK) {
         web_fail_code(r, code, detail, true);
         return;
     }
     snprintf(revision, sizeof revision, "0-%" PRIu64, result->revision);
+    /* A transaction tells which of its lines decided. */
     web_reply_json(r, 200,
-                   json_pack("{s:I, s:s}", "removed", (json_int_t)result->removed, "revision", revision));
+                   json_pack("{s:I, s:s}", "removed",
+                             p->match.kind == ETAG_LIST ? (json_int_t)1 : (json_int_t)result->removed,
+                             "revision", revision));
 }
 
 static void send_write(struct web_request *r)
 {
     struct putting *p = r->state;
     struct gate *g = web_gate(r);
-    bool delete = strcmp(r->method, "DELETE") == 0;
+    bool delete = is_delete(r);
 
     if (g != NULL)
         gate_write(g, &r->write, delete ? COMMAND_DEL : COMMAND_SET,
                    (p->body.flags & SET_TTL) != 0 && !delete ? COMMAND_TTL : 0, &r->body, &p->key,
                    delete ? on_deleted : on_written, r);
+}
+
+/* A DELETE knows no version: one of a transaction does. */
+static void send_delete(struct web_request *r, uint64_t version)
+{
+    const struct putting *p = r->state;
+    struct txn_item item = {
+        .kind = TXN_IF_VERSION, .path = p->body.path, .path_len = p->body.path_len, .version = version};
+    struct buffer items = BUFFER_INIT;
+    struct command_body body = {0};
+    struct gate *g = web_gate(r);
+
+    txn_encode(&items, &item);
+    item.kind = TXN_DEL;
+    txn_encode(&items, &item);
+    body.items = items.data;
+    body.items_len = items.len;
+    buffer_clear(&r->body);
+    command_body_encode(&r->body, COMMAND_TXN, &body);
+    if (items.failed || r->body.failed)
+        web_fail_code(r, KV_E_BUSY, "out of memory", true);
+    else if (g != NULL)
+        gate_write(g, &r->write, COMMAND_TXN, 0, &r->body, &p->key, on_deleted, r);
+    buffer_deinit(&items);
 }
 
 static void on_resolved(void *arg, int code, const union answer_body *answer, const char *detail)
@@ -140,7 +178,7 @@ static void on_resolved(void *arg, int code, const union answer_body *answer, co
          answer->resolve.attr.version == 0)) {
         p->body.flags |= SET_IF_VERSION;
         p->body.version = VERSION_IMPOSSIBLE;
-        kv_ask_kept(r, &p->key, on_written);
+        kv_ask_kept(r, &p->key, is_delete(r) ? on_deleted : on_written);
         return;
     }
     if (code == KV_E_NOENT) {
@@ -158,6 +196,10 @@ static void on_resolved(void *arg, int code, const union answer_body *answer, co
     }
     if (answer->resolve.attr.version == 0) {
         web_fail(r, 501, "the key keeps no versions, by which If-Match compares; nothing was written");
+        return;
+    }
+    if (is_delete(r)) {
+        send_delete(r, answer->resolve.attr.version);
         return;
     }
     /* If it is written in between it is another version. The numbers of the head have their places. */
@@ -244,8 +286,14 @@ static bool conditions(struct web_request *r, struct putting *p)
         web_fail(r, 400, "If-Match and If-None-Match together ask for the impossible; nothing was written");
         return false;
     }
-    if (strcmp(r->method, "DELETE") == 0 && (p->match.kind != ETAG_NONE || none.kind != ETAG_NONE)) {
-        web_fail(r, 501, "DELETE knows no conditions yet; nothing was written");
+    if (is_delete(r) && none.kind != ETAG_NONE) {
+        web_fail(r, 400,
+                 "If-None-Match asks for a key that is missing, and DELETE for one that is there; "
+                 "nothing was written");
+        return false;
+    }
+    if (is_delete(r) && p->match.kind == ETAG_LIST && (r->directory || url_has(r->url, PARAM_RECURSIVE))) {
+        web_fail(r, 400, "If-Match names the value of a key, and directories have none; nothing was written");
         return false;
     }
     if (none.kind == ETAG_ANY) {
@@ -253,14 +301,14 @@ static bool conditions(struct web_request *r, struct putting *p)
         p->match.kind = ETAG_NONE;
         p->body.version = 0;
     }
-    if (p->match.kind == ETAG_ANY)
+    if (p->match.kind == ETAG_ANY && !is_delete(r)) /* a DELETE asks for that anyway */
         p->body.flags |= SET_MUST_EXIST;
     return true;
 }
 
 void kv_write_head(struct web_request *r)
 {
-    bool delete = strcmp(r->method, "DELETE") == 0;
+    bool delete = is_delete(r);
     struct putting *p = calloc(1, sizeof *p);
     struct store_usage usage;
 

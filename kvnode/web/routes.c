@@ -15,6 +15,8 @@ static const struct route routes[] = {
     {"/metrics", "GET HEAD", 0, NULL, info_metrics, NULL, true},
     {"/v1/status", "GET HEAD", 0, NULL, info_status, NULL, true},
     {"/v1/members", "GET HEAD", 0, NULL, info_members, NULL, true},
+    {"/v1/pulse", "GET HEAD", P(SINCE), NULL, pulse_start, NULL, true},
+    {"/dashboard", "GET HEAD", 0, NULL, info_dashboard, NULL, true},
     {"/v1/events", "GET", P(PREFIX) | P(SINCE), NULL, events_start, events_cancel, false},
     {"/v1/log", "GET HEAD", P(SINCE) | P(AFTER) | P(LIMIT), NULL, info_log, NULL, false},
     {"/v1/locks", "GET HEAD", 0, NULL, info_locks, NULL, false},

@@ -28,6 +28,7 @@ void static_start(struct web_request *r)
         MHD_add_response_header(response, "Content-Type", f->type);
         MHD_add_response_header(response, "Content-Security-Policy", POLICY);
         MHD_add_response_header(response, "Referrer-Policy", "no-referrer");
+        MHD_add_response_header(response, "Vary", "Accept");
     }
     web_reply(r, 200, response);
 }

@@ -213,6 +213,7 @@ void web_beat(struct web *w, uint64_t now_ms)
         return;
     web_listen_again(w, now_ms);
     metrics_beat(w);
+    pulse_beat(&w->pulse, w->owner.self, now_ms);
     gates_beat(&w->gates, now_ms);
     events_beat(w, now_ms);
 }

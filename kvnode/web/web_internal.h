@@ -8,6 +8,7 @@
 #include <uv.h>
 
 #include "kvnode/web/gate.h"
+#include "kvnode/web/pulse.h"
 #include "kvnode/web/url.h"
 #include "kvnode/web/web.h"
 
@@ -140,6 +141,7 @@ struct web {
     uint64_t say_ms;
     struct web_counts counts[WEB_OPS];
     uint64_t term, terms; /* the last one seen; begun since the start */
+    struct pulse pulse;
 };
 
 /* ---- accept.c ---- */
@@ -211,6 +213,7 @@ void info_live(struct web_request *r);
 void info_ready(struct web_request *r);
 void info_status(struct web_request *r);
 void info_members(struct web_request *r);
+void info_dashboard(struct web_request *r);
 void info_metrics(struct web_request *r);
 
 /* ---- events.c ---- */

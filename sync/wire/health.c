@@ -21,8 +21,11 @@ enum health_tag {
     TAG_LEADER = 15,
     TAG_LEVEL = 16,
     TAG_ELECTION_MS = 17,
+    TAG_COMMIT_P50_US = 18,
+    TAG_COMMIT_P99_US = 19,
     TAG_VERSION = HEALTH_TAG_STRING | 1,
-    TAG_LINKS = HEALTH_TAG_STRING | 2 /* u16 ids */
+    TAG_LINKS = HEALTH_TAG_STRING | 2, /* u16 ids */
+    TAG_HTTP = HEALTH_TAG_STRING | 3
 };
 
 static const struct {
@@ -46,9 +49,11 @@ static const struct {
     {TAG_LEADER, offsetof(struct health, leader)},
     {TAG_LEVEL, offsetof(struct health, level)},
     {TAG_ELECTION_MS, offsetof(struct health, election_ms)},
+    {TAG_COMMIT_P50_US, offsetof(struct health, commit_p50_us)},
+    {TAG_COMMIT_P99_US, offsetof(struct health, commit_p99_us)},
 };
 #define N_NUMBERS (sizeof numbers / sizeof numbers[0])
-#define N_STRINGS 2
+#define N_STRINGS 3
 
 void health_encode(struct buffer *b, const struct health *h)
 {
@@ -68,16 +73,18 @@ void health_encode(struct buffer *b, const struct health *h)
     buffer_put_u32(b, (uint32_t)(h->n_links * 2));
     for (i = 0; i < h->n_links; i++)
         buffer_put_u16(b, (uint16_t)h->links[i]);
+    buffer_put_u16(b, TAG_HTTP);
+    buffer_put_text(b, h->http);
 }
 
 /* It goes to terminals. */
-static void take_version(struct health *h, const uint8_t *text, size_t len)
+static void take_text(char *out, size_t size, const uint8_t *text, size_t len)
 {
     size_t i;
 
-    memset(h->version, 0, sizeof h->version); /* the last of several counts, alone */
-    for (i = 0; i < len && i < sizeof h->version - 1; i++)
-        h->version[i] = text[i] > ' ' && text[i] < 127 ? (char)text[i] : '?';
+    memset(out, 0, size); /* the last of several counts, alone */
+    for (i = 0; i < len && i < size - 1; i++)
+        out[i] = text[i] > ' ' && text[i] < 127 ? (char)text[i] : '?';
 }
 
 static void take_links(struct health *h, const uint8_t *ids, size_t len)
@@ -118,7 +125,9 @@ bool health_decode(struct cursor *in, struct health *out)
             if (in->failed)
                 break;
             if (tag == TAG_VERSION)
-                take_version(out, text, len);
+                take_text(out->version, sizeof out->version, text, len);
+            else if (tag == TAG_HTTP)
+                take_text(out->http, sizeof out->http, text, len);
             else if (tag == TAG_LINKS)
                 take_links(out, text, len);
         } else {

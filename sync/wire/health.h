@@ -19,6 +19,7 @@
 #define HEALTH_FIELDS_MAX 256
 #define HEALTH_STRING_MAX 1024
 #define HEALTH_VERSION_MAX 32
+#define HEALTH_HTTP_MAX 80
 #define HEALTH_LINKS_MAX 32 /* CONFIG_PEERS_MAX */
 
 enum health_flag {
@@ -48,9 +49,12 @@ struct health {
     uint64_t rss;                   /* resident memory, bytes */
     uint64_t level;                 /* the highest feature level that it knows (feature.h) */
     uint64_t election_ms;           /* the least time after which it votes against a leader that it heard */
-    uint64_t leader;                /* whom it takes for the leader; 0: nobody */
-    uint64_t links[HEALTH_LINKS_MAX]; /* ids of those it hears */
+    uint64_t commit_p50_us, commit_p99_us; /* of a leader: how long what it proposed in the last second took
+                                              to be committed; 0: nothing was */
+    uint64_t leader;                       /* whom it takes for the leader; 0: nobody */
+    uint64_t links[HEALTH_LINKS_MAX];      /* ids of those it hears */
     size_t n_links;
+    char http[HEALTH_HTTP_MAX];       /* HOST:PORT where it serves HTTP, "": nowhere; printable ASCII */
     char version[HEALTH_VERSION_MAX]; /* printable ASCII */
 };
 
