@@ -47,6 +47,8 @@ enum opt {
     OPT_WAIT,
     OPT_SHARED,
     OPT_ELECT,
+    OPT_EVERY,
+    OPT_RETRY,
     OPT_RECURSIVE,
     OPT_LONG,
     OPT_RAW,

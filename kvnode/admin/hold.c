@@ -275,24 +275,46 @@ int hold_take(struct hold *h)
     return rc == 0 ? EXIT_OK : cluster_fail(&h->l, h->key, rc, true);
 }
 
+static int ask_held(struct hold *h, uint64_t session, union answer_body *answer_out)
+{
+    const union request_body body = {.held = {.at = READ_LINEARIZABLE, .ino = h->ino, .session = session}};
+    return request_ask(&h->l, MESSAGE_HELD, &body, answer_out);
+}
+
 void hold_describe(struct hold *h, char *out, size_t size)
 {
     union answer_body answer;
+    char node[COMMAND_NODE_MAX + 1], since[40] = "";
     const union request_body body = {.locks = {.at = READ_LINEARIZABLE, .ino = h->ino}};
+    struct lock_row row = {.wait = 1};
     request_restart_clock(&h->l);
     snprintf(out, size, "somebody else holds it");
     if (request_ask(&h->l, MESSAGE_LOCKS, &body, &answer) != 0)
         return;
     struct cursor rows = rows_cursor(&answer.locks.rows);
-    for (uint32_t i = 0; i < answer.locks.rows.count; i++) {
-        struct lock_row row;
+    for (uint32_t i = 0; i < answer.locks.rows.count && (row.kind != LOCK_OF_FLOCK || row.wait != 0); i++)
         lock_row_decode(&rows, &row);
-        if (row.kind != LOCK_OF_FLOCK || row.wait != 0)
-            continue;
-        snprintf(out, size, "process %" PRIu32 " at %.*s holds it", row.pid, (int)row.node_len,
-                 (const char *)row.node);
+    if (row.kind != LOCK_OF_FLOCK || row.wait != 0)
         return;
-    }
+    uint32_t pid = row.pid;
+    snprintf(node, sizeof node, "%.*s", (int)row.node_len, (const char *)row.node);
+    snprintf(out, size, "process %" PRIu32 " at node %s holds it", pid, node);
+    if (ask_held(h, row.session, &answer) != 0 || answer.held.fence == 0)
+        return;
+    format_time((int64_t)answer.held.since_ns, since, sizeof since);
+    snprintf(out, size, "process %" PRIu32 " at node %s (%.*s) has held it since %s", pid, node,
+             (int)answer.held.client.len, (const char *)answer.held.client.data, since);
+}
+
+int hold_granted(struct hold *h, uint64_t *wall_ns_out)
+{
+    union answer_body answer;
+    request_restart_clock(&h->l);
+    int rc = ask_held(h, h->l.session, &answer);
+    if (rc != 0)
+        return cluster_fail(&h->l, h->key, rc, true);
+    *wall_ns_out = answer.held.since_ns;
+    return EXIT_OK;
 }
 
 int hold_set(struct hold *h, const void *value, size_t len, struct command_result *result_out)

@@ -32,6 +32,8 @@ int hold_begin(struct hold *h, const struct admin *a, unsigned wait_ms, int outp
 int hold_take(struct hold *h);
 /* Who has it, as a sentence without a full stop: "process 12 at n1 has held it since …". */
 void hold_describe(struct hold *h, char *out, size_t size);
+/* When it was granted, by the cluster's clock. EXIT_OK, or another exit status after a message. */
+int hold_granted(struct hold *h, uint64_t *wall_ns_out);
 /* A write that only the holder makes: into the key. 0, KV_E_*, -errno. */
 int hold_set(struct hold *h, const void *value, size_t len, struct command_result *result_out);
 /* Runs the command, and comes back when nothing of it runs any more. Meanwhile `each` is called when extra_fd

@@ -34,6 +34,8 @@ const struct admin_option admin_options[OPT_COUNT] = {
     [OPT_WAIT] = {0, "wait", "TIME", "how long to wait for the lock; 0: not at all"},
     [OPT_SHARED] = {0, "shared", NULL, "together with others who share it"},
     [OPT_ELECT] = {0, "elect", NULL, "write into the key who holds it, and empty it at the end"},
+    [OPT_EVERY] = {0, "every", "TIME", "the period in which it runs once: 1h, 1d"},
+    [OPT_RETRY] = {0, "retry", "N", "how often it may be tried again in a period when it failed (0)"},
     [OPT_RECURSIVE] = {'r', "recursive", NULL, "directories with all that is in them"},
     [OPT_LONG] = {'l', "long", NULL, "mode, owner, size, time, version"},
     [OPT_RAW] = {0, "raw", NULL, "names byte for byte, on a terminal too"},
@@ -161,6 +163,20 @@ const struct verb admin_verbs[] = {
      "too. The exit status is the command's, 128 and the signal's number if one killed it; 6: somebody else "
      "has "
      "the lock. TERM, INT, HUP and QUIT go to the command."},
+    {"once", "KEY [--] COMMAND...", "run a command once in the cluster in a period", KEYS,
+     CLIENT | BIT(OPT_EVERY) | BIT(OPT_RETRY) | BIT(OPT_LEASE), 2, 1000, verb_once,
+     "For the same line in the crontab of every machine: the first one that comes in a period runs the "
+     "command, under "
+     "the lock of KEY as hold does, and the others exit with 0 and say who runs it or has run it. KEY has "
+     "the record, "
+     "in JSON: who, when, the exit status, the last 64 KiB of its output, which is printed, too. Time is the "
+     "cluster's, "
+     "and counts from when the command was begun; who comes up to a tenth of the period (a minute at most) "
+     "too "
+     "early has come in time. A run that failed counts as one, unless --retry lets the next one who comes "
+     "try again. One "
+     "that ended with its machine does not count. With --json the record of a run that was before is "
+     "printed."},
     {"locks", "[KEY]", "files that are locked, by whom, and who waits", CLUSTER, CLIENT | BIT(OPT_LOCAL), 0,
      1, verb_locks,
      "Of one file, or of all. A line for each lock: what (flock, or bytes of fcntl), whose (process, node, "

@@ -9,6 +9,7 @@ int verb_txn(struct admin *a);
 int verb_set(struct admin *a); /* set and upd */
 int verb_del(struct admin *a);
 int verb_hold(struct admin *a);
+int verb_once(struct admin *a);
 int verb_locks(struct admin *a);
 int verb_ls(struct admin *a);
 int verb_history(struct admin *a);

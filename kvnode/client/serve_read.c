@@ -406,13 +406,29 @@ static int read_locks(struct client_conn *c, const union request_body *in, struc
     return KV_OK;
 }
 
+static int read_held(struct client_conn *c, const union request_body *in, struct buffer *out)
+{
+    const struct held_request *r = &in->held;
+    struct buffer path = BUFFER_INIT;
+    struct held_answer held;
+    int rv = may_look(c, r->ino);
+
+    if (rv != KV_OK)
+        return rv;
+    store_held(c->owner->group->store, r->ino, r->session, &held, &path);
+    put(c, MESSAGE_HELD, &(union answer_body){.held = held}, out);
+    out->failed |= path.failed;
+    buffer_deinit(&path);
+    return KV_OK;
+}
+
 static int (*const handlers[MESSAGE_REQUEST_COUNT])(struct client_conn *, const union request_body *,
                                                     struct buffer *) = {
     [MESSAGE_BARRIER] = read_barrier,     [MESSAGE_LOOKUP] = read_lookup, [MESSAGE_GETATTR] = read_getattr,
     [MESSAGE_READLINK] = read_readlink,   [MESSAGE_READ] = read_read,     [MESSAGE_READDIR] = read_readdir,
     [MESSAGE_OPEN] = read_open,           [MESSAGE_CLOSE] = read_close,   [MESSAGE_STATFS] = read_statfs,
     [MESSAGE_RESOLVE] = read_resolve,     [MESSAGE_GET] = read_get,       [MESSAGE_GETXATTR] = read_getxattr,
-    [MESSAGE_LISTXATTR] = read_listxattr, [MESSAGE_LOCKS] = read_locks,
+    [MESSAGE_LISTXATTR] = read_listxattr, [MESSAGE_LOCKS] = read_locks,   [MESSAGE_HELD] = read_held,
 };
 
 bool serve_is_read(uint8_t type)

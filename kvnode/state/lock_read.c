@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "kvnode/state/lock_internal.h"
+#include "sync/wire/body.h"
 
 int store_lock_test(const struct store *s, uint64_t session, uint64_t owner, uint64_t ino, uint8_t kind,
                     bool exclusive, uint64_t start, uint64_t end, struct lock_row *row_out)
@@ -20,6 +21,30 @@ int store_lock_test(const struct store *s, uint64_t session, uint64_t owner, uin
         return KV_E_NOENT;
     lock_holder_row(h, (size_t)(range - h->ranges.at), row_out);
     return KV_OK;
+}
+
+void store_held(const struct store *s, uint64_t ino, uint64_t session, struct held_answer *held_out,
+                struct buffer *path)
+{
+    const struct fence_row *f = fence_find(s, ino);
+    const struct session *ss = session_find(s, session);
+    const struct inode *in = inode_live(s, ino);
+
+    *held_out = (struct held_answer){0};
+    if (f != NULL) {
+        held_out->fence = f->revision;
+        held_out->since_ns = f->wall_ns;
+        held_out->exclusive = f->exclusive;
+    }
+    if (ss != NULL)
+        held_out->client = bytes_of(ss->client, ss->client_len);
+    if (in == NULL || in->names == NULL || store_history_path(s, in->names->dir->history_id, path) != KV_OK)
+        return;
+    if (path->len > 0)
+        buffer_put_u8(path, '/');
+    buffer_put_bytes(path, in->names->name, in->names->name_len);
+    if (path->len <= KV_PATH_MAX)
+        held_out->path = bytes_of(path->data, path->len);
 }
 
 static void emit_side(const struct lock_side *side, void *arg,

@@ -260,6 +260,22 @@ static const struct layout_field invalidated_request_fields[] = {{FIELD(invalida
 static const struct layout invalidated_request =
     LAYOUT(NULL, invalidated_request, invalidated_request_fields);
 
+static const struct layout_field held_request_fields[] = {
+    {FIELD(held_request, at)},
+    {FIELD(held_request, ino)},
+    {FIELD(held_request, session)},
+};
+static const struct layout held_request = LAYOUT(NULL, held_request, held_request_fields);
+
+static const struct layout_field held_answer_fields[] = {
+    {FIELD(held_answer, fence)},
+    {FIELD(held_answer, since_ns)},
+    {FIELD(held_answer, exclusive)},
+    {BYTES(held_answer, client, KV_NAME_MAX)},
+    {BYTES(held_answer, path, KV_PATH_MAX)},
+};
+static const struct layout held_answer = LAYOUT(NULL, held_answer, held_answer_fields);
+
 static const struct body bodies[MESSAGE_REQUEST_COUNT] = {
     [MESSAGE_HELLO] = {"HELLO", &hello_request, &hello_answer},
     [MESSAGE_WRITE] = {"WRITE", &write_request, &command_result_layout},
@@ -289,6 +305,7 @@ static const struct body bodies[MESSAGE_REQUEST_COUNT] = {
     [MESSAGE_LOCKS] = {"LOCKS", &locks_request, &locks_answer},
     [MESSAGE_LEASED] = {"LEASED", &nothing, &nothing},
     [MESSAGE_INVALIDATED] = {"INVALIDATED", &invalidated_request, &nothing},
+    [MESSAGE_HELD] = {"HELD", &held_request, &held_answer},
 };
 
 const struct body *body_of(uint8_t type)

@@ -128,6 +128,17 @@ struct locks_request {
     uint8_t all;
 };
 
+struct held_request {
+    uint8_t at;
+    uint64_t ino, session;
+};
+
+struct held_answer {
+    uint64_t fence, since_ns;
+    uint8_t exclusive;
+    struct bytes client, path;
+};
+
 struct page_answer { /* HISTORY: struct version_row; NAMES: struct names_row; LOCKS: struct lock_row */
     uint8_t more;
     struct rows rows;
@@ -255,6 +266,7 @@ union request_body {
     struct version_xattrs_request version_xattrs;
     struct locks_request locks;
     struct invalidated_request invalidated;
+    struct held_request held;
 };
 
 union answer_body {
@@ -275,6 +287,7 @@ union answer_body {
     struct xattr_answer getxattr;
     struct xattr_names_answer listxattr;
     struct xattrs_answer version_xattrs;
+    struct held_answer held;
 };
 
 /* Of each type of request; NULL: there is no such type. For tests; others use the functions below. */

@@ -70,6 +70,9 @@
  * LEASED    → (the client caches answers: from here on INVAL and BEAT frames come, with the request's id, for as
  *             long as the connection lives)
  * INVALIDATED u64 number → (what that INVAL and those before it name is forgotten)
+ * HELD      at, u64 ino, u64 session
+ *           → u64 fence, u64 since_ns, u8 exclusive (where the file's fence is, since when, by such a lock; 0, 0: it has
+ *             none), string client (who that session is), string path (of the file; empty: it has no name)
  *
  * An EVENT is an event, an INVAL an inval, a BEAT a beat, see below. What the words above stand for:
  *
@@ -131,6 +134,7 @@ enum message_type {
     MESSAGE_LOCKS = 26,
     MESSAGE_LEASED = 27,
     MESSAGE_INVALIDATED = 28,
+    MESSAGE_HELD = 29,
     MESSAGE_REQUEST_COUNT,
     MESSAGE_ANSWER = 64,
     MESSAGE_EVENT = 65,

@@ -205,6 +205,7 @@ static const union request_body good[MESSAGE_REQUEST_COUNT] = {
     [MESSAGE_NAMES] = {.names = {.directory = KV_ROOT_INO, .n = 10}},
     [MESSAGE_LOG] = {.log = {.n = 10}},
     [MESSAGE_LOCKS] = {.locks = {.ino = KV_ROOT_INO, .all = 1}},
+    [MESSAGE_HELD] = {.held = {.ino = KV_ROOT_INO}},
     [MESSAGE_RESERVE] = {.reserve = {.least = 1, .wanted = 65536}},
     [MESSAGE_ADMIN] = {.admin = {{(const uint8_t *)"{\"command\":\"nothing\"}", 21}}},
 };

@@ -203,6 +203,9 @@ static const struct request_case {
     {MESSAGE_VERSION_XATTRS,
      {.version_xattrs = {.directory = 0x1012, .name = BYTES_OF("name"), .version = 0x2012}},
      "0000000000001012000000046e616d650000000000002012"},
+    {MESSAGE_HELD,
+     {.held = {.at = 1, .ino = 0x1010, .session = 0x2010}},
+     "0100000000000010100000000000002010"},
     {MESSAGE_LOCKS, {.locks = {.at = READ_LINEARIZABLE, .ino = 0x100f, .all = 1}}, "01000000000000100f01"},
 };
 
@@ -294,6 +297,16 @@ static const struct answer_case {
     {MESSAGE_GETXATTR, 2, {.getxattr = {BYTES_OF("value")}}, "0000000576616c7565"},
     {MESSAGE_LISTXATTR, 2, {.listxattr = {BYTES_OF("a\0b\0")}}, "0000000461006200"},
     {MESSAGE_VERSION_XATTRS, 2, {.version_xattrs = {BYTES_OF("\0\0")}}, "000000020000"},
+    {MESSAGE_HELD,
+     2,
+     {.held = {.fence = 0x1001,
+               .since_ns = 0x2002,
+               .exclusive = 1,
+               .client = BYTES_OF("me"),
+               .path = BYTES_OF("a/b")}},
+     "000000000000100100000000000020020100000002"
+     "6d65"
+     "00000003612f62"},
     {MESSAGE_LOCKS,
      2,
      {.locks = {.more = 1}},
