@@ -14,7 +14,6 @@
 struct meter {
     struct histogram commit; /* from the proposal of a command to its commit */
     uint64_t writes;         /* commands of clients that were executed here, as on every node */
-    uint64_t recalls;        /* leases that a write had to wait for */
     /* Of the last window in which there were any; 0: there were none in the last one. */
     uint64_t p50_us, p99_us;
 

@@ -44,6 +44,7 @@ struct mounts {
     TAILQ_HEAD(, mount) all;
     unsigned n;
     uint64_t looked; /* index of the last INVAL to all */
+    uint64_t recalls;
     /* Those that left: until then nothing behind that index is forgotten. */
     uint64_t left_until_ms, left_bound;
 };
@@ -169,7 +170,18 @@ void mounts_inval(struct mounts *m, uint64_t index, uint64_t session, const stru
         }
         if (!one->lost)
             send_inval(one, &inval, now_ms);
+        m->recalls++;
     }
+}
+
+unsigned mounts_n(const struct mounts *m)
+{
+    return m->n;
+}
+
+uint64_t mounts_recalls(const struct mounts *m)
+{
+    return m->recalls;
 }
 
 uint64_t mounts_bound(const struct mounts *m, uint64_t now_ms)

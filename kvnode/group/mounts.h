@@ -27,6 +27,9 @@ struct mount *mounts_enter(struct mounts *m, struct stream *stream, uint64_t req
 /* NULL is ignored. What its kernel has still counts until the time that it was told. */
 void mounts_leave(struct mounts *m, struct mount *mount);
 void mounts_answered(struct mount *mount, uint64_t number, uint64_t now_ms);
+/* How many there are, and how often one of them was told to forget something. */
+unsigned mounts_n(const struct mounts *m);
+uint64_t mounts_recalls(const struct mounts *m);
 /* session: whose command it is. */
 void mounts_inval(struct mounts *m, uint64_t index, uint64_t session, const struct touches *touches,
                   uint64_t now_ms);

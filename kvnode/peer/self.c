@@ -108,6 +108,16 @@ const char *self_no_service(const struct self *s)
     return group_serves(s->group) ? NULL : "this node is fetching its state from the leader; ask another";
 }
 
+static void on_stat(uv_fs_t *request)
+{
+    struct self *s = request->data;
+
+    if (request->result == 0)
+        s->probe.state_bytes = request->statbuf.st_size;
+    uv_fs_req_cleanup(request);
+    s->probe.asked = false;
+}
+
 static void on_statfs(uv_fs_t *request)
 {
     struct self *s = request->data;
@@ -119,7 +129,7 @@ static void on_statfs(uv_fs_t *request)
         s->probe.disk_total = fs->f_blocks * fs->f_bsize;
     }
     uv_fs_req_cleanup(request);
-    s->probe.asked = false;
+    s->probe.asked = uv_fs_stat(s->loop, request, s->group->state_path, on_stat) == 0;
 }
 
 void self_beat(struct self *s, uint64_t now_ms)

@@ -32,6 +32,7 @@ struct self {
         bool asked;                          /* the request is under way */
         uint64_t at_ms;                      /* clock_boot_ms() of the last one */
         uint64_t disk_free, disk_total, rss; /* bytes; 0: not known yet */
+        uint64_t state_bytes;                /* of state.db */
     } probe;                                 /* see self_beat() */
 };
 

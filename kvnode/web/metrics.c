@@ -12,6 +12,7 @@
 #include "kvnode/group/events.h"
 #include "kvnode/group/group.h"
 #include "kvnode/group/leases.h"
+#include "kvnode/group/mounts.h"
 #include "kvnode/loop/turn.h"
 #include "kvnode/peer/members.h"
 #include "kvnode/peer/self.h"
@@ -118,9 +119,24 @@ static void peers(FILE *f, const struct web *w)
                     members.all[i].behind);
 }
 
+#define LOCKS_COUNTED_MAX 4096
+
+static bool counts_on(void *arg, uint64_t ino)
+{
+    (void)ino;
+    return *(const uint64_t *)arg < LOCKS_COUNTED_MAX;
+}
+
+static void count_lock(void *arg, const struct lock_row *row)
+{
+    (void)row;
+    ++*(uint64_t *)arg;
+}
+
 static void state(FILE *f, const struct web *w)
 {
     const struct group *g = w->owner.group;
+    uint64_t locks = 0, held = w->owner.self->probe.state_bytes;
     uint64_t commit = consensus_commit(g->consensus), applied = store_applied(g->store);
     struct store_usage usage;
 
@@ -144,9 +160,49 @@ static void state(FILE *f, const struct web *w)
     one(f, "kvnode_sessions", "gauge", "Sessions of clients.", (double)usage.sessions);
     one(f, "kvnode_watchers", "gauge", "Subscribers of the stream of changes, mounts among them.",
         events_subscribers(g->events));
+    one(f, "kvnode_mounts", "gauge", "Mounts that cache what this node tells them.", mounts_n(g->mounts));
+    one(f, "kvnode_lease_recalls_total", "counter",
+        "How often a mount had to forget something that it had under this node's lease.",
+        (double)mounts_recalls(g->mounts));
+    store_locks(g->store, 0, &locks, counts_on, count_lock);
+    one(f, "kvnode_locks", "gauge", "Locks that are held or waited for; counted up to some thousands.",
+        (double)locks);
+    one(f, "kvnode_writes_total", "counter", "Commands of clients that were executed here, as on every node.",
+        (double)g->meter.writes);
+    one(f, "kvnode_db_bytes", "gauge", "Size of state.db: values, names and their history.", (double)held);
+    one(f, "kvnode_history_bytes", "gauge",
+        "Size of state.db beyond the current values: history, for the most.",
+        held > usage.bytes ? (double)(held - usage.bytes) : 0);
     one(f, "kvnode_http_connections", "gauge", "HTTP connections.", w->n_connections);
     one(f, "kvnode_disk_free_bytes", "gauge", "Room on the disk of the node's data.",
         (double)w->owner.self->probe.disk_free);
+}
+
+/* The bounds that Prometheus is told of: each doubling's. */
+static void histogram(FILE *f, const char *name, const char *help, const struct histogram *h)
+{
+    uint64_t n = 0;
+    unsigned i;
+
+    head(f, name, "histogram", help);
+    for (i = 0; i < HISTOGRAM_SLOTS - 1; i++) {
+        n += h->slots[i];
+        if (i % 4 == 0)
+            fprintf(f, "%s_bucket{le=\"%g\"} %" PRIu64 "\n", name, (double)histogram_bound_us(i) / 1e6, n);
+    }
+    fprintf(f, "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n%s_sum %.6f\n%s_count %" PRIu64 "\n", name, h->n, name,
+            (double)h->sum_us / 1e6, name, h->n);
+}
+
+static void times(FILE *f, const struct web *w)
+{
+    struct histogram syncs;
+
+    log_store_syncs(shared_log_store(w->owner.group->owner->log), &syncs);
+    histogram(f, "kvnode_commit_seconds",
+              "From a command's proposal by this node, as the leader, to its being committed.",
+              &w->owner.group->meter.commit);
+    histogram(f, "kvnode_fsync_seconds", "What the disk takes for a transaction of log.db.", &syncs);
 }
 
 static void loop(FILE *f, const struct turn *t)
@@ -196,6 +252,7 @@ void info_metrics(struct web_request *r)
     state(f, w);
     peers(f, w);
     requests(f, w);
+    times(f, w);
     loop(f, w->owner.turn);
     process(f, w->owner.self);
     if (fclose(f) == 0)

@@ -12,7 +12,7 @@
 struct leader_view {
     uint64_t id;
     bool heard;
-    uint64_t p50_us, p99_us;
+    uint64_t commit, p50_us, p99_us;
 };
 
 static void look_for(void *arg, const struct peer_view *view)
@@ -22,6 +22,7 @@ static void look_for(void *arg, const struct peer_view *view)
     if (view->id != l->id || !view->fresh)
         return;
     l->heard = true;
+    l->commit = view->status.health.commit;
     l->p50_us = view->status.health.commit_p50_us;
     l->p99_us = view->status.health.commit_p99_us;
 }
@@ -33,6 +34,7 @@ static void look(const struct self *self, struct leader_view *out)
     *out = (struct leader_view){.id = consensus_leader(g->consensus)};
     if (consensus_is_leader(g->consensus)) {
         out->heard = true;
+        out->commit = consensus_commit(g->consensus);
         out->p50_us = g->meter.p50_us;
         out->p99_us = g->meter.p99_us;
     } else if (out->id != 0) {
@@ -76,7 +78,8 @@ void pulse_beat(struct pulse *p, const struct self *self, uint64_t now_ms)
 
     look(self, &l);
     watch_leader(p, self, &l, now_ms);
-    if (passed < PULSE_INTERVAL_MS)
+    p->begun |= l.heard && l.commit > 0 && store_applied(self->group->store) >= l.commit;
+    if (!p->begun || passed < PULSE_INTERVAL_MS)
         return;
     if (p->at_ms != 0) {
         p->samples[at].writes = bounded(((writes - p->writes) * 1000 + passed / 2) / passed);

@@ -14,6 +14,7 @@ struct self;
 struct web_request;
 
 struct pulse {
+    bool begun;             /* what it missed before it was started has been executed: that is no news */
     uint64_t at_ms, writes; /* boot clock and counter at the last sample; 0: there was none */
     uint64_t n;             /* samples ever; the last PULSE_SAMPLES are kept */
     struct {

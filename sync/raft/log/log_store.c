@@ -21,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "sync/base/clock.h"
 #include "sync/base/buffer.h"
 #include "sync/base/error.h"
 #include "sync/base/log.h"
@@ -67,6 +68,7 @@ struct log_store {
     /* All of the following under lock. */
     struct operation_list queue, done;
     uint64_t queued_bytes, commits;
+    struct histogram syncs;
     uint64_t n_queued, n_committed; /* operations ever */
     bool term_wanted;               /* save_term() waits */
     uint16_t term_group;
@@ -174,9 +176,10 @@ struct batch {
     unsigned sweep;
 };
 
-static int run_batch(struct log_store *s, const struct batch *b)
+static int run_batch(struct log_store *s, const struct batch *b, uint64_t *took_us_out)
 {
     struct operation *o = NULL;
+    uint64_t since;
     int result = log_db_begin(s->db);
 
     if (result == 0 && b->with_term)
@@ -187,8 +190,10 @@ static int run_batch(struct log_store *s, const struct batch *b)
     }
     if (result == 0 && b->sweep > 0)
         result = log_db_sweep(s->db, b->sweep);
+    since = clock_boot_ns();
     if (result == 0)
         result = log_db_commit(s->db);
+    *took_us_out = (clock_boot_ns() - since) / 1000;
     if (result != 0)
         log_db_rollback(s->db);
     return result;
@@ -368,14 +373,16 @@ static void *committer(void *arg)
         struct operation_list spent;
         struct batch b = pick_batch(s);
         bool news = false;
+        uint64_t took_us;
         int result;
 
         list_init(&spent);
         s->busy = true;
         pthread_mutex_unlock(&s->lock);
-        result = run_batch(s, &b);
+        result = run_batch(s, &b, &took_us);
         pthread_mutex_lock(&s->lock);
         if (result == 0) {
+            histogram_add(&s->syncs, took_us, 1);
             news = finish_batch(s, &b, &spent);
             if (was == LOG_STORE_FULL && (b.n > 0 || s->queue.n == 0) && room_again(s, s->queued_bytes)) {
                 set_state(s, LOG_STORE_OK);
@@ -669,4 +676,13 @@ uint64_t log_store_commits(const struct log_store *s)
     commits = m->commits;
     pthread_mutex_unlock(&m->lock);
     return commits;
+}
+
+void log_store_syncs(const struct log_store *s, struct histogram *out)
+{
+    struct log_store *m = (struct log_store *)s;
+
+    pthread_mutex_lock(&m->lock);
+    *out = m->syncs;
+    pthread_mutex_unlock(&m->lock);
 }

@@ -29,6 +29,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "sync/base/histogram.h"
 #include "sync/raft/engine/entry.h"
 #include "sync/raft/engine/snapshot_meta.h"
 
@@ -116,5 +117,7 @@ enum log_store_state log_store_state(const struct log_store *s);
 uint64_t log_store_queued_bytes(const struct log_store *s);
 /* Commits so far, for status pages. */
 uint64_t log_store_commits(const struct log_store *s);
+/* How long the disk took for each of them, a copy. */
+void log_store_syncs(const struct log_store *s, struct histogram *out);
 
 #endif
