@@ -8,6 +8,7 @@ void cache_init(struct cache *cache, struct hub *hub, const struct cache_owner *
     names_init(&cache->names);
     submounts_init(&cache->submounts);
     known_init(&cache->known);
+    lease_init(cache);
     notifier_init(cache);
 }
 

@@ -53,6 +53,7 @@ static void forget_others(struct kernel_inode *inode)
 static void kernel_inode_free(struct cache *cache, struct kernel_inode *inode)
 {
     notifier_forget(cache, inode);
+    lease_forget(cache, inode);
     submounts_forget(cache, inode);
     forget_others(inode);
     HASH_DELETE(hh, cache->inodes.by_ino, inode);

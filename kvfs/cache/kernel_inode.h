@@ -46,6 +46,8 @@ struct kernel_inode {
     bool inval_attr, inval_data; /* not done yet */
     TAILQ_ENTRY(kernel_inode) expire_link;
     bool expire_queued; /* in submounts.names: its name is to expire */
+    TAILQ_ENTRY(kernel_inode) told_link;
+    uint64_t told_until_ms; /* in lease.told; 0: it is not */
     /* The content revision whose size the kernel was told last, the count of
      * notifications when it asked for it, and that of the last one about this inode. */
     uint64_t told_revision, told_notice, last_notice;

@@ -8,11 +8,19 @@
 
 /* Between the moment at which this process looks at the clock and that at which the kernel counts from, and
  * what the kernel's own clock rounds up. */
-#define MARGIN_MS 15
+#define MARGIN_MS 20
+/* The kernel counts from when the process that has asked goes on, and that may wait for a processor. So what
+ * should have run out less than this ago may be there still. */
+#define LAG_MS 500
 
 static bool is_strict(const struct cache *cache)
 {
     return cache->hub->options->read_strict;
+}
+
+void lease_init(struct cache *cache)
+{
+    TAILQ_INIT(&cache->lease.told);
 }
 
 void lease_begin(struct cache *cache)
@@ -160,11 +168,32 @@ double lease_attr_s(struct cache *cache, uint64_t ino)
     return left_s(cache);
 }
 
+void lease_told(struct cache *cache, struct kernel_inode *inode, double attr_s)
+{
+    if (attr_s <= 0 || !is_strict(cache))
+        return;
+    lease_forget(cache, inode);
+    inode->told_until_ms = cache->lease.until_ms;
+    TAILQ_INSERT_TAIL(&cache->lease.told, inode, told_link);
+}
+
+void lease_forget(struct cache *cache, struct kernel_inode *inode)
+{
+    if (inode->told_until_ms != 0)
+        TAILQ_REMOVE(&cache->lease.told, inode, told_link);
+    inode->told_until_ms = 0;
+}
+
 double lease_names_s(struct cache *cache, uint64_t directory)
 {
+    double s;
+
     if (cache->entry_timeout == 0 || !is_strict(cache))
         return cache->entry_timeout;
-    return is_pending(&cache->lease, directory, INVAL_NAMES) ? 0 : left_s(cache);
+    s = is_pending(&cache->lease, directory, INVAL_NAMES) ? 0 : left_s(cache);
+    if (s > 0)
+        cache->lease.names_until_ms = cache->lease.until_ms;
+    return s;
 }
 
 double lease_miss_s(struct cache *cache, struct kernel_inode *directory, const char *name)
@@ -206,14 +235,23 @@ bool lease_may_keep_names(struct cache *cache, uint64_t directory)
     return is_strict(cache) && lease_runs(cache) && !is_pending(&cache->lease, directory, INVAL_NAMES);
 }
 
-/* Names and attributes the kernel forgets by itself then. Of what is not open the pages stay: an open asks,
- * and is answered behind the events that tell of a change. */
+/* Names and attributes the kernel forgets by itself then, but perhaps late. Of what is not open the pages
+ * stay: an open asks, and is answered behind the events that tell of a change. */
 static void time_is_over(struct cache *cache)
 {
+    struct lease *l = &cache->lease;
+    uint64_t now = clock_boot_ms();
     struct kernel_inode *inode, *next;
 
-    cache->lease.held = false;
+    l->held = false;
     cache->owner->on_all_touched(cache);
+    if (l->names_until_ms != 0 && l->names_until_ms + LAG_MS > now)
+        names_all_wrong(cache);
+    l->names_until_ms = 0;
+    while ((inode = TAILQ_LAST(&l->told, told_list)) != NULL && inode->told_until_ms + LAG_MS > now) {
+        notifier_inval(cache, inode, false);
+        lease_forget(cache, inode);
+    }
     HASH_ITER(hh, cache->inodes.by_ino, inode, next)
     {
         if (inode->told_data && inode->file != NULL && cache->owner->is_open(inode))

@@ -16,6 +16,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "sync/wire/message.h"
 
@@ -25,17 +26,23 @@ struct kernel_inode;
 #define LEASE_PENDING_MAX 64
 #define LEASE_MISSES 1024
 
+TAILQ_HEAD(told_list, kernel_inode);
+
 struct lease {
     uint64_t until_ms;         /* clock_boot_ms() */
     uint64_t applied;          /* at the node, as far as it has told */
     uint64_t number, answered; /* INVALs of this connection: the last that came, and that was answered */
     struct inval pending[LEASE_PENDING_MAX]; /* not applied yet; in the order of the log */
     unsigned n;
-    uint64_t all_until;            /* everything is pending up to this index */
-    bool held;                     /* something was kept, or opened here alone, since all was dropped */
+    uint64_t all_until;      /* everything is pending up to this index */
+    bool held;               /* something was kept, or opened here alone, since all was dropped */
+    struct told_list told;   /* inodes whose attributes the kernel may keep for a time, by inode.told_link:
+                              * those   told last are the last */
+    uint64_t names_until_ms; /* the same of names */
     uint64_t misses[LEASE_MISSES]; /* hashes of names that were looked for and not there */
 };
 
+void lease_init(struct cache *cache);
 /* A new connection. */
 void lease_begin(struct cache *cache);
 void lease_inval(struct cache *cache, const struct inval *inval);
@@ -44,10 +51,14 @@ void lease_beat(struct cache *cache, const struct beat *beat);
 void lease_applied(struct cache *cache, uint64_t index);
 /* How long the kernel may keep attributes of the inode; names in a directory. Seconds. */
 double lease_attr_s(struct cache *cache, uint64_t ino);
+/* The kernel is told them, for so long. */
+void lease_told(struct cache *cache, struct kernel_inode *inode, double attr_s);
 double lease_names_s(struct cache *cache, uint64_t directory);
 /* A miss is kept from the second time on: so a new name, which is looked for once before it is made, costs
  * no dropping of all names. */
 double lease_miss_s(struct cache *cache, struct kernel_inode *directory, const char *name);
+/* The inode is about to be freed. */
+void lease_forget(struct cache *cache, struct kernel_inode *inode);
 /* The kernel has been given what may be kept, as of then: drops it if that took so long that it may be kept
  * no more. */
 void lease_given(struct cache *cache, uint64_t asked_ms);

@@ -9,9 +9,12 @@
 #include "sync/base/clock.h"
 #include "sync/wire/xattr.h"
 
-static double attr_timeout(struct cache *cache, const struct kernel_inode *inode, enum reply_trust trust)
+static double attr_timeout(struct cache *cache, struct kernel_inode *inode, enum reply_trust trust)
 {
-    return trust == REPLY_UNCHECKED || file_is_dirty(inode->file) ? 0 : lease_attr_s(cache, inode->ino);
+    double s = trust == REPLY_UNCHECKED || file_is_dirty(inode->file) ? 0 : lease_attr_s(cache, inode->ino);
+
+    lease_told(cache, inode, s);
+    return s;
 }
 
 /* All but its place, and how long the kernel may believe it. */

@@ -248,6 +248,42 @@ static void a_name_has_moved(void **state)
     assert_false(knows_name(f, "name"));
 }
 
+/* The kernel counts its time from when the process that has asked goes on: what it was told last is dropped
+ * when the lease ends. */
+static void what_the_kernel_was_told_last_is_dropped_when_the_lease_ends(void **state)
+{
+    struct fixture *f = *state;
+    struct cache *cache = &f->fs.cache;
+    struct kernel_inode *before = kernel_inode_get(cache, 9), *never = kernel_inode_get(cache, 10);
+    unsigned wait_ms = 60000;
+
+    assert_true(before != NULL && never != NULL);
+    cache->entry_timeout = TIMEOUT_LONG;
+    before->told_attr = never->told_attr = f->inode->told_attr = true;
+    lease_told(cache, before, 1);
+    before->told_until_ms = clock_boot_ms() - 5000; /* by a lease that was renewed since */
+    lease_told(cache, never, 0);
+    lease_told(cache, f->inode, lease_attr_s(cache, INO));
+    assert_true(lease_names_s(cache, DIRECTORY) > 0);
+    lease_wait(cache, &wait_ms);
+    assert_true(wait_ms > 0 && !notifier_is_pending(f->inode) && !names_are_pending(cache));
+
+    cache->lease.until_ms = clock_boot_ms();
+    lease_wait(cache, &wait_ms);
+    assert_int_equal(wait_ms, 0);
+    assert_true(notifier_is_pending(f->inode) && names_are_pending(cache));
+    assert_false(notifier_is_pending(before) || notifier_is_pending(never));
+
+    cache->lease.until_ms = clock_boot_ms() + 60000;
+    lease_told(cache, f->inode, lease_attr_s(cache, INO));
+    kernel_inode_put(cache, f->inode); /* frees it: it is not in the list any more */
+    f->inode = NULL;
+    cache->lease.until_ms = clock_boot_ms();
+    wait_ms = 60000;
+    lease_wait(cache, &wait_ms);
+    assert_int_equal(wait_ms, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -260,6 +296,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(is_not_kept_in_a_directory_whose_names_may_change, setup, teardown),
         cmocka_unit_test_setup_teardown(is_not_kept_where_the_node_looks_at_permissions, setup, teardown),
         cmocka_unit_test_setup_teardown(a_name_has_moved, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_the_kernel_was_told_last_is_dropped_when_the_lease_ends, setup,
+                                        teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
