@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
@@ -11,6 +12,7 @@
 
 /* After a signal: a program that is about to get its answer need not know of it. */
 #define INTERRUPT_MS 100
+#define WAL_TELL_MS 60000
 
 void locks_init(struct locks *locks)
 {
@@ -96,6 +98,25 @@ void lock_unwait(struct files *files, struct lock_request *r)
 
 static void ask_again(struct files *files, struct lock_request *r);
 
+/* SQLite says "locking protocol", after ten seconds. */
+static void explain(struct files *files, const struct lock_request *r, int code)
+{
+    const struct kernel_inode *inode = kernel_inode_find(files->cache, r->wish.ino);
+    size_t len = inode != NULL && inode->name != NULL ? strlen(inode->name) : 0;
+    uint64_t now = clock_boot_ms();
+
+    if (code != KV_E_LOCKED || r->wish.kind != LOCK_OF_RANGE || r->wish.mode != LOCK_SHARED ||
+        r->wish.start != 128 || r->wish.end != 128 || len <= 4 ||
+        strcmp(inode->name + len - 4, "-shm") != 0 ||
+        (files->locks.wal_told_ms != 0 && now - files->locks.wal_told_ms < WAL_TELL_MS))
+        return;
+    files->locks.wal_told_ms = now;
+    log_warn("%s: a database with a write-ahead log is in use on another mount, and its users share memory: "
+             "it is refused "
+             "here until they have closed it (or for good: PRAGMA journal_mode=DELETE)",
+             inode->name);
+}
+
 static void on_asked(struct call *call, int code, const union answer_body *ignored)
 {
     struct files *files = call->hub->files;
@@ -131,6 +152,7 @@ static void on_asked(struct call *call, int code, const union answer_body *ignor
             lock_finish(files, r, 0);
         /* else lock_tick() */
     } else if (code != 0) {
+        explain(files, r, code);
         lock_finish(files, r, call_errno(code));
     } else {
         /* A shared flock(2) that waits to be exclusive was given up. */

@@ -147,6 +147,43 @@ static int fence_lock(struct apply *ap, struct session *ss, bool is_new)
     return KV_OK;
 }
 
+/* ---- SQLite's index of a write-ahead log ---- */
+
+/* The lock by which the users of NAME-shm know of each other (sqlite.org/src/file/src/os_unix.c:
+ * UNIX_SHM_DMS): they share the file's memory, as the processes of two mounts cannot. */
+#define WAL_INDEX_BYTE 128
+#define WAL_INDEX_LEVEL 3
+
+static bool is_wal_index(const struct store *s, uint64_t ino)
+{
+    static const char suffix[] = "-shm";
+    const size_t len = sizeof suffix - 1;
+    const struct inode *in = inode_find(s, ino);
+
+    for (const struct dentry *d = in != NULL && in->type == INODE_FILE ? in->names : NULL; d != NULL;
+         d = d->next_name)
+        if (d->name_len > len && memcmp(d->name + d->name_len - len, suffix, len) == 0)
+            return true;
+    return false;
+}
+
+/* Whether it is in use on another mount: then it is nobody's to share, and nobody waits for it. */
+static bool is_wal_index_elsewhere(const struct store *s, const struct locked_file *f, uint8_t kind,
+                                   const struct lock_who *who, uint64_t start, uint64_t end)
+{
+    const struct lock_holder *h;
+
+    if (kind != LOCK_OF_RANGE || start > WAL_INDEX_BYTE || end < WAL_INDEX_BYTE ||
+        store_level(s) < WAL_INDEX_LEVEL || !is_wal_index(s, f->ino))
+        return false;
+    TAILQ_FOREACH (h, &f->sides[kind].holders, in_side) {
+        if (h->who.of != who->of &&
+            lock_ranges_conflict(&h->ranges, WAL_INDEX_BYTE, WAL_INDEX_BYTE, LOCK_EXCLUSIVE) != NULL)
+            return true;
+    }
+    return false;
+}
+
 static int lock(struct apply *ap, struct locked_file *f, const struct lock_who *who)
 {
     const struct command_body *body = ap->body;
@@ -155,6 +192,8 @@ static int lock(struct apply *ap, struct locked_file *f, const struct lock_who *
     enum lock_mode mode = (body->flags & LOCK_FLAG_EXCLUSIVE) != 0 ? LOCK_EXCLUSIVE : LOCK_SHARED;
     int rv;
 
+    if (is_wal_index_elsewhere(ap->s, f, body->kind, who, start, end))
+        return KV_E_LOCKED;
     if (lock_conflict(&f->sides[body->kind], who, start, end, mode, NULL) == NULL) {
         rv = set(ap->s, f, body->kind, who, start, end, mode);
         ap->result->created = rv == KV_OK;

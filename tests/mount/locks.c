@@ -8,9 +8,12 @@
  *   test FILE                  F_GETLK: "free", or "exclusive START LEN PID"
  *   circle FILE HALF           locks its half, waits for a byte of input, then locks the other half, waiting
  *   fenced FILE                locks, prints "held"; after a byte of input writes, syncs, closes; prints all
- * three table FILE                 SQLite: makes the table check FILE                 SQLite: the number of
- * its rows, and what its check says rows FILE NAME N           SQLite: N rows in transactions of their own;
- * prints those that were acknowledged */
+ * three
+ *   table FILE                 SQLite: makes the table
+ *   check FILE                 SQLite: the number of its rows, and what its check says
+ *   rows FILE NAME N           SQLite: N rows in transactions of their own; prints those that were
+ * acknowledged sql FILE STATEMENTS        SQLite: what they give, or why not stay FILE STATEMENTS       the
+ * same, then prints "held" and closes when its input ends */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -201,18 +204,22 @@ static int print_text(void *arg, int n, char **values, char **names)
     return 0;
 }
 
-static int run_sql(const char *path, const char *sql)
+static int run_sql(const char *path, const char *sql, int busy_ms, bool stay)
 {
     sqlite3 *db;
     int printed = 0, rc = sqlite3_open(path, &db);
 
-    sqlite3_busy_timeout(db, 30000);
+    sqlite3_busy_timeout(db, busy_ms);
     if (rc == SQLITE_OK)
         rc = sqlite3_exec(db, sql, print_text, &printed, NULL);
     if (rc != SQLITE_OK)
         fprintf(stderr, "%s\n", sqlite3_errmsg(db));
     if (printed > 0)
         printf("\n");
+    if (stay) {
+        say("held");
+        await_input();
+    }
     sqlite3_close(db);
     return rc == SQLITE_OK ? 0 : 1;
 }
@@ -242,9 +249,13 @@ int main(int argc, char **argv)
     } else if (strcmp(verb, "fenced") == 0) {
         fenced(path);
     } else if (strcmp(verb, "table") == 0) {
-        return run_sql(path, "CREATE TABLE t(x TEXT)");
+        return run_sql(path, "CREATE TABLE t(x TEXT)", 30000, false);
     } else if (strcmp(verb, "check") == 0) {
-        return run_sql(path, "SELECT count(DISTINCT x) FROM t; PRAGMA integrity_check");
+        return run_sql(path, "SELECT count(DISTINCT x) FROM t; PRAGMA integrity_check", 30000, false);
+    } else if (strcmp(verb, "sql") == 0 && argc == 4) {
+        return run_sql(path, argv[3], 300, false);
+    } else if (strcmp(verb, "stay") == 0 && argc == 4) {
+        return run_sql(path, argv[3], 300, true);
     } else if (strcmp(verb, "rows") == 0 && argc == 5) {
         rows(path, argv[3], atoi(argv[4]));
     } else {

@@ -114,6 +114,28 @@ is "SQLite: every acknowledged row is there" "$acknowledged ok" "$("$LOCKS" chec
 is "SQLite: seen by the other mount" "$acknowledged ok" "$("$LOCKS" check "$B/db")"
 [ $acknowledged -ge 70 ] && ok "SQLite: nearly all were" || not_ok "SQLite: nearly all were" "$acknowledged" "$(sort sqlite.err | uniq -c)"
 
+# With a write-ahead log, whose users share memory: one mount at a time.
+sql() { "$LOCKS" sql "$@" 2>&1; }
+"$LOCKS" table "$A/wal"
+is "SQLite: a write-ahead log" "wal" "$(sql "$A/wal" 'PRAGMA journal_mode=WAL')"
+holds one stay "$A/wal" "PRAGMA synchronous=OFF; INSERT INTO t VALUES('a')"
+exec 5>one
+succeeds "it is in use on one mount" within 10 is_held one
+is "another process of that mount goes on" "0" "$(sql "$A/wal" "INSERT INTO t VALUES('b')"; echo $?)"
+is "it is refused on another, to read, too" "locking protocol" "$(sql "$B/wal" "SELECT x FROM t")"
+succeeds "and the log says why" within 5 grep -q "wal-shm: .* in use on another mount" "$B.log"
+exec 5>&-
+ended one
+is "then that one has it" "0" "$(sql "$B/wal" "INSERT INTO t VALUES('d')"; echo $?)"
+is "SQLite: no row of either is lost" "a b d" "$(sql "$A/wal" "SELECT x FROM t ORDER BY x")"
+holds one stay "$B/wal" "INSERT INTO t VALUES('e')"
+exec 5>one
+succeeds "the other mount uses it" within 10 is_held one
+kill -9 "$(cat one.pid)"
+exec 5>&-
+ended one
+is "who is killed lets go" "a b d e ok" "$(sql "$A/wal" "SELECT x FROM t ORDER BY x; PRAGMA integrity_check")"
+
 # The leader dies while locks are held and waited for.
 holds one hold "$A/l" flock
 exec 5>one

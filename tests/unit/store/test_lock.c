@@ -554,6 +554,48 @@ static void whatever_is_asked_the_state_is_sound(void **state)
     assert_string_equal(locks(w, 10), "");
 }
 
+/* Its users share memory, SQLite's, and look at byte 128 who they are. */
+static void the_index_of_a_write_ahead_log_is_one_mounts(void **state)
+{
+    struct place *p = *state;
+    struct world *w = &p->w;
+    uint64_t a = join(w, "wal a"), b = join(w, "wal b"), index, other;
+
+    assert_int_equal(world_create(w, KV_ROOT_INO, "db-shm"), KV_OK);
+    index = w->result.attr.ino;
+    assert_int_equal(world_create(w, KV_ROOT_INO, "-shm"), KV_OK);
+    other = w->result.attr.ino;
+    for (int level = 1; level <= 3; level++) {
+        char text[8];
+
+        snprintf(text, sizeof text, "%d", level);
+        assert_int_equal(world_setting(w, "feature_level", text), KV_OK);
+        assert_int_equal(take(w, a, index, RANGE, 1, SHARED, 128, 128), KV_OK);
+        assert_int_equal(take(w, a, index, RANGE, 2, SHARED, 100, END), KV_OK);
+        assert_int_equal(take(w, b, index, RANGE, 1, SHARED, 128, 128), level < 3 ? KV_OK : KV_E_LOCKED);
+        assert_int_equal(take(w, b, index, RANGE, 1, SHARED, 120, 130), level < 3 ? KV_OK : KV_E_LOCKED);
+        assert_int_equal(take(w, b, index, RANGE, 1, SHARED, 129, 130), KV_OK);
+        assert_int_equal(take(w, b, index, FLOCK, 1, SHARED, 0, END), KV_OK);
+        /* Nor is it waited for. */
+        assert_int_equal(take(w, b, index, RANGE, 3, WAIT, 128, 128), level < 3 ? KV_OK : KV_E_LOCKED);
+        assert_int_equal(take(w, a, other, RANGE, 1, SHARED, 128, 128), KV_OK);
+        assert_int_equal(take(w, b, other, RANGE, 1, SHARED, 128, 128), KV_OK);
+        place_restart(p);
+        for (uint64_t owner = 1; owner <= 3; owner++) {
+            leave(w, a, index, RANGE, owner, 0, END);
+            assert_int_equal(take(w, b, index, RANGE, 4, SHARED, 128, 128),
+                             level == 3 && owner < 2 ? KV_E_LOCKED : KV_OK);
+        }
+        for (uint64_t owner = 1; owner <= 4; owner++)
+            leave(w, b, index, RANGE, owner, 0, END);
+        leave(w, b, index, FLOCK, 1, 0, END);
+        assert_string_equal(locks(w, index), "");
+    }
+    world_rename(w, KV_ROOT_INO, "db-shm", KV_ROOT_INO, "db");
+    assert_int_equal(take(w, a, index, RANGE, 1, SHARED, 128, 128), KV_OK);
+    assert_int_equal(take(w, b, index, RANGE, 1, SHARED, 128, 128), KV_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -571,6 +613,7 @@ int main(void)
         OF_PLACE(who_is_silent_loses_his_locks_long_before_his_session),
         OF_PLACE(it_is_told_who_is_in_the_way),
         OF_PLACE(whatever_is_asked_the_state_is_sound),
+        OF_PLACE(the_index_of_a_write_ahead_log_is_one_mounts),
         cmocka_unit_test(bounds_hold),
     };
 
