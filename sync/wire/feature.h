@@ -24,8 +24,8 @@
  *      xattr.h), times to live (ttl.h; COMMAND_EXPIRE, COMMAND_TTL, EXPIRE_NAMES_MAX),
  *      transactions (txn.h; COMMAND_TXN, TXN_NAMES_MAX, TXN_CHUNKS_MAX).
  *   3  fences (COMMAND_FENCE), and with them the time after which a session's locks are taken
- *      (LOCK_LEASE_*); labels of authors (COMMAND_LABEL, command_label_check()); the lock of SQLite's write-ahead
- *      log index is one mount's at a time (kvnode/state/lock.c).
+ *      (LOCK_LEASE_*); labels of authors (COMMAND_LABEL, command_label_check()); the lock of SQLite's
+ * write-ahead log index is one mount's at a time (kvnode/state/lock.c).
  *
  * Built with -DKVFS_NEXT_LEVEL (tests only) a program knows one level more, with an operation. */
 #ifndef KVFS_SYNC_WIRE_FEATURE_H
