@@ -28,9 +28,9 @@ TAILQ_HEAD(held_lock_list, held_lock);
 TAILQ_HEAD(lock_request_list, lock_request);
 
 struct locks {
-    bool is_known;   /* the kernel was told: */
-    bool in_cluster; /* it asks us; else it keeps them itself, as before feature level 2 */
-    bool told;       /* the log: that a mount anew would have them in the cluster */
+    bool is_known;        /* the kernel was told: */
+    bool in_cluster;      /* it asks us; else it keeps them itself, as before feature level 2 */
+    bool told;            /* the log: that a mount anew would have them in the cluster */
     uint64_t wal_told_ms; /* the log: that SQLite's write-ahead log is in use elsewhere */
     struct held_lock_list held;
     struct lock_request_list requests;
