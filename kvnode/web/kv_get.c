@@ -3,13 +3,17 @@
  * cannot be ended: the connection is cut, so the client sees that the value is short, and never half of one
  * and half of another. */
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "kvnode/web/web_internal.h"
 #include "sync/base/error.h"
 
 #define BLOCK (32 * 1024)
+#define AS_OF_PAGE 100 /* rows */
 
 /* A long value on its way out. */
 struct outgoing {
@@ -29,6 +33,8 @@ struct getting {
     struct outgoing *outgoing; /* the response's; NULL: there is none, or it has gone */
     uint64_t directory, version;
     uint64_t limit;
+    int64_t as_of_ns;                   /* wall clock; 0: not asked */
+    char author[COMMAND_NODE_MAX + 16]; /* of an old version */
 };
 
 static void headers(struct web_request *r, struct MHD_Response *response, const struct attr *attr)
@@ -36,6 +42,8 @@ static void headers(struct web_request *r, struct MHD_Response *response, const 
     if (response == NULL)
         return;
     web_headers_of(response, attr);
+    if (((const struct getting *)r->state)->author[0] != '\0')
+        MHD_add_response_header(response, "KV-Author", ((const struct getting *)r->state)->author);
     MHD_add_response_header(response, "Content-Security-Policy", "default-src 'none'; sandbox");
     MHD_add_response_header(response, "Content-Type",
                             (r->url->given >> PARAM_TEXT & 1) != 0 ? "text/plain; charset=utf-8"
@@ -226,11 +234,12 @@ static void on_got(void *arg, int code, const union answer_body *answer, const c
         web_fail_code(r, code, detail, false);
 }
 
-/* ---- ?version=N, ?history ---- */
+/* ---- ?version=N, ?as-of=TIME, ?history ---- */
 
 static void on_version(void *arg, int code, const union answer_body *answer, const char *detail)
 {
     struct web_request *r = arg;
+    struct getting *g = r->state;
     const struct version_row *row;
     struct attr attr = {0};
     bool head = strcmp(r->method, "HEAD") == 0;
@@ -240,6 +249,7 @@ static void on_version(void *arg, int code, const union answer_body *answer, con
         return;
     }
     row = &answer->version.row;
+    snprintf(g->author, sizeof g->author, "%" PRIu32 "@%s", row->author_uid, row->author_node);
     attr.type = row->type;
     attr.size = row->size;
     attr.version = row->version;
@@ -279,13 +289,54 @@ static void on_history(void *arg, int code, const union answer_body *answer, con
     web_reply_json(r, 200, o);
 }
 
+static void ask_history(struct web_request *r, uint64_t before, uint64_t n, gate_done *done)
+{
+    uint32_t local = url_has(r->url, PARAM_LOCAL) ? PAST_LOCAL : 0;
+    union request_body ask = {0};
+    struct bytes parent, name;
+
+    last_name(r, &parent, &name);
+    ask.history = (struct history_request){.directory = ((const struct getting *)r->state)->directory,
+                                           .name = name,
+                                           .before = before,
+                                           .n = (uint32_t)n | local};
+    web_ask(r, MESSAGE_HISTORY, &ask, done);
+}
+
+/* Back, page by page, to what it was at that time. */
+static void on_older(void *arg, int code, const union answer_body *answer, const char *detail)
+{
+    struct web_request *r = arg;
+    struct getting *g = r->state;
+    struct version_row row = {0};
+    struct cursor c;
+    uint32_t i;
+
+    if (code != KV_OK) {
+        web_fail_code(r, code, detail, false);
+        return;
+    }
+    c = rows_cursor(&answer->history.rows);
+    for (i = 0; i < answer->history.rows.count; i++) {
+        version_row_decode(&c, &row);
+        if (row.attributes_only || (int64_t)row.wall_ns > g->as_of_ns)
+            continue;
+        if (row.deleted)
+            break;
+        g->version = row.version;
+        ask_version(r, g->directory, g->version, 0, on_version);
+        return;
+    }
+    if (i == answer->history.rows.count && i > 0 && answer->history.more)
+        ask_history(r, row.revision, AS_OF_PAGE, on_older);
+    else
+        web_fail_code(r, KV_E_NOENT, "at that time, as far as history goes back", false);
+}
+
 static void on_parent(void *arg, int code, const union answer_body *answer, const char *detail)
 {
     struct web_request *r = arg;
     struct getting *g = r->state;
-    uint32_t local = url_has(r->url, PARAM_LOCAL) ? PAST_LOCAL : 0;
-    union request_body ask = {0};
-    struct bytes parent, name;
     uint64_t before = 0;
 
     if (code == KV_OK && answer->resolve.attr.type != INODE_DIRECTORY)
@@ -299,12 +350,40 @@ static void on_parent(void *arg, int code, const union answer_body *answer, cons
         ask_version(r, g->directory, g->version, 0, on_version);
         return;
     }
+    if (g->as_of_ns != 0) {
+        ask_history(r, 0, AS_OF_PAGE, on_older);
+        return;
+    }
     if (url_has(r->url, PARAM_AFTER))
         token_parse(r->url->value[PARAM_AFTER], strlen(r->url->value[PARAM_AFTER]), &before);
-    last_name(r, &parent, &name);
-    ask.history = (struct history_request){
-        .directory = g->directory, .name = name, .before = before, .n = (uint32_t)g->limit | local};
-    web_ask(r, MESSAGE_HISTORY, &ask, on_history);
+    ask_history(r, before, g->limit, on_history);
+}
+
+/* "2026-01-31T12:00:00Z", with a fraction or without, or seconds since 1970; the end of what is said: a
+ * second or a millisecond. */
+static bool parse_time(const char *text, int64_t *ns_out)
+{
+    struct tm tm = {0};
+    const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
+    int64_t unit = 1000000000, seconds;
+    char *end;
+
+    if (rest != NULL) {
+        seconds = timegm(&tm);
+    } else {
+        errno = 0;
+        seconds = strtoll(text, &end, 10);
+        if (end == text || text[0] < '0' || text[0] > '9' || errno != 0 || seconds > INT64_MAX / unit - 1)
+            return false;
+        rest = end;
+    }
+    *ns_out = seconds * 1000000000;
+    if (*rest == '.') {
+        for (rest++; *rest >= '0' && *rest <= '9' && unit > 1; rest++)
+            *ns_out += (*rest - '0') * (unit /= 10);
+    }
+    *ns_out += unit - 1;
+    return *ns_out > 0 && (strcmp(rest, "Z") == 0 || *rest == '\0');
 }
 
 /* True: it is about the past, and on its way or replied. */
@@ -314,10 +393,15 @@ static bool get_past(struct web_request *r, struct getting *g)
     struct bytes parent, name;
     uint64_t before;
 
-    if (!url_has(r->url, PARAM_VERSION) && !url_has(r->url, PARAM_HISTORY))
+    unsigned asked =
+        url_has(r->url, PARAM_VERSION) + url_has(r->url, PARAM_HISTORY) + url_has(r->url, PARAM_AS_OF);
+
+    if (asked == 0)
         return false;
-    if (url_has(r->url, PARAM_VERSION) && url_has(r->url, PARAM_HISTORY)) {
-        web_fail(r, 400, "?version and ?history are two questions");
+    if (asked > 1) {
+        web_fail(r, 400, "?version, ?as-of and ?history are different questions");
+    } else if (url_has(r->url, PARAM_AS_OF) && !parse_time(r->url->value[PARAM_AS_OF], &g->as_of_ns)) {
+        web_fail(r, 400, "`as-of` is a time such as 2026-01-31T12:00:00Z, or seconds since 1970");
     } else if (!url_number(r->url, PARAM_VERSION, 0, 1, UINT64_MAX, &g->version) ||
                !url_number(r->url, PARAM_LIMIT, 100, 1, WEB_ROWS_MAX, &g->limit)) {
         web_fail(r, 400, "%s", r->url->why);

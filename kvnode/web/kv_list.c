@@ -192,8 +192,9 @@ void kv_list(struct web_request *r)
     } else if (l->recursive && l->after != 0) {
         web_fail(r, 400, "`recursive` goes with no `after`: list what is below page by page");
     } else if (url_has(r->url, PARAM_VERSION) || url_has(r->url, PARAM_HISTORY) ||
-               url_has(r->url, PARAM_TEXT)) {
-        web_fail(r, 400, "`version`, `history` and `text` belong to a key, which does not end in a slash");
+               url_has(r->url, PARAM_TEXT) || url_has(r->url, PARAM_AS_OF)) {
+        web_fail(r, 400,
+                 "`version`, `as-of`, `history` and `text` belong to a key, which does not end in a slash");
     } else {
         ask.resolve =
             (struct path_request){.at = url_has(r->url, PARAM_LOCAL) ? READ_LOCAL : READ_LINEARIZABLE,

@@ -8,13 +8,14 @@
 
 static const struct route routes[] = {
     {"/kv/", "GET HEAD PUT POST PATCH DELETE",
-     P(LOCAL) | P(TEXT) | P(VERSION) | P(HISTORY) | P(LIMIT) | P(AFTER) | P(RECURSIVE) | P(TTL), kv_head,
-     kv_start, kv_cancel, false},
+     P(LOCAL) | P(TEXT) | P(VERSION) | P(HISTORY) | P(LIMIT) | P(AFTER) | P(RECURSIVE) | P(TTL) | P(AS_OF),
+     kv_head, kv_start, kv_cancel, false},
     {"/livez", "GET HEAD", 0, NULL, info_live, NULL, true},
     {"/readyz", "GET HEAD", 0, NULL, info_ready, NULL, true},
     {"/metrics", "GET HEAD", 0, NULL, info_metrics, NULL, true},
     {"/v1/status", "GET HEAD", 0, NULL, info_status, NULL, true},
     {"/v1/members", "GET HEAD", 0, NULL, info_members, NULL, true},
+    {"/v1/txn", "POST", 0, txn_head, txn_start, NULL, false},
     {"/v1/pulse", "GET HEAD", P(SINCE), NULL, pulse_start, NULL, true},
     {"/dashboard", "GET HEAD", 0, NULL, info_dashboard, NULL, true},
     {"/v1/events", "GET", P(PREFIX) | P(SINCE), NULL, events_start, events_cancel, false},

@@ -16,6 +16,7 @@ static const char *const names[PARAM_COUNT] = {
     [PARAM_LIMIT] = "limit",         [PARAM_AFTER] = "after",
     [PARAM_RECURSIVE] = "recursive", [PARAM_PREFIX] = "prefix",
     [PARAM_SINCE] = "since",         [PARAM_TTL] = "ttl",
+    [PARAM_AS_OF] = "as-of",
 };
 
 const char *url_param_name(enum url_param p)

@@ -27,6 +27,7 @@ enum url_param {
     PARAM_PREFIX,
     PARAM_SINCE,
     PARAM_TTL,
+    PARAM_AS_OF,
     PARAM_COUNT
 };
 

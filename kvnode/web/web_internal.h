@@ -224,6 +224,10 @@ void events_beat(struct web *w, uint64_t now_ms);
 void info_log(struct web_request *r);
 void info_locks(struct web_request *r);
 
+/* ---- txn.c ---- */
+void txn_head(struct web_request *r);
+void txn_start(struct web_request *r);
+
 /* ---- static.c ---- */
 const struct static_file *static_find(const char *path);
 void static_start(struct web_request *r);

@@ -109,6 +109,40 @@ http 201 -X PUT --data-binary 3 "$u1/kv/lock"
 http 200 -X DELETE -H 'If-Match: *' "$u3/kv/lock"
 http 201 -X PUT --data-binary 3 "$u1/kv/lock"
 
+say "transactions"
+txn() { http "$1" --json "$2" "${3:-$u1}/v1/txn"; }
+txn 200 '{"then": [{"set": "t/a", "value": "1"}, {"set": "t/b", "value_base64": "AP8="}, {"mkdir": "t/d"}]}'
+has "$out" '"branch":"then"'
+http 200 "$u2/kv/t/a"
+[ "$out" = 1 ] || die "of a transaction: $out"
+txn 200 '{"if": [{"key": "t/a", "version": 1}, {"key": "t/none", "missing": true}, {"key": "t/b", "exists": true}, {"key": "t/a", "value": "1"}],
+    "then": [{"set": "t/a", "value": "2"}, {"move": "t/b", "to": "t/c"}], "else": [{"del": "t/a"}]}' "$u2"
+http 200 "$u3/kv/t/a"
+[ "$out" = 2 ] || die "of a transaction: $out"
+http 404 "$u3/kv/t/b"
+txn 409 '{"if": [{"key": "t/c", "exists": true}, {"key": "t/a", "version": 1}], "then": [{"del": "t/a"}, {"del": "t/c"}]}' "$u3"
+has "$out" '"if":2'
+has "$out" 'nothing was written'
+http 200 "$u1/kv/t/c"
+txn 200 '{"if": [{"key": "t/a", "version": 1}], "then": [{"del": "t/a"}], "else": [{"set": "t/e", "value": "x", "ttl": "1h"}]}'
+has "$out" '"branch":"else"'
+http 200 "$u1/kv/t/e"
+txn 404 '{"then": [{"set": "t/f", "value": "x"}, {"del": "t/none"}]}'
+has "$out" '"then":2'
+http 404 "$u1/kv/t/f"
+for bad in '' '[]' '{}' '{"if": 1}' '{"when": []}' '{"if": [{"key": "a"}]}' '{"if": [{"key": "a", "version": -1}]}' '{"if": [{"key": "a", "missing": false}]}' \
+    '{"if": [{"key": "a", "version": 1, "exists": true}]}' '{"then": [{}]}' '{"then": [1]}' '{"then": [{"set": "a"}]}' '{"then": [{"set": "a/", "value": ""}]}' \
+    '{"then": [{"set": "../a", "value": ""}]}' '{"then": [{"set": "a", "value": "", "tll": "1s"}]}' '{"then": [{"set": "a", "value": "", "ttl": "soon"}]}' \
+    '{"then": [{"move": "a"}]}' '{"then": [{"del": "a", "mkdir": "b"}]}' '{"then": [{"set": "a", "value": "", "value_base64": ""}]}' '{"then": [{"set": "a\u0000b", "value": ""}]}'; do
+    txn 400 "$bad"
+    has "$out" "nothing was written"
+done
+http 404 "$u1/kv/a"
+http 405 "$u1/v1/txn"
+http 403 -H 'Sec-Fetch-Site: cross-site' --json '{"then": [{"set": "a", "value": ""}]}' "$u1/v1/txn"
+head -c 40000 /dev/zero | tr '\0' ' ' >"$work/long.txn"
+http 413 --data-binary @"$work/long.txn" "$u1/v1/txn"
+
 say "append, JSON, times to live"
 http 201 -X POST -H 'Content-Type: application/json' --data '{"value": "bl\u00fce"}' "$u1/kv/json"
 http 200 "$u2/kv/json"
@@ -173,17 +207,33 @@ for v in one two three; do
 done
 http 200 "$u2/kv/past/key?version=2"
 [ "$out" = two ] || die "version 2 is $out"
+[[ $(header KV-Author) =~ ^[0-9]+@n1$ ]] || die "who wrote version 2: $head"
 http 404 "$u2/kv/past/key?version=9"
 http 400 "$u2/kv/past/key?version=x"
 http 200 "$u3/kv/past/key?history"
 [ "$(python3 -c 'import json,sys; print(*[r["version"] for r in json.loads(sys.argv[1])["versions"]])' "$out")" = "3 2 1" ] ||
     die "history: $out"
+time_of() { python3 -c 'import json,sys; print(next(r["time"] for r in json.loads(sys.argv[1])["versions"] if str(r["version"]) == sys.argv[2]))' "$out" "$1"; }
+first_time=$(time_of 1)
+second_time=$(time_of 2)
+http 200 "$u1/kv/past/key?as-of=$second_time"
+[ "$out" = two ] || [ "$out" = three ] || die "as of $second_time: $out" # both may be of one millisecond
+http 200 "$u2/kv/past/key?as-of=9000000000"
+[ "$out" = three ] || die "as of later: $out"
+[ "$(header KV-Version)" = 3 ] || die "as of later: $head"
+[[ $(header KV-Author) =~ @n1$ ]] || die "as of later: $head"
+http 404 "$u2/kv/past/key?as-of=2001-01-31T12:00:00Z"
+for bad in '' soon 2026-13-01T00:00:00Z 2026-01-01T00:00:00ZZ -1 99999999999999999999; do http 400 "$u2/kv/past/key?as-of=$bad"; done
+http 400 "$u2/kv/past/key?as-of=$first_time&version=1"
+http 400 "$u2/kv/past/?as-of=$first_time"
+http 200 "$u3/kv/past/key?history"
 http 200 "$u3/kv/past/key?history&limit=2"
 http 200 "$u3/kv/past/key?history&after=$(python3 -c 'import json,sys; print(json.loads(sys.argv[1])["next"])' "$out")"
 [ "$(python3 -c 'import json,sys; print(*[r["version"] for r in json.loads(sys.argv[1])["versions"]])' "$out")" = 1 ] ||
     die "the rest of the history: $out"
 http 404 "$u3/kv/past/none?history"
 http 200 -X DELETE "$u1/kv/past/key"
+http 404 "$u3/kv/past/key?as-of=9000000000"
 http 200 "$u3/kv/past/key?version=3"
 [ "$out" = three ] || die "a deleted key's version is $out"
 http 200 -X DELETE "$u1/kv/dir/?recursive"

@@ -60,11 +60,3 @@ for name in ('kvnode_fsync_seconds', 'kvnode_commit_seconds'):
 assert values['kvnode_is_leader'] == 0 or values['kvnode_commit_seconds_count'] >= 3
 PY
 promtool check rules "$work/queries.yml" || die "a query of grafana.json"
-
-if command -v nginx >/dev/null; then
-    say "nginx takes its recipe"
-    openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=kv -keyout "$work/key" -out "$work/cert" 2>/dev/null
-    sed "s,/etc/ssl/private/kv.example.org.key,$work/key,; s,/etc/ssl/kv.example.org.pem,$work/cert," "$SOURCE_ROOT/contrib/recipes/nginx.conf" >"$work/site.conf"
-    printf 'error_log stderr;\npid %s/nginx.pid;\nevents {}\nhttp { access_log off; include %s/site.conf; }\n' "$work" "$work" >"$work/nginx.conf"
-    nginx -t -q -c "$work/nginx.conf" || die "contrib/recipes/nginx.conf"
-fi
