@@ -143,7 +143,7 @@ static void learn(struct client *c, const struct op *op, const struct answer *a)
 {
     struct known *k = &c->known[op->object];
 
-    if (op->object >= N_PLAIN || op->kind == OP_EXPIRE || op->kind == OP_CLOCK)
+    if (op->object >= N_PLAIN || op_is_aside(op))
         return;
     k->sure = true;
     if (op_is_txn(op)) { /* tells nothing of the key */

@@ -39,8 +39,7 @@ static bool convert(const struct op *op, struct linear_op *out)
                               .answered = op->answered,
                               .open = op->outcome == OUTCOME_OPEN,
                               .hint = at == 0 ? INT64_MAX : (int64_t)(2 * at + (op->kind == OP_GET))};
-    if (op->kind == OP_EXPIRE || op->kind == OP_CLOCK || op->outcome == OUTCOME_NONE ||
-        (out->open && op->kind == OP_GET))
+    if (op_is_aside(op) || op->outcome == OUTCOME_NONE || (out->open && op->kind == OP_GET))
         return false;
     if (out->open || op->code == KV_OK)
         return true;

@@ -227,6 +227,23 @@ void __wrap_journal_free(struct journal *j)
 
 int __real_store_apply(struct store *s, uint64_t index, const void *bytes, size_t len,
                        struct command_result *result_out);
+bool __real_fence_permits(const struct store *s, uint64_t ino, uint64_t fence);
+bool __wrap_fence_permits(const struct store *s, uint64_t ino, uint64_t fence);
+
+bool __wrap_fence_permits(const struct store *s, uint64_t ino, uint64_t fence)
+{
+    return options.plant == PLANT_OLD_FENCE || __real_fence_permits(s, ino, fence);
+}
+
+struct session;
+uint64_t __real_session_locks_until(const struct session *ss);
+uint64_t __wrap_session_locks_until(const struct session *ss);
+
+uint64_t __wrap_session_locks_until(const struct session *ss)
+{
+    return __real_session_locks_until(ss) - (options.plant == PLANT_SHORT_LOCK ? FENCE_LEASE_MS / 2 : 0);
+}
+
 int __wrap_store_apply(struct store *s, uint64_t index, const void *bytes, size_t len,
                        struct command_result *result_out);
 void __real_store_skip(struct store *s, uint64_t index);

@@ -20,6 +20,8 @@ enum plant {
     PLANT_NO_WAIT,     /* a read under a lease does not wait for what is under way and changes it */
     PLANT_HALF_TXN,    /* of a transaction only a part is done */
     PLANT_NO_EXPIRY,   /* leaders propose nothing of what is over */
+    PLANT_OLD_FENCE,   /* a fence lets everybody through */
+    PLANT_SHORT_LOCK,  /* locks are taken before their time */
     PLANT_STILL_CLOCK, /* read leases, and machines whose clock stands still while others' run */
     PLANT_COUNT
 };

@@ -70,6 +70,14 @@ void op_choose(struct op *op, const struct known *known)
         op->b = (op->a + (int)rnd_range(1, 2)) % 3;
         op->kind = r < 40 ? OP_GET : r < 60 ? OP_SET : r < 90 ? OP_RENAME : OP_DEL;
     }
+    if (!op->sessionless && truth_fenced() != 0) {
+        if (op->id % 16 == 2 || op->id % 16 == 7)
+            op->kind = OP_LOCK;
+        else if (op->id % 16 == 11)
+            op->kind = OP_UNLOCK;
+        else if (op->id % 16 == 5 || op->id % 16 == 14)
+            op->kind = OP_FENCED;
+    }
     op->len = (uint32_t)rnd_range(RECORD_MIN, rnd_chance(0.02) ? 70000 : 200);
     op->in_parts =
         !op->sessionless && rnd_chance(0.15) &&
@@ -125,6 +133,27 @@ static void put_txn(const struct op *op, const char *path, const struct buffer *
     put_item(b, live, op_ttl_ms(op), &op->id, sizeof op->id);
 }
 
+static void put_fenced(struct op *op, struct buffer *b)
+{
+    op->expect = truth_fence(op->id % 32 == 5);
+    txn_encode(b, &(struct txn_item){.kind = TXN_IF_FENCE,
+                                     .path = (const uint8_t *)PAIR_ONE,
+                                     .path_len = strlen(PAIR_ONE),
+                                     .fence = op->expect});
+    put_item(b, PAIR_ONE, 0, &op->id, sizeof op->id);
+    put_item(b, PAIR_TWO, 0, &op->id, sizeof op->id);
+}
+
+static void put_lock(const struct op *op, struct command_body *f)
+{
+    f->ino = truth_fenced();
+    f->kind = LOCK_OF_FLOCK;
+    f->owner = 1;
+    f->end = INT64_MAX;
+    f->flags = op->kind == OP_LOCK ? LOCK_FLAG_EXCLUSIVE | LOCK_FLAG_FENCE : 0;
+    f->lease_ms = FENCE_LEASE_MS;
+}
+
 void op_body(struct op *op, struct buffer *body, uint8_t *command_out)
 {
     struct command_body f = {.mode = 0644};
@@ -174,6 +203,17 @@ void op_body(struct op *op, struct buffer *body, uint8_t *command_out)
         f.wall_ns = (uint64_t)(UINT64_C(1700000000) * SECOND + (uint64_t)world.now) * 1000;
         if (rnd_chance(0.2))
             f.wall_ns -= (uint64_t)rnd_range(0, 7200) * SECOND * 1000;
+        break;
+    case OP_LOCK:
+    case OP_UNLOCK:
+        *command_out = op->kind == OP_LOCK ? COMMAND_LOCK : COMMAND_UNLOCK;
+        put_lock(op, &f);
+        break;
+    case OP_FENCED:
+        *command_out = COMMAND_TXN;
+        put_fenced(op, &items);
+        f.items = items.data;
+        f.items_len = items.len;
         break;
     case OP_EXPIRE:
         *command_out = COMMAND_SETTING;
@@ -236,8 +276,9 @@ void op_read(struct host *h, const struct op *op, uint64_t *content_out, struct 
 
 const char *op_text(const struct op *op)
 {
-    static const char *const kinds[OP_KINDS] = {"SET", "SET if", "CREATE", "APPEND", "OVERWRITE", "UNLINK",
-                                                "DEL", "RENAME", "GET",    "CLOCK",  "EXPIRE"};
+    static const char *const kinds[OP_KINDS] = {"SET",    "SET if", "CREATE", "APPEND", "OVERWRITE",
+                                                "UNLINK", "DEL",    "RENAME", "GET",    "CLOCK",
+                                                "EXPIRE", "LOCK",   "UNLOCK", "FENCED"};
     static char text[128];
     char path[32], other[32];
 

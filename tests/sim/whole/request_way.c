@@ -112,6 +112,8 @@ static void write_at(struct host *h, struct request *r)
     struct buffer part = BUFFER_INIT;
     int rv;
 
+    if (c->op != NULL && (c->op->kind == OP_LOCK || c->op->kind == OP_FENCED))
+        cmd.flags |= COMMAND_FENCE;
     snprintf(node, sizeof node, "n%d.%lu", h->id, c->op != NULL ? c->op->id : 0);
     cmd.node_len = strlen(node);
     cmd.body = c->body.data;

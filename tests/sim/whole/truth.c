@@ -37,11 +37,17 @@ static struct {
 /* What has a time to live, and until when. */
 static uint64_t live_until[N_LIVE];
 static bool has_transactions;
+/* Who has the lock of PAIR_ONE, as the log tells it. */
+static struct {
+    uint64_t ino, session, heard_ms;
+    uint64_t fence, before;
+} held;
 
 void truth_reset(void)
 {
     memset(live_until, 0, sizeof live_until);
     has_transactions = false;
+    memset(&held, 0, sizeof held);
     for (size_t i = 1; i <= n_log; i++)
         free(history[i].bytes);
     n_log = 0;
@@ -119,6 +125,49 @@ bool truth_has_transactions(void)
     return has_transactions;
 }
 
+uint64_t truth_fenced(void)
+{
+    return held.ino;
+}
+
+uint64_t truth_fence(bool old)
+{
+    return old ? held.before : held.fence;
+}
+
+/* The lock goes to another one only if it was given back, or nothing was heard of who had it for as long as
+ * he had asked for; and the fence moves with it. */
+static void check_lock(uint64_t index, const struct op *op, const struct command *cmd, uint64_t now_ms)
+{
+    bool new = cmd->session != held.session;
+
+    if (op->kind == OP_UNLOCK && !new)
+        held.session = 0;
+    if (op->kind != OP_LOCK || op->truth.created == 0)
+        return;
+    if (new &&held.session != 0 && now_ms - held.heard_ms <= FENCE_LEASE_MS)
+        violation("%lu gives the lock of session %lu away, which was heard of %lu ms before", index,
+                  held.session, now_ms - held.heard_ms);
+    if (op->truth.base_revision < held.fence || (new && op->truth.base_revision != index))
+        violation("%lu grants the lock with fence %lu, the last one was %lu", index, op->truth.base_revision,
+                  held.fence);
+    if (op->truth.base_revision != held.fence) {
+        held.before = held.fence;
+        held.fence = op->truth.base_revision;
+    }
+    held.session = cmd->session;
+    held.heard_ms = now_ms;
+}
+
+static void check_fenced(uint64_t index, const struct op *op)
+{
+    bool late = op->expect < held.fence || held.fence == 0;
+
+    if (op->truth.code == KV_OK ? late : op->truth.code == KV_E_VERSION && !late)
+        violation("%lu, under fence %lu, is %s; it is at %lu", index, op->expect,
+                  op->truth.code == KV_OK ? "done" : "refused", held.fence);
+}
+
 static uint64_t number_in(const struct store *s, const char *path)
 {
     struct buffer b = BUFFER_INIT;
@@ -189,7 +238,11 @@ static void note_execution(struct host *h, uint64_t index, const void *bytes, si
         op->executed_at = index;
         op->truth = result;
     }
-    if (cmd.op == COMMAND_TXN && op->truth.code == KV_OK)
+    if (op->kind == OP_LOCK || op->kind == OP_UNLOCK)
+        check_lock(index, op, &cmd, store_elapsed_ms(h->node.group->store));
+    else if (op->kind == OP_FENCED)
+        check_fenced(index, op);
+    else if (cmd.op == COMMAND_TXN && op->truth.code == KV_OK)
         live_until[op->id % N_LIVE] = store_elapsed_ms(h->node.group->store) + op_ttl_ms(op);
     trace("%lu: op %lu of client %d is executed: %s", index, op->id, op->client, op_text(op));
     if (op->kind == OP_CLOCK && op->truth.code == KV_OK)
@@ -198,6 +251,27 @@ static void note_execution(struct host *h, uint64_t index, const void *bytes, si
         violation("op %lu is executed again at %lu, it was at %lu", op->id, index, op->executed_at);
     if (op->outcome == OUTCOME_NONE)
         violation("op %lu is executed at %lu, its client was told that it will not be", op->id, index);
+}
+
+/* Whoever has the lock has it for so long from here on; it is of the pair's file, once that is there. */
+static void note_heard(const struct host *h, const void *bytes, size_t len)
+{
+    const struct store *s = h->node.group->store;
+    const uint8_t *name;
+    struct command cmd;
+    struct attr attr;
+    uint64_t parent;
+    uint32_t owner;
+    size_t name_len;
+
+    if (bytes == NULL || command_decode(bytes, len, &cmd) != KV_OK)
+        return;
+    if (held.session != 0 && cmd.session == held.session &&
+        store_session_owner(s, cmd.session, &owner) == KV_OK)
+        held.heard_ms = store_elapsed_ms(s);
+    if (cmd.op == COMMAND_TXN && held.ino == 0 && store_level(s) >= 3 &&
+        store_resolve(s, NULL, PAIR_ONE, strlen(PAIR_ONE), &attr, &parent, &name, &name_len) == KV_OK)
+        held.ino = attr.ino;
 }
 
 static uint64_t term_of(struct host *h, uint64_t index)
@@ -244,6 +318,7 @@ static void add(struct host *h, uint64_t index, const void *bytes, size_t len)
     check_majority(h, index, r->term);
     if (bytes != NULL)
         note_execution(h, index, bytes, len);
+    note_heard(h, bytes, len);
     has_transactions = store_level(h->node.group->store) >= 2;
     check_live(h, index);
 }

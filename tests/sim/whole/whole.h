@@ -206,6 +206,9 @@ enum kind {
     OP_GET,
     OP_CLOCK,  /* the cluster's time is set back */
     OP_EXPIRE, /* the setting that lets sessions end soon */
+    OP_LOCK,   /* of PAIR_ONE, with a fence */
+    OP_UNLOCK,
+    OP_FENCED, /* a transaction under that fence, or an older one: sets the pair */
     OP_KINDS
 };
 
@@ -256,7 +259,15 @@ bool op_is_txn(const struct op *op);
 uint64_t op_ttl_ms(const struct op *op);
 void live_path(const struct op *op, char path_out[32]);
 bool truth_has_transactions(void);
-bool truth_is_level(void); /* all nodes serve, and have applied the same */
+/* They say nothing of the keys that the checker knows. */
+static inline bool op_is_aside(const struct op *op)
+{
+    return op->kind >= OP_CLOCK;
+}
+#define FENCE_LEASE_MS 3000
+uint64_t truth_fenced(void);    /* the inode of PAIR_ONE; 0: none, or no node knows of fences */
+uint64_t truth_fence(bool old); /* where its fence is; or was before */
+bool truth_is_level(void);      /* all nodes serve, and have applied the same */
 
 /* request.c */
 #define N_PLAIN 6  /* objects of one name */
