@@ -14,11 +14,12 @@
 #include "kvnode/admin/verbs.h"
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
+#include "sync/base/lock_ranges.h"
 #include "sync/wire/txn.h"
 
 /* Names that end so keep no history (the setting no_history), unless somebody wants it. */
 #define FOLDER "kvnode-bench~"
-#define WINDOW_MAX 1024
+#define WINDOW_MAX 2048
 #define WARM_NS 300000000
 
 struct bench {
@@ -28,6 +29,8 @@ struct bench {
     unsigned windows[8];
     size_t n_windows;
     bool txn;       /* transactions are measured, in the place of sets and gets */
+    bool hold;      /* a lock with a fence, and right behind it its release: two requests are one */
+    uint64_t ino;   /* of the key that is held */
     bool warm;      /* the keys are there */
     uint8_t *value; /* owned */
     double floor_per_s, floor_p50;
@@ -93,6 +96,40 @@ static void queue_txn(struct bench *b, struct flight *f, uint64_t number)
     client_queue_end(b->l.client);
 }
 
+/* Every other one is the release of the one before. */
+static void queue_hold(struct bench *b, struct flight *f, uint64_t number)
+{
+    bool release = number % 2 != 0;
+    const struct command_body body = {.ino = b->ino,
+                                      .flags = release ? 0 : LOCK_FLAG_EXCLUSIVE | LOCK_FLAG_FENCE,
+                                      .owner = 1,
+                                      .end = LOCK_RANGE_END,
+                                      .lease_ms = 60000};
+    enum command_op op = release ? COMMAND_UNLOCK : COMMAND_LOCK;
+    const struct command cmd = {.op = (uint8_t)op,
+                                .flags = (uint16_t)((b->l.node.trusted ? COMMAND_TRUSTED : 0) |
+                                                    command_body_flags((uint8_t)op, &body)),
+                                .session = b->l.session,
+                                .seq = f->first_seq + number,
+                                .acked_below = f->first_seq + f->oldest,
+                                .node = ""};
+    struct buffer *out = client_queue(b->l.client, MESSAGE_WRITE, f->first_id + number);
+    body_encode_request(out, MESSAGE_WRITE, NULL);
+    command_encode(out, &cmd);
+    command_body_encode(out, (uint8_t)op, &body);
+    client_queue_end(b->l.client);
+}
+
+static int open_held(struct bench *b)
+{
+    union answer_body answer;
+    struct attr attr;
+    int rc = request_resolve(&b->l, FOLDER "/00000000~", false, &attr);
+    const union request_body body = {.open = {.ino = attr.ino, .access = OPEN_READ}};
+    b->ino = attr.ino;
+    return rc == 0 ? request_ask(&b->l, MESSAGE_OPEN, &body, &answer) : rc;
+}
+
 /* What was written goes all the same; a second signal ends it at once. */
 static volatile sig_atomic_t interrupted;
 
@@ -135,7 +172,9 @@ static int fly(struct bench *b, bool write, unsigned window, uint64_t limit, uin
         uint64_t now = clock_boot_ns();
         bool stop = interrupted != 0 || (limit != 0 ? f->next >= limit : now >= end_ns);
         for (; !stop && f->next - f->oldest < window; stop = limit != 0 && f->next >= limit) {
-            if (write && b->txn && b->warm)
+            if (write && b->hold && b->warm)
+                queue_hold(b, f, f->next);
+            else if (write && b->txn && b->warm)
                 queue_txn(b, f, f->next);
             else if (write)
                 queue_set(b, f, f->next);
@@ -154,8 +193,9 @@ static int fly(struct bench *b, bool write, unsigned window, uint64_t limit, uin
                 rc = take_answer(b, &frame, write);
                 now = clock_boot_ns();
                 f->pending[number % window] = false;
-                if (rc == 0 && s != NULL && f->sent_ns[number % window] >= begin_ns)
-                    rc = samples_add(s, now - f->sent_ns[number % window]);
+                uint64_t sent = f->sent_ns[(b->hold ? number & ~UINT64_C(1) : number) % window];
+                if (rc == 0 && s != NULL && sent >= begin_ns && (!b->hold || number % 2 != 0))
+                    rc = samples_add(s, now - sent);
                 while (f->oldest < f->next && !f->pending[f->oldest % window])
                     f->oldest++;
                 if (rc != 0)
@@ -194,10 +234,10 @@ static int measure(struct bench *b, bool write, unsigned window)
 {
     struct samples s = {0};
     uint64_t begin = clock_boot_ns() + WARM_NS, end = begin + b->seconds * 1000000000;
-    int rc = fly(b, write, window, 0, begin, end, &s);
+    int rc = fly(b, write, b->hold ? 2 * window : window, 0, begin, end, &s);
     s.elapsed_ns = clock_boot_ns() - begin;
     if (rc == 0)
-        print_samples(b, !write ? "get" : b->txn ? "txn" : "set", window, &s);
+        print_samples(b, !write ? "get" : b->hold ? "hold" : b->txn ? "txn" : "set", window, &s);
     samples_deinit(&s);
     return rc;
 }
@@ -235,7 +275,7 @@ static int read_windows(struct admin *a, struct bench *b)
     while (b->n_windows < 8) {
         char *end;
         unsigned long n = strtoul(list, &end, 10);
-        if (end == list || n < 1 || n > WINDOW_MAX || (*end != ',' && *end != '\0'))
+        if (end == list || n < 1 || n > WINDOW_MAX / 2 || (*end != ',' && *end != '\0'))
             break;
         b->windows[b->n_windows++] = (unsigned)n;
         if (*end == '\0')
@@ -243,7 +283,7 @@ static int read_windows(struct admin *a, struct bench *b)
         list = end + 1;
     }
     return admin_usage(a, "--outstanding %s: use up to 8 numbers from 1 to %d, such as 1,64",
-                       a->opt[OPT_OUTSTANDING], WINDOW_MAX);
+                       a->opt[OPT_OUTSTANDING], WINDOW_MAX / 2);
 }
 
 static int read_options(struct admin *a, struct bench *b)
@@ -264,10 +304,10 @@ static int read_options(struct admin *a, struct bench *b)
                                admin_options[numbers[i].opt].name, text, (unsigned long long)numbers[i].min,
                                (unsigned long long)numbers[i].max);
     }
-    if (a->opt[OPT_OP] != NULL && strcmp(a->opt[OPT_OP], "txn") != 0)
-        return admin_usage(a, "--op %s: only txn is to be named; sets and gets are measured without it",
-                           a->opt[OPT_OP]);
-    b->txn = a->opt[OPT_OP] != NULL;
+    b->txn = a->opt[OPT_OP] != NULL && strcmp(a->opt[OPT_OP], "txn") == 0;
+    b->hold = a->opt[OPT_OP] != NULL && strcmp(a->opt[OPT_OP], "hold") == 0;
+    if (a->opt[OPT_OP] != NULL && !b->txn && !b->hold)
+        return admin_usage(a, "--op %s: txn or hold; sets and gets are measured without it", a->opt[OPT_OP]);
     if (b->txn && b->keys < 3)
         return admin_usage(a, "--op txn takes three keys at least");
     return read_windows(a, b);
@@ -287,7 +327,9 @@ static int run(struct bench *b)
     if (rc == 0)
         rc = fly(b, true, 64, b->keys, 0, 0, NULL);
     b->warm = rc == 0;
-    for (int write = 1; write >= (b->txn ? 1 : 0); write--)
+    if (rc == 0 && b->hold)
+        rc = open_held(b);
+    for (int write = 1; write >= (b->txn || b->hold ? 1 : 0); write--)
         for (size_t i = 0; rc == 0 && i < b->n_windows; i++)
             rc = measure(b, write != 0, b->windows[i]);
     if (rc == 0 && b->a->opt[OPT_JSON] == NULL)

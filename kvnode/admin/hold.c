@@ -449,15 +449,14 @@ void hold_end(struct hold *h)
 
 /* ---- the verb ---- */
 
-/* "host pid fence", in the key. */
+/* "root@host 4711 18231": who, its process, the fence. */
 static int elect(struct hold *h)
 {
-    char text[200], host[65] = "";
-    const char *name = getenv("USER");
+    char text[200], host[65] = "", name[64];
     struct command_result result;
     gethostname(host, sizeof host - 1);
-    int n = snprintf(text, sizeof text, "%.64s@%s %ld %" PRIu64 "\n", name != NULL ? name : "-", host,
-                     (long)getpid(), h->fence);
+    format_user(geteuid(), name, sizeof name);
+    int n = snprintf(text, sizeof text, "%s@%s %ld %" PRIu64 "\n", name, host, (long)getpid(), h->fence);
     int rc = hold_set(h, text, (size_t)n, &result);
     return rc == 0 ? EXIT_OK : cluster_fail(&h->l, h->key, rc, true);
 }
