@@ -42,6 +42,8 @@ static void on_signal(int number)
 static void catch_signals(void)
 {
     static const int numbers[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT};
+    /* Stopped by ^Z it would lose the lock. */
+    signal(SIGTSTP, SIG_IGN);
     struct sigaction sa = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, old;
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         if (sigaction(numbers[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
@@ -433,6 +435,9 @@ int hold_run(struct hold *h, int extra_fd, void (*each)(void *arg), void *arg)
                 request_pause(PAUSE_MS / 2);
         }
     }
+    /* Stopped for too long, it learns only now that the guard has ended everything. */
+    if (clock_boot_ms() >= end_ms(h))
+        lose(h, false, "nothing was heard in time");
     signalled = NULL;
     h->admin.timeout_ms = timeout_ms;
     return outcome(h);

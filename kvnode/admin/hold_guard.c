@@ -1,8 +1,8 @@
 /* The guard: a loop over three things that may happen. A word of kvnode hold's, or its end; a child's end; a
  * deadline. What it says to kvnode hold is struct news. */
 #include "kvnode/admin/hold_guard.h"
+#include "kvnode/admin/hold_tree.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -36,83 +36,6 @@ struct news {
 };
 enum { NEWS_EXEC_FAILED = 1, NEWS_STATUS = 2, NEWS_ALL_ENDED = 3 };
 
-/* ---- the tree ---- */
-
-struct process {
-    pid_t pid, parent;
-};
-
-static bool read_parent(const char *pid, pid_t *parent_out)
-{
-    char path[288], text[512], *p;
-    int fd;
-    ssize_t n;
-    snprintf(path, sizeof path, "/proc/%s/stat", pid);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    n = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (n <= 0)
-        return false;
-    text[n] = '\0';
-    p = strrchr(text, ')');
-    if (p == NULL || p[1] != ' ' || p[2] == '\0' || p[2] == 'Z' || p[2] == 'X')
-        return false;
-    *parent_out = (pid_t)strtol(p + 3, NULL, 10);
-    return true;
-}
-
-static size_t read_processes(struct process **all_out)
-{
-    struct process *all = NULL;
-    size_t n = 0, cap = 0;
-    struct dirent *e;
-    DIR *dir = opendir("/proc");
-    while (dir != NULL && (e = readdir(dir)) != NULL) {
-        pid_t parent;
-        if (e->d_name[0] < '1' || e->d_name[0] > '9' || !read_parent(e->d_name, &parent))
-            continue;
-        if (n == cap) {
-            cap = cap > 0 ? 2 * cap : 256;
-            struct process *more = reallocarray(all, cap, sizeof *all);
-            if (more == NULL)
-                break;
-            all = more;
-        }
-        all[n++] = (struct process){.pid = (pid_t)strtol(e->d_name, NULL, 10), .parent = parent};
-    }
-    if (dir != NULL)
-        closedir(dir);
-    *all_out = all;
-    return n;
-}
-
-/* To all that descend from this process. Who is missed, because its parent ended just now, is found by the
- * next look. Returns how many refused it. */
-static unsigned signal_tree(int number)
-{
-    struct process *all;
-    size_t n = read_processes(&all), found = 0;
-    unsigned refused = 0;
-    /* Those that are found go to the front, and are looked at as parents in their turn. */
-    for (size_t at = 0; at <= found; at++) {
-        pid_t parent = at == 0 ? getpid() : all[at - 1].pid;
-        for (size_t i = found; i < n; i++) {
-            struct process p = all[i];
-            if (p.parent != parent)
-                continue;
-            all[i] = all[found];
-            all[found++] = p;
-        }
-    }
-    for (size_t i = 0; i < found; i++)
-        if (kill(all[i].pid, number) != 0 && errno == EPERM)
-            refused++;
-    free(all);
-    return refused;
-}
-
 /* ---- the guard's side ---- */
 
 /* The guard ends by its pipe only; the command has them as they were (nohup). */
@@ -121,10 +44,10 @@ static const int ignored[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGTSTP
 
 struct watch {
     struct guard_shared *shared;
-    const char *key;
+    const char *key, *cgroup;
     char **argv;
     int words, news, output; /* file descriptors */
-    pid_t command;           /* 0: not running */
+    pid_t self, command;     /* 0: not running */
     bool started, ending;
     uint64_t kill_ms; /* of what is ending */
     void (*before[N_IGNORED])(int);
@@ -145,7 +68,10 @@ static void be_command(const struct watch *w, int failed)
     for (size_t i = 0; i < N_IGNORED; i++)
         signal(ignored[i], w->before[i]);
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* should the guard be killed */
+    if (getppid() != w->self)         /* it is gone already */
+        _exit(126);
     setsid();
+    tree_cgroup_enter(w->cgroup);
     if (w->output >= 0 && (dup2(w->output, STDOUT_FILENO) < 0 || dup2(w->output, STDERR_FILENO) < 0))
         _exit(126);
     execvp(w->argv[0], w->argv);
@@ -217,8 +143,8 @@ static void begin_to_end(struct watch *w, uint64_t kill_ms)
     if (w->ending)
         return;
     w->ending = true;
-    signal_tree(SIGTERM);
-    signal_tree(SIGCONT);
+    tree_signal(SIGTERM);
+    tree_signal(SIGCONT);
 }
 
 /* Milliseconds until something is to be looked at again. */
@@ -229,7 +155,8 @@ static int look_at_the_time(struct watch *w)
     if (now >= end)
         begin_to_end(w, kill_at);
     if (now >= kill_at || (w->ending && now >= w->kill_ms)) {
-        signal_tree(SIGKILL);
+        tree_cgroup_kill(w->cgroup);
+        tree_signal(SIGKILL);
         return LOOK_MS; /* what was born meanwhile */
     }
     next = w->ending && w->kill_ms < kill_at ? w->kill_ms : kill_at;
@@ -255,6 +182,7 @@ static void guard_main(struct watch *w)
     for (;;) {
         bool none = reap(w);
         if (none && (w->started || alone)) {
+            tree_cgroup_remove(w->cgroup);
             tell(w, NEWS_ALL_ENDED, 0);
             return;
         }
@@ -285,6 +213,7 @@ int guard_start(struct guard *g, const char *key, char **argv, int output)
     if (g->shared == MAP_FAILED)
         return -errno;
     guard_deadline(g, UINT64_MAX, UINT64_MAX);
+    tree_cgroup_make(g->cgroup, sizeof g->cgroup);
     if (pipe2(words, O_CLOEXEC) != 0)
         return -errno;
     if (pipe2(news, O_CLOEXEC) != 0)
@@ -294,7 +223,9 @@ int guard_start(struct guard *g, const char *key, char **argv, int output)
     if (g->pid < 0)
         return -errno;
     if (g->pid == 0) {
-        struct watch w = {.shared = g->shared,
+        struct watch w = {.self = getpid(),
+                          .cgroup = g->cgroup,
+                          .shared = g->shared,
                           .key = key,
                           .argv = argv,
                           .words = words[0],
@@ -372,7 +303,8 @@ unsigned guard_kill(struct guard *g, unsigned patience_ms)
     do {
         struct timespec pause = {.tv_nsec = 2000000};
         pid_t pid;
-        refused = signal_tree(SIGKILL);
+        tree_cgroup_kill(g->cgroup);
+        refused = tree_signal(SIGKILL);
         while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
             g->pid = pid == g->pid ? 0 : g->pid;
         if (pid < 0 && errno == ECHILD) {
@@ -397,5 +329,6 @@ void guard_end(struct guard *g)
     if (g->from >= 0)
         close(g->from);
     g->from = -1;
+    tree_cgroup_remove(g->cgroup);
     munmap(g->shared, sizeof *g->shared);
 }

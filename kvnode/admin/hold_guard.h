@@ -8,6 +8,8 @@
  * at the pipe from kvnode hold, so it needs nobody to tell it. If it is killed or stopped, its children
  * come to kvnode hold, which does the same at the same deadline. Only when both are stopped nobody does.
  *
+ * Where a cgroup can be made (v2, Linux 5.14), the command is in one of its own, and that is killed as well.
+ *
  * What runs as another user (setuid) may not be signalled, and is waited for. */
 #ifndef KVFS_KVNODE_ADMIN_HOLD_GUARD_H
 #define KVFS_KVNODE_ADMIN_HOLD_GUARD_H
@@ -22,6 +24,7 @@ struct guard {
     pid_t pid;                   /* 0: there is none (any more) */
     int to, from;                /* pipes */
     struct guard_shared *shared; /* owned */
+    char cgroup[512];            /* of the command, or "" */
     bool started;                /* the command */
     bool ended;                  /* and its status is known */
     int status;                  /* of waitpid(2) */

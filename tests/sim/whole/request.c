@@ -71,11 +71,11 @@ void op_choose(struct op *op, const struct known *known)
         op->kind = r < 40 ? OP_GET : r < 60 ? OP_SET : r < 90 ? OP_RENAME : OP_DEL;
     }
     if (!op->sessionless && truth_fenced() != 0) {
-        if (op->id % 16 == 2 || op->id % 16 == 7)
+        if (op->id % 32 == 2 || op->id % 32 == 7)
             op->kind = OP_LOCK;
-        else if (op->id % 16 == 11)
+        else if (op->id % 32 == 11)
             op->kind = OP_UNLOCK;
-        else if (op->id % 16 == 5 || op->id % 16 == 14)
+        else if (op->id % 32 == 5 || op->id % 32 == 14)
             op->kind = OP_FENCED;
     }
     op->len = (uint32_t)rnd_range(RECORD_MIN, rnd_chance(0.02) ? 70000 : 200);
@@ -135,7 +135,7 @@ static void put_txn(const struct op *op, const char *path, const struct buffer *
 
 static void put_fenced(struct op *op, struct buffer *b)
 {
-    op->expect = truth_fence(op->id % 32 == 5);
+    op->expect = truth_fence(op->id % 64 == 5);
     txn_encode(b, &(struct txn_item){.kind = TXN_IF_FENCE,
                                      .path = (const uint8_t *)PAIR_ONE,
                                      .path_len = strlen(PAIR_ONE),

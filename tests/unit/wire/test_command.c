@@ -8,6 +8,7 @@
 
 #include "sync/base/error.h"
 #include "sync/wire/message.h"
+#include "sync/wire/txn.h"
 #include "sync/wire/xattr.h"
 
 #define TEXT(s) (const uint8_t *)(s), strlen(s)
@@ -412,6 +413,44 @@ static void a_walk_checks_the_edits(void **state)
     buffer_deinit(&b);
 }
 
+static void fences_travel(void **state)
+{
+    const struct txn_item items[] = {
+        {.kind = TXN_IF_FENCE, .path = (const uint8_t *)"k", .path_len = 1, .fence = 0x0102030405},
+        {.kind = TXN_SET, .path = (const uint8_t *)"o", .path_len = 1}};
+    struct command_body out, in = {.path = (const uint8_t *)"k",
+                                   .path_len = 1,
+                                   .flags = SET_FENCE | SET_TTL,
+                                   .ttl_ms = 7,
+                                   .fence = 0x0102030405,
+                                   .value = (const uint8_t *)"v",
+                                   .value_len = 1};
+    struct buffer b = BUFFER_INIT, list = BUFFER_INIT;
+    struct txn_item item;
+    struct cursor c;
+
+    assert_int_equal(command_body_flags(COMMAND_SET, &in), COMMAND_FENCE | COMMAND_TTL);
+    assert_int_equal(round_trip(COMMAND_SET, &in, &out, &b), KV_OK);
+    assert_int_equal(out.fence, in.fence);
+    assert_int_equal(out.value_len, 1);
+    txn_encode(&list, &items[0]);
+    txn_encode(&list, &items[1]);
+    assert_int_equal(txn_check(list.data, list.len), KV_OK);
+    assert_int_equal(txn_check_plain(list.data, list.len), KV_E_PROTOCOL);
+    c = cursor_of(list.data, list.len);
+    assert_int_equal(txn_next(&c, &item), 1);
+    assert_int_equal(item.fence, 0x0102030405);
+    in = (struct command_body){.items = list.data, .items_len = list.len};
+    assert_int_equal(command_body_flags(COMMAND_TXN, &in), COMMAND_FENCE);
+    assert_int_equal(round_trip(COMMAND_TXN, &in, &out, &b), KV_OK);
+    buffer_clear(&list);
+    txn_encode(&list, &items[1]);
+    txn_encode(&list, &items[0]); /* a comparison behind an operation */
+    assert_int_equal(txn_check(list.data, list.len), KV_E_PROTOCOL);
+    buffer_deinit(&list);
+    buffer_deinit(&b);
+}
+
 static void a_body_with_bytes_left_over_is_refused(void **state)
 {
     struct buffer b = BUFFER_INIT;
@@ -512,6 +551,7 @@ int main(void)
         cmocka_unit_test(names_are_judged),
         cmocka_unit_test(paths_are_judged_by_their_components),
         cmocka_unit_test(a_walk_checks_the_edits),
+        cmocka_unit_test(fences_travel),
         cmocka_unit_test(a_body_with_bytes_left_over_is_refused),
         cmocka_unit_test(results_come_back),
         cmocka_unit_test(times_to_live_travel),
