@@ -9,6 +9,7 @@
 
 #include "kvnode/config/config.h"
 #include "kvnode/peer/self.h"
+#include "kvnode/group/group.h"
 #include "kvnode/web/feed.h"
 #include "kvnode/web/web_internal.h"
 #include "sync/base/error.h"
@@ -17,6 +18,7 @@
 #define EVENTS_BUFFER (32 * 1024)
 #define EVENTS_PAGE (256 * 1024) /* what a page may make of that; it has less but for the oddest of keys */
 #define EVENTS_BLOCK 4096
+#define LOCKS_NAMED_MAX 64 /* of an answer: a path is a walk up to the root */
 
 /* One stream; the response's, which may outlive the request, or the other way round. */
 struct stream_out {
@@ -359,6 +361,20 @@ void info_log(struct web_request *r)
     buffer_deinit(&cursor);
 }
 
+/* What the file is called and who has it, besides its row; he may see the row. */
+static void name_lock(const struct web_request *r, json_t *o, const struct lock_row *row)
+{
+    struct buffer path = BUFFER_INIT;
+    struct held_answer held;
+
+    store_held(r->web->owner.group->store, row->ino, row->session, &held, &path);
+    if (held.path.len > 0)
+        web_json_set(o, "key", held.path.data, held.path.len);
+    if (held.client.len > 0)
+        web_json_set(o, "client", held.client.data, held.client.len);
+    buffer_deinit(&path);
+}
+
 static void on_locks(void *arg, int code, const union answer_body *answer, const char *detail)
 {
     struct web_request *r = arg;
@@ -381,6 +397,8 @@ static void on_locks(void *arg, int code, const union answer_body *answer, const
                       "pid", (json_int_t)row.pid);
         json_object_set_new(o, "end", row.end <= INT64_MAX ? json_integer((json_int_t)row.end) : json_null());
         web_json_set(o, "node", row.node, row.node_len);
+        if (i < LOCKS_NAMED_MAX)
+            name_lock(r, o, &row);
         json_array_append_new(list, o);
     }
     web_reply_json(r, 200,

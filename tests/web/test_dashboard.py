@@ -2,6 +2,7 @@
 """The page /dashboard in a headless Chromium, at the nodes whose addresses are given: NAME=URL…
 
 Run by test_dashboard.sh, which has made the cluster. KVNODE_BIN is the program, SHOTS a folder for screenshots."""
+import fcntl
 import json
 import os
 import re
@@ -215,7 +216,7 @@ def fits(b, shots):
     dark_of = {}
     for dark in (False, True):
         b.media(dark, True)
-        for width in (375, 768, 1280):
+        for width in (375, 1280) if dark else (375, 768, 1280):
             b.size(width, 800)
             b.open('about:blank')
             b.open(NODES['n1'] + '/dashboard#/app/color')
@@ -231,6 +232,25 @@ def fits(b, shots):
         same(b.js('return document.getAnimations().filter(a => a.playState === "running").length'), 0)
     assert dark_of[False] != dark_of[True], dark_of
     b.media(False, False)
+
+
+def shows_locks(b):
+    """If a mount can be made here: a lock of a mount, with its key and who holds it."""
+    if not os.path.exists('/dev/fuse'):
+        say('no /dev/fuse: locks of mounts are not looked at')
+        return
+    with tempfile.TemporaryDirectory(prefix='kvfs-web-', ignore_cleanup_errors=True) as point:
+        subprocess.run([os.environ['KVFS_BIN'], 'n1,n2,n3', point], check=True, timeout=30)
+        try:
+            with open(point + '/app/color', 'r+', encoding='utf-8') as f:
+                fcntl.flock(f, fcntl.LOCK_EX)
+                wait_for('the lock', lambda: 'app/color' in (b.text('#lock-list') or ''))
+                text = b.text('#lock-list')
+                assert 'holds' in text and 'exclusive, whole file, by process %d at ' % os.getpid() in text, text
+                assert re.match(r'[1-9]', b.js("return document.querySelector('#watches dd').textContent"))
+            wait_for('it has gone', lambda: b.text('#lock-list') == '' and b.text('#locks-empty') == 'No file is locked.')
+        finally:
+            subprocess.run(['fusermount3', '-u', '-z', point], check=False, timeout=10)
 
 
 def nothing_jumps(b):
@@ -314,6 +334,8 @@ def main():
             fits(b, shots)
             say('fits at 375, 768 and 1280 px, light and dark')
             nothing_jumps(b)
+            shows_locks(b)
+            say('locks')
             leader_is_killed(b, leader)
             its_own_node_is_killed(b)
             say('its own node: a banner, and back')

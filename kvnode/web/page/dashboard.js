@@ -438,7 +438,7 @@ function lockRow(l) {
     const key = encodedOf(l, 'key'), range = l.kind === 'flock' ? 'whole file' : 'bytes ' + l.start + (l.end === null ? ' and on' : ' to ' + l.end);
     return el('li', {}, el('span', { class: l.waits ? 'chip' : 'chip leader', text: l.waits ? 'waits' : 'holds' }),
         key ? el('a', { href: '#/' + key, text: decoded(key) }) : el('span', { text: 'inode ' + l.ino }),
-        el('span', { class: 'muted', text: (l.exclusive ? 'exclusive' : 'shared') + ', ' + range + ', by process ' + l.pid + ' at ' + visible(l.node || '?') }));
+        el('span', { class: 'muted', text: (l.exclusive ? 'exclusive' : 'shared') + ', ' + range + ', by process ' + l.pid + ' at ' + visible(l.node || '?') + (l.client ? ' (' + visible(l.client) + ')' : '') }));
 }
 
 /* ---- keys: a directory ---- */
