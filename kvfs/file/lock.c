@@ -24,6 +24,7 @@ void locks_deinit(struct locks *locks)
 {
     struct lock_request *r;
 
+    lock_delegations_deinit(locks);
     while (!TAILQ_EMPTY(&locks->held))
         lock_held_free(locks, TAILQ_FIRST(&locks->held));
     while ((r = TAILQ_FIRST(&locks->requests)) != NULL) {
@@ -50,6 +51,10 @@ void lock_granted(struct files *files, struct lock_request *r)
 {
     struct call *call = NULL;
 
+    if (r->tests) {
+        lock_test_again(files, r);
+        return;
+    }
     if (r->req != NULL)
         call = lock_call(files, &r->wish, r->serial);
     if (call == NULL || !lock_held_set(files, &r->wish)) {
@@ -122,10 +127,15 @@ static void on_asked(struct call *call, int code, const union answer_body *ignor
     struct files *files = call->hub->files;
     struct lock_request *r = lock_request_of(call);
     bool has = code == 0 && call->result.created;
+    uint64_t epoch = has ? call->result.base_revision : 0;
 
     call_end(call);
     if (r == NULL)
         return;
+    if (r->takes)
+        lock_taken(files, r, epoch);
+    if (code == KV_E_LOCKED || (code == 0 && !has))
+        lock_shared(files, r->wish.ino);
     if (code == 0 && !has && r->ended && r->ended_code != 0) {
         /* The wait of before has ended, and this asking has begun another. */
         lock_answer(r, call_errno(r->ended_code));
@@ -168,13 +178,16 @@ static void on_asked(struct call *call, int code, const union answer_body *ignor
         else if (r->missed)
             ask_again(files, r);
     }
+    lock_start_behind(files);
     lock_renew(files);
 }
 
 void lock_ask(struct files *files, struct lock_request *r)
 {
     struct call *call = lock_call(files, &r->wish, r->serial);
-    struct command_body body = lock_body(&r->wish, r->wish.wait ? r->serial : 0);
+    /* While another mount has the table even who does not wait has to. */
+    bool delegates = lock_level_delegates(files);
+    struct command_body body = lock_body(&r->wish, r->wish.wait || delegates ? r->serial : 0);
 
     r->state = LOCK_ASKED;
     r->missed = r->ended = false;
@@ -182,7 +195,8 @@ void lock_ask(struct files *files, struct lock_request *r)
     if (call == NULL)
         return; /* lock_tick() */
     call->on_new_session = lock_on_new_session;
-    uplink_write(call, COMMAND_LOCK, &body, on_asked);
+    body.flags |= (uint8_t)((r->takes ? LOCK_FLAG_TAKE : 0) | (r->tests ? LOCK_FLAG_ASK : 0));
+    uplink_write(call, delegates ? COMMAND_LOCK_TAKE : COMMAND_LOCK, &body, on_asked);
 }
 
 static void ask_again(struct files *files, struct lock_request *r)
@@ -201,10 +215,12 @@ void lock_ended(struct files *files, uint64_t ticket, int code)
         r->ended = true;
         r->ended_code = code;
     } else if (r->state == LOCK_QUEUED || r->state == LOCK_UNWAITING) {
-        if (code == 0)
+        if (code == 0) {
             lock_granted(files, r);
-        else
+        } else {
+            explain(files, r, code);
             lock_finish(files, r, call_errno(code));
+        }
         lock_renew(files);
     }
 }
@@ -213,7 +229,9 @@ void lock_interrupt(struct files *files, uint64_t serial)
 {
     struct lock_request *r = lock_request_find(files, serial);
 
-    if (r == NULL || r->wish.mode == LOCK_NONE || !r->wish.wait || r->interrupted_ms != 0)
+    if (r == NULL || r->wish.mode == LOCK_NONE || r->interrupted_ms != 0)
+        return;
+    if (!r->wish.wait && r->state != LOCK_QUEUED) /* that is soon done */
         return;
     r->interrupted_ms = clock_boot_ms();
     if (r->state == LOCK_QUEUED)
@@ -224,6 +242,7 @@ void lock_ask_again(struct files *files)
 {
     struct lock_request *r, *next;
 
+    lock_want_all(files);
     for (r = TAILQ_FIRST(&files->locks.requests); r != NULL; r = next) {
         next = TAILQ_NEXT(r, link);
         if (r->wish.mode == LOCK_NONE)
@@ -253,12 +272,30 @@ static bool must_stand_behind(const struct files *files, const struct lock_reque
 
 static void start(struct files *files, struct lock_request *r)
 {
-    if (must_stand_behind(files, r))
+    if (must_stand_behind(files, r)) {
         r->state = LOCK_BEHIND;
-    else if (r->wish.mode == LOCK_NONE)
-        lock_start_leaving(files, r);
-    else
+        r->fresh = false;
+    } else if (r->wish.mode == LOCK_NONE) {
+        if (r->published)
+            lock_leave(files, r);
+        else
+            lock_start_leaving(files, r);
+    } else if (lock_is_between(files, r->wish.ino)) {
+        r->state = LOCK_BEHIND;
+        r->fresh = false;
+    } else if (lock_is_here(files, r->wish.ino)) {
+        lock_take_here(files, r);
+    } else {
+        lock_may_take(files, r);
         lock_ask(files, r);
+    }
+}
+
+/* Whether start() would leave it where it is. */
+static bool stays_behind(const struct files *files, const struct lock_request *r)
+{
+    return must_stand_behind(files, r) ||
+           (lock_is_between(files, r->wish.ino) && (r->wish.mode != LOCK_NONE || r->published));
 }
 
 /* Something is done that others may have waited for. */
@@ -266,14 +303,18 @@ void lock_start_behind(struct files *files)
 {
     struct lock_request *r;
 
+    if (files->locks.is_starting)
+        return; /* it looks again */
+    files->locks.is_starting = true;
     do { /* one that starts may end at once, and others with it */
         TAILQ_FOREACH (r, &files->locks.requests, link) {
-            if (r->state == LOCK_BEHIND && !must_stand_behind(files, r))
+            if (r->state == LOCK_BEHIND && !stays_behind(files, r))
                 break;
         }
         if (r != NULL)
             start(files, r);
     } while (r != NULL);
+    files->locks.is_starting = false;
 }
 
 void lock_start(struct files *files, fuse_req_t req, uint64_t serial, const struct lock_wish *wish)
@@ -372,6 +413,7 @@ void lock_tick(struct files *files, uint64_t now_ms)
         else if (r->state == LOCK_ASKED && r->call == NULL)
             lock_leave(files, r);
     }
+    lock_delegations_tick(files, now_ms);
     lock_start_behind(files);
     lock_renew(files);
 }

@@ -23,6 +23,7 @@
 
 struct held_lock;
 struct lock_request;
+struct delegation;
 
 TAILQ_HEAD(held_lock_list, held_lock);
 TAILQ_HEAD(lock_request_list, lock_request);
@@ -35,6 +36,8 @@ struct locks {
     struct held_lock_list held;
     struct lock_request_list requests;
     uint64_t serials, n_requests;
+    bool is_starting;               /* lock_start_behind() */
+    struct delegation *delegations; /* tables that this mount has, or that others were seen to use; by ino */
 };
 
 /* What a program asks for. */
@@ -71,9 +74,15 @@ void lock_test(struct files *files, fuse_req_t req, const struct lock_wish *wish
 bool lock_any(const struct files *files, uint64_t ino);
 bool lock_is_held(const struct files *files, uint64_t ino, uint64_t owner);
 
+/* What programs here have locked in a table that this mount has for itself. */
+void lock_each_here(const struct files *files, uint64_t ino,
+                    void (*each)(void *arg, const struct lock_row *row), void *arg);
+
 /* An event of the end of a wait: its session's ticket. */
 void lock_ended(struct files *files, uint64_t ticket, int code);
-/* Events were missed: those who wait ask again. */
+/* An event of a table that this mount has, and others want. */
+void lock_wanted(struct files *files, uint64_t ino, uint64_t epoch);
+/* Events were missed: those who wait ask again, and what others may want is given back. */
 void lock_ask_again(struct files *files);
 /* Another session has begun; before what is unanswered is sent in it. */
 void lock_session_lost(struct files *files);

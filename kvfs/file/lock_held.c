@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "sync/base/log.h"
 
@@ -42,6 +43,27 @@ bool lock_is_held(const struct files *files, uint64_t ino, uint64_t owner)
     return lock_held_find(files, ino, LOCK_OF_RANGE, owner) != NULL;
 }
 
+void lock_each_here(const struct files *files, uint64_t ino,
+                    void (*each)(void *arg, const struct lock_row *row), void *arg)
+{
+    const struct uplink *u = &files->hub->uplink;
+    const struct held_lock *h;
+
+    TAILQ_FOREACH (h, &files->locks.held, link) {
+        for (size_t i = 0; h->ino == ino && i < h->ranges.n; i++)
+            each(arg, &(struct lock_row){.ino = ino,
+                                         .kind = h->kind,
+                                         .session = u->session,
+                                         .owner = h->owner,
+                                         .start = h->ranges.at[i].start,
+                                         .end = h->ranges.at[i].end,
+                                         .exclusive = h->ranges.at[i].mode == LOCK_EXCLUSIVE,
+                                         .pid = (uint32_t)h->process,
+                                         .node = (const uint8_t *)u->node.name,
+                                         .node_len = strlen(u->node.name)});
+    }
+}
+
 /* False: out of memory. */
 bool lock_held_set(struct files *files, const struct lock_wish *w)
 {
@@ -75,7 +97,8 @@ bool lock_held_set(struct files *files, const struct lock_wish *w)
 /* Others shall learn of our end soon while there is something that they may wait for. */
 void lock_renew(struct files *files)
 {
-    uplink_set_lease(files->hub, !TAILQ_EMPTY(&files->locks.held) || !TAILQ_EMPTY(&files->locks.requests));
+    uplink_set_lease(files->hub, !TAILQ_EMPTY(&files->locks.held) || !TAILQ_EMPTY(&files->locks.requests) ||
+                                     lock_has_delegations(files));
 }
 
 bool lock_has_written(const struct file *f, pid_t process)
@@ -108,24 +131,26 @@ static void fence_process(struct files *files, pid_t process, const struct handl
     }
 }
 
+void lock_lose(struct files *files, struct held_lock *h, const char *why)
+{
+    log_error("inode %" PRIu64
+              ": the lock of process %d is lost, %s; what the process writes through what it "
+              "has open fails",
+              h->ino, (int)h->process, why);
+    fence_process(files, h->process, h->handle);
+    lock_held_free(&files->locks, h);
+}
+
 void lock_session_lost(struct files *files)
 {
     struct lock_request *r, *next;
-    struct held_lock *h;
-    unsigned n = 0;
 
-    while ((h = TAILQ_FIRST(&files->locks.held)) != NULL) {
-        log_error("inode %" PRIu64
-                  ": the lock of process %d is lost, nothing was heard of this mount for too "
-                  "long; what the process writes through what it has open fails",
-                  h->ino, (int)h->process);
-        fence_process(files, h->process, h->handle);
-        lock_held_free(&files->locks, h);
-        n++;
-    }
+    while (!TAILQ_EMPTY(&files->locks.held))
+        lock_lose(files, TAILQ_FIRST(&files->locks.held), "nothing was heard of this mount for too long");
+    lock_delegations_lost(files);
     for (r = TAILQ_FIRST(&files->locks.requests); r != NULL; r = next) {
         next = TAILQ_NEXT(r, link);
-        r->ended = r->missed = false;
+        r->ended = r->missed = r->fresh = false;
         if (r->wish.mode == LOCK_NONE)
             continue;
         if (r->state == LOCK_GRANTED || (r->wish.handle != NULL && r->wish.handle->fenced)) {

@@ -15,12 +15,13 @@ struct held_lock {
 };
 
 enum lock_state {
-    LOCK_BEHIND,    /* what the same owner unlocks is not done yet */
-    LOCK_ASKED,     /* the command is out, or (no call) is to be sent once more */
-    LOCK_QUEUED,    /* it waits in the cluster */
-    LOCK_UNWAITING, /* UNWAIT is out */
-    LOCK_GRANTED,   /* the kernel drops what is older */
-    LOCK_PUBLISHING /* to unlock: what the process has staged comes first */
+    LOCK_BEHIND,     /* what the same owner unlocks is not done yet, or who has the table is not clear */
+    LOCK_FRESHENING, /* this mount has the table, and asks whether it has it still */
+    LOCK_ASKED,      /* the command is out, or (no call) is to be sent once more */
+    LOCK_QUEUED,     /* it waits in the cluster */
+    LOCK_UNWAITING,  /* UNWAIT is out */
+    LOCK_GRANTED,    /* the kernel drops what is older */
+    LOCK_PUBLISHING  /* to unlock: what the process has staged comes first */
 };
 
 struct lock_request {
@@ -32,6 +33,10 @@ struct lock_request {
     struct call *call;  /* borrowed: what is under way */
     bool closing;       /* unlock, whatever comes */
     bool restores;      /* makes the cluster know what this mount does */
+    bool takes;         /* ASKED: for the whole table */
+    bool fresh;         /* FRESHENING has ended well */
+    bool published;     /* to unlock: what the process has staged is */
+    bool tests;         /* F_GETLK: takes nothing, waits until no other mount has the table */
     bool asked_again;   /* it may wait in the cluster since an earlier time */
     bool ended, missed; /* ASKED: the wait's event came before the answer; or it may have been missed */
     int ended_code;
@@ -49,6 +54,31 @@ void lock_held_free(struct locks *locks, struct held_lock *h);
 bool lock_has_written(const struct file *f, pid_t process);
 /* Others shall learn of our end soon while there is something that they may wait for. */
 void lock_renew(struct files *files);
+
+/* It is lost, and its process is fenced. */
+void lock_lose(struct files *files, struct held_lock *h, const char *why);
+
+/* lock_delegated.c. Who has the table is not clear: nothing of the file may be decided. */
+bool lock_is_between(const struct files *files, uint64_t ino);
+/* This mount has it: it is decided here, by lock_take_here() and lock_leave_here(). */
+bool lock_is_here(const struct files *files, uint64_t ino);
+void lock_take_here(struct files *files, struct lock_request *r);
+void lock_leave_here(struct files *files, struct lock_request *r);
+/* Before r is asked for: sets r->takes if it is to ask for the table as well. Its answer is lock_taken(). */
+void lock_may_take(struct files *files, struct lock_request *r);
+void lock_taken(struct files *files, struct lock_request *r, uint64_t epoch);
+/* Others were seen to lock there. */
+void lock_shared(struct files *files, uint64_t ino);
+bool lock_level_delegates(const struct files *files);
+bool lock_has_delegations(const struct files *files);
+/* Events were missed: all are given back. The session has ended: none is had. */
+void lock_want_all(struct files *files);
+void lock_delegations_lost(struct files *files);
+void lock_delegations_tick(struct files *files, uint64_t now_ms);
+void lock_delegations_deinit(struct locks *locks);
+
+/* lock_test.c: again, when no other mount has the table. */
+void lock_test_again(struct files *files, struct lock_request *r);
 
 /* lock_request.c. NULL: req was answered. */
 struct lock_request *lock_request_new(struct files *files, fuse_req_t req, uint64_t serial,

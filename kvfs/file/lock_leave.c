@@ -28,9 +28,19 @@ static void on_left(struct call *call, int code, const union answer_body *answer
 
 void lock_leave(struct files *files, struct lock_request *r)
 {
-    struct call *call = lock_call(files, &r->wish, r->serial);
     const struct command_body body = lock_body(&r->wish, 0);
+    struct call *call;
 
+    r->published = true;
+    if (lock_is_between(files, r->wish.ino)) {
+        r->state = LOCK_BEHIND;
+        return;
+    }
+    if (lock_is_here(files, r->wish.ino)) {
+        lock_leave_here(files, r);
+        return;
+    }
+    call = lock_call(files, &r->wish, r->serial);
     r->state = LOCK_ASKED;
     r->call = call;
     if (call == NULL)

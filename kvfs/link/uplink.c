@@ -445,8 +445,12 @@ static void on_answer_frame(struct hub *hub, const struct frame *frame)
     /* A code inside a result is the command's outcome, and final. */
     if (outer != 0 && uplink_retries(call, outer))
         return;
-    if (outer == 0 && call->seq != 0)
+    if (outer == 0 && call->seq != 0) {
         u->refusals = 0;
+        /* Since it began: of an answer that was given twice only the first was. */
+        if (call->started_ms > u->heard_ms)
+            u->heard_ms = call->started_ms;
+    }
     uplink_deliver(call, code, &answer);
 }
 

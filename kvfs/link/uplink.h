@@ -41,6 +41,7 @@ struct uplink {
     uint64_t session_timeout_ms; /* the cluster's; 0: not known yet */
     uint64_t settings_of;        /* the connection on which it was asked for; 0: it is to be */
     bool leased;                 /* uplink_set_lease() */
+    uint64_t heard_ms; /* the cluster has executed something of this session, not earlier; 0: not yet */
 
     uint64_t connections;  /* made so far */
     uint64_t numbers;      /* last message number */

@@ -186,6 +186,7 @@ static void begin_session(struct hub *hub)
 
     memset(u->nonce, 0, sizeof u->nonce);
     u->next_seq = 1;
+    u->heard_ms = 0;
     u->keepalive_ms = clock_boot_ms() + uplink_keepalive_ms(u);
     hub->owner->on_session_lost(hub);
     each_call(hub, renumber_write);

@@ -135,6 +135,14 @@ static void on_setting(struct fs *fs, const struct event *e)
     keepalive_ask(&fs->hub);
 }
 
+static void lock_told(struct fs *fs, const struct event *e)
+{
+    if (e->new_parent != 0)
+        lock_ended(&fs->files, e->new_parent, (int)e->base_revision);
+    else
+        lock_wanted(&fs->files, e->ino, e->base_revision);
+}
+
 void event_handle(struct fs *fs, const struct event *e)
 {
     struct kernel_inode *inode = e->ino != 0 ? kernel_inode_find(&fs->cache, e->ino) : NULL;
@@ -165,7 +173,7 @@ void event_handle(struct fs *fs, const struct event *e)
         break;
     case EVENT_NOTHING:
         if (e->parent != 0 && e->parent == fs->hub.uplink.session)
-            lock_ended(&fs->files, e->new_parent, (int)e->base_revision);
+            lock_told(fs, e);
         else if (e->op == COMMAND_SETTING)
             on_setting(fs, e);
         break;

@@ -31,7 +31,7 @@ static void start(fuse_req_t req, fuse_ino_t node, struct lock_wish *w)
     serial = lock_serial(&fs->files);
     fs_leave(fs);
     /* libfuse calls it with a lock of its own, so not under ours. */
-    if (w->wait)
+    if (w->mode != LOCK_NONE)
         fuse_req_interrupt_func(req, on_interrupt, (void *)(uintptr_t)serial);
     fs_enter(req);
     w->ino = hub_ino(&fs->hub, node);

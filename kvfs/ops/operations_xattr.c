@@ -9,6 +9,8 @@
 #include <string.h>
 #include <sys/xattr.h>
 
+#include <linux/limits.h>
+
 #include "kvfs/file/file.h"
 #include "kvfs/ops/operations.h"
 #include "kvfs/reply/reply.h"
@@ -77,6 +79,45 @@ static void on_xattr_history(struct call *call, int code, const union answer_bod
     reply_xattr(call, value, (size_t)n);
 }
 
+static void add_lock(void *text, const struct lock_row *row)
+{
+    struct buffer *b = text;
+    char line[LOCK_TEXT_MAX];
+
+    lock_row_text(row, line);
+    if (b->len + strlen(line) + 1 > XATTR_SIZE_MAX)
+        return;
+    buffer_put_bytes(b, line, strlen(line));
+    buffer_put_u8(b, '\n');
+}
+
+/* Who has locked it and who waits, a line each, as many as an attribute has room for. */
+static void on_xattr_locks(struct call *call, int code, const union answer_body *answer)
+{
+    struct buffer text = BUFFER_INIT;
+    struct lock_row row;
+    struct cursor rows;
+
+    if (code != 0) {
+        call_fail_inode(call, code);
+        return;
+    }
+    rows = rows_cursor(&answer->locks.rows);
+    for (uint32_t i = 0; i < answer->locks.rows.count; i++) {
+        lock_row_decode(&rows, &row);
+        add_lock(&text, &row);
+        if (row.kind == LOCK_DELEGATED && row.session == call->hub->uplink.session)
+            lock_each_here(call->hub->files, call->ino, add_lock, &text);
+    }
+    if (text.failed)
+        call_error(call, ENOMEM);
+    else if (text.len == 0)
+        call_error(call, ENODATA);
+    else
+        reply_xattr(call, text.data, text.len);
+    buffer_deinit(&text);
+}
+
 static void send_virtual(struct call *call)
 {
     struct fs *fs = call->hub->fs;
@@ -85,6 +126,10 @@ static void send_virtual(struct call *call)
 
     if (strcmp(name, "version") == 0 || strcmp(name, "revision") == 0) {
         uplink_ask_inode(call, MESSAGE_GETATTR, call->ino, on_xattr_attr);
+    } else if (strcmp(name, "lock") == 0) {
+        uplink_send(call, MESSAGE_LOCKS,
+                    &(union request_body){.locks = {.at = uplink_read_at(call->hub), .ino = call->ino}},
+                    on_xattr_locks);
     } else if (strcmp(name, "author") == 0 && inode != NULL && inode->name != NULL) {
         const union request_body request = {
             .history = {.directory = inode->parent,

@@ -16,7 +16,7 @@ static void print_json(const struct lock_row *r, const char *key, const struct h
 {
     json_t *object =
         json_pack("{s:I, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I}", "ino", (json_int_t)r->ino, "kind",
-                  r->kind == LOCK_OF_FLOCK ? "flock" : "range", "exclusive", r->exclusive, "waits",
+                  lock_kind_name(r->kind), "exclusive", (r->exclusive & LOCK_ROW_EXCLUSIVE) != 0, "waits",
                   r->wait != 0, "start", (json_int_t)r->start, "end", (json_int_t)r->end, "session",
                   (json_int_t)r->session, "owner", (json_int_t)r->owner, "pid", (json_int_t)r->pid);
     char since[40];
@@ -45,7 +45,9 @@ static void print_row(const struct admin *a, const char *key, const struct lock_
         print_json(r, key, held);
         return;
     }
-    if (r->kind == LOCK_OF_RANGE && r->end == LOCK_RANGE_END)
+    if (r->kind == LOCK_DELEGATED)
+        snprintf(what, sizeof what, "all");
+    else if (r->kind == LOCK_OF_RANGE && r->end == LOCK_RANGE_END)
         snprintf(what, sizeof what, "from %" PRIu64, r->start);
     else if (r->kind == LOCK_OF_RANGE)
         snprintf(what, sizeof what, "%" PRIu64 "-%" PRIu64, r->start, r->end);
@@ -55,7 +57,7 @@ static void print_row(const struct admin *a, const char *key, const struct lock_
         format_name(stdout, held->path.data, held->path.len, a->quote);
     else
         printf("inode %" PRIu64, r->ino);
-    printf("  %-9s  %s  %s  process %" PRIu32 " at %.*s", r->exclusive ? "exclusive" : "shared", what,
+    printf("  %-9s  %s  %s  process %" PRIu32 " at %.*s", lock_mode_name(r), what,
            r->wait != 0 ? "waits" : "holds", r->pid, (int)r->node_len, (const char *)r->node);
     if (held->client.len > 0) {
         fputs(" (", stdout);

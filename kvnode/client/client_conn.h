@@ -53,6 +53,7 @@ struct request {
     uint8_t type;
     size_t promised;            /* bytes that the answer may have */
     size_t written;             /* bytes that a write under way is charged, 0: it is none */
+    bool locks;                 /* a LOCK: KV_E_BUSY, which leaves nothing behind, is told as a refusal */
     struct client_user *writer; /* a reference: whom; NULL: nobody */
     uint8_t *payload;           /* owned copy, which body borrows from; NULL: it is not kept */
     union request_body body;

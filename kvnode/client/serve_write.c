@@ -14,10 +14,14 @@ static void on_written(void *arg, int code, const struct command_result *result)
     struct buffer *out;
     size_t at;
 
-    if (code == KV_E_NOSPC)
+    if (code == KV_OK && r->locks && result->code == KV_E_BUSY) {
+        code = KV_E_BUSY; /* then mounts of before ask again */
+        detail = "another mount has the file's lock table, and gives it back; nothing was locked";
+    } else if (code == KV_E_NOSPC) {
         detail = "the disk of this node is full; another one may have room";
-    else if (code == KV_E_BUSY)
+    } else if (code == KV_E_BUSY) {
         detail = "this node has too many writes under way; nothing was written";
+    }
     out = answer_begin(r->conn, r->id, &at);
     if (out != NULL) {
         if (code == KV_OK)
@@ -58,7 +62,8 @@ static bool is_own_session(struct client_conn *c, uint64_t session)
 
 static bool is_of_locks(const struct command *cmd)
 {
-    return cmd->op == COMMAND_LOCK || cmd->op == COMMAND_UNLOCK || cmd->op == COMMAND_UNWAIT;
+    return cmd->op == COMMAND_LOCK || cmd->op == COMMAND_UNLOCK || cmd->op == COMMAND_UNWAIT ||
+           cmd->op == COMMAND_LOCK_TAKE || cmd->op == COMMAND_LOCK_PUT;
 }
 
 /* What a client that is not trusted may not write; 0 if it may. */
@@ -73,7 +78,8 @@ static int check_untrusted(struct client_conn *c, const struct command *cmd, boo
         *detail_out = "the file is not open for writing here";
         return KV_E_ACCES;
     }
-    if (cmd->op == COMMAND_LOCK && !client_has_open(c, command_ino(cmd), 0)) {
+    if ((cmd->op == COMMAND_LOCK || cmd->op == COMMAND_LOCK_TAKE) &&
+        !client_has_open(c, command_ino(cmd), 0)) {
         *detail_out = "the file is not open here";
         return KV_E_ACCES;
     }
@@ -190,6 +196,7 @@ int serve_write(struct client_conn *c, const struct frame *frame, const union re
         return -ENOMEM;
     }
     r->writer = user;
+    r->locks = cmd.op == COMMAND_LOCK;
     r->written = frame->len;
     client_user_write(user, 1, r->written);
     if (rv == KV_E_DUPLICATE) {

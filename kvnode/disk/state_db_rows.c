@@ -471,8 +471,9 @@ bool lock_row_read(sqlite3_stmt *st, struct lock_row *row_out)
     row_out->pid = (uint32_t)get_number(&c);
     row_out->node = get_name(&c, &node_len, &good);
     row_out->node_len = node_len;
-    return good && node_len <= COMMAND_NODE_MAX && row_out->kind < LOCK_KINDS && row_out->exclusive <= 1 &&
-           row_out->start <= row_out->end && row_out->end <= LOCK_RANGE_END;
+    return good && node_len <= COMMAND_NODE_MAX && row_out->kind <= LOCK_DELEGATED &&
+           row_out->exclusive <= LOCK_ROW_MODES && row_out->start <= row_out->end &&
+           row_out->end <= LOCK_RANGE_END;
 }
 
 int lock_row_bind(sqlite3_stmt *st, const struct lock_row *row)

@@ -18,7 +18,7 @@
 
 /* ---- the commands ---- */
 
-static struct lock_who who_of(const struct apply *ap, struct session_locks *of)
+struct lock_who lock_who_of(const struct apply *ap, struct session_locks *of)
 {
     struct lock_who who = {
         .of = of, .owner = ap->body->owner, .pid = ap->body->pid, .node_len = (uint8_t)ap->cmd->node_len};
@@ -28,7 +28,7 @@ static struct lock_who who_of(const struct apply *ap, struct session_locks *of)
     return who;
 }
 
-static bool is_full(const struct store *s, const struct session_locks *of, size_t more)
+bool lock_is_full(const struct store *s, const struct session_locks *of, size_t more)
 {
     const struct lock_table *t = s->locks;
 
@@ -44,7 +44,7 @@ static bool has_room(const struct store *s, const struct locked_file *f, const s
     const struct lock_ranges *r = h != NULL ? &h->ranges : &none;
     size_t n = lock_ranges_after(r, start, end, mode);
 
-    return n <= r->n || (f->n_ranges + (n - r->n) <= LOCKS_FILE_MAX && !is_full(s, who->of, n - r->n));
+    return n <= r->n || (f->n_ranges + (n - r->n) <= LOCKS_FILE_MAX && !lock_is_full(s, who->of, n - r->n));
 }
 
 /* Sets what can be had. */
@@ -72,37 +72,50 @@ static int set(struct store *s, struct locked_file *f, uint8_t kind, const struc
     return freed && mode != LOCK_EXCLUSIVE ? lock_wake(s, f, kind) : KV_OK;
 }
 
+int lock_wait_room(const struct apply *ap, const struct locked_file *f, const struct lock_who *who)
+{
+    /* One that is granted may cut a range of its owner's in two, and so add two: a bound of its own, so that
+     * it can be waited for what is full. */
+    return f->n_waits >= LOCK_WAITS_FILE_MAX || f->n_ranges + 2 * (f->n_waits + 1) > 2 * LOCKS_FILE_MAX ||
+                   lock_is_full(ap->s, who->of, 1)
+               ? KV_E_NOLCK
+               : KV_OK;
+}
+
+int lock_wait_begin(struct apply *ap, struct locked_file *f, const struct lock_who *who, bool tries,
+                    bool asks)
+{
+    const struct command_body *body = ap->body;
+    bool whole = body->kind == LOCK_OF_FLOCK;
+    struct lock_wait *w = lock_wait_new(ap->s, f, body->kind, who, ap->index);
+    struct lock_row row;
+
+    if (w == NULL)
+        return -ENOMEM;
+    w->start = whole ? 0 : body->start;
+    w->end = whole ? LOCK_RANGE_END : body->end;
+    w->mode = (body->flags & LOCK_FLAG_EXCLUSIVE) != 0 ? LOCK_EXCLUSIVE : LOCK_SHARED;
+    w->ticket = body->ticket;
+    w->tries = tries;
+    w->asks = asks;
+    lock_wait_row(w, &row);
+    lock_row_comes(ap->s, &row);
+    return KV_OK;
+}
+
 static int begin_wait(struct apply *ap, struct locked_file *f, const struct lock_who *who, uint64_t start,
                       uint64_t end, enum lock_mode mode)
 {
     const struct command_body *body = ap->body;
-    struct lock_side *side = &f->sides[body->kind];
-    struct lock_row row;
-    struct lock_wait *w;
     int rv;
 
-    if (body->kind == LOCK_OF_RANGE && lock_is_deadlock(ap->s->locks, side, who, start, end, mode))
+    if (body->kind == LOCK_OF_RANGE &&
+        lock_is_deadlock(ap->s->locks, &f->sides[body->kind], who, start, end, mode))
         return KV_E_DEADLK;
-    /* One that is granted may cut a range of its owner's in two, and so add two: a bound of its own, so that
-     * it can be waited for what is full. */
-    if (f->n_waits >= LOCK_WAITS_FILE_MAX || f->n_ranges + 2 * (f->n_waits + 1) > 2 * LOCKS_FILE_MAX ||
-        is_full(ap->s, who->of, 1))
-        return KV_E_NOLCK;
-    if (body->kind == LOCK_OF_FLOCK) {
+    rv = lock_wait_room(ap, f, who);
+    if (rv == KV_OK && body->kind == LOCK_OF_FLOCK)
         rv = set(ap->s, f, body->kind, who, start, end, LOCK_NONE);
-        if (rv != KV_OK)
-            return rv;
-    }
-    w = lock_wait_new(ap->s, f, body->kind, who, ap->index);
-    if (w == NULL)
-        return -ENOMEM;
-    w->start = start;
-    w->end = end;
-    w->mode = mode;
-    w->ticket = body->ticket;
-    lock_wait_row(w, &row);
-    lock_row_comes(ap->s, &row);
-    return KV_OK;
+    return rv == KV_OK ? lock_wait_begin(ap, f, who, false, false) : rv;
 }
 
 static struct lock_wait *find_wait(const struct session *ss, uint64_t ino, uint64_t ticket)
@@ -167,9 +180,8 @@ static bool is_wal_index(const struct store *s, uint64_t ino)
     return false;
 }
 
-/* Whether it is in use on another mount: then it is nobody's to share, and nobody waits for it. */
-static bool is_wal_index_elsewhere(const struct store *s, const struct locked_file *f, uint8_t kind,
-                                   const struct lock_who *who, uint64_t start, uint64_t end)
+bool lock_is_elsewhere(const struct store *s, const struct locked_file *f, uint8_t kind,
+                       const struct lock_who *who, uint64_t start, uint64_t end)
 {
     const struct lock_holder *h;
 
@@ -192,7 +204,7 @@ static int lock(struct apply *ap, struct locked_file *f, const struct lock_who *
     enum lock_mode mode = (body->flags & LOCK_FLAG_EXCLUSIVE) != 0 ? LOCK_EXCLUSIVE : LOCK_SHARED;
     int rv;
 
-    if (is_wal_index_elsewhere(ap->s, f, body->kind, who, start, end))
+    if (lock_is_elsewhere(ap->s, f, body->kind, who, start, end))
         return KV_E_LOCKED;
     if (lock_conflict(&f->sides[body->kind], who, start, end, mode, NULL) == NULL) {
         rv = set(ap->s, f, body->kind, who, start, end, mode);
@@ -206,31 +218,49 @@ static int lock(struct apply *ap, struct locked_file *f, const struct lock_who *
     return begin_wait(ap, f, who, start, end, mode);
 }
 
+/* Both of LOCK and of LOCK_TAKE. A file with a fence is no session's own: each grant moves that. */
+static int lock_or_take(struct apply *ap, struct locked_file *f, const struct lock_who *who)
+{
+    uint8_t flags = ap->body->flags;
+
+    if (f->delegation != NULL)
+        return lock_recall(ap, f, who);
+    if ((flags & LOCK_FLAG_ASK) != 0) {
+        ap->result->created = 1;
+        return KV_OK;
+    }
+    if ((flags & LOCK_FLAG_TAKE) != 0 && f->n_ranges == 0 && f->n_waits == 0 &&
+        fence_find(ap->s, f->ino) == NULL && !lock_is_full(ap->s, who->of, 1))
+        return lock_delegate(ap, f, who);
+    return lock(ap, f, who);
+}
+
 int apply_lock(struct apply *ap)
 {
     struct store *s = ap->s;
     struct session *ss = session_find(s, ap->cmd->session);
+    bool may_wait = (ap->body->flags & LOCK_FLAG_WAIT) != 0 || ap->cmd->op == COMMAND_LOCK_TAKE;
     struct session_locks *of;
     struct locked_file *f;
     struct lock_who who;
     bool had;
     int rv;
 
-    if ((ap->body->flags & LOCK_FLAG_WAIT) != 0 && ap->body->ticket == 0)
+    if (may_wait && ap->body->ticket == 0)
         return KV_E_INVAL;
     if ((ap->body->flags & LOCK_FLAG_FENCE) != 0 && inode_live(s, ap->body->ino) == NULL)
         return KV_E_STALE;
-    if ((ap->body->flags & LOCK_FLAG_WAIT) != 0 && find_wait(ss, ap->body->ino, ap->body->ticket) != NULL)
+    if (may_wait && find_wait(ss, ap->body->ino, ap->body->ticket) != NULL)
         return KV_OK;
     of = session_locks_get(s, ss);
     f = of != NULL ? locked_file_get(s->locks, ap->body->ino) : NULL;
     if (f == NULL)
         return -ENOMEM;
-    who = who_of(ap, of);
+    who = lock_who_of(ap, of);
     had = has_it(&f->sides[ap->body->kind], &who,
                  (ap->body->flags & LOCK_FLAG_EXCLUSIVE) != 0 ? LOCK_EXCLUSIVE : LOCK_SHARED);
-    rv = lock(ap, f, &who);
-    if (rv == KV_OK)
+    rv = lock_or_take(ap, f, &who);
+    if (rv == KV_OK && (ap->body->flags & LOCK_FLAG_ASK) == 0)
         rv = fence_lock(ap, ss, ap->result->created != 0 && !had);
     locked_file_put(s->locks, f);
     session_locks_put(s, ss);
@@ -248,7 +278,7 @@ int apply_unlock(struct apply *ap)
 
     if (f == NULL || ss->locks == NULL)
         return KV_OK;
-    who = who_of(ap, ss->locks);
+    who = lock_who_of(ap, ss->locks);
     rv = body->kind == LOCK_OF_FLOCK ? set(s, f, body->kind, &who, 0, LOCK_RANGE_END, LOCK_NONE)
                                      : set(s, f, body->kind, &who, body->start, body->end, LOCK_NONE);
     locked_file_put(s->locks, f);
@@ -310,6 +340,7 @@ uint32_t session_unlock(struct store *s, struct session *ss)
             s->failed = true;
         locked_file_put(s->locks, f);
     }
+    session_undelegate(s, of);
     session_locks_put(s, ss);
     return n;
 }
@@ -334,6 +365,12 @@ void session_forget_locks(struct store *s, struct session *ss)
         lock_count(s, of, f, -(int)h->ranges.n, 0);
         h->ranges.n = 0;
         lock_holder_put(h);
+        locked_file_put(s->locks, f);
+    }
+    while (!TAILQ_EMPTY(&of->delegations)) {
+        struct locked_file *f = TAILQ_FIRST(&of->delegations)->file;
+
+        lock_delegation_free(s, f->delegation);
         locked_file_put(s->locks, f);
     }
     session_locks_put(s, ss);

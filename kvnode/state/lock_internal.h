@@ -34,6 +34,15 @@ struct lock_holder {
     struct lock_ranges ranges; /* not empty but for a moment */
 };
 
+/* Of a file whose table a session has for itself: nothing is locked here meanwhile, and who waits, waits
+ * until it is given back. */
+struct lock_delegation {
+    TAILQ_ENTRY(lock_delegation) in_session; /* session_locks.delegations */
+    struct locked_file *file;                /* borrowed */
+    struct lock_who who;                     /* whose first lock took it; owner 0 */
+    uint64_t epoch;                          /* log index of its command */
+};
+
 struct lock_wait {
     TAILQ_ENTRY(lock_wait) in_side;    /* lock_side.waits */
     TAILQ_ENTRY(lock_wait) in_session; /* session_locks.waits */
@@ -44,8 +53,10 @@ struct lock_wait {
     enum lock_mode mode;
     uint64_t id; /* log index of its command */
     uint64_t ticket;
+    bool tries, asks; /* of a table that a session has: it ends when that is given back; without a lock */
 };
 
+TAILQ_HEAD(lock_delegations, lock_delegation);
 TAILQ_HEAD(lock_holders, lock_holder);
 TAILQ_HEAD(lock_waits, lock_wait);
 
@@ -59,18 +70,20 @@ struct locked_file {
     uint64_t ino;
     struct lock_side sides[LOCK_KINDS];
     uint32_t n_ranges, n_waits;
+    struct lock_delegation *delegation; /* owned; NULL: the table is everybody's */
 };
 
 RB_HEAD(locked_files, locked_file);
 RB_PROTOTYPE(locked_files, locked_file, tree, locked_file_compare)
 
 struct session_locks {
-    RB_ENTRY(session_locks) order; /* lock_table.leases, by until_ms, id */
-    uint64_t until_ms;             /* when it ends if it is silent */
-    struct session *session;       /* borrowed: it owns this */
-    struct lock_holders holders;   /* by file, kind and owner */
-    struct lock_waits waits;       /* by id */
-    uint32_t n;                    /* ranges and waits */
+    RB_ENTRY(session_locks) order;       /* lock_table.leases, by until_ms, id */
+    uint64_t until_ms;                   /* when it ends if it is silent */
+    struct session *session;             /* borrowed: it owns this */
+    struct lock_holders holders;         /* by file, kind and owner */
+    struct lock_waits waits;             /* by id */
+    struct lock_delegations delegations; /* by epoch */
+    uint32_t n;                          /* ranges, waits and delegations */
 };
 
 RB_HEAD(session_leases, session_locks);
@@ -78,8 +91,8 @@ RB_PROTOTYPE(session_leases, session_locks, order, session_locks_compare)
 
 /* A wait that has ended with the command that is being applied. */
 struct ended_wait {
-    uint64_t ino, session, ticket;
-    int code;
+    uint64_t ino, session, ticket; /* ticket 0: a table that is wanted, code is its epoch */
+    uint64_t code;
 };
 
 struct lock_table {
@@ -120,6 +133,8 @@ void lock_wait_free(struct store *s, struct lock_wait *w);
 /* lock_wait_free(), and its row. */
 void lock_wait_end(struct store *s, struct lock_wait *w);
 void lock_row_comes(struct store *s, const struct lock_row *row);
+void lock_row_goes(struct store *s, const struct lock_row *row);
+struct lock_row lock_row_of(const struct locked_file *f, uint8_t kind, const struct lock_who *who);
 /* 0 or -ENOMEM. h may have no range afterwards: lock_holder_put(). */
 int lock_holder_set(struct store *s, struct lock_holder *h, uint64_t start, uint64_t end,
                     enum lock_mode mode);
@@ -132,6 +147,38 @@ bool lock_waits_elsewhere(struct lock_table *t, const struct lock_who *who);
 int lock_end_deadlocks(struct store *s, struct lock_side *side);
 /* Something became free there. 0 or -ENOMEM. */
 int lock_wake(struct store *s, struct locked_file *f, uint8_t kind);
+
+/* 0 or -ENOMEM. */
+int lock_note_ended(struct lock_table *t, const struct lock_wait *w, int code);
+/* Its session is to be told that it is wanted. 0 or -ENOMEM. */
+int lock_note_wanted(struct lock_table *t, const struct lock_delegation *d);
+/* w has what it waits for. *freed_out: it is a weaker lock than there was. 0 or -ENOMEM. */
+int lock_grant(struct store *s, struct lock_wait *w, bool *freed_out);
+
+/* lock.c. Whether there is no room for so many more. */
+bool lock_is_full(const struct store *s, const struct session_locks *of, size_t more);
+/* Whether it is the lock of SQLite's index of a write-ahead log, and that is in use on another mount: then it
+ * is nobody's to share, and nobody waits for it. */
+bool lock_is_elsewhere(const struct store *s, const struct locked_file *f, uint8_t kind,
+                       const struct lock_who *who, uint64_t start, uint64_t end);
+struct lock_who lock_who_of(const struct apply *ap, struct session_locks *of);
+/* The command's wait begins: KV_OK or -ENOMEM; if there is room for it: KV_OK or KV_E_NOLCK. */
+int lock_wait_begin(struct apply *ap, struct locked_file *f, const struct lock_who *who, bool tries,
+                    bool asks);
+int lock_wait_room(const struct apply *ap, const struct locked_file *f, const struct lock_who *who);
+
+/* lock_delegated.c */
+void lock_delegation_row(const struct lock_delegation *d, struct lock_row *row_out);
+/* Memory only. NULL: out of memory. */
+struct lock_delegation *lock_delegation_new(struct store *s, struct locked_file *f,
+                                            const struct lock_who *who, uint64_t epoch);
+void lock_delegation_free(struct store *s, struct lock_delegation *d);
+/* The session gets the whole table of a file in which there is nothing. */
+int lock_delegate(struct apply *ap, struct locked_file *f, const struct lock_who *who);
+/* A lock of a file whose table a session has. */
+int lock_recall(struct apply *ap, struct locked_file *f, const struct lock_who *who);
+/* The session ends: its tables are everybody's again. */
+void session_undelegate(struct store *s, struct session_locks *of);
 
 /* Counts a range more, or fewer. */
 void lock_count(struct store *s, struct session_locks *of, struct locked_file *f, int ranges, int waits);

@@ -66,6 +66,15 @@ static void emit_side(const struct lock_side *side, void *arg,
     }
 }
 
+static void emit_delegation(const struct lock_delegation *d, void *arg,
+                            void (*emit)(void *arg, const struct lock_row *row))
+{
+    struct lock_row row;
+
+    lock_delegation_row(d, &row);
+    emit(arg, &row);
+}
+
 void store_locks(const struct store *s, uint64_t from_ino, void *arg,
                  bool (*next_file)(void *arg, uint64_t ino),
                  void (*emit)(void *arg, const struct lock_row *row))
@@ -73,9 +82,12 @@ void store_locks(const struct store *s, uint64_t from_ino, void *arg,
     struct locked_files files = s->locks->files;
     struct locked_file *f = RB_NFIND(locked_files, &files, &(struct locked_file){.ino = from_ino});
 
-    for (; f != NULL && next_file(arg, f->ino); f = RB_NEXT(locked_files, &files, f))
+    for (; f != NULL && next_file(arg, f->ino); f = RB_NEXT(locked_files, &files, f)) {
+        if (f->delegation != NULL)
+            emit_delegation(f->delegation, arg, emit);
         for (unsigned k = 0; k < LOCK_KINDS; k++)
             emit_side(&f->sides[k], arg, emit);
+    }
 }
 
 static int load_range(struct store *s, struct locked_file *f, const struct lock_who *who,
@@ -109,9 +121,32 @@ static int load_wait(struct store *s, struct locked_file *f, const struct lock_w
         return -ENOMEM;
     w->start = row->start;
     w->end = row->end;
-    w->mode = row->exclusive ? LOCK_EXCLUSIVE : LOCK_SHARED;
+    w->mode = (row->exclusive & LOCK_ROW_EXCLUSIVE) != 0 ? LOCK_EXCLUSIVE : LOCK_SHARED;
+    w->tries = (row->exclusive & LOCK_ROW_TRIES) != 0;
+    w->asks = (row->exclusive & LOCK_ROW_ASKS) != 0;
     w->ticket = row->ticket;
     return 0;
+}
+
+/* Nothing else is there yet but, perhaps, those who wait, of other sessions. */
+static int load_delegation(struct store *s, struct locked_file *f, const struct lock_who *who,
+                           const struct lock_row *row)
+{
+    if (f->delegation != NULL || f->n_ranges != 0 || row->owner != 0 || row->start != 0 ||
+        row->end != LOCK_RANGE_END || row->exclusive != LOCK_ROW_EXCLUSIVE || row->wait != 0)
+        return -EUCLEAN;
+    return lock_delegation_new(s, f, who, row->ticket) != NULL ? 0 : -ENOMEM;
+}
+
+static int load_row(struct store *s, struct locked_file *f, const struct lock_who *who,
+                    const struct lock_row *row)
+{
+    if (row->kind == LOCK_DELEGATED)
+        return load_delegation(s, f, who, row);
+    if (row->wait != 0)
+        return load_wait(s, f, who, row);
+    return f->delegation != NULL || row->exclusive > LOCK_ROW_EXCLUSIVE ? -EUCLEAN
+                                                                        : load_range(s, f, who, row);
 }
 
 int lock_load(struct store *s, const struct lock_row *row)
@@ -120,7 +155,7 @@ int lock_load(struct store *s, const struct lock_row *row)
     struct lock_who who = {.owner = row->owner, .pid = row->pid, .node_len = (uint8_t)row->node_len};
     struct locked_file *f;
 
-    if (ss == NULL || (row->wait == 0) != (row->ticket == 0))
+    if (ss == NULL || (row->wait == 0 && row->kind != LOCK_DELEGATED) != (row->ticket == 0))
         return -EUCLEAN;
     who.of = session_locks_get(s, ss);
     f = who.of != NULL ? locked_file_get(s->locks, row->ino) : NULL;
@@ -129,5 +164,5 @@ int lock_load(struct store *s, const struct lock_row *row)
     if (row->node_len > 0)
         memcpy(who.node, row->node, row->node_len);
     s->digest += lock_row_digest(row);
-    return row->wait == 0 ? load_range(s, f, &who, row) : load_wait(s, f, &who, row);
+    return load_row(s, f, &who, row);
 }

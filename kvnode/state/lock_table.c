@@ -66,6 +66,8 @@ struct locked_file *locked_file_get(struct lock_table *t, uint64_t ino)
 
 void locked_file_put(struct lock_table *t, struct locked_file *f)
 {
+    if (f->delegation != NULL)
+        return;
     for (unsigned k = 0; k < LOCK_KINDS; k++)
         if (!TAILQ_EMPTY(&f->sides[k].holders) || !TAILQ_EMPTY(&f->sides[k].waits))
             return;
@@ -85,6 +87,7 @@ struct session_locks *session_locks_get(struct store *s, struct session *ss)
     of->session = ss;
     TAILQ_INIT(&of->holders);
     TAILQ_INIT(&of->waits);
+    TAILQ_INIT(&of->delegations);
     ss->locks = of;
     session_locks_enter(s->locks, of);
     return of;
@@ -94,7 +97,8 @@ void session_locks_put(struct store *s, struct session *ss)
 {
     struct session_locks *of = ss->locks;
 
-    if (of == NULL || !TAILQ_EMPTY(&of->holders) || !TAILQ_EMPTY(&of->waits))
+    if (of == NULL || !TAILQ_EMPTY(&of->holders) || !TAILQ_EMPTY(&of->waits) ||
+        !TAILQ_EMPTY(&of->delegations))
         return;
     session_locks_leave(s->locks, of);
     ss->locks = NULL;
@@ -231,7 +235,7 @@ void lock_wait_free(struct store *s, struct lock_wait *w)
 
 /* ---- rows ---- */
 
-static struct lock_row row_of(const struct locked_file *f, uint8_t kind, const struct lock_who *who)
+struct lock_row lock_row_of(const struct locked_file *f, uint8_t kind, const struct lock_who *who)
 {
     return (struct lock_row){.ino = f->ino,
                              .kind = kind,
@@ -244,7 +248,7 @@ static struct lock_row row_of(const struct locked_file *f, uint8_t kind, const s
 
 void lock_holder_row(const struct lock_holder *h, size_t i, struct lock_row *row_out)
 {
-    *row_out = row_of(h->file, h->kind, &h->who);
+    *row_out = lock_row_of(h->file, h->kind, &h->who);
     row_out->start = h->ranges.at[i].start;
     row_out->end = h->ranges.at[i].end;
     row_out->exclusive = h->ranges.at[i].mode == LOCK_EXCLUSIVE;
@@ -252,10 +256,11 @@ void lock_holder_row(const struct lock_holder *h, size_t i, struct lock_row *row
 
 void lock_wait_row(const struct lock_wait *w, struct lock_row *row_out)
 {
-    *row_out = row_of(w->file, w->kind, &w->who);
+    *row_out = lock_row_of(w->file, w->kind, &w->who);
     row_out->start = w->start;
     row_out->end = w->end;
-    row_out->exclusive = w->mode == LOCK_EXCLUSIVE;
+    row_out->exclusive = (uint8_t)((w->mode == LOCK_EXCLUSIVE ? LOCK_ROW_EXCLUSIVE : 0) |
+                                   (w->tries ? LOCK_ROW_TRIES : 0) | (w->asks ? LOCK_ROW_ASKS : 0));
     row_out->wait = w->id;
     row_out->ticket = w->ticket;
 }
@@ -266,7 +271,7 @@ void lock_row_comes(struct store *s, const struct lock_row *row)
     journal_lock(s->journal, row);
 }
 
-static void row_goes(struct store *s, const struct lock_row *row)
+void lock_row_goes(struct store *s, const struct lock_row *row)
 {
     s->digest -= lock_row_digest(row);
     journal_lock_gone(s->journal, row);
@@ -291,7 +296,7 @@ int lock_holder_set(struct store *s, struct lock_holder *h, uint64_t start, uint
     size_t n = h->ranges.n;
     int rv;
 
-    rows_around(s, h, start, end, row_goes);
+    rows_around(s, h, start, end, lock_row_goes);
     rv = lock_ranges_set(&h->ranges, start, end, mode);
     if (rv < 0)
         return rv;
@@ -305,6 +310,6 @@ void lock_wait_end(struct store *s, struct lock_wait *w)
     struct lock_row row;
 
     lock_wait_row(w, &row);
-    row_goes(s, &row);
+    lock_row_goes(s, &row);
     lock_wait_free(s, w);
 }

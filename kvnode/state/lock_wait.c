@@ -80,7 +80,7 @@ bool lock_is_deadlock(struct lock_table *t, const struct lock_side *side, const 
 
 /* ---- those who wait ---- */
 
-static int note_ended(struct lock_table *t, const struct lock_wait *w, int code)
+static int note(struct lock_table *t, const struct ended_wait *what)
 {
     if (t->n_ended == t->cap_ended) {
         size_t cap = t->cap_ended > 0 ? 2 * t->cap_ended : 64;
@@ -91,8 +91,18 @@ static int note_ended(struct lock_table *t, const struct lock_wait *w, int code)
         t->ended = ended;
         t->cap_ended = cap;
     }
-    t->ended[t->n_ended++] = (struct ended_wait){w->file->ino, w->who.of->session->id, w->ticket, code};
+    t->ended[t->n_ended++] = *what;
     return 0;
+}
+
+int lock_note_ended(struct lock_table *t, const struct lock_wait *w, int code)
+{
+    return note(t, &(struct ended_wait){w->file->ino, w->who.of->session->id, w->ticket, (uint64_t)code});
+}
+
+int lock_note_wanted(struct lock_table *t, const struct lock_delegation *d)
+{
+    return note(t, &(struct ended_wait){d->file->ino, d->who.of->session->id, 0, d->epoch});
 }
 
 void emit_waits(struct apply *ap)
@@ -104,7 +114,7 @@ void emit_waits(struct apply *ap)
                                        .ino = t->ended[i].ino,
                                        .parent = t->ended[i].session,
                                        .new_parent = t->ended[i].ticket,
-                                       .base_revision = (uint64_t)t->ended[i].code});
+                                       .base_revision = t->ended[i].code});
     t->n_ended = 0;
     t->looked_at = 0;
 }
@@ -134,7 +144,7 @@ int lock_end_deadlocks(struct store *s, struct lock_side *side)
         next = TAILQ_NEXT(w, in_side);
         if (!lock_is_deadlock(s->locks, side, &w->who, w->start, w->end, w->mode))
             continue;
-        rv = note_ended(s->locks, w, KV_E_DEADLK);
+        rv = lock_note_ended(s->locks, w, KV_E_DEADLK);
         if (rv == 0)
             lock_wait_end(s, w);
     }
@@ -142,7 +152,7 @@ int lock_end_deadlocks(struct store *s, struct lock_side *side)
 }
 
 /* w's lock can be had. *freed_out: it is a weaker one than there was. */
-static int grant(struct store *s, struct lock_wait *w, bool *freed_out)
+int lock_grant(struct store *s, struct lock_wait *w, bool *freed_out)
 {
     struct lock_holder *h = lock_holder_get(w->file, w->kind, &w->who);
     struct lock_side *side = &w->file->sides[w->kind];
@@ -154,7 +164,7 @@ static int grant(struct store *s, struct lock_wait *w, bool *freed_out)
         return -ENOMEM;
     *freed_out =
         w->mode == LOCK_SHARED && lock_ranges_conflict(&h->ranges, w->start, w->end, LOCK_SHARED) != NULL;
-    rv = note_ended(s->locks, w, KV_OK);
+    rv = lock_note_ended(s->locks, w, KV_OK);
     if (rv == 0 && !ranges)
         fence_granted(s, w->file->ino, w->mode == LOCK_EXCLUSIVE);
     if (rv == 0)
@@ -180,7 +190,7 @@ int lock_wake(struct store *s, struct locked_file *f, uint8_t kind)
             w = TAILQ_NEXT(w, in_side);
             continue;
         }
-        rv = grant(s, w, &freed);
+        rv = lock_grant(s, w, &freed);
         if (rv < 0)
             return rv;
         /* The rest, or all of them again. */

@@ -494,6 +494,7 @@ void lock_table_free(struct lock_table *t); /* after the sessions */
 int apply_lock(struct apply *ap);
 int apply_unlock(struct apply *ap);
 int apply_unwait(struct apply *ap);
+int apply_lock_put(struct apply *ap);
 /* The session ends: what it has is free, and those who wait for that get it. Returns how much it had. */
 uint32_t session_unlock(struct store *s, struct session *ss);
 void session_forget_locks(struct store *s, struct session *ss); /* memory only */

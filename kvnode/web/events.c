@@ -392,9 +392,9 @@ static void on_locks(void *arg, int code, const union answer_body *answer, const
     for (i = 0; i < answer->locks.rows.count && i < WEB_ROWS_MAX; i++) {
         lock_row_decode(&c, &row);
         o = json_pack("{s:I, s:s, s:b, s:b, s:I, s:I, s:I}", "ino", (json_int_t)row.ino, "kind",
-                      row.kind == LOCK_OF_FLOCK ? "flock" : "range", "exclusive", row.exclusive, "waits",
-                      row.wait != 0, "start", (json_int_t)row.start, "session", (json_int_t)row.session,
-                      "pid", (json_int_t)row.pid);
+                      lock_kind_name(row.kind), "exclusive", (row.exclusive & LOCK_ROW_EXCLUSIVE) != 0,
+                      "waits", row.wait != 0, "start", (json_int_t)row.start, "session",
+                      (json_int_t)row.session, "pid", (json_int_t)row.pid);
         json_object_set_new(o, "end", row.end <= INT64_MAX ? json_integer((json_int_t)row.end) : json_null());
         web_json_set(o, "node", row.node, row.node_len);
         if (i < LOCKS_NAMED_MAX)

@@ -234,6 +234,16 @@ static void walk_expired(struct walk *w, struct command_body *body)
         w->from->failed = true;
 }
 
+static void walk_put(struct walk *w, struct command_body *body)
+{
+    size_t len = body->n_put * LOCK_PUT_SIZE;
+
+    walk_rest(w, &body->put, &len);
+    body->n_put = len / LOCK_PUT_SIZE;
+    if (w->from != NULL && (len % LOCK_PUT_SIZE != 0 || body->n_put > LOCK_PUT_MAX))
+        w->from->failed = true;
+}
+
 static void body_fields(struct walk *w, uint8_t op, struct command_body *body)
 {
     size_t nonce_len = 16;
@@ -348,6 +358,7 @@ static void body_fields(struct walk *w, uint8_t op, struct command_body *body)
         walk_u64(w, &body->wall_ns);
         break;
     case COMMAND_LOCK:
+    case COMMAND_LOCK_TAKE:
         walk_u64(w, &body->ino);
         walk_u8(w, &body->kind);
         walk_u8(w, &body->flags);
@@ -369,6 +380,11 @@ static void body_fields(struct walk *w, uint8_t op, struct command_body *body)
     case COMMAND_UNWAIT:
         walk_u64(w, &body->ino);
         walk_u64(w, &body->ticket);
+        break;
+    case COMMAND_LOCK_PUT:
+        walk_u64(w, &body->ino);
+        walk_u64(w, &body->version);
+        walk_put(w, body);
         break;
     default: /* KEEPALIVE, END, TICK: empty */
         break;
@@ -439,12 +455,13 @@ static int changeable_xattr(const struct command_body *body)
 
 static int body_flags_check(uint8_t op, const struct command_body *body)
 {
-    uint8_t allowed = op == COMMAND_SET        ? SET_FLAGS
-                      : op == COMMAND_PUBLISH  ? PUBLISH_FLAGS
-                      : op == COMMAND_RENAME   ? MOVE_FLAGS
-                      : op == COMMAND_LOCK     ? LOCK_FLAGS
-                      : op == COMMAND_SETXATTR ? XATTR_FLAGS
-                                               : 1;
+    uint8_t allowed = op == COMMAND_SET         ? SET_FLAGS
+                      : op == COMMAND_PUBLISH   ? PUBLISH_FLAGS
+                      : op == COMMAND_RENAME    ? MOVE_FLAGS
+                      : op == COMMAND_LOCK      ? LOCK_FLAGS
+                      : op == COMMAND_LOCK_TAKE ? LOCK_TAKE_FLAGS
+                      : op == COMMAND_SETXATTR  ? XATTR_FLAGS
+                                                : 1;
 
     if (op == COMMAND_RENAME && body->flags == MOVE_FLAGS)
         return KV_E_PROTOCOL;
@@ -461,6 +478,41 @@ static int body_flags_check(uint8_t op, const struct command_body *body)
         return KV_E_INVAL;
     if (op == COMMAND_MKNOD && body->type != INODE_FIFO && body->type != INODE_SOCKET)
         return KV_E_PROTOCOL;
+    return KV_OK;
+}
+
+void command_put(const struct command_body *body, size_t i, struct lock_put *put_out)
+{
+    struct cursor c = cursor_of(body->put + i * LOCK_PUT_SIZE, LOCK_PUT_SIZE);
+
+    put_out->kind = cursor_u8(&c);
+    put_out->exclusive = cursor_u8(&c);
+    put_out->owner = cursor_u64(&c);
+    put_out->start = cursor_u64(&c);
+    put_out->end = cursor_u64(&c);
+    put_out->pid = cursor_u32(&c);
+}
+
+void lock_put_encode(struct buffer *b, const struct lock_put *put)
+{
+    buffer_put_u8(b, put->kind);
+    buffer_put_u8(b, put->exclusive);
+    buffer_put_u64(b, put->owner);
+    buffer_put_u64(b, put->start);
+    buffer_put_u64(b, put->end);
+    buffer_put_u32(b, put->pid);
+}
+
+static int put_check(const struct command_body *body)
+{
+    struct lock_put put;
+
+    for (size_t i = 0; i < body->n_put; i++) {
+        command_put(body, i, &put);
+        if (put.kind >= LOCK_KINDS || put.exclusive > 1 || put.start > put.end || put.end > LOCK_RANGE_END ||
+            (put.kind == LOCK_OF_FLOCK && (put.start != 0 || put.end != LOCK_RANGE_END)))
+            return KV_E_PROTOCOL;
+    }
     return KV_OK;
 }
 
@@ -506,7 +558,10 @@ int command_body_decode(uint8_t op, const void *bytes, size_t len, struct comman
         return path_check(body_out->path, body_out->path_len);
     case COMMAND_TXN:
         return txn_paths_check(body_out);
+    case COMMAND_LOCK_PUT:
+        return put_check(body_out);
     case COMMAND_LOCK:
+    case COMMAND_LOCK_TAKE:
     case COMMAND_UNLOCK:
         return body_out->start <= body_out->end && body_out->end <= LOCK_RANGE_END ? KV_OK : KV_E_INVAL;
     default:

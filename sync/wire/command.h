@@ -84,8 +84,15 @@ enum command_op {
     COMMAND_TXN = 27, /* items of txn.h. The result: `created` is 1 if all comparisons held; `removed` is the
                          number of the item, from 1 on and ELSE counted, that did not hold or that refused it,
                          or 0; KV_E_VERSION: one did not hold and there is no ELSE. Level 2 */
+    COMMAND_LOCK_TAKE = 28, /* as COMMAND_LOCK, with a ticket always, and flags of its own: LOCK_FLAG_TAKE,
+                               LOCK_FLAG_ASK. While another session has the table it waits under its ticket
+                               in any case. base_revision of the result: the session has the whole table from
+                               here on, as of that epoch, or 0. Level 3 */
+    COMMAND_LOCK_PUT = 29,  /* u64 ino, u64 epoch, at most LOCK_PUT_MAX times lock_put: the session gives back
+                               the table that it has, and this is locked in it; KV_E_STALE: it has it not, or
+                               of  another epoch. Level 3 */
 #ifdef KVFS_NEXT_LEVEL
-    COMMAND_NEXT = 28, /* as COMMAND_SETTING; of a level that only tests have, see feature.h */
+    COMMAND_NEXT = 30, /* as COMMAND_SETTING; of a level that only tests have, see feature.h */
 #endif
     COMMAND_OP_COUNT
 };
@@ -167,7 +174,24 @@ enum {
      * not 0 (KV_E_INVAL). */
     LOCK_FLAG_WAIT = 2,
     LOCK_FLAG_FENCE = 4, /* of flock(2) only: see COMMAND_FENCE, which the command has */
-    LOCK_FLAGS = 7
+    LOCK_FLAGS = 7,
+    /* Of LOCK_TAKE only. If nothing is locked in the file and nobody waits, and it has no fence, the session
+     * gets the whole table: what is locked in it, this one to begin with, is its own to know until it gives
+     * it back (LOCK_PUT). An event tells it that somebody wants it (EVENT_NOTHING, message.h). */
+    LOCK_FLAG_TAKE = 8,
+    /* Takes nothing: it is done when no other session has the table. */
+    LOCK_FLAG_ASK = 16,
+    LOCK_TAKE_FLAGS = 27
+};
+
+/* A lock of a table that is given back: u8 LOCK_OF_*, u8 exclusive, u64 owner, u64 start, u64 end, u32 pid.
+ * No two are in each other's way, and those of one owner do not overlap (KV_E_INVAL). */
+#define LOCK_PUT_MAX 64
+#define LOCK_PUT_SIZE 30
+struct lock_put {
+    uint8_t kind, exclusive;
+    uint64_t owner, start, end;
+    uint32_t pid;
 };
 
 /* Edits of a publication, applied in order to the then-current value. */
@@ -216,7 +240,7 @@ struct command_body {
     uint32_t uid, gid;
     int64_t mtime_ns, atime_ns;
     uint64_t wall_ns;
-    uint64_t version; /* if_version, expect */
+    uint64_t version; /* if_version, expect; LOCK_PUT: epoch */
     uint64_t from_version;
     uint64_t ttl_ms, fence;
     uint64_t owner, start, end, ticket; /* locks; both start and end are in the range */
@@ -226,6 +250,8 @@ struct command_body {
     size_t edits_len;
     const uint8_t *items; /* of a TXN: txn_next() */
     size_t items_len;
+    const uint8_t *put; /* of a LOCK_PUT: n_put × LOCK_PUT_SIZE bytes; command_put() */
+    size_t n_put;
     const uint8_t *expired; /* n_expired × COMMAND_EXPIRE_SIZE bytes: command_expired() */
     size_t n_expired;
 };
@@ -262,6 +288,9 @@ void command_body_encode(struct buffer *b, uint8_t op, const struct command_body
 uint16_t command_body_flags(uint8_t op, const struct command_body *body);
 /* Number i of an EXPIRE. */
 void command_expired(const struct command_body *body, size_t i, uint64_t *ino_out, uint64_t *revision_out);
+/* Number i of a LOCK_PUT, and how one is made. */
+void command_put(const struct command_body *body, size_t i, struct lock_put *put_out);
+void lock_put_encode(struct buffer *b, const struct lock_put *put);
 void command_set_clocks(uint8_t *bytes, uint64_t wall_ns, uint64_t elapsed_ms);
 /* Author and caller as of a decoded header; group i of n_groups. */
 uint32_t command_group(const struct command *cmd, uint32_t i);
@@ -277,7 +306,8 @@ struct command_result {
     uint8_t created;   /* CREATE: the file was made by this command; SET: the key is new; LOCK: it has it */
     uint64_t revision; /* log index of the command that was executed */
     uint64_t base_version;  /* version before it (PUBLISH, SET) */
-    uint64_t base_revision; /* content_revision before it (PUBLISH, SET); LOCK, and KV_E_FENCE: the fence */
+    uint64_t base_revision; /* content_revision before it (PUBLISH, SET); LOCK, and KV_E_FENCE: the fence;
+                             * LOCK_TAKE: the epoch, or 0 */
     uint64_t session;       /* REGISTER: the session's id */
     uint64_t removed; /* inode that lost its last name (RENAME over, UNLINK, RMDIR), or 0; DEL: number of
                        * keys, with another code than KV_OK of those that were removed before */

@@ -16,6 +16,9 @@ unsigned feature_level_of(const struct command *cmd)
     case COMMAND_REMOVEXATTR:
     case COMMAND_LINK:
         return 2;
+    case COMMAND_LOCK_TAKE:
+    case COMMAND_LOCK_PUT:
+        return 3;
 #ifdef KVFS_NEXT_LEVEL
     case COMMAND_NEXT:
         return 4;

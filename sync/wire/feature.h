@@ -25,7 +25,8 @@
  *      transactions (txn.h; COMMAND_TXN, TXN_NAMES_MAX, TXN_CHUNKS_MAX).
  *   3  fences (COMMAND_FENCE), and with them the time after which a session's locks are taken
  *      (LOCK_LEASE_*); labels of authors (COMMAND_LABEL, command_label_check()); the lock of SQLite's
- * write-ahead log index is one mount's at a time (kvnode/state/lock.c).
+ *      write-ahead log index is one mount's at a time (kvnode/state/lock.c); lock tables that a
+ *      session has for itself (COMMAND_LOCK_TAKE, COMMAND_LOCK_PUT, LOCK_PUT_MAX).
  *
  * Built with -DKVFS_NEXT_LEVEL (tests only) a program knows one level more, with an operation. */
 #ifndef KVFS_SYNC_WIRE_FEATURE_H

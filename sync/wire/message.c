@@ -1,8 +1,11 @@
 #include "sync/wire/message.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "sync/base/error.h"
+#include "sync/base/lock_ranges.h"
 #include "sync/wire/layout.h"
 
 static const struct layout_field event_fields[] = {
@@ -74,6 +77,34 @@ void lock_row_decode(struct cursor *c, struct lock_row *r_out)
     layout_decode(c, &lock_row_layout, r_out);
 }
 
+const char *lock_kind_name(uint8_t kind)
+{
+    return kind == LOCK_OF_FLOCK ? "flock" : kind == LOCK_OF_RANGE ? "range" : "delegated";
+}
+
+const char *lock_mode_name(const struct lock_row *r)
+{
+    return r->kind == LOCK_DELEGATED                  ? "delegated"
+           : (r->exclusive & LOCK_ROW_EXCLUSIVE) != 0 ? "exclusive"
+                                                      : "shared";
+}
+
+void lock_row_text(const struct lock_row *r, char text_out[LOCK_TEXT_MAX])
+{
+    char what[64] = "flock";
+
+    if (r->kind == LOCK_OF_RANGE && r->end == LOCK_RANGE_END)
+        snprintf(what, sizeof what, "from %" PRIu64, r->start);
+    else if (r->kind == LOCK_OF_RANGE)
+        snprintf(what, sizeof what, "%" PRIu64 "-%" PRIu64, r->start, r->end);
+    if (r->kind == LOCK_DELEGATED)
+        snprintf(what, sizeof what, "all");
+    snprintf(text_out, LOCK_TEXT_MAX,
+             "%-9s  %s  %s  process %" PRIu32 " at %.*s, session %" PRIu64 ", owner %" PRIx64,
+             lock_mode_name(r), what, r->wait != 0 ? "waits" : "holds", r->pid, (int)r->node_len,
+             (const char *)r->node, r->session, r->owner);
+}
+
 void event_encode(struct buffer *b, const struct event *e, uint16_t protocol)
 {
     layout_encode(b, &event_layout, e, protocol);
@@ -129,22 +160,37 @@ void log_row_decode(struct cursor *c, struct log_row *r_out)
 const char *command_op_name(uint8_t op)
 {
     static const char *const names[COMMAND_OP_COUNT] = {
-        [COMMAND_REGISTER] = "register", [COMMAND_KEEPALIVE] = "keepalive",
-        [COMMAND_END] = "end",           [COMMAND_PART] = "part",
-        [COMMAND_CREATE] = "create",     [COMMAND_MKDIR] = "mkdir",
-        [COMMAND_SYMLINK] = "symlink",   [COMMAND_UNLINK] = "unlink",
-        [COMMAND_RMDIR] = "rmdir",       [COMMAND_RENAME] = "rename",
-        [COMMAND_SETATTR] = "setattr",   [COMMAND_PUBLISH] = "write",
-        [COMMAND_SET] = "set",           [COMMAND_DEL] = "del",
+        [COMMAND_REGISTER] = "register",
+        [COMMAND_KEEPALIVE] = "keepalive",
+        [COMMAND_END] = "end",
+        [COMMAND_PART] = "part",
+        [COMMAND_CREATE] = "create",
+        [COMMAND_MKDIR] = "mkdir",
+        [COMMAND_SYMLINK] = "symlink",
+        [COMMAND_UNLINK] = "unlink",
+        [COMMAND_RMDIR] = "rmdir",
+        [COMMAND_RENAME] = "rename",
+        [COMMAND_SETATTR] = "setattr",
+        [COMMAND_PUBLISH] = "write",
+        [COMMAND_SET] = "set",
+        [COMMAND_DEL] = "del",
 #ifdef KVFS_NEXT_LEVEL
         [COMMAND_NEXT] = "next",
 #endif
-        [COMMAND_SETTING] = "setting",   [COMMAND_TICK] = "tick",
-        [COMMAND_CLOCK] = "clock",       [COMMAND_PRUNE] = "prune",
-        [COMMAND_MKNOD] = "mknod",       [COMMAND_LOCK] = "lock",
-        [COMMAND_UNLOCK] = "unlock",     [COMMAND_UNWAIT] = "unwait",
-        [COMMAND_SETXATTR] = "setxattr", [COMMAND_REMOVEXATTR] = "removexattr",
-        [COMMAND_LINK] = "link",         [COMMAND_EXPIRE] = "expire",
+        [COMMAND_SETTING] = "setting",
+        [COMMAND_TICK] = "tick",
+        [COMMAND_CLOCK] = "clock",
+        [COMMAND_PRUNE] = "prune",
+        [COMMAND_MKNOD] = "mknod",
+        [COMMAND_LOCK] = "lock",
+        [COMMAND_UNLOCK] = "unlock",
+        [COMMAND_UNWAIT] = "unwait",
+        [COMMAND_LOCK_TAKE] = "lock_take",
+        [COMMAND_LOCK_PUT] = "lock_put",
+        [COMMAND_SETXATTR] = "setxattr",
+        [COMMAND_REMOVEXATTR] = "removexattr",
+        [COMMAND_LINK] = "link",
+        [COMMAND_EXPIRE] = "expire",
         [COMMAND_TXN] = "txn",
     };
 

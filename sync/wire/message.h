@@ -161,7 +161,9 @@ enum event_kind {
     /* A command without visible effect: only moves the revision. Of a setting that was changed:
      * attr.size is the value limit from then on (0 from older nodes, and if it was refused).
      * With a parent: a wait for a lock of ino has ended; parent: the session that waited, new_parent: its
-     * ticket (COMMAND_LOCK), base_revision: 0 if it has the lock now, or an enum kv_error. */
+     * ticket (COMMAND_LOCK), base_revision: 0 if it has the lock now, or an enum kv_error.
+     * With a parent and no ticket: somebody wants the lock table of ino that this session has, of the epoch
+     * base_revision (COMMAND_LOCK_TAKE); it is to give it back (COMMAND_LOCK_PUT). */
     EVENT_NOTHING = 6,
 };
 
@@ -259,13 +261,20 @@ extern const struct layout log_row_layout;
 void log_row_encode(struct buffer *b, const struct log_row *r);
 void log_row_decode(struct cursor *c, struct log_row *r_out);
 
+/* In lock_row.kind: the session has the whole table, what is locked in it is not known here; ticket is the
+ * epoch. */
+#define LOCK_DELEGATED 2
+/* In lock_row.exclusive, of waits: it waits until it is known what is in the way, and then has it or not; it
+ * takes nothing, and waits only for that. */
+enum { LOCK_ROW_EXCLUSIVE = 1, LOCK_ROW_TRIES = 2, LOCK_ROW_ASKS = 4, LOCK_ROW_MODES = 7 };
+
 /* A range that is locked, or a wait for one. */
 struct lock_row {
     uint64_t ino;
-    uint8_t kind; /* LOCK_OF_* */
+    uint8_t kind; /* LOCK_OF_*, or LOCK_DELEGATED */
     uint64_t session, owner;
     uint64_t start, end;
-    uint8_t exclusive;
+    uint8_t exclusive;   /* LOCK_ROW_* */
     uint64_t wait;       /* 0: locked; else the command that began the wait, and with it its place */
     uint64_t ticket;     /* of a wait */
     uint32_t pid;        /* who locked first as this owner, and by which node */
@@ -276,6 +285,11 @@ struct lock_row {
 extern const struct layout lock_row_layout;
 void lock_row_encode(struct buffer *b, const struct lock_row *r);
 void lock_row_decode(struct cursor *c, struct lock_row *r_out);
+/* For people, without the file: "exclusive  flock  holds  process 7 at n1, …". */
+const char *lock_kind_name(uint8_t kind);             /* "flock", "range", "delegated" */
+const char *lock_mode_name(const struct lock_row *r); /* "exclusive", "shared", "delegated" */
+#define LOCK_TEXT_MAX 256
+void lock_row_text(const struct lock_row *r, char text_out[LOCK_TEXT_MAX]);
 
 /* "create", "write", "rename", … for the operation log and the command line. */
 const char *command_op_name(uint8_t op);

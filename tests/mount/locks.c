@@ -2,6 +2,7 @@
  *
  *   count FILE N KIND          N times: lock, read the number in it, write the next one, unlock
  *   beside FILE LOCK N         the same, FILE open all the time and LOCK locked
+ *   loop FILE KIND N KIND N    N times: lock, unlock; prints how often
  *   hold FILE KIND [START LEN] locks, prints "held", unlocks when its input ends
  *   try FILE KIND [START LEN]  "got it", or why not
  *   alarm FILE KIND            waits, with a signal after half a second: "interrupted" or "got it"
@@ -108,6 +109,14 @@ static void count(const char *path, const char *lock, int n, const char *kind)
         if (leave(by, kind, 0, 0) < 0)
             die("unlock");
     }
+}
+
+static int loop(int fd, const char *kind, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (take(fd, kind, true, 0, 0) < 0 || leave(fd, kind, 0, 0) < 0)
+            die("lock");
+    return n;
 }
 
 static void on_alarm(int sig)
@@ -233,6 +242,10 @@ int main(int argc, char **argv)
         count(path, path, atoi(argv[3]), argv[4]);
     } else if (strcmp(verb, "beside") == 0 && argc == 5) {
         count(path, argv[3], atoi(argv[4]), "flock");
+    } else if (strcmp(verb, "loop") == 0 && argc == 7) {
+        int fd = open_file(path);
+
+        printf("%d\n", loop(fd, argv[3], atoi(argv[4])) + loop(fd, argv[5], atoi(argv[6])));
     } else if (strcmp(verb, "hold") == 0 && argc >= 4) {
         if (take(open_file(path), argv[3], true, start, len) < 0)
             die("lock");

@@ -21,6 +21,7 @@
 #include "sync/base/clock.h"
 #include "sync/base/error.h"
 #include "sync/wire/txn.h"
+#include "tests/sim/whole/lockers.h"
 #include "tests/sim/whole/whole.h"
 
 struct events {
@@ -100,6 +101,7 @@ void events_add(struct events *e, const struct event *event)
     buffer_clear(&e->scratch);
     event_encode(&e->scratch, event, MESSAGE_PROTOCOL);
     truth_event(e->host, event->revision, e->scratch.data, e->scratch.len);
+    lockers_event(e->host, event);
 }
 
 void events_reset(struct events *e, uint64_t revision)
@@ -593,6 +595,7 @@ void host_crash(struct host *h, bool power_cut)
     disk_crash(h);
     state_crash(h, power_cut);
     clients_host_crashed(h);
+    lockers_host_crashed(h);
     network_crash(h, power_cut);
     consensus_close(n->group->consensus);
     shared_log_close(n->log);

@@ -10,6 +10,7 @@
 
 #include "sync/base/error.h"
 #include "tests/sim/whole/defaults.h"
+#include "tests/sim/whole/lockers.h"
 #include "tests/sim/whole/whole.h"
 
 /* Calm: when clients end, and how soon an answer has to come once things have settled. */
@@ -41,6 +42,8 @@ const char *const plant_names[PLANT_COUNT] = {
     [PLANT_LOST_RESULT] = "lost-result",
     [PLANT_DOOR_OPEN] = "door-open",
     [PLANT_ANY_CLOCK] = "any-clock",
+    [PLANT_EMPTY_PUT] = "empty-put",
+    [PLANT_OLD_SESSION] = "old-session",
 };
 
 static jmp_buf leave_run;
@@ -108,6 +111,7 @@ static void build(void)
     world.leases = rnd_chance(0.7);
     world.short_sessions = rnd_chance(0.4);
     clients_start();
+    lockers_start();
     faults_start();
     for (int i = 1; i <= world.n; i++)
         host_start(&world.hosts[i]);
@@ -124,6 +128,7 @@ static void free_world(void)
     network_free();
     queue_reset(0);
     clients_free();
+    lockers_free();
     truth_reset();
 }
 
@@ -166,6 +171,7 @@ static bool run(uint64_t seed)
     while (queue_step(end - CLIENTS_END))
         ;
     clients_stop();
+    lockers_stop();
     while (queue_step(end))
         ;
     /* Nobody writes, but what has a time to live goes. */
@@ -188,6 +194,7 @@ static const char usage[] = "usage: whole [OPTION]... FIRST_SEED [COUNT]\n"
                             "  --no-faults    only changes of leadership\n"
                             "  --damage       state.db may be found damaged after a crash\n"
                             "  --forget       a node's files may be put back from an older copy, or lost\n"
+                            "  --locks        mounts lock files, too\n"
                             "  --plant NAME   a bug (see README.md); the result is 0 if it was found\n";
 
 static void fail_usage(const char *text) __attribute__((noreturn));
@@ -203,6 +210,7 @@ static void plant(const char *name)
         if (strcmp(plant_names[i], name) == 0) {
             options.plant = (enum plant)i;
             options.forget |= options.plant == PLANT_DOOR_OPEN;
+            options.locks |= options.plant == PLANT_EMPTY_PUT || options.plant == PLANT_OLD_SESSION;
             return;
         }
     fputs("whole: the plants are", stderr);
@@ -253,9 +261,10 @@ static int parse_option(int argc, char **argv, bool *keep_going, double *for_sec
         return 1;
     }
     if (strcmp(argv[0], "--no-faults") == 0 || strcmp(argv[0], "--damage") == 0 ||
-        strcmp(argv[0], "--forget") == 0) {
+        strcmp(argv[0], "--forget") == 0 || strcmp(argv[0], "--locks") == 0) {
         *(argv[0][2] == 'n'   ? &options.no_faults
           : argv[0][2] == 'd' ? &options.damage
+          : argv[0][2] == 'l' ? &options.locks
                               : &options.forget) = true;
         remember(argv, 1);
         return 1;
@@ -305,6 +314,14 @@ static void folders(bool make)
         rmdir(dir);
 }
 
+static void report_locks(void)
+{
+    uint64_t granted, here, given_back;
+
+    lockers_count(&granted, &here, &given_back);
+    printf("%lu locks by commands, %lu in tables, %lu tables given back\n", granted, here, given_back);
+}
+
 static void report(uint64_t first, uint64_t count, uint64_t failed, double seconds)
 {
     const struct counters *c = &counters;
@@ -319,6 +336,8 @@ static void report(uint64_t first, uint64_t count, uint64_t failed, double secon
            "%lu wiped, %lu readmitted, %lu times set back, %lu reads under a lease\n",
            c->leaders, c->transfers, c->starts, c->crashes, c->deaths, c->installs, c->heals, c->put_back,
            c->wiped, c->readmitted, c->set_back, c->leased);
+    if (options.locks)
+        report_locks();
 }
 
 int main(int argc, char **argv)

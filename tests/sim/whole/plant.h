@@ -23,6 +23,8 @@ enum plant {
     PLANT_OLD_FENCE,   /* a fence lets everybody through */
     PLANT_SHORT_LOCK,  /* locks are taken before their time */
     PLANT_STILL_CLOCK, /* read leases, and machines whose clock stands still while others' run */
+    PLANT_EMPTY_PUT,   /* a mount gives a lock table back without what it has locked in it */
+    PLANT_OLD_SESSION, /* a mount decides in its table although its session may have ended */
     PLANT_COUNT
 };
 /* The names that --plant takes, in the order above. */

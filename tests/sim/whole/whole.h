@@ -12,6 +12,7 @@
  *   state.c      state_db.h and writeback.h: state.db is an index; loading it applies the log up to there
  *   network.c    peer_links.h: links that are slow, one-way, cut, and made anew
  *   client.c     clients with sessions: numbering, retries, giving up
+ *   lockers.c    mounts that lock files, and have tables of locks for themselves
  *   request.c    what they ask: choosing operations, encoding, what a read sees
  *   request_way.c  requests at the node, and on the way
  *   truth.c      what must hold whatever happens
@@ -43,6 +44,7 @@ struct options {
     int hosts;   /* 0: 3 to 5 */
     bool no_faults;
     bool damage;        /* state.db may be found damaged */
+    bool locks;         /* mounts lock files, too */
     bool forget;        /* files may be lost, or replaced by an older copy of them */
     bool sessions_only; /* no requests without a session */
     int64_t fault_us, calm_us;

@@ -42,6 +42,10 @@
 #define GOLDEN_LABEL_STATE UINT64_C(0xc89d3d5aae94ca63)
 #define GOLDEN_LABEL_ANSWERS UINT64_C(0x2b1deb6179ed8ef8)
 
+/* As of level 3. */
+#define GOLDEN_TABLES_STATE UINT64_C(0x4d0c822d02f14c4b)
+#define GOLDEN_TABLES_ANSWERS UINT64_C(0xab64a531c84475de)
+
 struct run {
     struct world w;
     uint64_t dice, answers;
@@ -436,6 +440,101 @@ static void the_same_fences_give_the_same_state(void **state)
     world_deinit(&r.w);
 }
 
+#define SESSIONS 3
+#define FILES 4
+
+struct table {
+    uint64_t epoch, session; /* who got it last */
+};
+
+/* A command about locks of one of them. */
+static int lock_step(struct run *r, const uint64_t *sessions, struct table *tables, uint64_t *tickets)
+{
+    static const uint8_t ops[] = {COMMAND_LOCK_PUT, COMMAND_LOCK_TAKE, COMMAND_LOCK_TAKE, COMMAND_UNLOCK,
+                                  COMMAND_UNLOCK,   COMMAND_UNWAIT,    COMMAND_LOCK_PUT,  COMMAND_KEEPALIVE};
+    static const uint8_t flags[] = {LOCK_FLAG_TAKE,
+                                    LOCK_FLAG_TAKE | LOCK_FLAG_EXCLUSIVE,
+                                    LOCK_FLAG_TAKE | LOCK_FLAG_WAIT,
+                                    LOCK_FLAG_WAIT | LOCK_FLAG_EXCLUSIVE,
+                                    LOCK_FLAG_EXCLUSIVE,
+                                    LOCK_FLAG_ASK};
+    struct world *w = &r->w;
+    uint8_t op = ops[roll(r, 8)];
+    unsigned file = roll(r, FILES);
+    struct buffer b = BUFFER_INIT;
+    struct command_body body = {.ino = 9 + file,
+                                .kind = (uint8_t)roll(r, 2),
+                                .flags = (uint8_t)(op == COMMAND_LOCK ? roll(r, 4) : flags[roll(r, 6)]),
+                                .owner = roll(r, 2),
+                                .start = roll(r, 8),
+                                .pid = roll(r, 9),
+                                .ticket = op == COMMAND_UNWAIT ? *tickets - roll(r, 4) : ++*tickets,
+                                .version = tables[file].epoch};
+    int rv;
+
+    body.end = body.start + roll(r, 8);
+    for (body.n_put = roll(r, 3); body.n_put > 0 && b.len < body.n_put * LOCK_PUT_SIZE;)
+        lock_put_encode(&b, &(struct lock_put){LOCK_OF_RANGE, 1, roll(r, 2), 2 * b.len, 2 * b.len + 9, 7});
+    body.put = b.data;
+    if (op == COMMAND_UNLOCK) {
+        body.start = 0;
+        body.end = INT64_MAX;
+    }
+    w->session = op == COMMAND_LOCK_PUT && tables[file].session != 0 ? tables[file].session
+                                                                     : sessions[roll(r, SESSIONS)];
+    w->elapsed_ms += roll(r, 3) * UINT64_C(100);
+    rv = world_command(w, op, &body);
+    if (op == COMMAND_LOCK_TAKE && rv == KV_OK && w->result.base_revision != 0)
+        tables[file] = (struct table){w->result.base_revision, w->session};
+    for (int i = 0; i < w->n_events && i < WORLD_EVENTS; i++) {
+        const uint64_t words[] = {r->answers, w->events[i].ino, w->events[i].parent, w->events[i].new_parent,
+                                  w->events[i].base_revision};
+
+        r->answers = digest64(1, words, sizeof words);
+    }
+    buffer_deinit(&b);
+    return rv;
+}
+
+/* Of locks, and of tables that one session has. */
+static void the_same_tables_give_the_same_state(void **state)
+{
+    struct run r = {.dice = 5};
+    uint64_t sessions[SESSIONS], tickets = 0;
+    struct table tables[FILES] = {0};
+    unsigned given_back = 0;
+    char nonce[17];
+
+    (void)state;
+    world_init(&r.w, false);
+    for (int i = 0; i < 20000; i++) {
+        if (i % 1000 == 0) /* some of them have ended */
+            for (int k = 0; k < SESSIONS; k++) {
+                snprintf(nonce, sizeof nonce, "nonce %03d %06d", k, i);
+                assert_int_equal(world_register(&r.w, nonce, &sessions[k]), KV_OK);
+            }
+        if (i % 16 == 0) /* all leave a file, and some take it */
+            for (int k = 0; k < SESSIONS * 8; k++) {
+                const struct command_body body = {.ino = 9 + (unsigned)i / 16 % FILES,
+                                                  .kind = (uint8_t)(k / 4 % 2),
+                                                  .owner = (uint64_t)k % 2,
+                                                  .end = INT64_MAX};
+
+                r.w.session = sessions[k / 8];
+                note(&r, world_command(&r.w, COMMAND_UNLOCK, &body));
+            }
+        note(&r, lock_step(&r, sessions, tables, &tickets));
+        given_back += r.w.bytes.data[COMMAND_OP_AT] == COMMAND_LOCK_PUT && r.w.result.code == KV_OK;
+    }
+    print_message("# %u tables given back: state %" PRIx64 ", answers %" PRIx64 "\n", given_back,
+                  store_digest(r.w.s), r.answers);
+    assert_in_range(given_back, 50, 20000);
+    assert_true(world_digest_is_right(&r.w));
+    assert_true(store_digest(r.w.s) == GOLDEN_TABLES_STATE);
+    assert_true(r.answers == GOLDEN_TABLES_ANSWERS);
+    world_deinit(&r.w);
+}
+
 /* Where the bounds are that are no settings: sessions of one owner and of all, parts, answers
  * that are kept, the depth of directories that move, names below what is deleted at once. */
 static void the_same_bounds_hold(void **state)
@@ -563,6 +662,7 @@ int main(void)
         cmocka_unit_test(the_same_is_expired),
         cmocka_unit_test(the_same_transactions_give_the_same_state),
         cmocka_unit_test(the_same_fences_give_the_same_state),
+        cmocka_unit_test(the_same_tables_give_the_same_state),
         cmocka_unit_test(the_same_bounds_hold),
         cmocka_unit_test(what_is_not_known_is_not_applied),
         cmocka_unit_test(a_level_that_is_not_known_ends_it),

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "sync/base/error.h"
+#include "sync/wire/feature.h"
 #include "sync/wire/message.h"
 #include "sync/wire/txn.h"
 #include "sync/wire/xattr.h"
@@ -214,6 +215,13 @@ static void bodies_come_back(void **state)
                                .pid = 6};
     assert_int_equal(round_trip(COMMAND_LOCK, &in, &out, &b), KV_OK);
     assert_memory_equal(&in, &out, sizeof in);
+    in.flags = LOCK_TAKE_FLAGS;
+    assert_int_equal(round_trip(COMMAND_LOCK, &in, &out, &b), KV_E_PROTOCOL);
+    assert_int_equal(round_trip(COMMAND_LOCK_TAKE, &in, &out, &b), KV_OK);
+    assert_memory_equal(&in, &out, sizeof in);
+    in.flags = LOCK_TAKE_FLAGS + 1;
+    assert_int_equal(round_trip(COMMAND_LOCK_TAKE, &in, &out, &b), KV_E_PROTOCOL);
+    in.flags = LOCK_FLAGS;
     in.kind = LOCK_KINDS;
     assert_int_equal(round_trip(COMMAND_LOCK, &in, &out, &b), KV_E_PROTOCOL);
     in.kind = LOCK_OF_FLOCK;
@@ -242,6 +250,48 @@ static void bodies_come_back(void **state)
     assert_int_equal(round_trip(COMMAND_UNWAIT, &in, &out, &b), KV_OK);
     assert_int_equal(out.ticket, 77);
     buffer_deinit(&b);
+}
+
+static void a_table_that_is_put_comes_back_and_is_judged(void **state)
+{
+    static const struct lock_put bad[] = {{LOCK_KINDS, 0, 1, 0, 9, 1},
+                                          {LOCK_OF_RANGE, 2, 1, 0, 9, 1},
+                                          {LOCK_OF_RANGE, 1, 1, 9, 8, 1},
+                                          {LOCK_OF_RANGE, 1, 1, 0, UINT64_MAX, 1},
+                                          {LOCK_OF_FLOCK, 1, 1, 0, 9, 1}};
+    const struct lock_put one = {LOCK_OF_RANGE, 1, UINT64_MAX, 5, INT64_MAX, 77};
+    struct buffer b = BUFFER_INIT, puts = BUFFER_INIT;
+    struct command_body in = {.ino = 9, .version = 12}, out;
+    struct command cmd = {.op = COMMAND_LOCK_PUT};
+    struct lock_put got;
+
+    (void)state;
+    assert_int_equal(feature_level_of(&cmd), 3);
+    assert_int_equal(round_trip(COMMAND_LOCK_PUT, &in, &out, &b), KV_OK);
+    assert_int_equal(out.n_put, 0);
+    assert_int_equal(out.version, 12);
+    for (in.n_put = 0; in.n_put < LOCK_PUT_MAX; in.n_put++)
+        lock_put_encode(&puts, &one);
+    in.put = puts.data;
+    assert_int_equal(round_trip(COMMAND_LOCK_PUT, &in, &out, &b), KV_OK);
+    assert_int_equal(out.n_put, LOCK_PUT_MAX);
+    command_put(&out, LOCK_PUT_MAX - 1, &got);
+    assert_int_equal(got.kind, one.kind);
+    assert_int_equal(got.exclusive, 1);
+    assert_true(got.owner == one.owner && got.start == 5 && got.end == INT64_MAX && got.pid == 77);
+    lock_put_encode(&puts, &one);
+    in.put = puts.data;
+    in.n_put++;
+    assert_int_equal(round_trip(COMMAND_LOCK_PUT, &in, &out, &b), KV_E_PROTOCOL);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        buffer_clear(&puts);
+        lock_put_encode(&puts, &bad[i]);
+        in.put = puts.data;
+        in.n_put = 1;
+        assert_int_equal(round_trip(COMMAND_LOCK_PUT, &in, &out, &b), KV_E_PROTOCOL);
+    }
+    buffer_deinit(&b);
+    buffer_deinit(&puts);
 }
 
 static void attributes_come_back_and_are_judged(void **state)
@@ -546,6 +596,7 @@ int main(void)
         cmocka_unit_test(a_label_can_be_seen),
         cmocka_unit_test(unknown_operations_and_flags_are_refused),
         cmocka_unit_test(bodies_come_back),
+        cmocka_unit_test(a_table_that_is_put_comes_back_and_is_judged),
         cmocka_unit_test(attributes_come_back_and_are_judged),
         cmocka_unit_test(blocks_of_attributes_are_judged),
         cmocka_unit_test(names_are_judged),
