@@ -114,6 +114,18 @@ const struct verb admin_verbs[] = {
      "\\\\ \\n \\t in them. A # begins a comment. At most 1,024 lines and 64 MiB of values; no key, and no "
      "file, is changed by two lines. What does not hold, without an else: exit 5. --json tells which line, "
      "and which branch was done."},
+    {"publish", "SRC-DIR DIR", "make a directory equal to a local tree, at once", KEYS,
+     CLIENT | BIT(OPT_IN_STEPS) | BIT(OPT_DRY_RUN), 2, 2, verb_publish,
+     "Adds, replaces and deletes in one transaction: readers see all of it or nothing. Files that have the "
+     "same "
+     "length and content are not written. Modes of files are kept, and symbolic links; the modes of "
+     "directories are "
+     "set right behind it. What is more than 1,024 changes or 64 MiB, or makes a file of a directory, is "
+     "refused "
+     "(exit 6), unless --in-steps: then it is several transactions, files first, deletions last. In SRC-DIR, "
+     "other things than files, directories and symbolic links, and names that cannot be keys, are refused "
+     "before "
+     "anything is done."},
     {"del", "KEY...", "delete keys; their history stays", KEYS, CLIENT | BIT(OPT_RECURSIVE), 1, 1000,
      verb_del, NULL},
     {"ls", "[KEY]", "list a directory", KEYS, CLIENT | BIT(OPT_LONG) | BIT(OPT_LOCAL) | BIT(OPT_RAW), 0, 1,

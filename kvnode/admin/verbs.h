@@ -6,6 +6,7 @@
 
 int verb_get(struct admin *a);
 int verb_txn(struct admin *a);
+int verb_publish(struct admin *a);
 int verb_set(struct admin *a); /* set and upd */
 int verb_del(struct admin *a);
 int verb_hold(struct admin *a);
