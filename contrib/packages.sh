@@ -40,7 +40,7 @@ wanted='gcc libc6-dev meson ninja-build pkg-config libuv1-dev libsqlite3-dev lib
     openssh-server openssh-client'
 [ $level = run ] || wanted="$wanted libcmocka-dev curl python3 vim nano rsync git sqlite3 strace procps util-linux e2fsprogs attr"
 [ $level != dev ] || wanted="$wanted clang libclang-rt-dev clang-format clang-tidy shellcheck scdoc man-db ca-certificates
-    chromium chromium-driver prometheus"
+    chromium chromium-driver prometheus nginx-light dnsmasq-base"
 
 installed() {
     [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]

@@ -31,6 +31,7 @@ struct bench {
     bool txn;       /* transactions are measured, in the place of sets and gets */
     bool hold;      /* a lock with a fence, and right behind it its release: two requests are one */
     uint64_t ino;   /* of the key that is held */
+    bool watch;     /* or when a watcher sees a set */
     bool warm;      /* the keys are there */
     uint8_t *value; /* owned */
     double floor_per_s, floor_p50;
@@ -304,13 +305,29 @@ static int read_options(struct admin *a, struct bench *b)
                                admin_options[numbers[i].opt].name, text, (unsigned long long)numbers[i].min,
                                (unsigned long long)numbers[i].max);
     }
-    b->txn = a->opt[OPT_OP] != NULL && strcmp(a->opt[OPT_OP], "txn") == 0;
-    b->hold = a->opt[OPT_OP] != NULL && strcmp(a->opt[OPT_OP], "hold") == 0;
-    if (a->opt[OPT_OP] != NULL && !b->txn && !b->hold)
-        return admin_usage(a, "--op %s: txn or hold; sets and gets are measured without it", a->opt[OPT_OP]);
+    const char *op = a->opt[OPT_OP] != NULL ? a->opt[OPT_OP] : "";
+    b->txn = strcmp(op, "txn") == 0;
+    b->hold = strcmp(op, "hold") == 0;
+    b->watch = strcmp(op, "watch") == 0;
+    if (a->opt[OPT_OP] != NULL && !b->txn && !b->hold && !b->watch)
+        return admin_usage(a, "--op %s: txn, hold or watch; sets and gets are measured without it", op);
     if (b->txn && b->keys < 3)
         return admin_usage(a, "--op txn takes three keys at least");
     return read_windows(a, b);
+}
+
+/* The key keeps its history: what has none is not seen. */
+static int measure_watch(struct bench *b)
+{
+    char node[COMMAND_NODE_MAX + 1] = "";
+    struct samples s = {0};
+    int rc = bench_watch(&b->l, FOLDER "/watch", b->seconds, &s, node, sizeof node);
+    if (rc == 0)
+        print_samples(b, "watch", 1, &s);
+    if (rc == 0 && b->a->opt[OPT_JSON] == NULL)
+        printf("Times from the answer to a set at %s to its row at %s.\n", b->l.node.name, node);
+    samples_deinit(&s);
+    return rc;
 }
 
 static int run(struct bench *b)
@@ -324,6 +341,8 @@ static int run(struct bench *b)
     }
     if (rc == 0)
         rc = measure_floor(b);
+    if (rc == 0 && b->watch)
+        return measure_watch(b);
     if (rc == 0)
         rc = fly(b, true, 64, b->keys, 0, 0, NULL);
     b->warm = rc == 0;

@@ -24,4 +24,10 @@ void samples_deinit(struct samples *s);
  * 0 or -errno. */
 int bench_floor(const char *dir, unsigned seconds_ms, struct samples *s_out);
 
+struct request_link;
+/* How long after the answer to a set a watcher at another node of this machine has it; its name. The link has
+ * a session. 0, KV_E_*, -errno. */
+int bench_watch(struct request_link *writer, const char *key, uint64_t seconds, struct samples *s_out,
+                char *node_out, size_t size);
+
 #endif

@@ -66,7 +66,8 @@ const struct admin_option admin_options[OPT_COUNT] = {
     [OPT_SIZE] = {0, "size", "N", "bytes a value (100)"},
     [OPT_KEYS] = {0, "keys", "N", "number of keys (1000)"},
     [OPT_OP] = {0, "op", "OP",
-                "txn: transactions of a comparison and two sets; hold: a lock and its release"},
+                "txn: transactions of a comparison and two sets; hold: a lock and its release; watch: when a "
+                "watcher at another node has a set"},
     [OPT_OUTSTANDING] = {0, "outstanding", "LIST", "requests in flight (1,64)"},
     [OPT_SET_BACK] = {0, "set-back", NULL, "set the cluster's time back to the nodes' clocks"},
     [OPT_YES] = {'y', "yes", NULL, "do not ask"},
