@@ -36,6 +36,29 @@ cluster=${token##*-}
 expect 5 kvnode watch w --json --since "0-99999999-$cluster"
 has "$out" '"reset":true'
 
+say "who writes under a name is known by it"
+mount_at "$work/unnamed"
+mkdir "$work/m" && kvfs n1,n2,n3 "$work/m" -o author=editor || die "no mount"
+echo x >"$work/m/byname" && echo y >"$work/unnamed/other"
+expect 0 kvnode --as deploy set byname y
+KVNODE_AUTHOR=Jörg expect 0 kvnode del byname
+expect 0 kvnode log --key byname
+[ "$(grep -o '(.*)' <<<"$out" | LC_ALL=C sort -u | tr '\n' ' ')" = "(Jörg) (deploy) (editor) " ] || die "the names of authors: $out"
+expect 0 kvnode log --by deploy
+[ "$(wc -l <<<"$out")" = 1 ] || die "log --by: $out"
+has "$out" "@n1(deploy)"
+expect 0 kvnode --json log --by editor --op write --key byname
+has "$out" '"label":"editor"'
+expect 0 kvnode log --by "$(id -un)@n1" --key other
+has "$out" other
+expect 0 kvnode history byname
+has "$out" "@n1(deploy)"
+[ "$(getfattr --only-values -n user.kv.author "$work/unnamed/other" 2>/dev/null)" = "$(id -u)@n1" ] || die "user.kv.author has changed"
+for name in 'a b' a@b "$(printf 'x%.0s' {1..65})"; do
+    expect 2 kvnode --as "$name" set byname z
+done
+expect 2 kvnode log --op nonsense
+
 say "what there is, and what changes"
 kvnode watch w --initial --json >"$work/initial" 2>"$work/initial.err" &
 children+=($!)

@@ -65,7 +65,7 @@ static void every_option(void **state)
     struct options o;
 
     assert_int_equal(parse("kvfs -f -s -o timeout=2.5,commit=1,versions=visible,read=local n1 /mnt "
-                           "-o prefix=a/b,uid=5,gid=6,umask=027,log=/tmp/l,allow_other,ro",
+                           "-o prefix=a/b,uid=5,gid=6,umask=027,log=/tmp/l,author=deploy,allow_other,ro",
                            &o),
                      OPTIONS_RUN);
     assert_true(o.foreground);
@@ -76,6 +76,7 @@ static void every_option(void **state)
     assert_int_equal(o.versions, VERSIONS_VISIBLE);
     assert_string_equal(o.prefix, "a/b");
     assert_string_equal(o.log_path, "/tmp/l");
+    assert_string_equal(o.author, "deploy");
     assert_int_equal(o.uid, 5);
     assert_int_equal(o.gid, 6);
     assert_int_equal(o.umask, 027);
@@ -173,6 +174,8 @@ static void refuses_bad_values(void **state)
                                         "kvfs n1 /mnt -o retry=",
                                         "kvfs n1 /mnt -o retry=-1",
                                         "kvfs n1 /mnt -o retry=5x",
+                                        "kvfs n1 /mnt -o author=",
+                                        "kvfs n1 /mnt -o author=a@b",
                                         "kvfs n1 /mnt -o retry=99999999999"};
     struct options o;
     size_t i;

@@ -26,6 +26,25 @@ static void a_write_is_numbered_and_acknowledged(void **state)
     assert_int_equal(f->node.subscribed_after, 50);
 }
 
+static void a_write_bears_the_author_where_the_cluster_knows_names(void **state)
+{
+    char name[] = "deploy";
+    struct fixture *f = *state;
+
+    f->options.author = name;
+    fake_start_write(f);
+    assert_int_equal(fake_wait_answers(f, 1), 0);
+    assert_int_equal(f->node.writes[0].flags & COMMAND_LABEL, 0);
+    pthread_mutex_lock(&f->fs.hub.lock);
+    f->fs.hub.uplink.node.level = COMMAND_LABEL_LEVEL;
+    pthread_mutex_unlock(&f->fs.hub.lock);
+    fake_start_write(f);
+    assert_int_equal(fake_wait_answers(f, 2), 0);
+    assert_int_equal(f->node.writes[1].flags & COMMAND_LABEL, COMMAND_LABEL);
+    assert_int_equal(f->node.writes[1].label_len, 6);
+    f->options.author = NULL;
+}
+
 static void a_lost_connection_repeats_it_under_its_number(void **state)
 {
     struct fixture *f = *state;
@@ -228,6 +247,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_idle_mount_keeps_its_session_alive_in_time, fake_setup,
                                         fake_teardown),
         cmocka_unit_test_setup_teardown(a_write_is_numbered_and_acknowledged, fake_setup, fake_teardown),
+        cmocka_unit_test_setup_teardown(a_write_bears_the_author_where_the_cluster_knows_names, fake_setup,
         cmocka_unit_test_setup_teardown(a_lost_connection_repeats_it_under_its_number, fake_setup,
                                         fake_teardown),
         cmocka_unit_test_setup_teardown(with_read_local_the_session_begins_with_the_first_write,
