@@ -248,6 +248,7 @@ int main(void)
                                         fake_teardown),
         cmocka_unit_test_setup_teardown(a_write_is_numbered_and_acknowledged, fake_setup, fake_teardown),
         cmocka_unit_test_setup_teardown(a_write_bears_the_author_where_the_cluster_knows_names, fake_setup,
+                                        fake_teardown),
         cmocka_unit_test_setup_teardown(a_lost_connection_repeats_it_under_its_number, fake_setup,
                                         fake_teardown),
         cmocka_unit_test_setup_teardown(with_read_local_the_session_begins_with_the_first_write,
