@@ -75,6 +75,21 @@ Install them as root: apt-get install$missing (libraft-dev 0.22 or later)"
     sudo -v || die "sudo refused; install as root:$missing"
 fi
 
+entry=
+policy=
+cleanup() {
+    [ -z "$entry" ] || rm -f "$entry"
+    [ -z "$policy" ] || $sudo rm -f "$policy"
+}
+trap cleanup EXIT
+
+# Servers that only tests use (nginx, prometheus) are not to be started by being installed.
+if [ $level = dev ] && [ ! -e /usr/sbin/policy-rc.d ]; then
+    policy=/usr/sbin/policy-rc.d
+    printf '#!/bin/sh\nexit 101\n' | $sudo tee "$policy" >/dev/null
+    $sudo chmod 755 "$policy"
+fi
+
 apt() {
     $sudo env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 "$@" </dev/null >>"$log" 2>&1
 }
@@ -161,7 +176,6 @@ case " $missing " in
     suite=$(raft_suite)
     if [ -z "$suite" ]; then
         entry=$(mktemp)
-        trap 'rm -f "$entry"' EXIT
         code=$(codename)
         [ -n "$code" ] || die "no VERSION_CODENAME in /etc/os-release: install libraft-dev 0.22 or later by hand"
         kind=$(derive_entry "$code")
