@@ -294,8 +294,10 @@ static void start(struct files *files, struct lock_request *r)
 /* Whether start() would leave it where it is. */
 static bool stays_behind(const struct files *files, const struct lock_request *r)
 {
-    return must_stand_behind(files, r) ||
-           (lock_is_between(files, r->wish.ino) && (r->wish.mode != LOCK_NONE || r->published));
+    if (must_stand_behind(files, r))
+        return true;
+    return r->wish.mode != LOCK_NONE ? lock_is_between(files, r->wish.ino)
+                                     : r->published && lock_is_moving(files, r->wish.ino);
 }
 
 /* Something is done that others may have waited for. */

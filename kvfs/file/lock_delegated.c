@@ -26,6 +26,9 @@
 /* Less than LOCK_LEASE_MS, kvnode/state/store_internal.h, also by a clock that is slow. */
 #define ALIVE_MS 8000
 #define IDLE_MS 30000
+/* With so many of them, a quarter of what the cluster gives one mount, those that are idle go sooner. */
+#define DELEGATIONS_MANY 256
+#define IDLE_MANY_MS 1000
 #define SHARED_MS 5000
 /* As many as are given back at a time when all are. */
 #define PUTS_MAX 64
@@ -108,6 +111,20 @@ bool lock_is_between(const struct files *files, uint64_t ino)
                          (d->state == DELEGATION_HELD && d->put));
 }
 
+bool lock_is_moving(const struct files *files, uint64_t ino)
+{
+    const struct delegation *d = find(files, ino);
+
+    return d != NULL && (d->state == DELEGATION_TAKING || d->state == DELEGATION_PUTTING);
+}
+
+bool lock_is_left_here(const struct files *files, uint64_t ino)
+{
+    const struct delegation *d = find(files, ino);
+
+    return d != NULL && d->state == DELEGATION_HELD;
+}
+
 bool lock_is_here(const struct files *files, uint64_t ino)
 {
     const struct delegation *d = find(files, ino);
@@ -147,9 +164,11 @@ static void on_put(struct call *call, int code, const union answer_body *answer)
     }
     call_end(call);
     d->call = NULL;
-    if (lock_is_for_now(code)) {
+    /* Who wants it waits until there is room; what was granted here is not taken away for that. */
+    if (lock_is_for_now(code) || code == KV_E_NOLCK) {
         d->state = DELEGATION_HELD; /* lock_delegations_tick() */
         d->put = true;
+        lock_start_behind(files);
         return;
     }
     if (code != 0) {
@@ -325,8 +344,7 @@ static struct glance look(const struct files *files, const struct lock_wish *w)
     return g;
 }
 
-/* The cluster has heard of this mount, and it of all that others have acknowledged, until now. */
-static bool is_fresh(const struct files *files)
+bool lock_is_fresh(const struct files *files)
 {
     uint64_t heard_ms = files->hub->uplink.heard_ms;
 
@@ -386,10 +404,18 @@ void lock_take_here(struct files *files, struct lock_request *r)
         put(files, d, true);
         return;
     }
-    if (!r->fresh && !is_fresh(files))
+    if (!r->fresh && !lock_is_fresh(files))
         freshen(files, r);
     else
         lock_granted(files, r);
+}
+
+/* What is unlocked is in the middle of a range. */
+static bool becomes_two(const struct files *files, const struct lock_wish *w)
+{
+    const struct held_lock *h = lock_held_find(files, w->ino, w->kind, w->owner);
+
+    return h != NULL && lock_ranges_after(&h->ranges, w->start, w->end, LOCK_NONE) > h->ranges.n;
 }
 
 void lock_leave_here(struct files *files, struct lock_request *r)
@@ -397,9 +423,12 @@ void lock_leave_here(struct files *files, struct lock_request *r)
     struct delegation *d = find(files, r->wish.ino);
 
     d->used_ms = clock_boot_ms();
-    if (look(files, &r->wish).in_file + 1 >= LOCK_PUT_MAX) { /* one may become two */
-        r->state = LOCK_BEHIND;
+    if (becomes_two(files, &r->wish) && look(files, &r->wish).in_file >= LOCK_PUT_MAX) {
         put(files, d, true);
+        if (d->state == DELEGATION_PUTTING)
+            r->state = LOCK_BEHIND;
+        else
+            lock_finish(files, r, ENOLCK);
         return;
     }
     if (!lock_held_set(files, &r->wish) && r->err == 0)
@@ -411,15 +440,26 @@ void lock_leave_here(struct files *files, struct lock_request *r)
 
 /* ---- time ---- */
 
-static bool is_used(const struct files *files, uint64_t ino)
+static void use(struct files *files, uint64_t ino, uint64_t now_ms)
+{
+    struct delegation *d = find(files, ino);
+
+    if (d != NULL && d->state == DELEGATION_HELD && d->used_ms < now_ms)
+        d->used_ms = now_ms;
+}
+
+/* Those in which something is locked, or asked for. One walk over both, whatever the number of tables. */
+static void use_all(struct files *files, uint64_t now_ms)
 {
     const struct lock_request *r;
+    const struct held_lock *h;
 
-    TAILQ_FOREACH (r, &files->locks.requests, link) {
-        if (r->wish.ino == ino)
-            return true;
-    }
-    return lock_any(files, ino);
+    if (files->locks.delegations == NULL)
+        return;
+    TAILQ_FOREACH (r, &files->locks.requests, link)
+        use(files, r->wish.ino, now_ms);
+    TAILQ_FOREACH (h, &files->locks.held, link)
+        use(files, h->ino, now_ms);
 }
 
 static bool is_open(struct files *files, uint64_t ino)
@@ -429,25 +469,32 @@ static bool is_open(struct files *files, uint64_t ino)
     return f != NULL && f->n_handles > 0;
 }
 
+static unsigned count(const struct files *files, enum delegation_state state)
+{
+    const struct delegation *d, *next;
+    unsigned n = 0;
+
+    HASH_ITER(hh, files->locks.delegations, d, next)
+    n += d->state == state;
+    return n;
+}
+
 void lock_delegations_tick(struct files *files, uint64_t now_ms)
 {
     struct delegation *d, *next;
-    unsigned puts = 0;
+    unsigned puts = count(files, DELEGATION_PUTTING);
+    uint64_t idle_ms = count(files, DELEGATION_HELD) > DELEGATIONS_MANY ? IDLE_MANY_MS : IDLE_MS;
 
-    HASH_ITER(hh, files->locks.delegations, d, next)
-    puts += d->state == DELEGATION_PUTTING;
+    use_all(files, now_ms);
     HASH_ITER(hh, files->locks.delegations, d, next)
     {
-        if (d->state == DELEGATION_SHARED && now_ms - d->used_ms >= SHARED_MS) {
-            drop(files, d);
-        } else if (d->state == DELEGATION_HELD && puts < PUTS_MAX) {
-            bool idle = !d->put && !is_used(files, d->ino) &&
-                        (now_ms - d->used_ms >= IDLE_MS || !is_open(files, d->ino));
+        bool idle = d->used_ms < now_ms && (d->used_ms + idle_ms <= now_ms || !is_open(files, d->ino));
 
-            if (d->put || idle) {
-                put(files, d, d->is_shared);
-                puts++;
-            }
+        if (d->state == DELEGATION_SHARED && d->used_ms + SHARED_MS <= now_ms) {
+            drop(files, d);
+        } else if (d->state == DELEGATION_HELD && (d->put || idle) && puts < PUTS_MAX) {
+            put(files, d, d->is_shared);
+            puts++;
         }
     }
 }

@@ -60,6 +60,12 @@ void lock_lose(struct files *files, struct held_lock *h, const char *why);
 
 /* lock_delegated.c. Who has the table is not clear: nothing of the file may be decided. */
 bool lock_is_between(const struct files *files, uint64_t ino);
+/* To unlock: whether even that has to wait, since a command about the table is out; and whether it is done
+ * by lock_leave_here(), also when the table is to be given back and could not be yet. */
+bool lock_is_moving(const struct files *files, uint64_t ino);
+bool lock_is_left_here(const struct files *files, uint64_t ino);
+/* The cluster has heard of this mount, and it of all that others have acknowledged, until now. */
+bool lock_is_fresh(const struct files *files);
 /* This mount has it: it is decided here, by lock_take_here() and lock_leave_here(). */
 bool lock_is_here(const struct files *files, uint64_t ino);
 void lock_take_here(struct files *files, struct lock_request *r);

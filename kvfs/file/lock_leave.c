@@ -32,11 +32,11 @@ void lock_leave(struct files *files, struct lock_request *r)
     struct call *call;
 
     r->published = true;
-    if (lock_is_between(files, r->wish.ino)) {
+    if (lock_is_moving(files, r->wish.ino)) {
         r->state = LOCK_BEHIND;
         return;
     }
-    if (lock_is_here(files, r->wish.ino)) {
+    if (lock_is_left_here(files, r->wish.ino)) {
         lock_leave_here(files, r);
         return;
     }

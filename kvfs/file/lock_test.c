@@ -95,7 +95,8 @@ void lock_test(struct files *files, fuse_req_t req, const struct lock_wish *wish
     struct flock lock = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
     struct call *call;
 
-    if (lock_is_here(files, wish->ino)) {
+    /* Else it is to be asked whether this mount has it still. */
+    if (lock_is_here(files, wish->ino) && lock_is_fresh(files)) {
         test_here(files, wish, &lock);
         fuse_reply_lock(req, &lock);
         return;

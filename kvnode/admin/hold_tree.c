@@ -18,6 +18,17 @@ struct process {
     pid_t pid, parent;
 };
 
+/* From the state on: proc(5), fields 3 and 20. */
+static long n_threads(const char *state)
+{
+    const char *p = state;
+    for (int i = 3; i < 20 && p != NULL; i++)
+        if ((p = strchr(p, ' ')) != NULL)
+            p++;
+    return p != NULL ? strtol(p, NULL, 10) : 0;
+}
+
+/* A process whose first thread has ended is a zombie to look at, and runs on with its others. */
 static bool read_parent(const char *pid, pid_t *parent_out)
 {
     char path[288], text[512], *p;
@@ -33,10 +44,10 @@ static bool read_parent(const char *pid, pid_t *parent_out)
         return false;
     text[n] = '\0';
     p = strrchr(text, ')');
-    if (p == NULL || p[1] != ' ' || p[2] == '\0' || p[2] == 'Z' || p[2] == 'X')
+    if (p == NULL || p[1] != ' ' || p[2] == '\0' || p[2] == 'X')
         return false;
     *parent_out = (pid_t)strtol(p + 3, NULL, 10);
-    return true;
+    return p[2] != 'Z' || n_threads(p + 2) > 1;
 }
 
 static size_t read_processes(struct process **all_out)

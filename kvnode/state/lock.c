@@ -230,7 +230,7 @@ static int lock_or_take(struct apply *ap, struct locked_file *f, const struct lo
         return KV_OK;
     }
     if ((flags & LOCK_FLAG_TAKE) != 0 && f->n_ranges == 0 && f->n_waits == 0 &&
-        fence_find(ap->s, f->ino) == NULL && !lock_is_full(ap->s, who->of, 1))
+        fence_find(ap->s, f->ino) == NULL && lock_may_delegate(ap->s, who->of))
         return lock_delegate(ap, f, who);
     return lock(ap, f, who);
 }

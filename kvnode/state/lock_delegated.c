@@ -61,6 +61,14 @@ static void delegation_end(struct store *s, struct lock_delegation *d)
     lock_delegation_free(s, d);
 }
 
+bool lock_may_delegate(const struct store *s, const struct session_locks *of)
+{
+    const struct lock_table *t = s->locks;
+
+    return of->n < LOCK_TABLES_SESSION_MAX && t->n < LOCK_TABLES_MAX &&
+           (!owner_is_user(of->session->owner) || t->n_users < LOCK_TABLES_USERS_MAX);
+}
+
 int lock_delegate(struct apply *ap, struct locked_file *f, const struct lock_who *who)
 {
     struct lock_delegation *d = lock_delegation_new(ap->s, f, who, ap->index);
@@ -157,7 +165,7 @@ static int check_put(const struct store *s, const struct session_locks *of, cons
     }
     if (body->n_put == 0)
         return KV_OK;
-    return of->n - 1 + body->n_put > LOCKS_SESSION_MAX || t->n + body->n_put > 2 * LOCKS_MAX ||
+    return of->n - 1 + body->n_put > 2 * LOCKS_SESSION_MAX || t->n + body->n_put > 2 * LOCKS_MAX ||
                    (owner_is_user(of->session->owner) && t->n_users + body->n_put > 2 * LOCKS_USERS_MAX)
                ? KV_E_NOLCK
                : KV_OK;

@@ -173,6 +173,8 @@ void lock_delegation_row(const struct lock_delegation *d, struct lock_row *row_o
 struct lock_delegation *lock_delegation_new(struct store *s, struct locked_file *f,
                                             const struct lock_who *who, uint64_t epoch);
 void lock_delegation_free(struct store *s, struct lock_delegation *d);
+/* Whether there is room for one more, without taking it from locks. */
+bool lock_may_delegate(const struct store *s, const struct session_locks *of);
 /* The session gets the whole table of a file in which there is nothing. */
 int lock_delegate(struct apply *ap, struct locked_file *f, const struct lock_who *who);
 /* A lock of a file whose table a session has. */

@@ -42,6 +42,11 @@
 #define LOCKS_SESSION_MAX 4096
 #define LOCKS_MAX 131072
 #define LOCKS_USERS_MAX 98304
+/* With so many a session, all, or all users get no table of a file for themselves: it counts as one, though
+ * nothing may be locked in it, and is to take no room from what is. */
+#define LOCK_TABLES_SESSION_MAX (LOCKS_SESSION_MAX / 4)
+#define LOCK_TABLES_MAX (LOCKS_MAX / 2)
+#define LOCK_TABLES_USERS_MAX (LOCKS_USERS_MAX / 2)
 /* Sessions that end with one command: no more once so many locks were freed. */
 #define EXPIRE_LOCKS_MAX 1024
 /* Owners that a walk for a deadlock comes by at most, and holders that all walks of a command look at. */

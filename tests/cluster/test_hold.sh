@@ -77,6 +77,22 @@ until_true 1 gone "$out" || die "process $out was left"
 expect 0 kvnode hold a -- sh -c 'kvnode hold a --wait 0 -- true'\;' echo $?'
 [ "$out" = 6 ] || die "another one got it: $out"
 
+say "a process whose first thread has ended is one that runs"
+cat >"$work/threads.py" <<'END'
+import ctypes, os, signal, sys, threading
+
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+threading.Thread(target=threading.Event().wait).start()
+open(sys.argv[1], "w").write(str(os.getpid()))
+ctypes.CDLL(None).syscall({"x86_64": 60}.get(os.uname().machine, 93), 0)  # exit(2), of this thread alone
+END
+cat >"$work/threads.sh" <<END
+python3 "$work/threads.py" "$work/threads" &
+until grep -qs '^State:.*Z' "/proc/\$(cat "$work/threads" 2>/dev/null)/status"; do :; done
+END
+expect 0 timeout 20 kvnode hold a -- timeout 10 sh "$work/threads.sh"
+[ ! -d "/proc/$(cat "$work/threads")" ] || die "process $(cat "$work/threads") was left"
+
 say "a fence lets only the last holder write"
 expect 0 kvnode hold a -- sh -c 'echo $KVNODE_FENCE'
 first=$out

@@ -90,6 +90,38 @@ exec 6>&-
 ended two
 ended one
 
+# Tables in which nothing is locked any more take no room from locks: one program, more files than a mount
+# may have locks.
+txn() { # FROM TO
+    echo "mkdir many$1"
+    seq "$1" "$2" | sed "s:.*:set many$1/& x:"
+}
+for from in 0 1000 2000 3000 4000; do
+    txn $from $((from + 999)) >many.txn
+    succeeds "a thousand files" "$KVNODE" txn many.txn
+done
+cat >many.py <<'END'
+import fcntl, os, resource, sys, threading
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (8192, 8192))
+fds = [os.open("%s/many%d/%d" % (sys.argv[1], i // 1000 * 1000, i), os.O_RDWR) for i in range(5000)]
+refused = []
+
+def run(of):
+    for fd in of:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            fcntl.flock(fd, fcntl.LOCK_UN)
+        except OSError as error:
+            refused.append(error)
+
+threads = [threading.Thread(target=run, args=(fds[i::16],)) for i in range(16)]
+for t in threads: t.start()
+for t in threads: t.join()
+print(len(refused), *refused[:1])
+END
+is "5,000 files locked and unlocked one after another" "0" "$(python3 many.py "$A" 2>&1)"
+
 # A wait ends by a signal while its table is wanted from a mount that does not answer; then that mount ends.
 holds one hold "$A/x" flock
 exec 5>one
@@ -110,6 +142,28 @@ is "the mount that stopped says so" "1" "$(grep -c 'lock of process' "$BASE/a.lo
 is "and has it no more" "Resource temporarily unavailable" "$(try "$A/x" flock)"
 exec 5>&- 6>&-
 ended one
+ended two
+
+# F_GETLK does not answer from a table that may be another's by now: a mount that hears nothing.
+mkdir "$BASE/m1"
+last=${NODES##*,}
+succeeds "a mount of one node" timeout 20 "$KVFS" "$last" "$BASE/m1" -o "log=$BASE/m1.log,timeout=3"
+lone_lease() { "$LOCKS" try "$BASE/m1/lone" flock >/dev/null && is_delegated lone; }
+within 20 lone_lease
+holds three ask "$BASE/m1/z"
+exec 7>three
+succeeds "where a file is unlocked again" within 10 is_held three
+is_delegated z && ok "in a table of its own" || not_ok "in a table of its own" "$("$KVNODE" locks z)"
+dev pause "$last"
+holds two hold "$B/z" fcntl 0 10
+exec 6>two
+succeeds "another gets that table when the session has ended" within 25 is_held two
+echo >&7
+ended three
+is "F_GETLK says nothing that is not known" "F_GETLK: Input/output error" "$(tail -n 1 three.out)"
+dev resume all
+eventually "and then what is so" "exclusive 0 10 0" "$LOCKS" test "$BASE/m1/z"
+exec 6>&- 7>&-
 ended two
 
 # A mount that is killed.

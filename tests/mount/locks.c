@@ -7,6 +7,7 @@
  *   try FILE KIND [START LEN]  "got it", or why not
  *   alarm FILE KIND            waits, with a signal after half a second: "interrupted" or "got it"
  *   test FILE                  F_GETLK: "free", or "exclusive START LEN PID"
+ *   ask FILE                   locks, unlocks, prints "held"; after a byte of input as test, or why not
  *   circle FILE HALF           locks its half, waits for a byte of input, then locks the other half, waiting
  *   fenced FILE                locks, prints "held"; after a byte of input writes, syncs, closes; prints all
  * three
@@ -138,17 +139,28 @@ static void with_alarm(const char *path, const char *kind)
         say(errno == EINTR ? "interrupted" : strerror(errno));
 }
 
-static void test(const char *path)
+static void test(int fd)
 {
     struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 
-    if (fcntl(open_file(path), F_GETLK, &l) < 0)
+    if (fcntl(fd, F_GETLK, &l) < 0)
         die("F_GETLK");
     if (l.l_type == F_UNLCK)
         say("free");
     else
         printf("%s %lld %lld %d\n", l.l_type == F_WRLCK ? "exclusive" : "shared", (long long)l.l_start,
                (long long)l.l_len, (int)l.l_pid);
+}
+
+static void ask(const char *path)
+{
+    int fd = open_file(path);
+
+    if (loop(fd, "fcntl", 1) != 1)
+        die("lock");
+    say("held");
+    await_input();
+    test(fd);
 }
 
 static void circle(const char *path, int half)
@@ -256,7 +268,9 @@ int main(int argc, char **argv)
     } else if (strcmp(verb, "alarm") == 0 && argc == 4) {
         with_alarm(path, argv[3]);
     } else if (strcmp(verb, "test") == 0) {
-        test(path);
+        test(open_file(path));
+    } else if (strcmp(verb, "ask") == 0) {
+        ask(path);
     } else if (strcmp(verb, "circle") == 0 && argc == 4) {
         circle(path, atoi(argv[3]));
     } else if (strcmp(verb, "fenced") == 0) {

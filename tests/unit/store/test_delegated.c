@@ -285,14 +285,23 @@ static void what_is_given_back_is_judged(void **state)
     in[1] = (struct lock_put){RANGE, 0, 1, 5, 4, 7};
     assert_int_equal(lock_put_back(w, s, 9, epoch, in, 2), KV_E_PROTOCOL);
     assert_string_equal(lock_list(w, 9), has(s, ""));
-    /* There is no room: the session has what it may have. */
-    for (uint64_t i = 0; i < LOCKS_SESSION_MAX - 1; i++)
+    /* Tables, in which there may be nothing, take no room from locks. */
+    for (uint64_t i = 0; i < LOCK_TABLES_SESSION_MAX - 1; i++)
         assert_int_equal(take(w, s, 1000 + i, FLOCK, 1, TAKE, 10 + i), KV_OK);
     assert_true(w->result.base_revision != 0);
+    for (uint64_t i = LOCK_TABLES_SESSION_MAX; i < LOCKS_SESSION_MAX; i++) {
+        assert_int_equal(take(w, s, 1000 + i, FLOCK, 1, TAKE, 10 + i), KV_OK);
+        assert_true(w->result.created == 1 && w->result.base_revision == 0);
+    }
     assert_int_equal(take(w, s, 100, FLOCK, 1, TAKE, 2), KV_E_NOLCK);
+    /* What is given back was granted, so there is room for it. */
     in[1] = (struct lock_put){RANGE, 1, 1, 2, 2, 7};
-    assert_int_equal(lock_put_back(w, s, 9, epoch, in, 2), KV_E_NOLCK);
-    assert_int_equal(lock_put_back(w, s, 9, epoch, in, 1), KV_OK);
+    assert_int_equal(lock_put_back(w, s, 9, epoch, in, 2), KV_OK);
+    assert_string_equal(lock_list(w, 9), "1x 1x");
+    assert_int_equal(
+        lock_send(w, s, COMMAND_UNLOCK,
+                  &(struct command_body){.ino = 9, .kind = RANGE, .owner = 1, .start = 2, .end = 2}),
+        KV_OK);
     assert_true(world_digest_is_right(w));
     place_restart(p);
     assert_string_equal(lock_list(w, 9), "1x");
