@@ -13,6 +13,7 @@
 #include "kvnode/web/feed.h"
 #include "kvnode/web/web_internal.h"
 #include "sync/base/error.h"
+#include "sync/base/lock_ranges.h"
 #include "sync/wire/token.h"
 
 #define EVENTS_BUFFER (32 * 1024)
@@ -395,7 +396,8 @@ static void on_locks(void *arg, int code, const union answer_body *answer, const
                       lock_kind_name(row.kind), "exclusive", (row.exclusive & LOCK_ROW_EXCLUSIVE) != 0,
                       "waits", row.wait != 0, "start", (json_int_t)row.start, "session",
                       (json_int_t)row.session, "pid", (json_int_t)row.pid);
-        json_object_set_new(o, "end", row.end <= INT64_MAX ? json_integer((json_int_t)row.end) : json_null());
+        json_object_set_new(o, "end",
+                            row.end < LOCK_RANGE_END ? json_integer((json_int_t)row.end) : json_null());
         web_json_set(o, "node", row.node, row.node_len);
         if (i < LOCKS_NAMED_MAX)
             name_lock(r, o, &row);

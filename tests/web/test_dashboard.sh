@@ -15,4 +15,4 @@ nodes=()
 for n in n1 n2 n3; do
     nodes+=("$n=http://127.0.0.1:$(sed -n '/^\[http\]/,$s/^listen = 127.0.0.1://p' "$work/run/conf/$n.conf" | head -n 1)")
 done
-python3 "$(dirname "$0")/test_dashboard.py" "${nodes[@]}" || die "see above"
+WORK=$work timeout 400 python3 "$(dirname "$0")/test_dashboard.py" "${nodes[@]}" </dev/null || die "see above"

@@ -316,7 +316,21 @@ function online(s, p) {
     showPulse(p);
     delete document.body.dataset.offline;
     $('banner').hidden = true;
-    if (first || !events) listen();
+    if (first) begin();
+    else if (!events && begun) listen();
+    again();
+}
+
+/* What could not be read is asked for once more when the node answers. */
+const failed = { dir: false, key: false, versions: false };
+const passes = error => !error.status || error.status >= 500; // and is not the key's fault
+
+function again() {
+    const { dir: list, key: value, versions } = failed;
+    failed.dir = failed.key = failed.versions = false;
+    if (list && dir !== null) loadDirectory(false);
+    if (value && key !== null && mode === 'value') openKey(key);
+    else if (versions && entry) loadVersions(false);
 }
 
 /* Where the others serve HTTP, if that can be reached from here: an address of loopback is one of this machine. */
@@ -365,10 +379,44 @@ const OPERATIONS = 60;
 let events = null, lastId = null, eventsRetry = 1000;
 let fresh = [], drawing = false;
 
+const ENOUGH = 20, LOG_PAGES = 6;
+let begun = false;
+const placeOf = token => Number(String(token).slice(String(token).lastIndexOf('-') + 1));
+
+/* The rows of the log after one revision up to another, the newest of them; null: there are too many. */
+async function logOf(after, until) {
+    let rows = [], next = '';
+    for (let page = 0; page < LOG_PAGES; page++) {
+        const answer = await askJson('/v1/log?limit=300&since=0-' + after + (next ? '&after=' + encodeURIComponent(next) : ''));
+        rows = rows.concat(answer.operations).slice(-2 * OPERATIONS);
+        if (!answer.more) return rows.filter(row => placeOf(row.revision) <= until).slice(-OPERATIONS);
+        next = answer.next;
+    }
+    return null;
+}
+
+/* What was written lately, from the log, looking twice as far back until that is enough; then what is written from there on. */
+async function begin() {
+    const until = status.applied;
+    let rows = [];
+    try {
+        for (let span = 150; ; span *= 2) {
+            const more = await logOf(Math.max(0, until - span), until);
+            if (more) rows = more;
+            if (!more || more.length >= ENOUGH || span >= until) break;
+        }
+    } catch { /* the stream shows what comes */ }
+    for (const row of rows) row.key_at = encodedOf(row, 'key');
+    fresh = rows;
+    drawOperations();
+    lastId = '0-' + until;
+    begun = true;
+    listen();
+}
+
 function listen() {
     if (events && events.readyState !== EventSource.CLOSED) return;
-    const since = lastId || '0-' + Math.max(0, status.applied - 150);
-    events = new EventSource('/v1/events?since=' + since);
+    events = new EventSource('/v1/events?since=' + lastId);
     events.onopen = () => { eventsRetry = 1000; pill(); };
     events.onerror = () => {
         pill();
@@ -382,7 +430,7 @@ function listen() {
         if (e.lastEventId) lastId = e.lastEventId;
         heard(JSON.parse(e.data));
     });
-    events.addEventListener('reset', () => { if (lastId) reloadSoon(); });
+    events.addEventListener('reset', reloadSoon);
 }
 
 function heard(row) {
@@ -435,10 +483,13 @@ async function showLocks() {
 }
 
 function lockRow(l) {
-    const key = encodedOf(l, 'key'), range = l.kind === 'flock' ? 'whole file' : 'bytes ' + l.start + (l.end === null ? ' and on' : ' to ' + l.end);
-    return el('li', {}, el('span', { class: l.waits ? 'chip' : 'chip leader', text: l.waits ? 'waits' : 'holds' }),
+    const key = encodedOf(l, 'key'), at = visible(l.node || '?') + (l.client ? ' (' + visible(l.client) + ')' : '');
+    const range = l.kind === 'flock' ? 'whole file' : 'bytes ' + l.start + (l.end === null ? ' and on' : ' to ' + l.end);
+    const what = l.kind === 'delegated' ? 'its locks are kept by the mount at ' + at + ', at first for process ' + l.pid
+        : (l.exclusive ? 'exclusive' : 'shared') + ', ' + range + ', by process ' + l.pid + ' at ' + at;
+    return el('li', {}, el('span', { class: l.waits ? 'chip' : 'chip leader', text: l.waits ? 'waits' : l.kind === 'delegated' ? 'keeps' : 'holds' }),
         key ? el('a', { href: '#/' + key, text: decoded(key) }) : el('span', { text: 'inode ' + l.ino }),
-        el('span', { class: 'muted', text: (l.exclusive ? 'exclusive' : 'shared') + ', ' + range + ', by process ' + l.pid + ' at ' + visible(l.node || '?') + (l.client ? ' (' + visible(l.client) + ')' : '') }));
+        el('span', { class: 'muted', text: what }));
 }
 
 /* ---- keys: a directory ---- */
@@ -489,6 +540,8 @@ async function loadDirectory(more) {
         showEntries(answer, more);
     } catch (error) {
         if (folder !== dir) return;
+        failed.dir = passes(error);
+        if (failed.dir && $('key-rows').querySelector('[data-key]')) return; // what is shown stays, until the node answers
         dirCount = 0;
         $('key-rows').replaceChildren();
         $('keys-more').hidden = true;
@@ -574,7 +627,9 @@ async function nextAuthor() {
             authors.set(id, authorOf(last));
             if (row.dataset.author === id) put(row.children[3], authorOf(last));
         }
-    } catch { /* it has gone, or is asked for with the next listing */ }
+    } catch (error) { // it has gone, or is asked for once more with the next listing
+        if (passes(error)) failed.dir = true;
+    }
     asking--;
     nextAuthor();
 }
@@ -593,7 +648,7 @@ function touched(changed, row) {
     if (changed === '' || dir === null) return;
     if (row.version && row.type === 'file' && !row.attributes_only) authors.set(changed + '@' + row.revision, authorOf(row));
     if (changed.startsWith(dir)) reloadSoon();
-    if (changed === key && entry && row.revision !== entry.revision) keyChanged(row);
+    if (changed === key && entry && placeOf(row.revision) > placeOf(entry.revision || '0')) keyChanged(row);
 }
 
 setInterval(() => {
@@ -625,7 +680,14 @@ function closeKey() {
     $('key-none').hidden = false;
 }
 
-async function openKey(path) {
+let opening = Promise.resolve(); // the last one that was begun
+
+function openKey(path) {
+    opening = showOpened(path);
+    return opening;
+}
+
+async function showOpened(path) {
     if (path !== key) {
         key = path;
         entry = null;
@@ -649,6 +711,7 @@ async function openKey(path) {
     } catch (error) {
         if (mine !== turn) return;
         entry = { deleted: true, why: error.status === 404 ? 'There is no such key.' : error.message, gone: error.status === 404 };
+        failed.key = passes(error);
     }
     showKey();
     await loadVersions(false);
@@ -745,11 +808,15 @@ async function loadVersions(more) {
         $('versions')[more ? 'append' : 'replaceChildren'](...rows.map(versionRow));
         showMeta();
         if (entry.gone && rows.length > 0) {
+            entry.revision = rows[0].revision;
             entry.why = 'It was deleted ' + ago(rows[0].time) + ' by ' + authorOf(rows[0]) + '. An older version can be restored.';
             if (mode === 'value') showValue();
         }
-    } catch {
-        if (mine === turn && !more) $('versions').replaceChildren(el('li', {}, el('b'), el('span', { text: 'None is kept.' })));
+    } catch (error) {
+        if (mine !== turn || more) return;
+        failed.versions = passes(error);
+        const text = error.status === 404 ? 'None is kept.' : 'They cannot be read now: ' + error.message;
+        $('versions').replaceChildren(el('li', {}, el('b'), el('span', { text })));
     }
 }
 
@@ -761,8 +828,12 @@ function versionRow(v) {
 }
 
 async function compare(v) {
-    const mine = turn, old = await readValue('/kv/' + key + '?version=' + v.version).catch(error => ({ error }));
-    if (mine !== turn) return;
+    const path = key, old = await readValue('/kv/' + key + '?version=' + v.version).catch(error => ({ error }));
+    for (let last = null; last !== opening;) { // with what is there now, not with what was when it was asked for
+        last = opening;
+        await last;
+    }
+    if (path !== key || mode === 'edit') return;
     if (old.error) {
         note('Version ' + v.version + ' cannot be read: ' + old.error.message, 'bad');
         return;
