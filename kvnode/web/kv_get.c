@@ -261,8 +261,8 @@ static void on_version(void *arg, int code, const union answer_body *answer, con
 static void on_history(void *arg, int code, const union answer_body *answer, const char *detail)
 {
     struct web_request *r = arg;
-    struct version_row row;
-    struct cursor c;
+    struct version_row row = {0};
+    struct cursor c, labels;
     json_t *o, *list;
     uint32_t i;
 
@@ -277,8 +277,10 @@ static void on_history(void *arg, int code, const union answer_body *answer, con
     o = json_object();
     list = json_array();
     c = rows_cursor(&answer->history.rows);
+    labels = cursor_of(answer->history.labels.data, answer->history.labels.len);
     for (i = 0; i < answer->history.rows.count; i++) {
         version_row_decode(&c, &row);
+        labels_next(&labels, &row);
         json_array_append_new(list, web_json_row(&row));
     }
     web_json_set(o, "key", r->key, r->key_len);

@@ -93,8 +93,8 @@ def serves_what_it_should():
 
 def is_filled_at_once(b):
     """What was written before the page was opened: keys and operations, although nothing new comes."""
-    for key in ('app/first', 'second'):
-        put(key, 'x')
+    put('app/first', 'x')
+    subprocess.run([KVNODE, 'set', 'second', 'x', '--as', 'deploy'], check=True, timeout=60, stdin=subprocess.DEVNULL)
     # More commands than the page looks back for at first, none of which has a row in the log.
     for _ in range(160):
         same(served(NODES['n1'] + '/v1/txn', 'POST', b'{"if": [{"key": "second", "missing": true}], "else": []}')[0], 200)
@@ -102,7 +102,9 @@ def is_filled_at_once(b):
     b.open(NODES['n1'] + '/dashboard')
     wait_for('the keys', lambda: b.js("return [...document.querySelectorAll('#key-rows [data-key]')].map(r => r.dataset.key)") == ['app/', 'second'])
     wait_for('the operations', lambda: b.js("return [...document.querySelectorAll('#operation-list a')].map(a => a.textContent)")[:2] == ['second', 'app/first'])
-    wait_for('their authors', lambda: re.match(r'\S+@n1$', b.text('#operation-list .by')))
+    wait_for('their authors, with the label', lambda: re.match(r'\S+@n\d\(deploy\)$', b.text('#operation-list .by')))
+    b.js("document.querySelector('[data-key=\"second\"]').scrollIntoView()")  # authors are asked for of what is seen
+    wait_for('of the key likewise', lambda: re.match(r'\S+@n\d\(deploy\)$', b.text('[data-key="second"] td:nth-child(4)')))
     same(b.js("return document.querySelector('#operations-empty').hidden"), True)
 
 

@@ -92,7 +92,7 @@ const ago = date => {
     const ms = now() - new Date(date);
     return ms < 5000 ? 'just now' : span(ms) + ' ago';
 };
-const authorOf = row => (row.author_uid === 0 ? 'root' : row.author_uid === 4294967295 ? 'node' : row.author_uid) + '@' + visible(row.author_node);
+const authorOf = row => (row.author_uid === 0 ? 'root' : row.author_uid === 4294967295 ? 'node' : row.author_uid) + '@' + visible(row.author_node) + (row.label ? '(' + visible(row.label) + ')' : '');
 
 function list(names, and) {
     return names.length < 2 ? names.join('') : names.slice(0, -1).join(', ') + ' ' + and + ' ' + names[names.length - 1];
