@@ -13,6 +13,9 @@
 /* After a signal: a program that is about to get its answer need not know of it. */
 #define INTERRUPT_MS 100
 #define WAL_TELL_MS 60000
+/* As long a table may be that of a mount of which nothing is heard: LOCK_LEASE_MS,
+ * kvnode/state/store_internal.h. */
+#define TABLE_MS 10000
 
 void locks_init(struct locks *locks)
 {
@@ -389,6 +392,17 @@ void lock_connected(struct files *files)
     log_warn("the cluster can keep locks now; those of this mount are its own until it is mounted again");
 }
 
+/* Who only tries waits for a table that another mount has, but not for ever: that one may not give it back,
+ * and without a majority its time does not run out. */
+static void end_late_try(struct files *files, struct lock_request *r, uint64_t now_ms)
+{
+    if (r->wish.mode == LOCK_NONE || r->wish.wait || r->state != LOCK_QUEUED || r->req == NULL ||
+        now_ms - r->started_ms <= files->hub->options->timeout_ms + TABLE_MS)
+        return;
+    lock_answer(r, EIO);
+    r->interrupted_ms = now_ms; /* and it waits no more */
+}
+
 void lock_tick(struct files *files, uint64_t now_ms)
 {
     struct lock_request *r, *next;
@@ -406,6 +420,7 @@ void lock_tick(struct files *files, uint64_t now_ms)
             lock_answer(r, EIO);
         else if (takes && killed && r->state != LOCK_GRANTED)
             lock_answer(r, EINTR);
+        end_late_try(files, r, now_ms);
         if (takes && r->state == LOCK_BEHIND && r->req == NULL)
             lock_request_free(files, r);
         else if (r->state == LOCK_QUEUED && r->interrupted_ms != 0)

@@ -166,7 +166,27 @@ eventually "and then what is so" "exclusive 0 10 0" "$LOCKS" test "$BASE/m1/z"
 exec 6>&- 7>&-
 ended two
 
+# A try ends also when nobody can say whose the table is.
+holds one hold "$A/n" flock
+exec 5>one
+succeeds "held by a mount that stops, once more" within 10 is_held one
+a_pid=$(mount_pid "$A")
+kill -STOP "$a_pid"
+try "$BASE/m1/n" flock >try.out &
+try_pid=$!
+succeeds "a try elsewhere waits for its table" within 5 waits n
+for n in n1 n2 n3; do
+    [ "$n" = "$last" ] || dev pause $n
+done
+within 20 has_ended $try_pid
+is "it ends without a majority" "Input/output error" "$(cat try.out)"
+dev resume all
+kill -CONT "$a_pid"
+exec 5>&-
+ended one
+
 # A mount that is killed.
+within 20 has_lease
 holds one hold "$A/y" flock
 exec 5>one
 succeeds "held by a mount that is killed" within 10 is_held one
