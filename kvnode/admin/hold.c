@@ -400,7 +400,7 @@ static int outcome(struct hold *h)
     return WIFSIGNALED(g->status) ? 128 + WTERMSIG(g->status) : WEXITSTATUS(g->status);
 }
 
-int hold_run(struct hold *h, int extra_fd, void (*each)(void *arg), void *arg)
+int hold_run(struct hold *h, int extra_fd, bool (*each)(void *arg), void *arg)
 {
     unsigned timeout_ms = h->admin.timeout_ms;
     bool done = false;
@@ -416,8 +416,8 @@ int hold_run(struct hold *h, int extra_fd, void (*each)(void *arg), void *arg)
                              {.fd = extra_fd, .events = POLLIN}};
         int n = poll(p, 2, next > now ? (int)min_ms(next - now, 60000) : 0);
         now = clock_boot_ms();
-        if (n > 0 && (p[1].revents & (POLLIN | POLLHUP)) != 0)
-            each(arg);
+        if (n > 0 && (p[1].revents & (POLLIN | POLLHUP)) != 0 && !each(arg))
+            extra_fd = -1;
         if (n > 0 && p[0].revents != 0)
             done = guard_news(&h->guard);
         if (!done && now >= kill_ms(h) + 50) {

@@ -37,8 +37,9 @@ int hold_granted(struct hold *h, uint64_t *wall_ns_out);
 /* A write that only the holder makes: into the key. 0, KV_E_*, -errno. */
 int hold_set(struct hold *h, const void *value, size_t len, struct command_result *result_out);
 /* Runs the command, and comes back when nothing of it runs any more. Meanwhile `each` is called when extra_fd
- * is readable; -1: none. The command's exit status, or another one after a message. */
-int hold_run(struct hold *h, int extra_fd, void (*each)(void *arg), void *arg);
+ * is readable; -1: none; false: there will be nothing more. The command's exit status, or another one after
+ * a message. */
+int hold_run(struct hold *h, int extra_fd, bool (*each)(void *arg), void *arg);
 void hold_end(struct hold *h);
 
 #endif

@@ -11,6 +11,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -20,6 +22,9 @@
 #include "sync/wire/ttl.h"
 
 #define OUTPUT_MAX ((size_t)64 * 1024) /* what is kept of it: the end */
+/* What is passed on at a time, and how long it is waited that there is room for that. */
+#define TURNS 16
+#define ROOM_MS 20
 /* Who comes every day comes a moment earlier now and then. */
 #define EARLY_SHARE 10
 #define EARLY_MAX_MS 60000
@@ -131,22 +136,50 @@ static int begin_record(struct once *o)
     return rc == 0 ? EXIT_OK : cluster_fail(&o->h.l, o->h.key, rc, true);
 }
 
-/* Through to where it would have gone, and the end of it kept. */
-static void on_output(void *arg)
+/* Some of what it has said, the end of which is kept. 0: it has closed it; < 0: there is nothing now. */
+static ssize_t take_output(struct once *o, char *bytes, size_t size)
+{
+    ssize_t n = read(o->output, bytes, size);
+    if (n <= 0)
+        return n;
+    buffer_put_bytes(&o->tail, bytes, (size_t)n);
+    if (o->tail.len > 2 * OUTPUT_MAX) {
+        memmove(o->tail.data, o->tail.data + o->tail.len - OUTPUT_MAX, OUTPUT_MAX);
+        o->tail.len = OUTPUT_MAX;
+        o->cut = true;
+    }
+    return n;
+}
+
+/* To where it would have gone. */
+static void pass_on(const void *bytes, size_t len)
+{
+    const char *at = bytes;
+    while (len > 0) {
+        ssize_t n = write(STDOUT_FILENO, at, len);
+        if (n < 0 && errno != EINTR)
+            return; /* nobody reads it */
+        at += n > 0 ? n : 0;
+        len -= n > 0 ? (size_t)n : 0;
+    }
+}
+
+/* Never for long: who reads it slowly, or never, holds up the command as without us, but not what keeps its
+ * lock. So only as much as a pipe is sure to take. */
+static bool on_output(void *arg)
 {
     struct once *o = arg;
-    char bytes[16384];
-    ssize_t n;
-    while ((n = read(o->output, bytes, sizeof bytes)) > 0) {
-        fwrite(bytes, 1, (size_t)n, stdout);
-        buffer_put_bytes(&o->tail, bytes, (size_t)n);
-        if (o->tail.len > 2 * OUTPUT_MAX) {
-            memmove(o->tail.data, o->tail.data + o->tail.len - OUTPUT_MAX, OUTPUT_MAX);
-            o->tail.len = OUTPUT_MAX;
-            o->cut = true;
-        }
+    char bytes[PIPE_BUF];
+    ssize_t n = 1;
+    for (unsigned i = 0; i < TURNS && n > 0; i++) {
+        struct pollfd p = {.fd = STDOUT_FILENO, .events = POLLOUT};
+        if (poll(&p, 1, ROOM_MS) <= 0)
+            return true;
+        n = take_output(o, bytes, sizeof bytes);
+        if (n > 0)
+            pass_on(bytes, (size_t)n);
     }
-    fflush(stdout);
+    return n != 0;
 }
 
 static void end_record(struct once *o, int exit, uint64_t ms)
@@ -172,10 +205,16 @@ static int run(struct once *o)
     int exit = begin_record(o);
     if (exit != EXIT_OK)
         return exit;
+    struct buffer rest = BUFFER_INIT;
+    char bytes[16384];
+    ssize_t n;
     exit = hold_run(&o->h, o->output, on_output, o);
-    on_output(o);
+    while ((n = take_output(o, bytes, sizeof bytes)) > 0)
+        buffer_put_bytes(&rest, bytes, (size_t)n);
     if (!o->h.lost)
         end_record(o, exit, clock_boot_ms() - begin);
+    pass_on(rest.data, rest.len);
+    buffer_deinit(&rest);
     return exit;
 }
 

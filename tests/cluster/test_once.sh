@@ -62,6 +62,34 @@ expect 0 kvnode once long --every 1h -- sh -c 'head -c 300000 /dev/zero | tr "\0
 expect 0 kvnode once bytes --every 1h -- sh -c 'printf "\377\376"'
 [ "$(field bytes output_base64)" = "//4=" ] || die "$(kvnode get bytes)"
 
+say "who does not read its output holds it up, and its lock is kept"
+mkfifo "$work/fifo"
+kvnode once slow --ttl 1s --every 1h -- sh -c 'seq 60000; echo end' >"$work/fifo" 2>"$work/err" &
+children=($!)
+exec 9<"$work/fifo"
+until_true 10 kvnode get slow || die "it does not run"
+fence=$(field slow fence)
+begun=$(date +%s%3N)
+past() { [ "$(date +%s%3N)" -gt $((begun + 3000)) ]; }
+until_true 10 past || die "time stands still"
+[ "$(field slow state)" = running ] || die "it ended: $(kvnode get slow)"
+[ "$(tail -n 1 <&9)" = end ] || die "its output has no end"
+exec 9<&-
+wait "${children[0]}" || die "exit $?: $(cat "$work/err")"
+children=()
+[ "$(field slow state) $(field slow fence)" = "done $fence" ] || die "$(kvnode get slow)"
+
+say "one that closes its output costs no time of the processor"
+cat >"$work/quiet" <<'END'
+exec >&- 2>&-
+exec python3 -c 'import signal, sys; signal.setitimer(signal.ITIMER_REAL, 2); signal.signal(signal.SIGALRM, lambda *_: sys.exit()); signal.pause()'
+END
+TIMEFORMAT='%U %S'
+used=$({ time kvnode once quiet --every 1h -- sh "$work/quiet" >/dev/null 2>&1; } 2>&1)
+[ "$(field quiet state)" = "done" ] || die "$(kvnode get quiet)"
+# Two seconds long it would use what it can get; with the cluster beside it, a half of that at least.
+awk '{ exit !($1 + $2 < 0.6) }' <<<"$used" || die "it used $used s"
+
 say "what is not a record is left alone"
 expect 0 kvnode set mine precious
 expect 6 kvnode once mine --every 1h -- true
