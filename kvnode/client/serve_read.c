@@ -415,7 +415,7 @@ static int read_held(struct client_conn *c, const union request_body *in, struct
 
     if (rv != KV_OK)
         return rv;
-    store_held(c->owner->group->store, r->ino, r->session, &held, &path);
+    store_held(c->owner->group->store, c->who.trusted ? NULL : &c->who, r->ino, r->session, &held, &path);
     put(c, MESSAGE_HELD, &(union answer_body){.held = held}, out);
     out->failed |= path.failed;
     buffer_deinit(&path);

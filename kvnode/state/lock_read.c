@@ -23,9 +23,32 @@ int store_lock_test(const struct store *s, uint64_t session, uint64_t owner, uin
     return KV_OK;
 }
 
-void store_held(const struct store *s, uint64_t ino, uint64_t session, struct held_answer *held_out,
-                struct buffer *path)
+/* It has something locked there, or waits. */
+static bool is_in(const struct locked_file *f, const struct session_locks *of)
 {
+    bool found = f->delegation != NULL && f->delegation->who.of == of;
+    const struct lock_holder *h;
+    const struct lock_wait *w;
+
+    for (unsigned k = 0; k < LOCK_KINDS && !found; k++) {
+        TAILQ_FOREACH (h, &f->sides[k].holders, in_side)
+            found = found || h->who.of == of;
+        TAILQ_FOREACH (w, &f->sides[k].waits, in_side)
+            found = found || w->who.of == of;
+    }
+    return found;
+}
+
+static bool may_know_path(const struct store *s, const struct caller *who, const struct inode *in)
+{
+    return who == NULL || (store_reach(s, who, in->ino) == KV_OK &&
+                           store_access(s, who, in->names->dir->inode->ino, 5) == KV_OK);
+}
+
+void store_held(const struct store *s, const struct caller *who, uint64_t ino, uint64_t session,
+                struct held_answer *held_out, struct buffer *path)
+{
+    const struct locked_file *locked = locked_file_find(s->locks, ino);
     const struct fence_row *f = fence_find(s, ino);
     const struct session *ss = session_find(s, session);
     const struct inode *in = inode_live(s, ino);
@@ -36,9 +59,11 @@ void store_held(const struct store *s, uint64_t ino, uint64_t session, struct he
         held_out->since_ns = f->wall_ns;
         held_out->exclusive = f->exclusive;
     }
-    if (ss != NULL)
+    /* Of others nobody asks who they are. */
+    if (ss != NULL && ss->locks != NULL && locked != NULL && is_in(locked, ss->locks))
         held_out->client = bytes_of(ss->client, ss->client_len);
-    if (in == NULL || in->names == NULL || store_history_path(s, in->names->dir->history_id, path) != KV_OK)
+    if (in == NULL || in->names == NULL || !may_know_path(s, who, in) ||
+        store_history_path(s, in->names->dir->history_id, path) != KV_OK)
         return;
     if (path->len > 0)
         buffer_put_u8(path, '/');

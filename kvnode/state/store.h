@@ -176,11 +176,11 @@ int store_part_check(const struct store *s, uint64_t session, uint64_t seq, uint
  * KV_E_NOENT: nothing does. */
 int store_lock_test(const struct store *s, uint64_t session, uint64_t owner, uint64_t ino, uint8_t kind,
                     bool exclusive, uint64_t start, uint64_t end, struct lock_row *row_out);
-/* What is known of who holds the lock of a file, beside its row: see HELD (message.h). path: makes and keeps
- * what held_out borrows. */
+/* What is known of who holds the lock of a file, beside its row: see HELD (message.h). who: its path only if
+ * he could list where it is; NULL: in any case. path: makes and keeps what held_out borrows. */
 struct held_answer;
-void store_held(const struct store *s, uint64_t ino, uint64_t session, struct held_answer *held_out,
-                struct buffer *path);
+void store_held(const struct store *s, const struct caller *who, uint64_t ino, uint64_t session,
+                struct held_answer *held_out, struct buffer *path);
 /* The files of which something is locked, from this number on, and what of each: ranges first, then those who
  * wait, in their order. A file at a time: next_file() before each; false ends it. */
 void store_locks(const struct store *s, uint64_t from_ino, void *arg,

@@ -368,7 +368,7 @@ static void name_lock(const struct web_request *r, json_t *o, const struct lock_
     struct buffer path = BUFFER_INIT;
     struct held_answer held;
 
-    store_held(r->web->owner.group->store, row->ino, row->session, &held, &path);
+    store_held(r->web->owner.group->store, NULL, row->ino, row->session, &held, &path);
     if (held.path.len > 0)
         web_json_set(o, "key", held.path.data, held.path.len);
     if (held.client.len > 0)

@@ -495,6 +495,38 @@ static void sessions_of_others_are_out_of_reach(void **state)
     assert_value("own", "own");
 }
 
+static struct held_answer ask_held(struct caller *c, uint64_t ino, uint64_t session)
+{
+    const union request_body request = {.held = {.at = READ_LINEARIZABLE, .ino = ino, .session = session}};
+    union answer_body answer;
+
+    assert_int_equal(caller_ask(c, MESSAGE_HELD, &request, CALL_MS, &answer), 0);
+    return answer.held;
+}
+
+/* Who holds a lock that he sees, and where; not who has which session, nor names that he could not list. */
+static void of_locks_he_learns_who_holds_them(void **state)
+{
+    struct command_result result;
+    struct command_body body = {.kind = LOCK_OF_FLOCK, .flags = LOCK_FLAG_EXCLUSIVE, .owner = 1};
+    uint64_t unlisted;
+
+    (void)state;
+    needed(unavailable);
+    unlisted = make(&root, "unlisted/hidden", "x", 0644);
+    chmod_ino(ino_of("unlisted"), 0711);
+    assert_int_equal(ask_held(&user, public_ino, root.session).client.len, 0);
+    body.ino = public_ino;
+    assert_int_equal(caller_write(&root, COMMAND_LOCK, &body, CALL_MS, &result), 0);
+    assert_true(ask_held(&user, public_ino, root.session).client.len > 0);
+    assert_int_equal(ask_held(&user, public_ino, root.session).path.len, strlen("public"));
+    assert_int_equal(ask_held(&user, unlisted, root.session).client.len, 0);
+    assert_int_equal(ask_held(&user, unlisted, root.session).path.len, 0);
+    assert_int_equal(ask_held(&root, unlisted, root.session).path.len, strlen("unlisted/hidden"));
+    body.end = UINT64_MAX >> 1;
+    assert_int_equal(caller_write(&root, COMMAND_UNLOCK, &body, CALL_MS, &result), 0);
+}
+
 static void numbers_lead_no_further_than_paths(void **state)
 {
     struct command_result result;
@@ -647,6 +679,7 @@ int main(void)
         cmocka_unit_test(the_log_tells_him_what_he_could_list),
         cmocka_unit_test(events_tell_him_no_more_than_that_something_changed),
         cmocka_unit_test(sessions_of_others_are_out_of_reach),
+        cmocka_unit_test(of_locks_he_learns_who_holds_them),
         cmocka_unit_test(he_writes_only_what_he_may),
         cmocka_unit_test(large_publications_cannot_be_swapped_under_way),
         cmocka_unit_test(large_publications_go_through_a_handle),
