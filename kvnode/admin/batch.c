@@ -111,7 +111,8 @@ static int exec_result(int fd)
 
 static int fail(const struct batch *b, int why)
 {
-    return admin_fail(b->admin, EXIT_FAILED, NULL, "%s: cannot be run: %s", b->command[0], strerror(why));
+    return admin_fail(b->admin, why == ENOENT ? 127 : 126, NULL, "cannot run %s: %s", b->command[0],
+                      strerror(why));
 }
 
 int batch_start(struct batch *b, const char *token)

@@ -245,6 +245,7 @@ static int wait_more(struct follow *f, uint64_t look_ms, bool *woken)
 static int look(struct follow *f)
 {
     uint64_t newest = 0;
+    request_restart_clock(f->link); /* what was waited for is no silence */
     int rc = follow_newest(f->link, &newest);
     if (rc == 0 && (newest > f->covered || f->len == 0))
         rc = read_all(f, false);

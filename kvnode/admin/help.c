@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#define WIDTH 100
+
 static bool has(const struct verb *v, int o)
 {
     return (v->options >> o & 1) != 0;
@@ -23,19 +25,43 @@ static int option_text(int o, char *out, size_t size)
                     d->arg != NULL ? d->arg : "");
 }
 
+/* Broken at blanks; its lines begin at that column, where the first one is already. */
+static void wrapped(FILE *out, const char *text, int column)
+{
+    int at = column;
+    while (*text != '\0') {
+        int word = (int)strcspn(text, " ");
+        if (at > column && at + 1 + word > WIDTH) {
+            fprintf(out, "\n%*s", column, "");
+            at = column;
+        } else if (at > column) {
+            fputc(' ', out);
+            at++;
+        }
+        fwrite(text, 1, (size_t)word, out);
+        at += word;
+        text += word;
+        text += *text == ' ';
+    }
+    fputc('\n', out);
+}
+
 static void option_line(FILE *out, int o)
 {
     char text[80];
     option_text(o, text, sizeof text);
-    fprintf(out, "  %-24s %s\n", text, admin_options[o].help);
+    fprintf(out, "  %-24s ", text);
+    wrapped(out, admin_options[o].help, 27);
 }
 
 static void verb_help(FILE *out, const struct verb *v)
 {
     fprintf(out, "Usage: kvnode %s [OPTION]...%s%s\n%c%s.\n", v->name, v->args[0] != '\0' ? " " : "", v->args,
             v->help[0] >= 'a' && v->help[0] <= 'z' ? v->help[0] - 'a' + 'A' : v->help[0], v->help + 1);
-    if (v->note != NULL)
-        fprintf(out, "\n%s\n", v->note);
+    if (v->note != NULL) {
+        fputc('\n', out);
+        wrapped(out, v->note, 0);
+    }
     fputc('\n', out);
     for (int o = 0; o < OPT_COUNT; o++)
         if (has(v, o) || (global(o) && !(o == OPT_VERSION && has(v, OPT_AT_VERSION))))

@@ -26,7 +26,7 @@ static void print_row(const struct admin *a, const struct version_row *row)
     format_size(row->size, size, sizeof size);
     if (row->type == INODE_FIFO || row->type == INODE_SOCKET)
         snprintf(size, sizeof size, "%s", format_type(row->type));
-    printf("%-8s %-20s %-10s %s%s%s\n", version, when, author, row->deleted ? "-" : size,
+    printf("%-8s %-20s %-15s %s%s%s\n", version, when, author, row->deleted ? "-" : size,
            row->current ? "   current" : "", row->attributes_only ? "   attributes" : "");
 }
 
@@ -46,7 +46,7 @@ static bool print_page(const struct admin *a, const struct page_answer *page, ui
         if (row.attributes_only && a->opt[OPT_VERBOSE] == NULL)
             continue;
         if ((*printed)++ == 0 && a->opt[OPT_JSON] == NULL)
-            printf("%-8s %-20s %-10s %s\n", "VERSION", "WHEN", "BY", "SIZE");
+            printf("%-8s %-20s %-15s %s\n", "VERSION", "WHEN", "BY", "SIZE");
         print_row(a, &row);
         (*left)--;
     }

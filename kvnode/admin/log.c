@@ -108,21 +108,31 @@ static int check_since(const struct admin *a, uint64_t after, uint64_t now)
                       newest);
 }
 
+/* Those that rows of the log have. */
+static int check_op(const struct admin *a, const char *name)
+{
+    static const char *const ops[] = {"write",    "set",         "del",     "create", "mkdir",  "mknod",
+                                      "symlink",  "link",        "unlink",  "rmdir",  "rename", "setattr",
+                                      "setxattr", "removexattr", "restore", "expire"};
+    char all[200] = "";
+    for (size_t i = 0, len = 0; i < sizeof ops / sizeof ops[0]; i++) {
+        if (strcmp(ops[i], name) == 0)
+            return EXIT_OK;
+        len += (size_t)snprintf(all + len, sizeof all - len, "%s%s", i > 0 ? ", " : "", ops[i]);
+    }
+    return admin_usage(a, "--op %s: there is no such operation, but: %s", name, all);
+}
+
 static int check_options(const struct admin *a, uint64_t *last_out)
 {
-    uint8_t op = 1;
     *last_out = 20;
     if (a->opt[OPT_LAST] != NULL && !admin_parse_number(a->opt[OPT_LAST], 1, 100000000, last_out))
         return admin_usage(a, "--last %s: use a number from 1", a->opt[OPT_LAST]);
     if (a->opt[OPT_SINCE] != NULL && a->opt[OPT_LAST] != NULL)
         return admin_usage(a, "--since and --last exclude each other");
-    for (const char *name = a->opt[OPT_OF_OP]; name != NULL && strcmp(name, "restore") != 0; op++) {
-        if (op == COMMAND_OP_COUNT)
-            return admin_usage(a, "--op %s: there is no such operation; set, write, del, rename … are some",
-                               name);
-        if (strcmp(command_op_name(op), name) == 0)
-            break;
-    }
+    int exit = a->opt[OPT_OF_OP] != NULL ? check_op(a, a->opt[OPT_OF_OP]) : EXIT_OK;
+    if (exit != EXIT_OK)
+        return exit;
     return a->opt[OPT_KEY] != NULL ? admin_key(a, a->opt[OPT_KEY], true, false) : EXIT_OK;
 }
 

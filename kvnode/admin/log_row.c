@@ -18,7 +18,7 @@ void log_row_print(const struct admin *a, const struct log_row *r)
     if (r->row.version != 0)
         snprintf(version, sizeof version, "%" PRIu64 "%s", r->row.version, r->row.deleted ? ".deleted" : "");
     bool sized = !r->row.deleted && (r->row.type == INODE_FILE || r->row.type == INODE_SYMLINK);
-    printf("%-19s  %-9s %-10s %10s  %-12s  ", when, log_row_op(r), version, sized ? size : "-", author);
+    printf("%-19s  %-9s %-10s %10s  %-15s  ", when, log_row_op(r), version, sized ? size : "-", author);
     format_name(stdout, r->key, r->key_len, a->quote);
     if (r->from_len > 0) {
         fputs("  from ", stdout);

@@ -95,7 +95,7 @@ static void tell_done(const struct once *o)
     format_time((int64_t)number(o->record, "started_unix_ns"), at, sizeof at);
     format_time((int64_t)next_ns(o), next, sizeof next);
     admin_say(a,
-              "kvnode: %s: process %" PRId64 " at %s ran %s at %s (exit status %" PRId64
+              "kvnode: once %s: process %" PRId64 " at %s ran %s at %s (exit status %" PRId64
               "); it is due from %s on",
               o->h.key, number(o->record, "pid"), cluster_text(o->record, "host"),
               cluster_text(o->record, "command"), at, number(o->record, "status"), next);
@@ -104,7 +104,7 @@ static void tell_done(const struct once *o)
 static int write_record(struct once *o)
 {
     struct command_result result;
-    char *text = json_dumps(o->record, JSON_INDENT(1));
+    char *text = json_dumps(o->record, JSON_INDENT(1) | JSON_REAL_PRECISION(12));
     if (text == NULL)
         return -ENOMEM;
     size_t len = strlen(text);
@@ -224,7 +224,7 @@ static int take(struct once *o)
     int exit = hold_take(&o->h);
     if (exit == HOLD_NOT_HAD) {
         hold_describe(&o->h, who, sizeof who);
-        admin_say(&o->h.admin, "kvnode: %s: %s, and runs it", o->h.key, who);
+        admin_say(&o->h.admin, "kvnode: once %s: %s, and runs it", o->h.key, who);
         return EXIT_OK;
     }
     if (exit == EXIT_OK)

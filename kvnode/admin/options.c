@@ -187,7 +187,7 @@ static int split_command(struct admin *a, int argc, char **argv)
     if (strstr(a->verb->args, "-- COMMAND") == NULL)
         return argc;
     for (int i = 1; i < argc; i++)
-        if (strcmp(argv[i], "--") == 0 && i + 1 < argc) {
+        if (strcmp(argv[i], "--") == 0) {
             a->command = argv + i + 1;
             return i;
         }
@@ -230,6 +230,8 @@ int admin_parse(struct admin *a, int argc, char **argv)
     rc = parse_with(a, &t, argc, argv);
     if (rc != EXIT_OK || a->opt[OPT_HELP] != NULL || a->opt[OPT_VERSION] != NULL)
         return rc;
+    if (a->command != NULL && a->command[0] == NULL)
+        return admin_usage(a, "COMMAND is missing behind --");
     a->args = argv + optind;
     a->n_args = argc - optind;
     if (a->n_args < verb->min_args || a->n_args > verb->max_args)

@@ -301,7 +301,8 @@ static int carry_out(struct publish *p)
             continue;
         }
         if (steps > 1)
-            admin_say(p->a, "kvnode: step %u of %zu: %zu changes", p->steps + 1, steps, until - i);
+            admin_say(p->a, "kvnode: step %u of %zu: %zu change%s", p->steps + 1, steps, until - i,
+                      until - i == 1 ? "" : "s");
         rc = do_step(p, i, until);
         p->steps += rc == 0;
         i = until;
@@ -377,14 +378,19 @@ static int publish(struct publish *p)
     request_end_session(&p->link);
     if (rc == 0)
         return report(p);
+    const char *into = p->into[0] != '\0' ? p->into : "/";
     if (p->steps > 0)
-        return admin_fail(p->a, EXIT_UNKNOWN, p->into, "%s: %u steps were done, the others were not",
+        return admin_fail(p->a, EXIT_UNKNOWN, into, "%s: %u steps were done, the others were not",
                           rc > 0 ? error_text(rc) : strerror(-rc), p->steps);
     if (rc == KV_E_NOENT || rc == KV_E_EXIST || rc == KV_E_NOTEMPTY)
-        return admin_fail(p->a, EXIT_REFUSED, p->into,
+        return admin_fail(p->a, EXIT_REFUSED, into,
                           "it was changed by somebody else meanwhile (%s); nothing was done. Try again",
                           error_text(rc));
-    return cluster_fail(&p->link, p->into, rc, true);
+    if (rc == KV_E_INVAL)
+        return admin_fail(p->a, EXIT_REFUSED, into,
+                          "two names of one file (hard links) would change, which one transaction cannot do; "
+                          "nothing was done. Delete one of them before (kvnode del)");
+    return cluster_fail(&p->link, into, rc, true);
 }
 
 /* Without slashes at the ends. */
@@ -404,7 +410,8 @@ int verb_publish(struct admin *a)
     if (p == NULL)
         return admin_fail(a, EXIT_FAILED, NULL, "%s", strerror(ENOMEM));
     p->a = a;
-    int exit = admin_key(a, a->args[1], true, true);
+    int exit = a->args[1][0] != '\0' ? admin_key(a, a->args[1], true, true)
+                                     : admin_usage(a, "DIR is empty; / is the directory of all keys");
     if (exit == EXIT_OK && (!take_path(a->args[0], false, p->root, sizeof p->root) ||
                             !take_path(a->args[1], true, p->into, sizeof p->into)))
         exit = admin_fail(a, EXIT_FAILED, a->args[0], "%s; nothing was done", strerror(ENAMETOOLONG));

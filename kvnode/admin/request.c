@@ -245,16 +245,16 @@ int request_reconnect(struct request_link *l)
     return reconnect(l);
 }
 
-/* What the writes bear: --as, or $KVNODE_AUTHOR. */
+/* What the writes bear: --as, or $KVNODE_AUTHOR. Who only reads has none. */
 static int take_label(struct request_link *l)
 {
     const struct admin *a = l->admin;
     const char *label = a->opt[OPT_AS] != NULL ? a->opt[OPT_AS] : getenv("KVNODE_AUTHOR");
-    if (label == NULL || label[0] == '\0')
+    if (label == NULL || label[0] == '\0' || (a->verb->options >> OPT_AS & 1) == 0)
         return EXIT_OK;
     if (!command_label_check(label, strlen(label)))
         return admin_usage(
-            a, "%s: a name of up to %d bytes was expected: UTF-8 that can be seen, no space, no @",
+            a, "%s: use a name of up to %d bytes of UTF-8, without spaces, @ and control characters",
             a->opt[OPT_AS] != NULL ? "--as" : "$KVNODE_AUTHOR", COMMAND_LABEL_MAX);
     l->label = label;
     return EXIT_OK;

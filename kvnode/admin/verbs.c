@@ -5,7 +5,8 @@
 #include <string.h>
 
 #define BIT(option) (UINT64_C(1) << (option))
-#define CLIENT (BIT(OPT_NODE) | BIT(OPT_TIMEOUT) | BIT(OPT_JSON) | BIT(OPT_AS))
+#define CLIENT (BIT(OPT_NODE) | BIT(OPT_TIMEOUT) | BIT(OPT_JSON))
+#define WRITER (CLIENT | BIT(OPT_AS))
 #define CONFIGURED (BIT(OPT_NODE) | BIT(OPT_CONFIG) | BIT(OPT_SETTING))
 
 const struct admin_option admin_options[OPT_COUNT] = {
@@ -27,13 +28,15 @@ const struct admin_option admin_options[OPT_COUNT] = {
     [OPT_IF_VERSION] = {0, "if-version", "N",
                         "only if the current version is N (0: no such key); else exit 5"},
     [OPT_TTL] = {0, "ttl", "TIME", "the key goes when it was not written for so long (90s, 10m, 7d)"},
-    [OPT_FENCE] = {0, "fence", "N",
-                   "only if nobody got the key's lock since it had this KVNODE_FENCE; else exit 5"},
+    [OPT_FENCE] =
+        {0, "fence", "N",
+         "only if nobody got the lock of this KEY since hold KEY had this KVNODE_FENCE; else exit 5"},
     [OPT_LEASE] = {0, "ttl", "TIME",
                    "the lock is taken when nothing was heard of this for so long (10s; 1s to 1h)"},
-    [OPT_WAIT] = {0, "wait", "TIME", "how long to wait for the lock; 0: not at all"},
+    [OPT_WAIT] = {0, "wait", "TIME", "how long to wait for the lock (for ever); 0: not at all"},
     [OPT_SHARED] = {0, "shared", NULL, "together with others who share it"},
-    [OPT_ELECT] = {0, "elect", NULL, "write into the key who holds it, and empty it at the end"},
+    [OPT_ELECT] = {0, "elect", NULL,
+                   "write into the key who holds it (user@host, process, fence), and empty it at the end"},
     [OPT_EVERY] = {0, "every", "TIME", "the period in which it runs once: 1h, 1d"},
     [OPT_RETRY] = {0, "retry", "N", "how often it may be tried again in a period when it failed (0)"},
     [OPT_RECURSIVE] = {'r', "recursive", NULL, "directories with all that is in them"},
@@ -46,10 +49,11 @@ const struct admin_option admin_options[OPT_COUNT] = {
                    "what came after it: a token, or a revision such as 0-123, as --json shows it"},
     [OPT_INITIAL] = {0, "initial", NULL, "what there is first, as lines with `exists`"},
     [OPT_VALUES] = {0, "values", NULL, "the values, too, up to 1 MiB each"},
-    [OPT_ONCE] = {0, "once", NULL, "end after the first change"},
+    [OPT_ONCE] = {0, "once", NULL, "end after the first change, with a COMMAND after its first run"},
     [OPT_BY] = {0, "by", "NAME", "only what this author wrote: a name, or user@node"},
     [OPT_KEY] = {0, "key", "KEY", "only of this key and what is below it"},
-    [OPT_OF_OP] = {0, "op", "NAME", "only this operation: set, write, del, rename ..."},
+    [OPT_OF_OP] = {0, "op", "NAME",
+                   "only this operation: write (close on a mount), set, del, unlink, rename, expire ..."},
     [OPT_IN_STEPS] = {0, "in-steps", NULL, "several changes, if it is too much for one"},
     [OPT_DRY_RUN] = {0, "dry-run", NULL, "say what would be done, and do nothing"},
     [OPT_NAME] = {0, "name", "NAME", "the node's name (n1)"},
@@ -96,15 +100,15 @@ const struct verb admin_verbs[] = {
      "With --version N an earlier version. --json gives value, or value_base64 when it is not UTF-8, and "
      "ttl and expires of what has a time to live."},
     {"set", "KEY [VALUE|-]", "write a value; missing directories are made", KEYS,
-     CLIENT | BIT(OPT_IF_VERSION) | BIT(OPT_TTL) | BIT(OPT_FENCE), 1, 2, verb_set,
+     WRITER | BIT(OPT_IF_VERSION) | BIT(OPT_TTL) | BIT(OPT_FENCE), 1, 2, verb_set,
      "Without VALUE, or with -, the value is read from standard input. The exit status is 0 only when a "
      "majority of the nodes has the value on disk. With --ttl the key is deleted when it was neither written "
      "nor touched for so long; time in which the cluster could not be written to does not count, and no "
      "node's wall clock does. Without it a value stays, unless its directory has a default: setfattr -n "
      "user.kv.ttl -v 10m DIRECTORY, on a mount."},
-    {"upd", "KEY [VALUE|-]", "write a value of a key that exists", KEYS, CLIENT | BIT(OPT_IF_VERSION), 1, 2,
+    {"upd", "KEY [VALUE|-]", "write a value of a key that exists", KEYS, WRITER | BIT(OPT_IF_VERSION), 1, 2,
      verb_set, "As set, but a missing key is an error (exit 3)."},
-    {"txn", "[FILE|-]", "several changes at once, all or none, if what is asked for holds", KEYS, CLIENT, 0,
+    {"txn", "[FILE|-]", "several changes at once, all or none, if what is asked for holds", KEYS, WRITER, 0,
      1, verb_txn,
      "A line each, from FILE or standard input: first what must hold, \"if KEY version N\" (0: it is "
      "missing), "
@@ -116,7 +120,7 @@ const struct verb admin_verbs[] = {
      "file, is changed by two lines. What does not hold, without an else: exit 5. --json tells which line, "
      "and which branch was done."},
     {"publish", "SRC-DIR DIR", "make a directory equal to a local tree, at once", KEYS,
-     CLIENT | BIT(OPT_IN_STEPS) | BIT(OPT_DRY_RUN), 2, 2, verb_publish,
+     WRITER | BIT(OPT_IN_STEPS) | BIT(OPT_DRY_RUN), 2, 2, verb_publish,
      "Adds, replaces and deletes in one transaction: readers see all of it or nothing. Files that have the "
      "same "
      "length and content are not written. Modes of files are kept, and symbolic links; the modes of "
@@ -127,13 +131,13 @@ const struct verb admin_verbs[] = {
      "other things than files, directories and symbolic links, and names that cannot be keys, are refused "
      "before "
      "anything is done."},
-    {"del", "KEY...", "delete keys; their history stays", KEYS, CLIENT | BIT(OPT_RECURSIVE), 1, 1000,
+    {"del", "KEY...", "delete keys; their history stays", KEYS, WRITER | BIT(OPT_RECURSIVE), 1, 1000,
      verb_del, NULL},
     {"ls", "[KEY]", "list a directory", KEYS, CLIENT | BIT(OPT_LONG) | BIT(OPT_LOCAL) | BIT(OPT_RAW), 0, 1,
      verb_ls, "Sorted by name, byte by byte. On a terminal, names that it would act on are quoted."},
     {"history", "KEY", "list a key's versions, newest first", KEYS, CLIENT | BIT(OPT_LAST) | BIT(OPT_LOCAL),
      1, 1, verb_history, NULL},
-    {"restore", "KEY VERSION", "make an earlier version the current one, as a new version", KEYS, CLIENT, 2,
+    {"restore", "KEY VERSION", "make an earlier version the current one, as a new version", KEYS, WRITER, 2,
      2, verb_restore, NULL},
     {"watch", "[KEY] [-- COMMAND...]",
      "print changes of a key or below a directory as they come, or run a command for them", KEYS,
@@ -143,7 +147,8 @@ const struct verb admin_verbs[] = {
      "Until it is interrupted: goes on at the next node when its own dies, and waits for one if there is "
      "none. With --timeout it ends (exit 4) when no node could be read for so long. With --json every line "
      "has a token, from which --since goes on, weeks later and at any node, without leaving anything out; "
-     "something may come twice. Every 10 s there is a line with heartbeat. What is older than what is kept "
+     "something may come twice. Every 10 s there is an object with heartbeat, too. What is older than what "
+     "is kept "
      "(max_dead_names, config --cluster) is told by the line reset, and exit 5: begin anew with --initial, "
      "which shows what there is and then what changes. A token of another cluster is a usage error. COMMAND "
      "is "
@@ -160,13 +165,14 @@ const struct verb admin_verbs[] = {
      "if "
      "there is none; with --timeout it ends (exit 4) when no node could be read for so long. " GAP},
     {"hold", "KEY [--] COMMAND...", "run a command under a lock of the whole cluster", KEYS,
-     BIT(OPT_NODE) | BIT(OPT_TIMEOUT) | BIT(OPT_LEASE) | BIT(OPT_WAIT) | BIT(OPT_SHARED) | BIT(OPT_ELECT), 2,
-     1000, verb_hold,
+     BIT(OPT_NODE) | BIT(OPT_TIMEOUT) | BIT(OPT_AS) | BIT(OPT_LEASE) | BIT(OPT_WAIT) | BIT(OPT_SHARED) |
+         BIT(OPT_ELECT),
+     2, 1000, verb_hold,
      "The lock is that of flock(2) on a mount: one holds the key, whichever way. KEY is made if it is "
      "missing. The "
      "command has KVNODE_KEY and KVNODE_FENCE, a number that grows with each holder: what it writes with set "
-     "--fence $KVNODE_FENCE is refused as soon as somebody else has held the lock. When the lock may be "
-     "lost, "
+     "--fence $KVNODE_FENCE KEY V is refused as soon as somebody else has held the lock; so is a txn that "
+     "begins with if KEY fence $KVNODE_FENCE, and that may change other keys. When the lock may be lost, "
      "because no node answers for 3/5 of --ttl or the key is gone, the command and everything that it has "
      "started gets TERM, and KILL at 4/5, before anybody else can have the lock; exit status 7. So it is "
      "when kvnode hold "
@@ -178,7 +184,7 @@ const struct verb admin_verbs[] = {
      "has "
      "the lock. TERM, INT, HUP and QUIT go to the command."},
     {"once", "KEY [--] COMMAND...", "run a command once in the cluster in a period", KEYS,
-     CLIENT | BIT(OPT_EVERY) | BIT(OPT_RETRY) | BIT(OPT_LEASE), 2, 1000, verb_once,
+     WRITER | BIT(OPT_EVERY) | BIT(OPT_RETRY) | BIT(OPT_LEASE), 2, 1000, verb_once,
      "For the same line in the crontab of every machine: the first one that comes in a period runs the "
      "command, under "
      "the lock of KEY as hold does, and the others exit with 0 and say who runs it or has run it. KEY has "
@@ -189,8 +195,8 @@ const struct verb admin_verbs[] = {
      "too "
      "early has come in time. A run that failed counts as one, unless --retry lets the next one who comes "
      "try again. One "
-     "that ended with its machine does not count. With --json the record of a run that was before is "
-     "printed."},
+     "that ended with its machine does not count. Use -q in a crontab: cron sends by mail what is said. With "
+     "--json the record of a run that was before is printed."},
     {"locks", "[KEY]", "files that are locked, by whom, and who waits", CLUSTER, CLIENT | BIT(OPT_LOCAL), 0,
      1, verb_locks,
      "Of one file, or of all. A line for each lock: what (flock, or bytes of fcntl), whose (process, node, "

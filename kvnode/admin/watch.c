@@ -134,11 +134,19 @@ static int reset(struct watch *w, uint64_t after, uint64_t until, uint64_t newes
         puts("reset");
     }
     fflush(stdout);
-    w->exit =
-        admin_fail(w->a, EXIT_VERSION, w->below[0] != '\0' ? w->below : NULL,
-                   "not all changes between revision %s and %s are kept any more: what is there has to be "
-                   "looked at anew (--initial)",
-                   from, to);
+    const char *subject = w->below[0] != '\0' ? w->below : NULL;
+    if (newest < until)
+        w->exit =
+            admin_fail(w->a, EXIT_VERSION, subject,
+                       "the newest revision is %s, and %s is not one of this cluster's history: what is "
+                       "there has to be looked at anew (--initial)",
+                       from, to);
+    else
+        w->exit = admin_fail(
+            w->a, EXIT_VERSION, subject,
+            "not all changes between revision %s and %s are kept any more: what is there has to be "
+            "looked at anew (--initial)",
+            from, to);
     return FOLLOW_END;
 }
 
@@ -246,7 +254,7 @@ static int on_entry(void *arg, const char *key, const struct attr *attr)
         if (attr->version != 0)
             snprintf(version, sizeof version, "%" PRIu64, attr->version);
         bool sized = attr->type == INODE_FILE || attr->type == INODE_SYMLINK;
-        printf("%-19s  %-9s %-10s %10s  %-12s  ", when, "exists", version, sized ? size : "-", "-");
+        printf("%-19s  %-9s %-10s %10s  %-15s  ", when, "exists", version, sized ? size : "-", "-");
         format_name(stdout, key, strlen(key), w->a->quote);
         putchar('\n');
         if (valued)

@@ -22,6 +22,7 @@ children=()
 [ "$(runs)" = 1 ] || die "it ran $(runs) times"
 [ "$(cat "$work"/out.*)" = said ] || die "it said: $(cat "$work"/out.*)"
 expect 0 once --every 1h -- sh -c 'echo ran >>"'"$work"'/runs"'
+has "$err" "kvnode: once job: "
 has "$err" "exit status 0"
 [ "$(runs)" = 1 ] || die "it ran again"
 [ "$(field job output)" = said ] || die "its output was lost"

@@ -136,5 +136,14 @@ rmdir "$src/.versions"
 expect 0 kvnode set site/file x
 expect 6 kvnode publish "$src" site/file
 has "$err" "it is no directory"
+expect 2 kvnode publish "$src" ""
+has "$err" "DIR is empty"
+mkdir "$work/nothing"
+expect 0 kvnode set linked/a x
+ln "$m/linked/a" "$m/linked/b"
+expect 6 kvnode publish "$work/nothing" linked
+has "$err" "hard links"
+expect 0 kvnode del linked/b
+expect 0 kvnode publish "$work/nothing" linked
 equal_digests 3
 say "done"

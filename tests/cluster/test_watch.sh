@@ -56,8 +56,20 @@ has "$out" "@n1(deploy)"
 [ "$(getfattr --only-values -n user.kv.author "$work/unnamed/other" 2>/dev/null)" = "$(id -u)@n1" ] || die "user.kv.author has changed"
 for name in 'a b' a@b "$(printf 'x%.0s' {1..65})"; do
     expect 2 kvnode --as "$name" set byname z
+    KVNODE_AUTHOR=$name expect 2 kvnode set byname z
+    KVNODE_AUTHOR=$name expect 0 kvnode ls
 done
+expect 2 kvnode --as deploy log
+has "$err" "takes no --as"
 expect 2 kvnode log --op nonsense
+has "$err" "but: write, set, del,"
+expect 5 kvnode watch w --since 0-99999999
+has "$err" "the newest revision is 0-"
+
+say "silence of what is watched is none of the node"
+timeout 4 kvnode watch idle --timeout 1s >"$work/idle" 2>&1
+[ $? = 124 ] || die "it ended: $(cat "$work/idle")"
+[ -s "$work/idle" ] && die "a node that answers was left: $(head -n 3 "$work/idle")"
 
 say "what there is, and what changes"
 kvnode watch w --initial --json >"$work/initial" 2>"$work/initial.err" &
@@ -171,8 +183,11 @@ kill "$watch"
 wait "$watch"
 [ $? = 143 ] || die "watch did not end by TERM"
 kill -0 "$(cat "$work/pid")" 2>/dev/null && die "the command outlives watch"
-expect 1 kvnode watch many --since "$token" -- /nonexistent/command
-has "$err" "/nonexistent/command: cannot be run: No such file or directory"
+expect 127 kvnode watch many --since "$token" -- /nonexistent/command
+has "$err" "cannot run /nonexistent/command: No such file or directory"
+expect 126 kvnode watch many --since "$token" -- /etc/passwd
+expect 2 kvnode watch many --
+has "$err" "COMMAND is missing"
 expect 3 kvnode watch w --once --since "$token" -- sh -c 'exit 3'
 
 say "a mark every 10 s, and SSE goes on with a token"
