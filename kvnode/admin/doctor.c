@@ -537,6 +537,6 @@ int verb_doctor(struct admin *a)
         }
     }
     if (a->opt[OPT_JSON] == NULL)
-        printf("%u failed, %u warnings\n", d.n_failed, d.n_warned);
+        printf("%u failed, %u warning%s\n", d.n_failed, d.n_warned, d.n_warned == 1 ? "" : "s");
     return d.n_failed > 0 ? EXIT_FAILED : EXIT_OK;
 }

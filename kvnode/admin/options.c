@@ -235,7 +235,7 @@ int admin_parse(struct admin *a, int argc, char **argv)
     a->args = argv + optind;
     a->n_args = argc - optind;
     if (a->n_args < verb->min_args || a->n_args > verb->max_args)
-        return admin_usage(a, "%s; usage: kvnode %s %s",
+        return admin_usage(a, "%s (kvnode %s %s)",
                            a->n_args < verb->min_args ? "an argument is missing" : "too many arguments",
                            verb->name, verb->args);
     if (a->opt[OPT_TIMEOUT] != NULL && !admin_parse_time(a->opt[OPT_TIMEOUT], &a->timeout_ms))

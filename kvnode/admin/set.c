@@ -121,8 +121,9 @@ int verb_set(struct admin *a)
         if (rc == KV_E_FENCE && result.base_revision != 0)
             snprintf(l.detail, sizeof l.detail, "it is at %llu", (unsigned long long)result.base_revision);
         else if (rc == KV_E_FENCE)
-            snprintf(l.detail, sizeof l.detail,
-                     "this key's lock has none: it was made anew, or nobody held it");
+            snprintf(
+                l.detail, sizeof l.detail,
+                "this key's lock has none: it was made anew, or never held; or the fence is of another key");
         exit = rc == 0 ? report(a, &result) : cluster_fail(&l, key, rc, true);
     }
     buffer_deinit(&value);

@@ -330,7 +330,7 @@ static int report(const struct parse *p, struct request_link *l, int rc, const s
     const struct admin *a = p->a;
     const struct line *line = r->removed > 0 && r->removed <= p->n ? &p->lines[r->removed - 1] : NULL;
     bool executed = rc == KV_OK || r->revision > 0;
-    char revision[32], subject[160];
+    char revision[32], subject[320];
     format_revision(r->revision, revision, sizeof revision);
     if (a->opt[OPT_JSON] != NULL && executed) {
         json_t *object = json_pack("{s:b, s:s}", "done", rc == KV_OK, "revision", revision);
@@ -363,6 +363,7 @@ static int report(const struct parse *p, struct request_link *l, int rc, const s
             a, EXIT_REFUSED, subject,
             "the value is larger than value_limit, or all lines together change more than 1,536 "
             "names, or take away more than 256 MiB; nothing was done");
+    snprintf(subject, sizeof subject, "%s, line %u: %s", p->file, line->number, line->what);
     return cluster_fail(l, subject, rc, true);
 }
 

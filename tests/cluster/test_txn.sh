@@ -100,7 +100,7 @@ has "$err" "line 2, column 7: a key is missing"
 txn 2 'set a b\ndel "c\n'
 txn 2 '# nothing\n\n'
 txn 3 'set a b\ndel missing\n'
-has "$err" "line 2: no such key"
+has "$err" "line 2: del missing: no such key"
 txn 6 'set a b\nset a c\n'
 txn 2 "$(for i in {1..1025}; do echo "del k$i"; done)"
 has "$err" "line 1025"
