@@ -260,6 +260,16 @@ static int finish(struct loader *l)
                  file, CONFIG_SOCKET_PATH_MAX, c->http_socket);
         return -EINVAL;
     }
+    if (c->http_host[0] != '\0' && !config_is_loopback(c->http_host) &&
+        (c->http_token_file[0] == '\0' || !c->http_allow_plain)) {
+        snprintf(l->why, sizeof l->why,
+                 "%s: [http] listen = %.100s:%u is no address of loopback, so it needs token_file = PATH, as "
+                 "nobody can say who comes from another machine, and allow_plain = yes, as tokens and values "
+                 "then go over the network in the clear. A reverse proxy on this machine needs neither and "
+                 "has TLS",
+                 file, c->http_host, c->http_port);
+        return -EINVAL;
+    }
     if (config_peer_socket(c, peer_socket) != 0) {
         snprintf(
             l->why, sizeof l->why,
@@ -283,10 +293,11 @@ void config_free(struct config *c)
         free(c->sources[i].source);
     }
     free(c->sources);
-    char *const owned[] = {c->file,        c->name,       c->data_dir,   c->socket,      c->socket_group,
-                           c->listen_host, c->ssh_user,   c->program,    c->run_dir,     c->ssh_dir,
-                           c->client_key,  c->host_key,   c->founding,   c->known_hosts, c->authorized_keys,
-                           c->http_host,   c->http_hosts, c->http_socket};
+    char *const owned[] = {c->file,         c->name,        c->data_dir,        c->socket,
+                           c->socket_group, c->listen_host, c->ssh_user,        c->program,
+                           c->run_dir,      c->ssh_dir,     c->client_key,      c->host_key,
+                           c->founding,     c->known_hosts, c->authorized_keys, c->http_host,
+                           c->http_hosts,   c->http_socket, c->http_token_file};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++)
         free(owned[i]);
     free(c);

@@ -68,7 +68,9 @@ struct config { /* strings are owned, and never NULL unless said */
     /* [http] */
     char *http_host; /* "": no HTTP */
     uint16_t http_port;
-    char *http_hosts; /* further names that a Host header may have: "host[:port],…" */
+    char *http_token_file; /* "": no tokens */
+    bool http_allow_plain; /* an address that is none of loopback */
+    char *http_hosts;      /* further names that a Host header may have: "host[:port],…" */
 
     struct config_peer *peers; /* owned; sorted by id, without this node itself */
     size_t n_peers;
@@ -86,6 +88,9 @@ struct config { /* strings are owned, and never NULL unless said */
 
     struct config_source *sources; /* private: one a setting */
 };
+
+/* Whether only this machine reaches that address, a number. */
+bool config_is_loopback(const char *host);
 
 /* What the command line says about the configuration; all borrowed. */
 struct config_request {

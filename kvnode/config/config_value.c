@@ -33,6 +33,8 @@ const struct setting config_settings[] = {
     {"storage", "scrub_interval_s", KIND_U32, AT(scrub_interval_s), 0, 31536000, "86400"},
     {"storage", "scrub_bytes_per_s", KIND_U64, AT(scrub_bytes_per_s), 1 << 16, UINT64_C(1) << 40, "8MiB"},
     {"http", "listen", KIND_HTTP, AT(http_host), 0, 0, "off"},
+    {"http", "token_file", KIND_FILE, AT(http_token_file), 0, 0, ""},
+    {"http", "allow_plain", KIND_YES, AT(http_allow_plain), 0, 0, "no"},
     {"http", "hosts", KIND_HOSTS, AT(http_hosts), 0, 0, ""},
 };
 const size_t config_n_settings = sizeof config_settings / sizeof config_settings[0];
@@ -104,8 +106,13 @@ bool config_read_number(const char *text, uint64_t min, uint64_t max, uint64_t *
     return false;
 }
 
-/* Other addresses need more than knowing whose process asks. */
-static bool is_loopback(const char *host)
+static bool is_number(const char *host)
+{
+    struct in6_addr any;
+    return inet_pton(AF_INET, host, &any) == 1 || inet_pton(AF_INET6, host, &any) == 1;
+}
+
+bool config_is_loopback(const char *host)
 {
     struct in_addr v4;
     struct in6_addr v6;
@@ -176,10 +183,10 @@ static int convert(const struct setting *s, const char *value, struct config *c,
             return -EINVAL;
         return config_set_string(field, host);
     case KIND_HTTP:
-        snprintf(allowed, size, "off, or ADDRESS:PORT with an address of loopback, such as 127.0.0.1:7080");
+        snprintf(allowed, size, "off, or ADDRESS:PORT with a number as its address, such as 127.0.0.1:7080");
         if (strcmp(value, "off") == 0)
             return config_set_string(field, "");
-        if (config_split_address(value, host, sizeof host, &c->http_port) != 0 || !is_loopback(host))
+        if (config_split_address(value, host, sizeof host, &c->http_port) != 0 || !is_number(host))
             return -EINVAL;
         return config_set_string(field, host);
     case KIND_HOSTS:
@@ -189,6 +196,15 @@ static int convert(const struct setting *s, const char *value, struct config *c,
             if (!isalnum((unsigned char)*p) && strchr(".-_:[],", *p) == NULL)
                 return -EINVAL;
         return config_set_string(field, value);
+    case KIND_FILE:
+        snprintf(allowed, size, "an absolute path");
+        return value[0] == '/' || value[0] == '\0' ? config_set_string(field, value) : -EINVAL;
+    case KIND_YES:
+        snprintf(allowed, size, "yes or no");
+        if (strcmp(value, "yes") != 0 && strcmp(value, "no") != 0)
+            return -EINVAL;
+        *(bool *)field = value[0] == 'y';
+        return 0;
     case KIND_SSHD:
         snprintf(allowed, size, "private or system");
         if (strcmp(value, "private") != 0 && strcmp(value, "system") != 0)

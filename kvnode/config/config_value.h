@@ -19,6 +19,8 @@ enum setting_kind {
     KIND_SSHD,
     KIND_HTTP,
     KIND_HOSTS,
+    KIND_FILE, /* an absolute path, or none */
+    KIND_YES,
 };
 
 struct setting {

@@ -22,6 +22,7 @@
 #define SAY_EVERY_MS 1000
 #define UNREAD_READS 16 /* of a request that is refused unread; whoever goes on sending is cut off */
 #define LISTEN_AGAIN_MS 1000
+#define UID_NOBODY 65534 /* whose share those have of whom nobody knows who they are */
 
 struct web_user *web_user_enter(struct web *w, uint32_t uid)
 {
@@ -83,7 +84,7 @@ static bool may_enter(const struct web *w, const struct web_conn *c)
     struct stat st;
     uint32_t i;
 
-    if (!c->tcp || c->user->trusted || (config->socket_mode & 0006) == 0006)
+    if (!c->tcp || c->needs_token || c->user->trusted || (config->socket_mode & 0006) == 0006)
         return true;
     if ((config->socket_mode & 0060) != 0060 || stat(config->http_socket, &st) != 0)
         return false;
@@ -118,7 +119,9 @@ static void enter(struct web *w, struct web_conn *c)
         free(c);
         return;
     }
-    if (!may_enter(w, c)) {
+    if (!may_enter(w, c) && access_by_token(w)) {
+        c->needs_token = true; /* such as a reverse proxy, which hands on those of others */
+    } else if (!may_enter(w, c)) {
         web_user_leave(w, c->user);
         refuse(
             w, fd, 403, "Forbidden",
@@ -215,6 +218,12 @@ static void accept_one(struct web_listener *l, int fd)
     c->tcp = l->kind == LISTEN_TCP;
     if (!c->tcp) {
         peer_of_unix(fd, &c->who);
+        enter(l->web, c);
+        return;
+    }
+    if (!config_is_loopback(l->web->owner.self->config->http_host)) {
+        c->needs_token = true;
+        c->who.uid = c->who.gid = UID_NOBODY;
         enter(l->web, c);
         return;
     }

@@ -29,6 +29,7 @@ struct stream_out {
     size_t at;    /* of it that has been sent */
     char *prefix; /* owned */
     uint64_t cluster;
+    struct token *token; /* a reference, or NULL: of one that may have all */
     bool ended, reading;
     unsigned refs;
     LIST_ENTRY(stream_out) link; /* in web->events */
@@ -39,6 +40,7 @@ static void put_stream(struct stream_out *s)
     if (--s->refs > 0)
         return;
     buffer_deinit(&s->out);
+    token_put(s->token);
     free(s->prefix);
     free(s);
 }
@@ -59,12 +61,24 @@ static void put_text(struct stream_out *s, const char *text)
     buffer_put_bytes(&s->out, text, strlen(text));
 }
 
-static json_t *row_json(const struct log_row *row)
+/* A name that the token is not for is not told: who moves a key out of there has deleted it. NULL: both are.
+ */
+static json_t *row_json(const struct log_row *row, const struct token *token)
 {
-    json_t *o = web_json_row(&row->row);
+    bool to = token_covers(token, row->key, row->key_len),
+         from = row->from_len > 0 && token_covers(token, row->from, row->from_len);
+    json_t *o = to || from ? web_json_row(&row->row) : NULL;
 
+    if (o == NULL)
+        return NULL;
+    if (!to) {
+        json_object_set_new(o, "operation", json_string("del"));
+        json_object_set_new(o, "deleted", json_true());
+        web_json_set(o, "key", row->from, row->from_len);
+        return o;
+    }
     web_json_set(o, "key", row->key, row->key_len);
-    if (row->from_len > 0)
+    if (from)
         web_json_set(o, "from", row->from, row->from_len);
     return o;
 }
@@ -83,9 +97,9 @@ static bool on_ready(void *arg, bool amid)
     return waiting(s) < (amid ? EVENTS_PAGE : EVENTS_BUFFER);
 }
 
-static void make_event(struct buffer *out, const struct log_row *row, bool last, uint64_t cluster)
+static void make_event(struct buffer *out, const struct log_row *row, bool last, const struct stream_out *s)
 {
-    json_t *o = row_json(row);
+    json_t *o = row_json(row, s->token);
     char *text = json_dumps(o, JSON_COMPACT); /* one line: control characters are escaped */
     char head[32 + PLACE_TOKEN_SIZE] = "event: change\n", token[PLACE_TOKEN_SIZE];
 
@@ -94,7 +108,7 @@ static void make_event(struct buffer *out, const struct log_row *row, bool last,
         return;
     /* Whoever comes back with an id has had all up to it. */
     if (last) {
-        place_token_format(cluster, row->row.revision, token);
+        place_token_format(s->cluster, row->row.revision, token);
         snprintf(head, sizeof head, "event: change\nid: %s\n", token);
     }
     buffer_put_bytes(out, head, strlen(head));
@@ -110,8 +124,13 @@ static void on_row(void *arg, const struct log_row *row, bool last, struct buffe
 
     if (!begins(s->prefix, row->key, row->key_len) && !begins(s->prefix, row->from, row->from_len))
         return;
-    if (text->len == 0)
-        make_event(text, row, last, s->cluster);
+    if (s->ended)
+        return; /* its token may be another one than the others' */
+    if (!token_covers(s->token, row->key, row->key_len) &&
+        (row->from_len == 0 || !token_covers(s->token, row->from, row->from_len)))
+        return;
+    if (text->len == 0) /* all who follow the gate's feed have the same token */
+        make_event(text, row, last, s);
     if (text->len == 0 || text->failed)
         s->ended = true;
     else
@@ -272,6 +291,7 @@ void events_start(struct web_request *r)
     }
     s->request = r;
     s->refs = 1;
+    s->token = r->token != NULL ? token_ref(r->token) : NULL;
     s->cluster = r->web->owner.self->config->cluster_id;
     r->state = s;
     LIST_INSERT_HEAD(&r->web->events, s, link);
@@ -300,6 +320,18 @@ void events_beat(struct web *w, uint64_t now_ms)
     }
 }
 
+void events_revoke(struct web *w)
+{
+    struct stream_out *s;
+
+    LIST_FOREACH (s, &w->events, link) {
+        if (s->token != NULL && s->token->revoked) {
+            s->ended = true;
+            wake(s);
+        }
+    }
+}
+
 /* ---- pages of the log ---- */
 
 static void on_log(void *arg, int code, const union answer_body *answer, const char *detail)
@@ -314,15 +346,17 @@ static void on_log(void *arg, int code, const union answer_body *answer, const c
         web_fail_code(r, code, detail, false);
         return;
     }
-    o = json_object();
     list = json_array();
     c = rows_cursor(&answer->log.rows);
     labels = cursor_of(answer->log.labels.data, answer->log.labels.len);
     for (i = 0; i < answer->log.rows.count; i++) {
         log_row_decode(&c, &row);
         labels_next(&labels, &row.row);
-        json_array_append_new(list, row_json(&row));
+        o = row_json(&row, r->token);
+        if (o != NULL)
+            json_array_append_new(list, o);
     }
+    o = json_object();
     json_object_set_new(o, "operations", list);
     json_object_set_new(o, "more", json_boolean(answer->log.more));
     if (answer->log.gap_until > 0)
@@ -362,18 +396,24 @@ void info_log(struct web_request *r)
     buffer_deinit(&cursor);
 }
 
-/* What the file is called and who has it, besides its row; he may see the row. */
-static void name_lock(const struct web_request *r, json_t *o, const struct lock_row *row)
+/* What the file is called and who has it, besides its row; he may see the row. False: the token is not for
+ * it, as far as is known. */
+static bool name_lock(const struct web_request *r, json_t *o, const struct lock_row *row, bool named)
 {
     struct buffer path = BUFFER_INIT;
     struct held_answer held;
+    bool covered;
 
+    if (!named)
+        return token_covers(r->token, "", 0);
     store_held(r->web->owner.group->store, NULL, row->ino, row->session, &held, &path);
     if (held.path.len > 0)
         web_json_set(o, "key", held.path.data, held.path.len);
     if (held.client.len > 0)
         web_json_set(o, "client", held.client.data, held.client.len);
+    covered = token_covers(r->token, held.path.data, held.path.len);
     buffer_deinit(&path);
+    return covered;
 }
 
 static void on_locks(void *arg, int code, const union answer_body *answer, const char *detail)
@@ -399,9 +439,10 @@ static void on_locks(void *arg, int code, const union answer_body *answer, const
         json_object_set_new(o, "end",
                             row.end < LOCK_RANGE_END ? json_integer((json_int_t)row.end) : json_null());
         web_json_set(o, "node", row.node, row.node_len);
-        if (i < LOCKS_NAMED_MAX)
-            name_lock(r, o, &row);
-        json_array_append_new(list, o);
+        if (name_lock(r, o, &row, i < LOCKS_NAMED_MAX))
+            json_array_append_new(list, o);
+        else
+            json_decref(o);
     }
     web_reply_json(r, 200,
                    json_pack("{s:o, s:b}", "locks", list, "more",

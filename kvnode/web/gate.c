@@ -29,7 +29,8 @@ void gates_init(struct gates *all, struct serve *serve, const struct group *grou
 static bool same(const struct web_who *a, const struct web_who *b)
 {
     return a->uid == b->uid && a->gid == b->gid && a->n_groups == b->n_groups &&
-           memcmp(a->groups, b->groups, a->n_groups * sizeof a->groups[0]) == 0;
+           memcmp(a->groups, b->groups, a->n_groups * sizeof a->groups[0]) == 0 &&
+           strcmp(a->label, b->label) == 0;
 }
 
 /* Nobody uses it, and its stream has ended. */

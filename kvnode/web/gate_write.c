@@ -56,11 +56,16 @@ static void forget_write(struct gate_write *w)
 
 static struct command command_of(const struct gate *g, enum command_op op, uint64_t session, uint64_t seq)
 {
+    /* A cluster that does not know labels does without. */
+    bool labelled = g->who.label[0] != '\0' && store_level(g->all->group->store) >= COMMAND_LABEL_LEVEL;
+
     /* As on the command line: the node's own account may do what root may. */
     return (struct command){.op = (uint8_t)op,
-                            .flags = g->trusted ? COMMAND_TRUSTED : 0,
+                            .flags = (g->trusted ? COMMAND_TRUSTED : 0) | (labelled ? COMMAND_LABEL : 0),
                             .session = session,
                             .seq = seq,
+                            .label = labelled ? g->who.label : NULL,
+                            .label_len = labelled ? strlen(g->who.label) : 0,
                             .node = ""};
 }
 

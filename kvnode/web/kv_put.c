@@ -365,6 +365,8 @@ void kv_head(struct web_request *r)
         web_fail(r, 400, "%s", r->url->why);
         return;
     }
+    if (!access_covers(r, r->key, r->key_len))
+        return;
     if (strcmp(r->method, "PATCH") == 0) {
         kv_append_head(r);
     } else if (strcmp(r->method, "GET") != 0 && strcmp(r->method, "HEAD") != 0) {

@@ -14,6 +14,7 @@ struct web_who {
     uint32_t uid, gid;
     uint32_t n_groups;
     uint32_t groups[COMMAND_GROUPS_MAX];
+    char label[COMMAND_LABEL_MAX + 1]; /* of what he writes, or "" */
 };
 
 /* Who sits at the other end of a unix socket. */

@@ -31,9 +31,17 @@ struct gate *web_gate(struct web_request *r)
 {
     struct web_conn *c = r->conn;
     const char *why = NULL;
+    struct web_who who;
 
     if (r->gate != NULL)
         return r->gate;
+    if (r->token != NULL) {
+        access_who(r, &who);
+        r->gate = gate_get(&r->web->gates, &who, &why);
+        if (r->gate == NULL)
+            web_fail_code(r, KV_E_BUSY, why, false);
+        return r->gate;
+    }
     if (c->gate != NULL && gate_ended(c->gate)) {
         gate_put(c->gate);
         c->gate = NULL;
@@ -103,6 +111,7 @@ static void free_request(struct web_request *r)
     if (r->response != NULL)
         MHD_destroy_response(r->response);
     gate_put(r->gate);
+    token_put(r->token);
     free(r->url);
     free(r->state);
     free(r);
@@ -206,13 +215,17 @@ static bool check_head(struct web_request *r, const char *raw, const char *metho
     const char *host = web_header(r, "Host");
     size_t i;
 
-    /* A unix socket is no address that a browser could be led to. */
-    if (r->conn->tcp && !host_is_ours(host, config->http_port, config->http_hosts)) {
+    /* A unix socket is no address that a browser could be led to; and where all need a token it would have
+     * none to bring. */
+    if (r->conn->tcp && config_is_loopback(config->http_host) &&
+        !host_is_ours(host, config->http_port, config->http_hosts)) {
         web_fail(r, 421,
                  "this node is not %.100s; [http] hosts = NAME in its configuration lets it be called so",
                  host != NULL ? host : "without a name");
         return false;
     }
+    if (!access_check(r, raw))
+        return false;
     for (i = 0; i < sizeof methods / sizeof methods[0]; i++)
         if (strcmp(methods[i], method) == 0)
             r->method = methods[i];
@@ -235,6 +248,10 @@ static bool check_head(struct web_request *r, const char *raw, const char *metho
     }
     if (!is_safe(r->method) && is_foreign(r)) {
         web_fail(r, 403, "a page of another site may not write here; nothing was written");
+        return false;
+    }
+    if (r->token != NULL && r->token->read_only && !is_safe(r->method)) {
+        web_fail(r, 403, "the token of %s is read-only; nothing was written", r->token->name);
         return false;
     }
     if ((r->url->given & ~r->route->params) != 0) {

@@ -76,6 +76,8 @@ static bool take_key(const struct place *p, json_t *v, const uint8_t **out, size
         return refuse(p, "a NUL byte stands in no key");
     if (key_check(json_string_value(v), false, why, sizeof why) != KV_OK)
         return refuse(p, "%s", why);
+    if (!access_covers(p->r, json_string_value(v), json_string_length(v)))
+        return false;
     *out = (const uint8_t *)json_string_value(v);
     *len_out = json_string_length(v);
     return true;

@@ -145,6 +145,8 @@ int web_start(const struct web_owner *owner, struct web **out, char *why)
         rv = uv_poll_start(&w->poll, UV_READABLE, on_ready);
     }
     if (rv == 0)
+        rv = access_start(w, why);
+    if (rv == 0)
         rv = web_listen(w, why);
     if (rv == 0 && w->port_again_ms == 0)
         log_info("serves HTTP at http://%s%s%s:%u", strchr(config->http_host, ':') != NULL ? "[" : "",
@@ -212,6 +214,7 @@ void web_beat(struct web *w, uint64_t now_ms)
     if (w == NULL || w->stopped)
         return;
     web_listen_again(w, now_ms);
+    access_beat(w);
     metrics_beat(w);
     pulse_beat(&w->pulse, w->owner.self, now_ms);
     gates_beat(&w->gates, now_ms);
@@ -255,6 +258,7 @@ void web_free(struct web *w)
     if (w == NULL)
         return;
     gates_deinit(&w->gates);
+    access_stop(w);
     while (w->n_shed > 0)
         buffer_deinit(&w->shed[--w->n_shed]);
     HASH_ITER(hh, w->users, u, next)

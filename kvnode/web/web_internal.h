@@ -9,6 +9,7 @@
 
 #include "kvnode/web/gate.h"
 #include "kvnode/web/pulse.h"
+#include "kvnode/web/token.h"
 #include "kvnode/web/url.h"
 #include "kvnode/web/web.h"
 
@@ -57,8 +58,9 @@ struct web_conn {
     struct web_who who;
     struct web_user *user;
     bool tcp;
+    bool needs_token;
     int fd;
-    struct gate *gate; /* a reference, or NULL: not needed yet */
+    struct gate *gate; /* of who has connected, a reference, or NULL: not needed yet */
     char *raw;         /* owned: the address of the request that is being read */
     LIST_ENTRY(web_conn) link;
 };
@@ -86,8 +88,9 @@ struct web_request {
     struct MHD_Connection *mhd;
     const char *method; /* static */
     const struct route *route;
-    struct url *url; /* owned */
-    const char *key; /* in url */
+    struct url *url;     /* owned */
+    struct token *token; /* a reference; NULL: none was needed, or brought */
+    const char *key;     /* in url */
     size_t key_len;
     bool directory;
     bool unread; /* nobody has looked at its headers yet */
@@ -131,6 +134,8 @@ struct web {
     TAILQ_HEAD(, web_request) parked;
     unsigned begun; /* requests, in this turn */
     uint64_t begin_until_ns;
+    struct tokens tokens;
+    struct stat token_stat; /* of their file */
     LIST_HEAD(, stream_out) events;
     uint64_t heartbeat_ms;  /* when they get the next one */
     struct buffer shed[64]; /* large buffers, given back step by step */
@@ -151,6 +156,21 @@ void web_unlisten(struct web *w);
 void web_listen_again(struct web *w, uint64_t now_ms);
 struct web_user *web_user_enter(struct web *w, uint32_t uid);
 void web_user_leave(struct web *w, struct web_user *u);
+
+/* ---- access.c ---- */
+/* Whether there may be tokens. */
+bool access_by_token(const struct web *w);
+/* Reads [http] token_file. -errno, with why (512 bytes). */
+int access_start(struct web *w, char *why);
+/* Reads it anew if it has changed. */
+void access_beat(struct web *w);
+void access_stop(struct web *w);
+/* Takes note of the request's token. False: it has been replied 401. */
+bool access_check(struct web_request *r, const char *raw);
+/* Whether the token is for that key. False: it has been replied 403. */
+bool access_covers(struct web_request *r, const char *key, size_t len);
+/* As whom the request is served: a token's bearer is the node's own user, with the token's name as label. */
+void access_who(const struct web_request *r, struct web_who *who_out);
 
 /* ---- request.c ---- */
 enum MHD_Result web_on_request(void *arg, struct MHD_Connection *mhd, const char *url, const char *method,
@@ -221,6 +241,8 @@ void info_metrics(struct web_request *r);
 void events_start(struct web_request *r);
 void events_cancel(struct web_request *r);
 void events_beat(struct web *w, uint64_t now_ms);
+/* Ends the streams of tokens that are no longer in the file. */
+void events_revoke(struct web *w);
 void info_log(struct web_request *r);
 void info_locks(struct web_request *r);
 
