@@ -147,6 +147,33 @@ has "$(grep '"by-app"\|app/by-app' <<<"$out")" '"label":"app"'
 as 200 $all "$u/kv/app/by-app?history"
 has "$out" '"label":"app"'
 
+say "a user whom socket_mode does not let in needs a token, as a reverse proxy does"
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
+    nobody() { # STATUS CURL-ARGUMENT...
+        local want=$1 got
+        shift
+        got=$(setpriv --reuid 65534 --regid 65534 --clear-groups curl -sS -m 30 -o /dev/null -w '%{http_code}' "$@")
+        [ "$got" = "$want" ] || die "nobody: $got, not $want: curl $*"
+    }
+    nobody 401 "$u/kv/other"
+    nobody 401 -H "Authorization: Basic eDp5" "$u/kv/other"
+    nobody 200 -H "Authorization: Bearer $reader" "$u/kv/other"
+    nobody 403 -H "Authorization: Bearer $reader" -X PUT --data-binary w "$u/kv/other"
+    nobody 200 "$u/readyz"
+fi
+
+if [ -e /dev/fuse ]; then
+    say "a link is no way around the prefix"
+    mount_at "$work/mount" n1
+    ln -s .. "$work/mount/app/up"
+    ln -s ../other "$work/mount/app/link"
+    for path in up/other up/ link 'up/other?history' 'up/other?version=1'; do
+        got=$(curl -sS -m 30 -o "$work/body" -w '%{http_code}' -H "Authorization: Bearer $app" "$u/kv/app/$path")
+        [[ $got = 40[0349] ]] || die "app comes by $path to: $got $(cat "$work/body")"
+    done
+    fusermount3 -u "$work/mount"
+fi
+
 say "names that a token is not for are not told"
 as 200 $app "$u/v1/log"
 [[ $out != *other* && $out != *apple* ]] || die "app is told: $out"
@@ -246,6 +273,13 @@ for path in /kv/app/key /kv/missing /kv/ /v1/status /v1/members /v1/log /v1/even
 done
 http 401 -X PUT --data-binary w "$u/kv/app/key"
 http 401 -u "alice:$all" "$u/kv/app/key"
+# One connection, of which only the first request has a token.
+"${in_net[@]}" curl -sS -m 30 -o "$work/body" -w '%{http_code} %{num_connects}\n' -H "Authorization: Bearer $all" "$u/kv/apple" \
+    --next -sS -m 30 -o "$work/body" -w '%{http_code} %{num_connects}\n' "$u/kv/apple" >"$work/codes" || die "curl"
+[ "$(cat "$work/codes")" = "200 1
+401 0" ] || die "a token is taken for the next request: $(cat "$work/codes")"
+head -c 3000000 /dev/zero >"$work/large"
+http 401 -X PUT --data-binary @"$work/large" "$u/kv/large"
 as 200 $all -X DELETE "$u/kv/app/?recursive"
 as 200 $all -X DELETE "$u/kv/apple"
 matrix "$u"
