@@ -412,14 +412,17 @@ int hold_run(struct hold *h, int extra_fd, bool (*each)(void *arg), void *arg)
     while (!done) {
         uint64_t now = clock_boot_ms(), renew = h->sent_ms + h->ttl_ms / 5,
                  next = h->lost ? kill_ms(h) + 50 : renew;
-        struct pollfd p[] = {{.fd = guard_fd(&h->guard), .events = POLLIN},
+        bool died = h->guard.died;
+        struct pollfd p[] = {{.fd = died ? -1 : guard_fd(&h->guard), .events = POLLIN},
                              {.fd = extra_fd, .events = POLLIN}};
-        int n = poll(p, 2, next > now ? (int)min_ms(next - now, 60000) : 0);
+        int n = poll(p, 2, next > now ? (int)min_ms(next - now, died ? PAUSE_MS : 60000) : 0);
         now = clock_boot_ms();
         if (n > 0 && (p[1].revents & (POLLIN | POLLHUP)) != 0 && !each(arg))
             extra_fd = -1;
         if (n > 0 && p[0].revents != 0)
             done = guard_news(&h->guard);
+        else if (died) /* what is left of the command may not be ended by us: it is waited for */
+            done = guard_kill(&h->guard, 1) == 0;
         if (!done && now >= kill_ms(h) + 50) {
             lose(h, false, "nothing was heard in time");
             unsigned left = guard_kill(&h->guard, h->ttl_ms);

@@ -281,9 +281,9 @@ bool guard_news(struct guard *g)
     ssize_t got = read(g->from, &n, sizeof n);
     if (got < 0 && errno == EINTR)
         return false;
-    if (got != sizeof n) { /* it has died */
-        (void)guard_kill(g, 5000);
-        return true;
+    if (got != sizeof n) {
+        g->died = true;
+        return guard_kill(g, LOOK_MS) == 0;
     }
     if (n.kind == NEWS_EXEC_FAILED)
         g->exec_error = n.value;

@@ -29,6 +29,7 @@ struct guard {
     bool ended;                  /* and its status is known */
     int status;                  /* of waitpid(2) */
     int exec_error;              /* why it could not be run; 0: it was */
+    bool died;                   /* the guard: what it had is ours, and is to be ended by guard_kill() */
 };
 
 /* output: where the command's standard output and error go; -1: where ours do. 0 or -errno. */

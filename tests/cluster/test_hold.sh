@@ -93,6 +93,34 @@ END
 expect 0 timeout 20 kvnode hold a -- timeout 10 sh "$work/threads.sh"
 [ ! -d "/proc/$(cat "$work/threads")" ] || die "process $(cat "$work/threads") was left"
 
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
+    say "what its user may not kill is waited for, also when the guard has died, and the lock is kept"
+    chmod 711 "$work" "$work/run" && chmod 755 "$work/run/sock" && chmod 666 "$work"/run/sock/*
+    cp "$(command -v setpriv)" "$work/root" && chmod 4755 "$work/root"
+    mkdir -m 777 "$work/theirs"
+    user=(setpriv --reuid 65534 --regid 65534 --clear-groups)
+    expect 0 kvnode set u ""
+    mkdir "$work/m"
+    expect 0 kvfs "$work/run/sock/n1.sock" "$work/m" -o "log=$work/m.log"
+    expect 0 chmod 666 "$work/m/u"
+    expect 0 umount "$work/m"
+    "${user[@]}" kvnode hold u -- "$work/root" --reuid 0 --regid 0 --clear-groups \
+        sh -c 'echo $$ >"$0/pid"; exec tail -f /dev/null' "$work/theirs" 2>"$work/err" &
+    pid=$!
+    children=("$pid")
+    until_true 10 test -s "$work/theirs/pid" || die "it does not run: $(cat "$work/err")"
+    begun=$(date +%s)
+    kill -KILL "$(guard_of "$pid")"
+    past() { [ "$(date +%s)" -gt $((begun + 6)) ]; }
+    until_true 10 past || die "time stands still"
+    expect 6 kvnode hold u --wait 0 -- true
+    kill -KILL "$(cat "$work/theirs/pid")"
+    wait "$pid"
+    [ $? = 7 ] || die "it did not say that its guard was killed: $(cat "$work/err")"
+    children=()
+    expect 0 kvnode hold u --wait 5s -- true
+fi
+
 say "a fence lets only the last holder write"
 expect 0 kvnode hold a -- sh -c 'echo $KVNODE_FENCE'
 first=$out
