@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "kvnode/config/config.h"
 #include "kvnode/peer/self.h"
@@ -402,11 +403,16 @@ static bool name_lock(const struct web_request *r, json_t *o, const struct lock_
 {
     struct buffer path = BUFFER_INIT;
     struct held_answer held;
+    struct caller caller;
+    struct web_who who;
     bool covered;
 
     if (!named)
         return token_covers(r->token, "", 0);
-    store_held(r->web->owner.group->store, NULL, row->ino, row->session, &held, &path);
+    access_who(r, &who);
+    caller = (struct caller){.uid = who.uid, .gid = who.gid, .n_groups = who.n_groups, .groups = who.groups};
+    store_held(r->web->owner.group->store, who.uid == 0 || who.uid == geteuid() ? NULL : &caller, row->ino,
+               row->session, &held, &path);
     if (held.path.len > 0)
         web_json_set(o, "key", held.path.data, held.path.len);
     if (held.client.len > 0)

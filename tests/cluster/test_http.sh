@@ -452,6 +452,22 @@ if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
     serves() { [ "$(curl -sS -m 10 -o /dev/null -w '%{http_code}' "$u1/kv/private/key" 2>/dev/null)" = 200 ]; }
     until_true 20 serves || die "n1 does not serve over HTTP"
     [ "$(as_other curl -sS -m 10 "$u1/kv/private/key")" = secret ] || die "others cannot read what is 0644"
+    if [ -e /dev/fuse ]; then
+        mount_at "$work/closing" n1
+        mkdir -m 711 "$work/closing/closed"
+        echo x >"$work/closing/closed/name"
+        fusermount3 -u "$work/closing"
+        kvnode hold closed/name -- tail -f /dev/null &
+        holder=$!
+        children+=("$holder")
+        is_held() { curl -sS -m 10 "$u1/v1/locks" | grep -q closed/name; }
+        until_true 20 is_held || die "the lock is not told"
+        locks=$(as_other curl -sS -m 10 "$u1/v1/locks")
+        has "$locks" '"locks":'
+        [[ $locks != *closed/name* ]] || die "a name in a directory that he may not list: $locks"
+        kill "$holder"
+        wait "$holder" 2>/dev/null
+    fi
     [ "$(as_other curl -sS -m 10 -o /dev/null -w '%{http_code}' -X PUT --data-binary x "$u1/kv/private/key")" = 403 ] ||
         die "another user writes root's key over TCP"
     [ "$(as_other curl -sS -m 10 -o /dev/null -w '%{http_code}' -X DELETE "$u1/kv/private/key")" = 403 ] ||
