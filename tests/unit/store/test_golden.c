@@ -360,13 +360,17 @@ static int fenced(struct run *r)
 {
     struct world *w = &r->w;
     const char *p = names[roll(r, 3)];
-    uint64_t number = w->index - roll(r, 200) / (1 + roll(r, 20));
+    /* One after the other: in one expression, or one initializer, their order is the compiler's. */
+    unsigned behind = roll(r, 200), part = 1 + roll(r, 20), flags = roll(r, LOCK_FLAGS + 1),
+             owner = 1 + roll(r, 2);
+    unsigned ticket = roll(r, 5), lease_ms = 500 + roll(r, 20000);
+    uint64_t number = w->index - behind / part;
     struct command_body body = {.ino = world_ino(w, p),
-                                .flags = (uint8_t)roll(r, LOCK_FLAGS + 1),
-                                .owner = 1 + roll(r, 2),
+                                .flags = (uint8_t)flags,
+                                .owner = owner,
                                 .end = INT64_MAX,
-                                .ticket = roll(r, 5),
-                                .lease_ms = 500 + roll(r, 20000)};
+                                .ticket = ticket,
+                                .lease_ms = lease_ms};
     struct txn_item items[] = {{.kind = TXN_IF_FENCE, .fence = number}, {.kind = TXN_SET}};
     struct buffer b = BUFFER_INIT;
     unsigned what = roll(r, 8);

@@ -559,7 +559,7 @@ static void the_index_of_a_write_ahead_log_is_one_mounts(void **state)
 {
     struct place *p = *state;
     struct world *w = &p->w;
-    uint64_t a = join(w, "wal a"), b = join(w, "wal b"), index, other;
+    uint64_t a = join(w, "a write-ahead 1."), b = join(w, "a write-ahead 2."), index, other;
 
     assert_int_equal(world_create(w, KV_ROOT_INO, "db-shm"), KV_OK);
     index = w->result.attr.ino;
