@@ -190,7 +190,13 @@ int lock_wake(struct store *s, struct locked_file *f, uint8_t kind)
             w = TAILQ_NEXT(w, in_side);
             continue;
         }
-        rv = lock_grant(s, w, &freed);
+        if (lock_is_elsewhere(s, f, kind, &w->who, w->start, w->end)) {
+            rv = lock_note_ended(s->locks, w, KV_E_LOCKED);
+            if (rv == 0)
+                lock_wait_end(s, w);
+        } else {
+            rv = lock_grant(s, w, &freed);
+        }
         if (rv < 0)
             return rv;
         /* The rest, or all of them again. */

@@ -241,6 +241,32 @@ static void an_index_of_a_log_is_one_mounts(void **state)
     assert_true(world_digest_is_right(w));
 }
 
+/* Nor has it somebody who waited for more than it, when the rest becomes free. */
+static void an_index_is_not_got_by_waiting(void **state)
+{
+    struct place *p = *state;
+    struct world *w = &p->w;
+    uint64_t s = w->session, other = lock_join(w, "the other session"), ino;
+    struct command_body body;
+    char expect[64];
+
+    assert_int_equal(world_setting(w, "feature_level", "3"), KV_OK);
+    assert_int_equal(world_set(w, "db-shm", "1"), KV_OK);
+    ino = world_ino(w, "db-shm");
+    body = lock_of(ino, RANGE, 1, EXCLUSIVE, 120, 120, 0);
+    assert_int_equal(lock_send(w, s, COMMAND_LOCK, &body), KV_OK);
+    body = lock_of(ino, RANGE, 2, WAIT, 100, 130, 5);
+    assert_int_equal(lock_send(w, other, COMMAND_LOCK, &body), KV_OK);
+    body = lock_of(ino, RANGE, 1, 0, 128, 128, 0);
+    assert_int_equal(lock_send(w, s, COMMAND_LOCK, &body), KV_OK);
+    body = lock_of(ino, RANGE, 1, 0, 120, 120, 0);
+    assert_int_equal(lock_send(w, s, COMMAND_UNLOCK, &body), KV_OK);
+    snprintf(expect, sizeof expect, "5!%d", KV_E_LOCKED);
+    assert_string_equal(told(w), expect);
+    assert_string_equal(lock_list(w, ino), "1s");
+    assert_true(world_digest_is_right(w));
+}
+
 /* A waits for the table of B, and B, in what it gives back, has what A waits for and waits for A. */
 static void a_deadlock_is_found_when_the_table_is_back(void **state)
 {
@@ -317,6 +343,7 @@ int main(void)
         OF_PLACE(a_session_that_ends_leaves_its_tables),
         OF_PLACE(a_file_with_a_fence_is_not_taken),
         OF_PLACE(an_index_of_a_log_is_one_mounts),
+        OF_PLACE(an_index_is_not_got_by_waiting),
         OF_PLACE(a_deadlock_is_found_when_the_table_is_back),
         OF_PLACE(what_is_given_back_is_judged),
     };
