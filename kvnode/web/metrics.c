@@ -23,8 +23,8 @@ static const char *const ops[WEB_OPS] = {"get", "head", "put", "post", "patch", 
 /* Upper bounds, µs. */
 static const uint32_t bounds_us[WEB_BUCKETS] = {100,   250,   500,    1000,    2500,    5000,
                                                 10000, 25000, 100000, 1000000, 10000000};
-static const unsigned codes[WEB_CODES] = {200, 201, 304, 400, 403, 404, 405, 409, 412,
-                                          413, 421, 500, 501, 503, 504, 507, 0};
+static const unsigned codes[WEB_CODES] = {200, 201, 304, 400, 401, 403, 404, 405, 409,
+                                          412, 413, 421, 500, 501, 503, 504, 507, 0};
 
 void metrics_count(struct web *w, const struct web_request *r)
 {

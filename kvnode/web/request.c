@@ -215,6 +215,9 @@ static bool check_head(struct web_request *r, const char *raw, const char *metho
     const char *host = web_header(r, "Host");
     size_t i;
 
+    for (i = 0; i < sizeof methods / sizeof methods[0]; i++)
+        if (strcmp(methods[i], method) == 0)
+            r->method = methods[i];
     /* A unix socket is no address that a browser could be led to; and where all need a token it would have
      * none to bring. */
     if (r->conn->tcp && config_is_loopback(config->http_host) &&
@@ -226,9 +229,6 @@ static bool check_head(struct web_request *r, const char *raw, const char *metho
     }
     if (!access_check(r, raw))
         return false;
-    for (i = 0; i < sizeof methods / sizeof methods[0]; i++)
-        if (strcmp(methods[i], method) == 0)
-            r->method = methods[i];
     if (route_refuse_old(r, raw))
         return false;
     if (url_parse(raw, r->url) != 0) {

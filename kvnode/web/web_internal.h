@@ -35,7 +35,7 @@ struct web_user {
 
 #define WEB_OPS 6
 #define WEB_BUCKETS 11
-#define WEB_CODES 17
+#define WEB_CODES 18
 /* Of one method. */
 struct web_counts {
     uint64_t n, sum_us;

@@ -141,6 +141,8 @@ restart
 u=http://127.0.0.1:$port
 matrix "$u"
 http 200 "$u/kv/other"
+http 200 "$u/metrics"
+has "$out" 'code="401"'
 say "who writes is the node's own user, with the token's name"
 expect 0 kvnode log --json
 has "$(grep '"by-app"\|app/by-app' <<<"$out")" '"label":"app"'
