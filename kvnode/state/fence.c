@@ -80,7 +80,7 @@ bool fence_permits(const struct store *s, uint64_t ino, uint64_t fence)
 {
     const struct fence *f = find(s, ino);
 
-    return f != NULL && fence >= f->row.revision;
+    return f != NULL && fence == f->row.revision;
 }
 
 int fence_load(struct store *s, const struct fence_row *row)

@@ -521,6 +521,7 @@ int fence_make(struct store *s, uint64_t ino);
 /* Its lock was granted to somebody who did not have it like this. */
 void fence_granted(struct store *s, uint64_t ino, bool exclusive);
 void fence_drop(struct store *s, uint64_t ino);
+/* It is the number of its last grant: a later one is another lock's. */
 bool fence_permits(const struct store *s, uint64_t ino, uint64_t fence);
 /* A row of state.db. 0; -EUCLEAN: it does not go with the others; -ENOMEM. */
 int fence_load(struct store *s, const struct fence_row *row);

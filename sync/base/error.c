@@ -38,7 +38,7 @@ static const struct {
     [KV_E_MLINK] = {"the file has as many names as it may have", EMLINK},
     [KV_E_IO] = {"input/output error on the node's disk", EIO},
     [KV_E_LOCKED] = {"somebody else has locked it", EAGAIN},
-    [KV_E_FENCE] = {"the lock has moved on since that fence", EIO},
+    [KV_E_FENCE] = {"that fence is not of this key's lock, or the lock has moved on", EIO},
     [KV_E_DEADLK] = {"to wait for the lock would be a deadlock", EDEADLK},
     [KV_E_NOLCK] = {"no room for more locks", ENOLCK},
 };

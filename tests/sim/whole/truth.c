@@ -161,7 +161,7 @@ static void check_lock(uint64_t index, const struct op *op, const struct command
 
 static void check_fenced(uint64_t index, const struct op *op)
 {
-    bool late = op->expect < held.fence || held.fence == 0;
+    bool late = op->expect != held.fence || held.fence == 0;
 
     if (op->truth.code == KV_OK ? late : op->truth.code == KV_E_VERSION && !late)
         violation("%lu, under fence %lu, is %s; it is at %lu", index, op->expect,

@@ -166,6 +166,7 @@ static void who_is_late_writes_nothing(void **state)
     assert_int_equal(set_at(w, "k", "v", UINT64_MAX), KV_E_FENCE); /* it has none */
     assert_int_equal(take(w, s, "k", EXCLUSIVE | FENCE), KV_OK);
     first = w->result.base_revision;
+    assert_int_equal(set_at(w, "k", "of another lock", first + 1), KV_E_FENCE);
     assert_int_equal(set_at(w, "k", "one", first), KV_OK);
     assert_int_equal(txn_at(w, "k", first, "a/one"), KV_OK);
     assert_int_equal(leave(w, s, "k"), KV_OK);

@@ -36,8 +36,8 @@
 #define GOLDEN_TTL_STATE UINT64_C(0xbad5cbc536461a86)
 #define GOLDEN_TTL_ANSWERS UINT64_C(0x71ac030495e51db9)
 /* As of level 3. */
-#define GOLDEN_FENCE_STATE UINT64_C(0x65147b8dae3b34b2)
-#define GOLDEN_FENCE_ANSWERS UINT64_C(0x37d33dd070e1792f)
+#define GOLDEN_FENCE_STATE UINT64_C(0x135347d65ccf5f32)
+#define GOLDEN_FENCE_ANSWERS UINT64_C(0xbb43a574f9f55abc)
 /* As of level 3, with labels of authors among the commands of level 1. */
 #define GOLDEN_LABEL_STATE UINT64_C(0xc89d3d5aae94ca63)
 #define GOLDEN_LABEL_ANSWERS UINT64_C(0x2b1deb6179ed8ef8)
