@@ -11,9 +11,9 @@ command -v curl >/dev/null || {
 }
 
 all=alice-0123456789abcdef
-reader=reader-0123456789abcdef
-app=app-0123456789abcdef
-appreader=appreader-0123456789abcdef
+reader="reader-0123456789abcdef"
+app="app-0123456789abcdef"
+appreader="appreader-0123456789abcdef"
 tokens=$work/tokens
 write_tokens() {
     (umask 077 && cat >"$tokens.new") && mv "$tokens.new" "$tokens"
