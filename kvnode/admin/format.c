@@ -8,6 +8,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "sync/base/utf8.h"
+
 /* Rounded down, before 1970 too. */
 static time_t seconds_of(int64_t ns)
 {
@@ -157,19 +159,11 @@ void format_duration(uint64_t ms, char *out, size_t size)
  * character (C0, DEL, C1), or no UTF-8 (RFC 3629). */
 static size_t printable(const uint8_t *s, size_t len)
 {
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t n = s[0] < 0x80 ? 1 : s[0] >= 0xF0 ? 4 : s[0] >= 0xE0 ? 3 : s[0] >= 0xC2 ? 2 : 0;
-    uint32_t c = n == 1 ? s[0] : s[0] & (0x7Fu >> n);
+    uint32_t c;
+    size_t n = utf8_decode(s, len, &c);
 
-    if (n == 0 || n > len || s[0] > 0xF4)
-        return 0;
-    for (size_t i = 1; i < n; i++) {
-        if ((s[i] & 0xC0) != 0x80)
-            return 0;
-        c = c << 6 | (s[i] & 0x3F);
-    }
-    if (c < least[n] || c > 0x10FFFF || (c >= 0xD800 && c < 0xE000) || c < 0x20 || (c >= 0x7F && c < 0xA0) ||
-        (c >= 0x200E && c <= 0x200F) || (c >= 0x2028 && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069))
+    if (n == 0 || c < 0x20 || (c >= 0x7F && c < 0xA0) || (c >= 0x200E && c <= 0x200F) ||
+        (c >= 0x2028 && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069))
         return 0; /* among them those that turn the direction of writing */
     return n;
 }

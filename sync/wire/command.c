@@ -9,6 +9,7 @@
 
 #include "sync/base/error.h"
 #include "sync/base/lock_ranges.h"
+#include "sync/base/utf8.h"
 #include "sync/wire/layout.h"
 #include "sync/wire/ttl.h"
 #include "sync/wire/txn.h"
@@ -52,18 +53,10 @@ void command_write(uint8_t *bytes, const struct command *cmd)
 /* Bytes of the character that s begins with, if it can be seen and is one of UTF-8 (RFC 3629); else 0. */
 static size_t visible(const uint8_t *s, size_t len)
 {
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t n = s[0] < 0x80 ? 1 : s[0] >= 0xF0 ? 4 : s[0] >= 0xE0 ? 3 : s[0] >= 0xC2 ? 2 : 0;
-    uint32_t c = n == 1 ? s[0] : s[0] & (0x7Fu >> n);
+    uint32_t c;
+    size_t n = utf8_decode(s, len, &c);
 
-    if (n == 0 || n > len || s[0] > 0xF4)
-        return 0;
-    for (size_t i = 1; i < n; i++) {
-        if ((s[i] & 0xC0) != 0x80)
-            return 0;
-        c = c << 6 | (s[i] & 0x3F);
-    }
-    if (c < least[n] || c > 0x10FFFF || (c >= 0xD800 && c < 0xE000) || c <= 0x20 || (c >= 0x7F && c <= 0xA0))
+    if (n == 0 || c <= 0x20 || (c >= 0x7F && c <= 0xA0))
         return 0;
     /* Spaces, and what turns the direction of writing or shows nothing. */
     if (c == 0xAD || c == 0x1680 || (c >= 0x2000 && c <= 0x200F) || (c >= 0x2028 && c <= 0x202F) ||
