@@ -277,9 +277,10 @@ static int do_new_modes(struct publish *p)
             continue;
         key_of(p, c->local->path, key);
         rc = request_resolve(&p->link, key, false, &attr);
+        if (rc != 0)
+            break;
         there.ino = attr.ino;
-        if (rc == 0)
-            rc = do_mode(p, &(struct change){CHANGE_MODE, c->local, &there});
+        rc = do_mode(p, &(struct change){CHANGE_MODE, c->local, &there});
     }
     return rc;
 }
