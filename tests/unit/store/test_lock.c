@@ -11,6 +11,7 @@
 #include "kvnode/state/lock_internal.h"
 #include "kvnode/state/store_internal.h"
 #include "sync/base/lock_ranges.h"
+#include "tests/unit/store/lock_commands.h"
 #include "tests/unit/store/place.h"
 
 #define END LOCK_RANGE_END
@@ -22,33 +23,14 @@
 
 static uint64_t tickets;
 
-static int send(struct world *w, uint64_t session, uint8_t op, const struct command_body *body)
-{
-    struct buffer b = BUFFER_INIT;
-    int rv;
-
-    command_body_encode(&b, op, body);
-    w->seq++;
-    w->acked_below = w->seq;
-    rv = world_raw(w, op, session, w->seq, b.data, b.len);
-    buffer_deinit(&b);
-    return rv;
-}
-
 /* Gives KV_OK for what waits, too: then w->result.created is 0 and its ticket is `tickets`. */
 static int take(struct world *w, uint64_t session, uint64_t ino, uint8_t kind, uint64_t owner, uint8_t flags,
                 uint64_t start, uint64_t end)
 {
-    const struct command_body body = {.ino = ino,
-                                      .kind = kind,
-                                      .flags = flags,
-                                      .owner = owner,
-                                      .start = start,
-                                      .end = end,
-                                      .ticket = (flags & WAIT) != 0 ? ++tickets : 0,
-                                      .pid = (uint32_t)owner + 100};
+    const struct command_body body =
+        lock_of(ino, kind, owner, flags, start, end, (flags & WAIT) != 0 ? ++tickets : 0);
 
-    return send(w, session, COMMAND_LOCK, &body);
+    return lock_send(w, session, COMMAND_LOCK, &body);
 }
 
 static int leave(struct world *w, uint64_t session, uint64_t ino, uint8_t kind, uint64_t owner,
@@ -56,20 +38,12 @@ static int leave(struct world *w, uint64_t session, uint64_t ino, uint8_t kind, 
 {
     const struct command_body body = {.ino = ino, .kind = kind, .owner = owner, .start = start, .end = end};
 
-    return send(w, session, COMMAND_UNLOCK, &body);
+    return lock_send(w, session, COMMAND_UNLOCK, &body);
 }
 
 static int unwait(struct world *w, uint64_t session, uint64_t ino, uint64_t ticket)
 {
-    return send(w, session, COMMAND_UNWAIT, &(struct command_body){.ino = ino, .ticket = ticket});
-}
-
-static uint64_t join(struct world *w, const char *nonce)
-{
-    uint64_t session;
-
-    assert_int_equal(world_register(w, nonce, &session), KV_OK);
-    return session;
+    return lock_send(w, session, COMMAND_UNWAIT, &(struct command_body){.ino = ino, .ticket = ticket});
 }
 
 struct listing {
@@ -134,7 +108,7 @@ static void shared_goes_with_shared_and_exclusive_with_nothing(void **state)
 {
     struct place *p = *state;
     struct world *w = &p->w;
-    uint64_t s = w->session, other = join(w, "the other session");
+    uint64_t s = w->session, other = lock_join(w, "the other session");
 
     assert_int_equal(take(w, s, 9, FLOCK, 1, SHARED, 0, END), KV_OK);
     assert_int_equal(w->result.created, 1);
@@ -161,7 +135,7 @@ static void ranges_are_split_joined_and_changed(void **state)
 {
     struct place *p = *state;
     struct world *w = &p->w;
-    uint64_t s = w->session, other = join(w, "the other session");
+    uint64_t s = w->session, other = lock_join(w, "the other session");
 
     assert_int_equal(take(w, s, 9, RANGE, 1, SHARED, 0, 9), KV_OK);
     assert_int_equal(take(w, s, 9, RANGE, 1, SHARED, 10, 19), KV_OK);
@@ -187,7 +161,7 @@ static void who_waits_gets_it_in_his_turn(void **state)
 {
     struct place *p = *state;
     struct world *w = &p->w;
-    uint64_t s = w->session, other = join(w, "the other session"), first = tickets + 1;
+    uint64_t s = w->session, other = lock_join(w, "the other session"), first = tickets + 1;
 
     assert_int_equal(take(w, s, 9, FLOCK, 1, EXCLUSIVE, 0, END), KV_OK);
     for (uint64_t owner = 2; owner <= 6; owner++) {
@@ -275,7 +249,7 @@ static void a_deadlock_is_told_to_who_would_close_the_circle(void **state)
 {
     struct place *p = *state;
     struct world *w = &p->w;
-    uint64_t s = w->session, other = join(w, "the other session");
+    uint64_t s = w->session, other = lock_join(w, "the other session");
 
     /* 1 has 9, 2 has 10, 3 has 11; 1 waits for 10 and 2 for 11. */
     assert_int_equal(take(w, s, 9, RANGE, 1, EXCLUSIVE, 0, 0), KV_OK);
@@ -360,7 +334,7 @@ static void waits_count_as_the_ranges_that_come_of_them(void **state)
         uint64_t other;
 
         snprintf(nonce, sizeof nonce, "nonce %010u", (unsigned)round);
-        other = join(w, nonce);
+        other = lock_join(w, nonce);
         for (uint64_t i = 0; i < LOCK_WAITS_FILE_MAX; i++)
             refused += take(w, other, 9, RANGE, 10 + i, SHARED | WAIT, 2 * round, 2 * round) == KV_E_NOLCK;
         assert_int_equal(leave(w, w->session, 9, RANGE, 1, 2 * round, 2 * round), KV_OK);
@@ -374,7 +348,8 @@ static void a_session_that_ends_leaves_nothing(void **state)
 {
     struct place *p = *state;
     struct world *w = &p->w;
-    uint64_t s = w->session, other = join(w, "the other session"), third = join(w, "the third session");
+    uint64_t s = w->session, other = lock_join(w, "the other session"),
+             third = lock_join(w, "the third session");
     uint64_t waits;
 
     assert_int_equal(take(w, other, 9, FLOCK, 1, EXCLUSIVE, 0, END), KV_OK);
@@ -401,7 +376,8 @@ static void who_is_silent_loses_his_locks_long_before_his_session(void **state)
 {
     struct place *p = *state;
     struct world *w = &p->w;
-    uint64_t s = w->session, silent = join(w, "the silent session"), none = join(w, "one without locks");
+    uint64_t s = w->session, silent = lock_join(w, "the silent session"),
+             none = lock_join(w, "one without locks");
     struct command_result result;
 
     assert_int_equal(take(w, silent, 9, FLOCK, 1, EXCLUSIVE, 0, END), KV_OK);
@@ -457,7 +433,7 @@ static void bounds_hold(void **state)
         snprintf(nonce, sizeof nonce, "nonce %010d", i);
         w.flags = i < 30 ? 0 : COMMAND_TRUSTED;
         w.uid = i < 30 ? 1000 : 0;
-        session[i] = join(&w, nonce);
+        session[i] = lock_join(&w, nonce);
         for (uint64_t k = 0; k < LOCKS_SESSION_MAX && rv == KV_OK; k++) {
             w.elapsed_ms = 1000; /* time stands still: nobody is silent for too long */
             w.session = session[i];
@@ -483,7 +459,7 @@ static void it_is_told_who_is_in_the_way(void **state)
 {
     struct place *p = *state;
     struct world *w = &p->w;
-    uint64_t s = w->session, other = join(w, "the other session");
+    uint64_t s = w->session, other = lock_join(w, "the other session");
     struct lock_row row;
 
     assert_int_equal(store_lock_test(w->s, s, 1, 9, RANGE, true, 0, END, &row), KV_E_NOENT);
@@ -512,7 +488,8 @@ static void whatever_is_asked_the_state_is_sound(void **state)
 {
     struct place *p = *state;
     struct world *w = &p->w;
-    const uint64_t sessions[] = {w->session, join(w, "the other session"), join(w, "the third session")};
+    const uint64_t sessions[] = {w->session, lock_join(w, "the other session"),
+                                 lock_join(w, "the third session")};
     unsigned seed = 3;
 
     for (int i = 0; i < 6000; i++) {
@@ -559,7 +536,7 @@ static void the_index_of_a_write_ahead_log_is_one_mounts(void **state)
 {
     struct place *p = *state;
     struct world *w = &p->w;
-    uint64_t a = join(w, "a write-ahead 1."), b = join(w, "a write-ahead 2."), index, other;
+    uint64_t a = lock_join(w, "a write-ahead 1."), b = lock_join(w, "a write-ahead 2."), index, other;
 
     assert_int_equal(world_create(w, KV_ROOT_INO, "db-shm"), KV_OK);
     index = w->result.attr.ino;
