@@ -14,6 +14,7 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -122,6 +123,26 @@ static void waiter(const char *path, int n)
     _exit(0);
 }
 
+/* Until the cluster knows of somebody who waits. */
+static void await_waiter(const char *path)
+{
+    uint64_t until = now_us() + 10000000;
+    char text[4096];
+
+    for (;;) {
+        ssize_t n = getxattr(path, "user.kv.lock", text, sizeof text - 1);
+
+        text[n > 0 ? n : 0] = '\0';
+        if (strstr(text, "waits") != NULL)
+            return;
+        if (now_us() > until) {
+            fprintf(stderr, "nobody waits for %s\n", path);
+            exit(1);
+        }
+        usleep(50);
+    }
+}
+
 static void handed(const char *path, const char *other, int n, uint64_t *v)
 {
     int fd = open_file(path);
@@ -134,7 +155,7 @@ static void handed(const char *path, const char *other, int n, uint64_t *v)
 
         lock(fd, LOCK_EX);
         shared[2] = (uint64_t)i + 1;
-        usleep(20000); /* the other waits by then */
+        await_waiter(path);
         begin = now_us();
         lock(fd, LOCK_UN);
         while (shared[1] != (uint64_t)i + 1)
